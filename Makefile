@@ -1,0 +1,35 @@
+# make quickstart   set up once, then run every stage on the built-in models
+# make test         set up once, then the tests;  make test ARGS="-m slow tests/sandbox" chooses among them
+# make check        set up once, then lint, types, import order and the wheel
+# Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does).
+
+VENV ?= .venv
+ARGS ?=
+export VENV
+
+# OpenMP threads that spin while they wait slow each other down several times over on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup quickstart test check
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '/^$$/q; s/^# //p' Makefile
+
+setup:
+	@scripts/setup
+
+quickstart: setup
+	$(VENV)/bin/thor quickstart $(ARGS)
+
+# Tiny models gain nothing from a second thread, and nothing in the default tests may reach for a model hub.
+test check: export OMP_NUM_THREADS ?= 1
+test check: export HF_HUB_OFFLINE ?= 1
+
+test: setup
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: setup
+	@scripts/check

@@ -1,0 +1,168 @@
+"""Many problems -> many graded trajectories: sampled at once, kept as they finish, resumed after a kill."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from thor_tir.archive import from_json, to_json
+from thor_tir.faults import GraderUnavailable, MachineFault, SandboxUnavailable
+from thor_tir.journal import Journal
+from thor_tir.problem import Problem
+from thor_tir.rollout import Draft, Repair, RolloutConfig, World, rollout
+from thor_tir.trajectory import Trajectory
+from thor_tir.verdict import Outcome, Verdict
+
+Grade = Callable[[Problem, str], Awaitable[Verdict]]
+"""Grades what the model wrote outside of code against a problem's reference. Raises GraderUnavailable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One attempt that is wanted."""
+
+    id: str
+    """Unique within the run; the key of the journal."""
+    problem: Problem
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt that was made, with its verdict."""
+
+    problem: Problem
+    trajectory: Trajectory
+    verdict: Verdict
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether the grader accepted the answer."""
+        return self.verdict.outcome is Outcome.CORRECT
+
+
+Unit = Callable[[], Awaitable[dict[str, Any]]]
+"""Work that ends in one journal row. Raises machine faults."""
+
+DROPPED = "dropped"
+"""Field of a journal row that stands for a unit lost to a machine fault, which it names."""
+
+
+class Progress(Protocol):
+    """Where long work reports a finished unit."""
+
+    def advance(self, units: int = 1) -> None:
+        """So many more are done."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Workshop:
+    """What attempts are made with, and what was lost on the way."""
+
+    world: World
+    grade: Grade
+    config: RolloutConfig
+    repair: Repair | None = None
+    concurrency: int = 256
+    """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Attempts that a machine fault ended, by its name: they have no reward."""
+
+
+async def attempt(request: Request, shop: Workshop) -> Attempt:
+    """Sample and grade one trajectory. Machine faults pass through."""
+    draft = Draft(
+        id=request.id,
+        problem_id=request.problem.id,
+        prompt=shop.world.dialect.prompt(request.problem.question),
+        seed=request.seed,
+    )
+    trajectory = await rollout(draft, shop.world, shop.config, shop.repair)
+    verdict = await shop.grade(request.problem, trajectory.response_text)
+    return Attempt(problem=request.problem, trajectory=trajectory, verdict=verdict)
+
+
+async def attempt_all(
+    requests: Sequence[Request], shop: Workshop, journal: Journal, progress: Progress | None = None
+) -> list[Attempt]:
+    """All attempts in the order of the requests, without those that a machine fault ended.
+
+    What the journal already holds is read, not sampled again.
+    """
+
+    async def one(request: Request) -> dict[str, Any]:
+        return attempt_to_json(await attempt(request, shop))
+
+    await record_all({r.id: partial(one, r) for r in requests}, shop, journal, progress)
+    return [attempt_from_json(journal[r.id], r.problem) for r in requests if DROPPED not in journal[r.id]]
+
+
+async def record_all(
+    work: Mapping[str, Unit], shop: Workshop, journal: Journal, progress: Progress | None = None
+) -> None:
+    """Run units of work at once and journal each row under its key as it finishes.
+
+    A journal that holds its lines (deterministic runs) gets them in the order of `work`, chunk by chunk, each wholly or
+    not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults drop the
+    unit, which is counted and stays dropped when the run is resumed; any other fault cancels the rest and is raised.
+    Units the journal already holds are not run.
+    """
+    keys = list(work)
+    size = shop.concurrency if journal.hold else max(1, len(keys))
+    for start in range(0, len(keys), size):
+        await _record({key: work[key] for key in keys[start : start + size]}, shop, journal, progress)
+
+
+async def _record(
+    work: Mapping[str, Unit], shop: Workshop, journal: Journal, progress: Progress | None
+) -> None:
+    todo = {key: unit for key, unit in work.items() if key not in journal}
+    if progress is not None:
+        progress.advance(len(work) - len(todo))
+    gate = asyncio.Semaphore(len(todo) + 1 if journal.hold else shop.concurrency)
+
+    async def run(key: str, unit: Unit) -> dict[str, Any]:
+        async with gate:
+            try:
+                row = await unit()
+            except (SandboxUnavailable, GraderUnavailable) as fault:
+                row = {DROPPED: type(fault).__name__}
+                shop.dropped[type(fault).__name__] += 1
+        if not journal.hold:
+            journal.add(key, row)
+        if progress is not None:
+            progress.advance()
+        return row
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {key: group.create_task(run(key, unit)) for key, unit in todo.items()}
+    except* MachineFault as faults:
+        raise faults.exceptions[0] from None
+    if journal.hold:
+        for key, task in tasks.items():
+            journal.add(key, task.result())
+        journal.commit()
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """As it stands in journals."""
+    verdict = attempt.verdict
+    return {
+        "problem_id": attempt.problem.id,
+        "outcome": verdict.outcome.value,
+        "extracted": verdict.extracted,
+        "reason": verdict.reason,
+        "trajectory": to_json(attempt.trajectory),
+    }
+
+
+def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
+    """The attempt a journal's row stands for. Raises ValueError for a damaged row."""
+    if row.get("problem_id") != problem.id:
+        raise ValueError(f"row {row.get('key')} is about problem {row.get('problem_id')}, not {problem.id}")
+    verdict = Verdict(outcome=Outcome(row["outcome"]), extracted=row["extracted"], reason=row["reason"])
+    return Attempt(problem=problem, trajectory=from_json(row["trajectory"]), verdict=verdict)

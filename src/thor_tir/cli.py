@@ -1,0 +1,75 @@
+"""The command line: finds the command, loads no more than it needs, and turns faults into one sentence.
+
+Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 130: interrupted.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "quickstart": "the whole method on the embedded models, from questions to a report",
+    "nano": "pretrain the embedded models from scratch",
+    "tirgen": "build tool-integrated training data from problems (actor, critic, sandbox, filter)",
+    "sft": "cold-start fine-tuning on that data",
+    "rl": "hierarchical reinforcement learning: trajectories and single failed calls",
+    "solve": "answer one question and show the transcript",
+    "eval": "accuracy, call success and cost of a model on problems, with intervals",
+    "show": "look at stored trajectories, or write a run's report again",
+    "doctor": "what this machine offers, and what is missing",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; ends the process with its status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    # Spinning OpenMP threads slow everything fivefold on a busy machine; must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_overview())
+        sys.exit(0)
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"thor {version('thor-tir')}")
+        sys.exit(0)
+    if args[0] not in COMMANDS:
+        _fail(f"unknown command {args[0]!r}; known: {', '.join(COMMANDS)}", status=2)
+    sys.exit(_run(args[0], args[1:]))
+
+
+def _run(name: str, args: Sequence[str]) -> int:
+    from thor_tir.faults import MachineFault, UsageError
+
+    try:
+        commands = importlib.import_module("thor_tir.commands")
+        commands.run(name, list(args))
+    except UsageError as error:
+        _fail(str(error), status=2)
+    except MachineFault as fault:
+        _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues where this one stopped", status=130)
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def _overview() -> str:
+    lines = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    return f"""usage: thor COMMAND [OPTIONS]
+
+THOR makes language models exact at mathematics by letting them write and run Python while they reason.
+
+{lines}
+
+`thor COMMAND --help` explains a command's options. Begin with `thor quickstart`, or with
+  thor solve "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
+"""
+
+
+def _fail(sentence: str, *, status: int) -> None:
+    print(f"thor: {sentence}", file=sys.stderr)
+    sys.exit(status)

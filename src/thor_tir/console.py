@@ -1,0 +1,89 @@
+"""How the command line talks: progress bars with rates and time left, tables, one sentence for a fault."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
+
+
+class _Bar:
+    """One running stage."""
+
+    def __init__(self, progress: Progress, title: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total)
+        self.done = 0
+
+    def advance(self, units: int = 1) -> None:
+        """So many more are done."""
+        self.done += units
+        self._progress.advance(self._task, units)
+
+
+class ConsoleReporter:
+    """Bars on a terminal; on anything else one line when a stage ends."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[_Bar]:
+        """Work of `total` units."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        began = perf_counter()
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            bar = _Bar(progress, title, total)
+            yield bar
+        seconds = perf_counter() - began
+        self.say(f"{title}: {bar.done} in {seconds:.1f} s ({bar.done / max(seconds, 1e-9):,.1f}/s)")
+
+    def say(self, text: str) -> None:
+        """One line, read as plain text."""
+        self.console.print(text, markup=False)
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The results with their 95 % intervals."""
+    table = Table(title="Held-out test problems", caption="accuracy and 95 % interval over problems", title_justify="left")
+    for name, justify in (("", "left"), ("accuracy", "right"), ("95 % interval", "right"), ("problems", "right")):
+        table.add_column(name, justify="left" if justify == "left" else "right")
+    for name in ("calls ok", "calls", "tokens"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = row["ci95"]
+        success = row["call_success"]
+        table.add_row(
+            Text(str(row["name"])),
+            f"{100 * row['accuracy']:.1f} %",
+            f"{100 * low:.1f} - {100 * high:.1f} %",
+            str(row["n"]),
+            "-" if success is None else f"{100 * success:.1f} %",
+            f"{row['calls']:.2f}",
+            f"{row['tokens']:.0f}",
+        )
+    return table
+
+
+def differences(summary: Mapping[str, Any]) -> str:
+    """Paired differences in points, and what the wall clock went into."""
+    lines = [
+        f"{pair['name']}: {100 * pair['difference']:+.1f} points ({100 * pair['ci95'][0]:+.1f} to "
+        f"{100 * pair['ci95'][1]:+.1f})"
+        for pair in summary["paired"]
+    ]
+    seconds = summary["seconds"]
+    spent = ", ".join(f"{stage} {s:.0f} s" for stage, s in seconds.items())
+    return "\n".join([*lines, f"time: {spent}; {sum(seconds.values()) / 60:.1f} minutes in all"])

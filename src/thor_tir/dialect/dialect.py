@@ -1,0 +1,87 @@
+"""A tokenizer and the conventions of one model: prompts to ids, sampled ids to thought and action, results to ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thor_tir.dialect.fences import STOP, first_block
+from thor_tir.dialect.observation import frame, observed_text
+from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
+from thor_tir.execution import ExecutionResult
+from thor_tir.trajectory import Action, Author, Observation, Span, Thought
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialectConfig:
+    """How one model is spoken to."""
+
+    style: PromptStyle = TOOLS
+    is_reasoning: bool = False
+    """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
+    observation_chars: int = 512
+    """Longer outputs keep both ends around a marker."""
+
+    def __post_init__(self) -> None:
+        if self.observation_chars < 16:
+            raise ValueError(f"observation_chars is {self.observation_chars}; at least 16 are needed for both ends")
+
+
+class Dialect:
+    """Stateless apart from the tokenizer; shared by every trajectory of a run."""
+
+    stop: tuple[str, ...] = (STOP,)
+    """Stop strings for an engine: what can complete an action."""
+
+    def __init__(self, tokenizer: Any, config: DialectConfig | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.config = config or DialectConfig()
+        self._end_ids = frozenset({tokenizer.eos_token_id} - {None})
+
+    def prompt(self, text: str) -> Span:
+        """The request for one question (or step) as ids."""
+        rendered = render(self.tokenizer, messages(self.config.style, text), is_reasoning=self.config.is_reasoning)
+        ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return Span(token_ids=tuple(ids), author=Author.PROMPT)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of text that no policy sampled. Names of special tokens within it stay plain text."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return tuple(ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of ids, without a trailing end-of-sequence token."""
+        ids = list(token_ids)
+        if ids and ids[-1] in self._end_ids:
+            ids.pop()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def split(self, span: Span) -> tuple[Thought, Action | None]:
+        """Sampled ids -> the thought, and the action if a program was closed.
+
+        The token that straddles thought and opening fence belongs to the action. Tokens after the closing fence, which
+        an engine that honours `stop` never samples, would belong to the action too: nothing is dropped.
+        """
+        text = self.decode(span.token_ids)
+        block = first_block(text)
+        if block is None:
+            return Thought(text=text, span=span), None
+        cut = self._tokens_before(span.token_ids, text[: block.start])
+        thought = Thought(text=text[: block.start], span=span[:cut])
+        return thought, Action(code=block.code, span=span[cut:])
+
+    def _tokens_before(self, token_ids: Sequence[int], text: str) -> int:
+        """How many leading tokens lie wholly within the leading `text`; bisection, since decoded length grows."""
+        low, high = 0, len(token_ids)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self.decode(token_ids[:middle])) <= len(text):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def observe(self, result: ExecutionResult) -> Observation:
+        """What the environment writes after an action."""
+        text = observed_text(result, max_chars=self.config.observation_chars)
+        span = Span(token_ids=self.encode(frame(text)), author=Author.ENVIRONMENT)
+        return Observation(text=text, span=span, result=result)

@@ -1,0 +1,73 @@
+"""What a model is asked, as chat messages. Instructions are the system message; a chat template that knows no system
+role, or leaves it out, is respected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStyle:
+    """How a question is put."""
+
+    system: str
+    """Rules, for models that read a system message."""
+    user: str
+    """With `{text}` where the question (or the step to be rewritten) stands."""
+
+
+WORDS = PromptStyle(
+    system="You are a careful mathematician.",
+    user="{text}\nReason step by step and put the final answer in \\boxed{{}}.",
+)
+"""Reasoning in words alone: the actor of TIRGen and the tool-free baseline (paper, figure 8)."""
+
+TOOLS = PromptStyle(
+    system=(
+        "You are a careful mathematician who reasons in words and lets Python do the exact computations.\n"
+        "Write a program between a line ```python and a line ```; its output follows in an ```output block.\n"
+        "Every program stands alone: it imports what it needs, knows no earlier program, and prints its result.\n"
+        "Use as many programs as the problem needs, and none for what is obvious."
+    ),
+    user="{text}\nReason step by step, let Python compute, and put the final answer in \\boxed{{}}.",
+)
+"""Tool-integrated reasoning: cold start, RL, inference (paper, figures 9 and 10)."""
+
+CRITIC = PromptStyle(
+    system=(
+        "You are an expert in mathematics and programming. You are given one isolated piece of somebody's reasoning.\n"
+        "If it holds no computation that Python can do exactly, answer with the single word NONE.\n"
+        "Otherwise write it again: keep the words that say what is computed and why, unchanged; leave out the computed"
+        " result; then write, between a line ```python and a line ```, a short program that stands alone and prints"
+        " that result.\n"
+        "Do not predict the output, do not solve anything beyond this piece, add nothing of your own."
+    ),
+    user="{text}",
+)
+"""The critic of TIRGen, which sees an isolated step and nothing else (paper, figure 7)."""
+
+
+def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:
+    """The chat turns of one request."""
+    return [{"role": "system", "content": style.system}, {"role": "user", "content": style.user.format(text=text)}]
+
+
+def render(tokenizer: Any, turns: Sequence[dict[str, str]], *, is_reasoning: bool) -> str:
+    """The prompt's text by the tokenizer's own chat template, ready for the model's answer.
+
+    Templates that refuse a system role get its content at the head of the user's turn.
+    """
+    from jinja2.exceptions import TemplateError
+
+    def apply(these: Sequence[dict[str, str]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                list(these), tokenize=False, add_generation_prompt=True, enable_thinking=is_reasoning
+            )
+        )
+
+    try:
+        return apply(turns)
+    except TemplateError:
+        system, user = turns[0]["content"], turns[1]["content"]
+        return apply([{"role": "user", "content": f"{system}\n\n{user}"}])

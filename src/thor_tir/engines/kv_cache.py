@@ -1,0 +1,226 @@
+"""Keys and values of the rows that are being decoded, in slots of one growing buffer, and copies of finished ones.
+
+`SlotCache` is what a Hugging Face model sees as its cache: it stores new keys and values at each row's own position and
+hands back views of a contiguous block of rows, so that no step copies what earlier steps computed. `ParkedCache` keeps
+keys and values of sequences that left their row, to be copied into the row of any later request that begins with the
+same tokens: the next turn after a tool call, a cut back to an earlier token, other samples of one prompt.
+
+Letters in names of tensors: L layers, S slots, C capacity in tokens, H key-value heads, D size of a head,
+B rows of one call, T tokens of one call, K tokens visible to it, N tokens stored by it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+CAPACITY_BLOCK = 128
+"""Tokens by which the buffers grow at least, so that a growing context seldom copies them."""
+PREFIX_BLOCK = 8
+"""Tokens after which a parked sequence is indexed once more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where the tokens of one forward call go, and what its rows may look at."""
+
+    rows: slice
+    """Contiguous slots, in the order of the batch."""
+    visible: int
+    """K: how many positions of these rows the model is shown; its mask hides what a row has not stored yet."""
+    slot_N: Tensor
+    """Slot of each stored token."""
+    position_N: Tensor
+    """Its position within the sequence."""
+    source_N: Tensor | None = None
+    """Its index into the B * T tokens of the call; None where the call has no padding."""
+
+
+class SlotCache(Cache):  # type: ignore[misc]
+    """The cache of all active rows. `aim` says where the next forward call writes and reads."""
+
+    def __init__(self, *, num_layers: int, max_rows: int, max_tokens: int) -> None:
+        super().__init__(layers=[])
+        self.num_layers = num_layers
+        self.max_rows = max_rows
+        self.max_tokens = _whole_blocks(max_tokens)
+        self._num_slots = 0
+        self._capacity = 0
+        self._keys_LSHCD: Tensor | None = None
+        self._values_LSHCD: Tensor | None = None
+
+    def aim(self, window: Window) -> None:
+        """Choose the rows and positions of the next forward call; the buffers must have room for them."""
+        self._window = window
+
+    def reserve(self, *, rows: int, tokens: int) -> None:
+        """Make room for this many rows of this many tokens, keeping what is stored."""
+        if rows > self._num_slots:
+            self._num_slots = min(self.max_rows, max(rows, 2 * self._num_slots))
+        if tokens > self._capacity:
+            wanted = max(tokens, self._capacity * 5 // 4)
+            self._capacity = min(self.max_tokens, _whole_blocks(wanted))
+        if self._keys_LSHCD is not None and self._values_LSHCD is not None:
+            self._keys_LSHCD = self._grown(self._keys_LSHCD)
+            self._values_LSHCD = self._grown(self._values_LSHCD)
+
+    def _grown(self, old: Tensor) -> Tensor:
+        layers, slots, heads, capacity, size = old.shape
+        if (slots, capacity) == (self._num_slots, self._capacity):
+            return old
+        new = old.new_zeros(layers, self._num_slots, heads, self._capacity, size)
+        new[:, :slots, :, :capacity] = old
+        return new
+
+    def _allocated(self, states_BHTD: Tensor) -> Tensor:
+        # Zeros, not empty memory: hidden positions get weight 0, and 0 times a stray NaN would be NaN.
+        _, heads, _, size = states_BHTD.shape
+        return states_BHTD.new_zeros(self.num_layers, self._num_slots, heads, self._capacity, size)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Store one layer's new keys and values [B, H, T, D] and return all that are visible, [B, H, K, D]."""
+        if self._keys_LSHCD is None or self._values_LSHCD is None:
+            self._keys_LSHCD, self._values_LSHCD = self._allocated(key_states), self._allocated(value_states)
+        return self._store(self._keys_LSHCD[layer_idx], key_states), self._store(
+            self._values_LSHCD[layer_idx], value_states
+        )
+
+    def _store(self, buffer_SHCD: Tensor, states_BHTD: Tensor) -> Tensor:
+        window = self._window
+        new_NHD = states_BHTD.transpose(1, 2).flatten(0, 1)
+        if window.source_N is not None:
+            new_NHD = new_NHD.index_select(0, window.source_N)
+        buffer_SHCD[window.slot_N, :, window.position_N] = new_NHD
+        return buffer_SHCD[window.rows, :, : window.visible]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Visible tokens; models ask only where they were given no positions, which this engine always gives."""
+        return self._window.visible
+
+    def move(self, *, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of one row to another."""
+        for buffer in self._buffers():
+            buffer[:, target, :, :tokens] = buffer[:, source, :, :tokens]
+
+    def copy_out(self, row: int, tokens: int) -> tuple[Tensor, ...]:
+        """Keys and values of a row's first tokens, [L, H, tokens, D] each, independent of the buffers."""
+        return tuple(buffer[:, row, :, :tokens].clone() for buffer in self._buffers())
+
+    def copy_in(self, row: int, states: Sequence[Tensor], tokens: int) -> None:
+        """The inverse of `copy_out`, for the first tokens of what it returned."""
+        for buffer, state in zip(self._buffers(), states, strict=True):
+            buffer[:, row, :, :tokens] = state[:, :, :tokens]
+
+    def _buffers(self) -> tuple[Tensor, Tensor]:
+        assert self._keys_LSHCD is not None, "no forward call has stored anything yet"
+        assert self._values_LSHCD is not None
+        return self._keys_LSHCD, self._values_LSHCD
+
+    def release(self) -> None:
+        """Free the buffers; the next forward call allocates them anew."""
+        self._keys_LSHCD = self._values_LSHCD = None
+        self._num_slots = self._capacity = 0
+
+
+def _whole_blocks(tokens: int) -> int:
+    return -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Parked:
+    """Keys and values of one sequence that holds no row."""
+
+    ids: NDArray[np.int64]
+    states: tuple[Tensor, ...]
+
+
+class ParkedCache:
+    """Parked sequences, the least recently used forgotten first, found by the longest prefix in common.
+
+    Every sequence is indexed under a hash of its first 8, 16, 24, ... tokens. A search goes to the longest indexed
+    prefix and compares token by token there, so what it finds falls short of the best by less than one block, and
+    prefixes under one block are not reused at all: computing them again costs less than a copy.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self.num_tokens = 0
+        self._entries: OrderedDict[Parked, None] = OrderedDict()
+        self._index: dict[int, list[Parked]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def accepts(self, num_tokens: int) -> bool:
+        """Whether a sequence of this length can be parked."""
+        return PREFIX_BLOCK <= num_tokens <= self.max_tokens
+
+    def park(self, token_ids: Sequence[int], states: tuple[Tensor, ...]) -> None:
+        """Keep the keys and values of these tokens. Sequences that are prefixes of this one are then superfluous."""
+        assert self.accepts(len(token_ids)), f"{len(token_ids)} tokens cannot be parked"
+        entry = Parked(ids=np.asarray(token_ids, dtype=np.int64), states=states)
+        for blocks, key in enumerate(_prefix_hashes(entry.ids), 1):
+            holders = self._index.get(key, [])
+            ending_here = [old for old in holders if len(old.ids) // PREFIX_BLOCK == blocks]
+            for old in ending_here:
+                if _common_prefix(old.ids, entry.ids) == len(old.ids):
+                    self._forget(old)
+            self._index.setdefault(key, []).append(entry)
+        self._entries[entry] = None
+        self.num_tokens += len(entry.ids)
+        while self.num_tokens > self.max_tokens:
+            self._forget(next(iter(self._entries)))
+
+    def find(self, token_ids: Sequence[int]) -> tuple[Parked | None, int]:
+        """A parked sequence and how many of its first tokens these ids begin with; (None, 0) if there is none."""
+        ids = np.asarray(token_ids, dtype=np.int64)
+        candidates: list[Parked] = []
+        for key in _prefix_hashes(ids):
+            if key not in self._index:
+                break
+            candidates = self._index[key]
+        best, best_length = None, 0
+        for entry in candidates:
+            length = _common_prefix(entry.ids, ids)
+            if length > best_length:
+                best, best_length = entry, length
+        if best is not None:
+            self._entries.move_to_end(best)
+        return best, best_length
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._index.clear()
+        self.num_tokens = 0
+
+    def _forget(self, entry: Parked) -> None:
+        del self._entries[entry]
+        self.num_tokens -= len(entry.ids)
+        for key in _prefix_hashes(entry.ids):
+            holders = self._index[key]
+            holders.remove(entry)
+            if not holders:
+                del self._index[key]
+
+
+def _prefix_hashes(ids: NDArray[np.int64]) -> Iterator[int]:
+    """Hashes of the first 1, 2, 3, ... whole blocks, each built upon the one before."""
+    key = 0
+    for start in range(0, len(ids) - PREFIX_BLOCK + 1, PREFIX_BLOCK):
+        key = hash((key, ids[start : start + PREFIX_BLOCK].tobytes()))
+        yield key
+
+
+def _common_prefix(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """Number of equal tokens at the beginning."""
+    shorter = min(len(a), len(b))
+    different = (a[:shorter] != b[:shorter]).argmax() if shorter else 0
+    is_equal_so_far = shorter == 0 or a[different] == b[different]
+    return shorter if is_equal_so_far else int(different)

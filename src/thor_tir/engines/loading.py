@@ -1,0 +1,62 @@
+"""Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from thor_tir.faults import UsageError
+
+EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
+"""Folders of the models that the package carries, by the names they are asked for."""
+
+
+def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: str | None = None) -> tuple[Any, Any]:
+    """A causal language model in eval mode and its tokenizer, which has a chat template.
+
+    `device` None takes the GPU where there is one. `dtype` None is float32 on a CPU and bfloat16 on a GPU. With
+    HF_HUB_OFFLINE set, hub names are looked up in the local cache alone.
+
+    Raises UsageError, in one sentence, for whatever cannot be loaded.
+    """
+    source = _source(name_or_path)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype is None:
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    tokenizer = load_tokenizer(name_or_path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+    return model.to(device).eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str) -> Any:
+    """The tokenizer alone, with the same errors."""
+    source = _source(name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name_or_path!r} has no tokenizer that loads: {_first_line(error)}") from error
+    if tokenizer.chat_template is None:  # so too where there are no files: transformers then makes an empty tokenizer
+        raise UsageError(f"{name_or_path!r} has no tokenizer with a chat template; take a model that has one")
+    return tokenizer
+
+
+def _source(name_or_path: str) -> str:
+    """What transformers is asked to load."""
+    folder = EMBEDDED.get(name_or_path)
+    if folder is None:
+        path = Path(name_or_path).expanduser()
+        looks_like_path = path.is_absolute() or name_or_path.startswith((".", "~")) or len(path.parts) != 2
+        if looks_like_path and not path.exists():
+            raise UsageError(f"there is no model at {name_or_path!r}: give a folder, or a hub name like Qwen/Qwen3-8B")
+        return str(path) if path.exists() else name_or_path
+    if not (folder / "config.json").exists():
+        raise UsageError(f"{name_or_path!r} is not in this installation; make it with `thor nano pretrain`")
+    return str(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

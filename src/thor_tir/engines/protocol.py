@@ -1,0 +1,50 @@
+"""What every rollout engine promises: token ids in, sampled token ids with log-probabilities out."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from thor_tir.trajectory import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How one completion is drawn."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    """0 takes the most likely token."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    stop: tuple[str, ...] = ()
+    """Sampling ends with the token that completes one of these in the decoded text of this completion."""
+    seed: int = 0
+    """Of this request alone: its tokens do not depend on what else is in the batch."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; a completion has at least one token")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ValueError(f"temperature >= 0, 0 < top_p <= 1 and top_k >= 0 are allowed, found {self}")
+
+
+class Policy(Protocol):
+    """A language model that continues token ids."""
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """Continue `token_ids`. Log-probabilities are of the distribution sampled from at `temperature`, before
+        top-p and top-k cut it, in nats; at temperature 0 they are those of temperature 1.
+
+        Raises EngineFault when the engine, not the model, is at fault, and ValueError when the request cannot be met.
+        """
+        ...
+
+    def attend(self) -> AbstractContextManager[None]:
+        """Hold this open for as long as one trajectory may still ask for samples.
+
+        A deterministic engine takes a step only when every attending trajectory waits for it, so that the time a
+        tool takes cannot change which requests share a batch. Other engines may ignore it.
+        """
+        ...

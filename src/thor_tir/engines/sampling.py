@@ -1,0 +1,118 @@
+"""Drawing tokens: formulas on a batch of logits, and random numbers that belong to one request alone.
+
+Letters in names of tensors: B rows, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thor_tir.engines.protocol import Sampling
+
+BLOCK = 64
+"""Random numbers drawn at a time for one request."""
+
+
+class Uniforms:
+    """Random numbers in [0, 1) of one request: the i-th depends on its seed and on i, and on nothing else (Philox)."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.Generator(np.random.Philox(key=seed % 2**128))
+        self._drawn: list[float] = []
+
+    def __getitem__(self, index: int) -> float:
+        while index >= len(self._drawn):
+            self._drawn += self._generator.random(BLOCK).tolist()
+        return self._drawn[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """How each row of a batch is sampled, as tensors; built once for as long as the rows of a batch stay the same."""
+
+    temperature_B1: Tensor | None
+    """What logits are divided by (1 where a row is greedy); None where it is 1 in every row."""
+    top_k_B: Tensor | None
+    """Tokens kept, None where every row keeps all."""
+    top_p_B1: Tensor | None
+    """Probability kept, None where every row keeps all."""
+    is_greedy_B: Tensor | None
+    """None where no row is greedy."""
+    is_all_greedy: bool
+
+    @staticmethod
+    def of(samplings: Sequence[Sampling], *, vocabulary: int, device: torch.device) -> "Draws":
+        """Collect the settings of the rows, leaving out every step that no row asks for."""
+        temperatures = [s.temperature or 1.0 for s in samplings]
+        top_ks = [min(s.top_k or vocabulary, vocabulary) for s in samplings]
+        top_ps = [s.top_p for s in samplings]
+        is_greedy = [s.temperature == 0 for s in samplings]
+        is_cut = any(p < 1 for p in top_ps)
+        return Draws(
+            temperature_B1=_column(temperatures, device) if any(t != 1 for t in temperatures) else None,
+            top_k_B=torch.tensor(top_ks, device=device) if any(k < vocabulary for k in top_ks) else None,
+            top_p_B1=_column(top_ps, device) if is_cut else None,
+            is_greedy_B=torch.tensor(is_greedy, device=device) if any(is_greedy) else None,
+            is_all_greedy=all(is_greedy),
+        )
+
+
+def _column(numbers: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None]
+
+
+def draw(logits_BV: Tensor, draws: Draws, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
+    """One token per row and its log-probability in nats, [B] each.
+
+    The log-probability is that of softmax(logits / temperature), before top-k and top-p cut it. Tokens are drawn by
+    inverting the cumulative distribution at `uniform_B` (float64, in [0, 1)): equal numbers and logits, equal tokens.
+    """
+    scaled_BV = logits_BV.float()
+    if draws.temperature_B1 is not None:
+        scaled_BV = scaled_BV / draws.temperature_B1
+    logp_BV = scaled_BV.log_softmax(dim=-1)
+    if draws.is_all_greedy:
+        token_B = logits_BV.argmax(dim=-1)
+    else:
+        token_B = invert(kept_probabilities(logp_BV, draws), uniform_B)
+        if draws.is_greedy_B is not None:
+            token_B = torch.where(draws.is_greedy_B, logits_BV.argmax(dim=-1), token_B)
+    return token_B, logp_BV.gather(1, token_B[:, None])[:, 0]
+
+
+def kept_probabilities(logp_BV: Tensor, draws: Draws) -> Tensor:
+    """Probabilities with 0 where top-k or top-p cut a token, not normalised again."""
+    if draws.top_k_B is not None:
+        logp_BV = keep_top_k(logp_BV, draws.top_k_B)
+    if draws.top_p_B1 is not None:
+        logp_BV = keep_top_p(logp_BV, draws.top_p_B1)
+    return logp_BV.exp()
+
+
+def keep_top_k(logp_BV: Tensor, top_k_B: Tensor) -> Tensor:
+    """Minus infinity outside the k most likely tokens of each row; ties with the k-th are kept."""
+    largest = int(top_k_B.max())
+    smallest_kept_B1 = logp_BV.topk(largest, dim=-1).values.gather(1, top_k_B[:, None] - 1)
+    return logp_BV.masked_fill(logp_BV < smallest_kept_B1, float("-inf"))
+
+
+def keep_top_p(logp_BV: Tensor, top_p_B1: Tensor) -> Tensor:
+    """Minus infinity outside the fewest most likely tokens that hold at least `top_p` of the probability left."""
+    sorted_BV, order_BV = logp_BV.sort(dim=-1, descending=True, stable=True)
+    prob_BV = sorted_BV.softmax(dim=-1)
+    mass_before_BV = prob_BV.cumsum(dim=-1) - prob_BV
+    is_cut_BV = mass_before_BV >= top_p_B1
+    is_cut_BV = is_cut_BV & (top_p_B1 < 1)  # rounding must not cut the tail of a row that asked for everything
+    is_cut_BV[:, 0] = False
+    return logp_BV.masked_fill(torch.zeros_like(is_cut_BV).scatter(1, order_BV, is_cut_BV), float("-inf"))
+
+
+def invert(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """The token in whose share of the cumulative distribution `uniform_B` falls; float64, for large vocabularies."""
+    cumulative_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
+    threshold_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
+    token_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
+    return token_B1[:, 0].clamp(max=probability_BV.shape[1] - 1)  # beyond the last only where probabilities are NaN

@@ -1,0 +1,47 @@
+"""What running a program yielded. Only the program's own doing stands here; faults of the machine are exceptions."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a program ended, told by the sandbox's own clock and by wait(), never guessed from what was printed."""
+
+    OK = "ok"
+    """Exit code 0 and something on stdout."""
+    OK_NO_OUTPUT = "ok_no_output"
+    """Exit code 0 and nothing on stdout: a success, and reported to the model as such."""
+    SYNTAX = "syntax"
+    """Did not compile."""
+    RUNTIME = "runtime"
+    """Ended by an exception, a non-zero exit code or a signal of its own; `error` names which."""
+    TIMEOUT = "timeout"
+    """Used up its wall-clock or CPU time."""
+    MEMORY = "memory"
+    """Asked for more memory than it may have."""
+    OUTPUT_LIMIT = "output_limit"
+    """Printed more than it may, and was stopped."""
+    DENIED = "denied"
+    """Tried what the policy forbids and was stopped for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionResult:
+    """One program, run once."""
+
+    status: Status
+    stdout: str
+    stderr: str = ""
+    error: str | None = None
+    """For RUNTIME and SYNTAX the exception's type, e.g. `NameError`; for a signal its name."""
+    exit_code: int | None = None
+    """None where the sandbox ended the program."""
+    seconds: float = 0.0
+    """Wall-clock time of the program itself."""
+    level: str = ""
+    """How the program was confined, in the sandbox's words."""
+
+    @property
+    def succeeded(self) -> bool:
+        """The execution reward of the paper's step level (section 2.3.2): the call ran to its end without a fault."""
+        return self.status in (Status.OK, Status.OK_NO_OUTPUT)

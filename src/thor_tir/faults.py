@@ -1,0 +1,21 @@
+"""What the machine or the user does wrong. What the model does wrong is data and never appears here."""
+
+
+class MachineFault(Exception):
+    """Something outside the model broke. It never becomes a reward: whoever catches it drops the sample and counts it."""
+
+
+class SandboxUnavailable(MachineFault):
+    """The sandbox could not run a program, which says nothing about the program."""
+
+
+class GraderUnavailable(MachineFault):
+    """The grader's own process could not be started or kept alive."""
+
+
+class EngineFault(MachineFault):
+    """An engine stopped before it could finish what was asked of it."""
+
+
+class UsageError(ValueError):
+    """The user's mistake, told in one sentence: what was expected, what was found, what to do."""

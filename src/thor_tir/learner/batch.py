@@ -1,0 +1,140 @@
+"""Rows become micro-batches: similar lengths together, padded on the right, within a budget of tokens.
+
+Attention is causal and padding stands on the right, so no trained position can see it and no attention mask is needed.
+Legend: `B` rows, `T` target positions (position t of the input predicts target t), `N` trained tokens.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from thor_tir.learner.row import Component, Row
+
+Value = TypeVar("Value")
+
+PADDING_ID = 0
+"""Read by the model but seen by no trained position: any id of the vocabulary would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What the rows of a micro-batch have in one component."""
+
+    is_carried_B: Tensor
+    """bool: whether the row has a term in it."""
+    weight_B: Tensor
+    """float: w_c, 0 where the row has no term."""
+    adv_B: Tensor
+    """float: advantage, 0 where the row has no term."""
+
+    def to(self, device: torch.device) -> "Share":
+        """The same on another device."""
+        return Share(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """What one forward pass reads."""
+
+    input_ids_BT: Tensor
+    """int64, up to but not including each row's last trained token."""
+    target_ids_BT: Tensor
+    """int64, the inputs moved on by one."""
+    trained_BT: Tensor
+    """bool, on targets."""
+    trained_N: Tensor
+    """int64, where `trained_BT`, flattened, is True: gathering by index does not wait for the device."""
+    old_logp_BT: Tensor
+    """float32 or float64, nats, of the targets; NaN where unknown."""
+    shares: Mapping[Component, Share]
+    """Of each component that some row carries."""
+    num_tokens: int
+    """Inputs that are no padding."""
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {k: v.to(device, non_blocking=True) for k, v in moved.items() if isinstance(v, Tensor)}
+        shares = {component: share.to(device) for component, share in self.shares.items()}
+        return MicroBatch(**{**moved, **tensors, "shares": shares})
+
+
+def leaves_gradient(row: Row) -> bool:
+    """Whether any term can move the model: it has weight, and a surrogate also needs an advantage."""
+    alive = (t.weight != 0 and (t.advantage != 0 or not t.component.is_surrogate) for t in row.terms)
+    return row.num_trained > 0 and any(alive)
+
+
+def token_counts(rows: Iterable[Row]) -> Counter[Component]:
+    """N_c: trained tokens of all rows that carry component c, terms of weight or advantage 0 included."""
+    counts: Counter[Component] = Counter()
+    for row in rows:
+        for component in _components(row):
+            counts[component] += row.num_trained
+    return counts
+
+
+def row_counts(rows: Iterable[Row]) -> Counter[Component]:
+    """Rows that carry each component."""
+    return Counter(component for row in rows for component in _components(row))
+
+
+def plan(rows: Sequence[Row], *, micro_batch_tokens: int) -> list[list[Row]]:
+    """Every row exactly once, in groups whose padded size is within the budget; longest first, so memory peaks early.
+
+    A row that is longer than the budget is a group of its own. Rows without trained tokens have no place here.
+    """
+    groups: list[list[Row]] = []
+    width = 0
+    for row in sorted(rows, key=num_inputs, reverse=True):
+        if not groups or width * (len(groups[-1]) + 1) > micro_batch_tokens:
+            groups.append([])
+            width = num_inputs(row)
+        groups[-1].append(row)
+    assert sum(map(len, groups)) == len(rows), "rows in must equal rows trained"
+    return groups
+
+
+def num_inputs(row: Row) -> int:
+    """Tokens the model must read: nothing that follows the last trained token, nor that token itself, is needed."""
+    return max(t for t, is_trained in enumerate(row.trained) if is_trained)
+
+
+def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32) -> MicroBatch:
+    """Tensors on the CPU, padded to the longest row; `dtype` is that of the loss."""
+    widths = [num_inputs(row) for row in rows]
+    width = max(widths)
+    trained_BT = torch.tensor(_padded([row.trained[1:] for row in rows], width, False), dtype=torch.bool)
+    return MicroBatch(
+        input_ids_BT=torch.tensor(_padded([row.token_ids[:-1] for row in rows], width, PADDING_ID)),
+        target_ids_BT=torch.tensor(_padded([row.token_ids[1:] for row in rows], width, PADDING_ID)),
+        trained_BT=trained_BT,
+        trained_N=trained_BT.flatten().nonzero().squeeze(1),
+        old_logp_BT=torch.tensor(_padded([row.old_logprobs[1:] for row in rows], width, float("nan")), dtype=dtype),
+        shares={component: _share(rows, component, dtype) for component in row_counts(rows)},
+        num_tokens=sum(widths),
+    )
+
+
+def _padded(sequences: Sequence[Sequence[Value]], width: int, filler: Value) -> list[list[Value]]:
+    return [[*s[:width], *[filler] * (width - len(s))] for s in sequences]
+
+
+def _share(rows: Sequence[Row], component: Component, dtype: torch.dtype) -> Share:
+    terms = [next((t for t in row.terms if t.component is component), None) for row in rows]
+    return Share(
+        is_carried_B=torch.tensor([t is not None for t in terms]),
+        weight_B=torch.tensor([t.weight if t else 0.0 for t in terms], dtype=dtype),
+        adv_B=torch.tensor([t.advantage if t else 0.0 for t in terms], dtype=dtype),
+    )
+
+
+def _components(row: Row) -> set[Component]:
+    components = {term.component for term in row.terms}
+    if len(components) != len(row.terms):
+        raise ValueError(f"row {row.id} has two terms in one component; each component may appear once in a row")
+    return components

@@ -1,0 +1,39 @@
+"""Log-probabilities of a micro-batch's trained tokens under any Hugging Face causal language model.
+
+Legend: `B` rows, `T` target positions, `N` trained tokens, `H` width of the model, `V` vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from thor_tir.learner.batch import MicroBatch
+from thor_tir.learner.objective import token_logprobs
+
+
+def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
+    """log pi of each trained target in nats, shape (B, T) and 0 elsewhere.
+
+    Hidden states are gathered at trained positions on their way into the output head, so logits of prompts,
+    observations and padding are never computed, and whatever a model does to its logits afterwards still happens.
+    """
+    logits_NV = _logits(model, batch)
+    logp_N = token_logprobs(logits_NV, batch.target_ids_BT.flatten()[batch.trained_N])
+    flat = logp_N.new_zeros(batch.trained_BT.numel())
+    return flat.index_copy(0, batch.trained_N, logp_N).view(batch.trained_BT.shape)
+
+
+def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
+    def keep_trained(_head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden_BTH: Tensor = inputs[0]
+        return (hidden_BTH.flatten(0, 1)[batch.trained_N][None], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(keep_trained)
+    try:
+        logits: Tensor = model(input_ids=batch.input_ids_BT, use_cache=False).logits
+    finally:
+        hook.remove()
+    assert logits.shape[:2] == (1, len(batch.trained_N)), f"the output head of {type(model).__name__} was bypassed"
+    return logits[0]

@@ -1,0 +1,31 @@
+"""The learning rate as a function of the optimiser step."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then constant, or a cosine down to a floor."""
+
+    warmup_steps: int = 0
+    """Steps that climb in equal parts; the last of them has the full rate."""
+    decay_steps: int | None = None
+    """Step at which the cosine, counted from the first step of the run, reaches its floor; None keeps the rate."""
+    floor: float = 0.0
+    """Share of the full rate that is left after the cosine."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or not 0 <= self.floor <= 1:
+            raise ValueError(f"expected warmup_steps >= 0 and 0 <= floor <= 1, found {self}")
+        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+            raise ValueError(f"decay_steps is {self.decay_steps}; it must exceed warmup_steps, {self.warmup_steps}")
+
+    def factor(self, step: int) -> float:
+        """Share of the full learning rate at an optimiser step, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.decay_steps is None:
+            return 1.0
+        progress = min(1.0, (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps))
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,167 @@
+"""Where problems come from: a file of the user's own, or the generators of `reasoning-gym`.
+
+The questions and the scorers of `reasoning-gym` were written by its authors. This file only decides which of a
+generator's questions belong to which split, and it decides that from the question's text alone: a question can never be
+trained on under one seed and tested on under another. It does not choose families or difficulties; a recipe does.
+"""
+
+import difflib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from thor_tir.faults import UsageError
+from thor_tir.problem import Problem, digest, read_problems
+
+GYM = "reasoning_gym"
+"""Prefix of the source of every generated problem (`reasoning_gym/gcd`) and of a spec (`reasoning_gym:gcd`)."""
+
+Families = Mapping[str, Mapping[str, object]] | Sequence[str]
+"""Names of generators, with the options that differ from the generator's own defaults where it is a mapping."""
+
+_STREAM_SIZE = 2**31
+"""Virtual length of a generator's stream; nothing of this size is ever allocated."""
+
+_CLOCK_METADATA = {"time_intervals": ("start_time", "end_time")}
+"""Metadata in which a generator writes today's date. No scorer reads it, and with it a seed would not mean one set."""
+
+
+class Split(StrEnum):
+    """Disjoint by question text, whatever the seed, the options and the family."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+_TENTHS = {Split.TRAIN: 8, Split.VALIDATION: 1, Split.TEST: 1}
+"""Of all questions, how many tenths each split owns."""
+
+
+def normalised(text: str) -> str:
+    """Case and spacing taken out: two questions with the same normal form are the same question."""
+    return " ".join(text.casefold().split())
+
+
+def split_of(question: str) -> Split:
+    """The one split that a question belongs to, from a digest of its normal form."""
+    tenth = int(digest(normalised(question)), 16) % 10
+    return [split for split, tenths in _TENTHS.items() for _ in range(tenths)][tenth]
+
+
+def load_problems(
+    spec: str,
+    *,
+    split: Split = Split.TRAIN,
+    count: int | None = None,
+    seed: int = 0,
+    configs: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> list[Problem]:
+    """Problems named on a command line.
+
+    `spec` is the path of a JSONL file (its first `count` problems; a file is one set, so `split` and `seed` do not
+    apply), or `reasoning_gym:gcd,lcm`, or `reasoning_gym` alone for every family of `configs`, which holds the options
+    to use for the families it names. Raises UsageError for anything else.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"count is {count}; ask for at least one problem")
+    head, _, names = spec.partition(":")
+    if head != GYM:
+        return _from_file(spec, count)
+    chosen = [name.strip() for name in names.split(",") if name.strip()] or list(configs)
+    if not chosen:
+        raise UsageError(f"{spec!r} names no families; write for example {GYM}:gcd,lcm")
+    if count is None:
+        raise UsageError(f"{spec!r} can make any number of problems; say how many")
+    return reasoning_gym_problems({name: configs.get(name, {}) for name in chosen}, split=split, count=count, seed=seed)
+
+
+def _from_file(spec: str, count: int | None) -> list[Problem]:
+    if not Path(spec).is_file():
+        raise UsageError(f"no problems at {spec!r}: expected a JSONL file or families, for example {GYM}:gcd,lcm")
+    return read_problems(Path(spec))[:count]
+
+
+def reasoning_gym_problems(families: Families, *, split: Split, count: int, seed: int) -> list[Problem]:
+    """`count` distinct problems of a split, one from each family in turn.
+
+    The same arguments give the same problems on every machine, and a larger `count` begins with the problems of a
+    smaller one. The id is `<family>-<digest of the question>`, and `extra["metadata"]` is what the family's own scorer
+    reads. Raises UsageError for an unknown family or option, and for a family with too few questions.
+    """
+    options = dict(families) if isinstance(families, Mapping) else {name: {} for name in families}
+    if not options:
+        raise UsageError(f"no families named; {GYM} problems need at least one")
+    datasets = {family: _dataset(family, config, seed) for family, config in options.items()}
+    drawn = [
+        _distinct(family, dataset, split=split, count=len(range(place, count, len(datasets))))
+        for place, (family, dataset) in enumerate(datasets.items())
+    ]
+    return [problem for turn in zip_longest(*drawn) for problem in turn if problem is not None]
+
+
+def _distinct(family: str, dataset: Any, *, split: Split, count: int) -> list[Problem]:
+    """The first `count` distinct questions of the split in the family's stream."""
+    found: dict[str, Problem] = {}
+    num_drawn = last_new = 0
+    while len(found) < count:
+        entry = dataset[num_drawn]
+        num_drawn += 1
+        key = normalised(entry["question"])
+        if key not in found and split_of(key) is split:
+            found[key] = _problem(family, entry)
+            last_new = num_drawn
+        # A question as likely as those already found stays away for so many draws with probability exp(-20).
+        elif num_drawn - last_new > 200 / _TENTHS[split] * (len(found) + 1):
+            raise UsageError(
+                f"{GYM} family {family!r} has only about {len(found)} distinct questions in its {split} split "
+                f"({num_drawn} drawn) and {count} were asked for; ask for fewer or widen its options"
+            )
+    return list(found.values())
+
+
+def _dataset(family: str, config: Mapping[str, object], seed: int) -> Any:
+    gym = _gym()
+    known = gym.factory.DATASETS
+    if family not in known:
+        near = difflib.get_close_matches(family, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"unknown {GYM} family {family!r}; {hint}known: {', '.join(sorted(known))}")
+    # Item i of a stream is drawn from seed + i, so neighbouring seeds would share all but one item: spread them.
+    spread = int(digest(f"{GYM} {family} {seed}"), 16)
+    try:
+        return gym.create_dataset(family, **config, seed=spread, size=_STREAM_SIZE)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UsageError(f"{GYM} family {family!r} does not accept the options {dict(config)}: {error}") from error
+
+
+def _problem(family: str, entry: Mapping[str, Any]) -> Problem:
+    unstable = _CLOCK_METADATA.get(family, ())
+    try:
+        # Through JSON and back, so that a problem just made equals the same problem read from a file.
+        metadata = json.loads(json.dumps({k: v for k, v in entry["metadata"].items() if k not in unstable}))
+    except TypeError as error:
+        raise UsageError(f"{GYM} family {family!r} cannot be kept on disk: {error}") from error
+    return Problem(
+        id=f"{family}-{digest(normalised(entry['question']))}",
+        question=entry["question"],
+        answer=entry["answer"],
+        source=f"{GYM}/{family}",
+        extra={"metadata": metadata},
+    )
+
+
+@cache
+def _gym() -> ModuleType:
+    """Imported at first use: it takes seconds, and one of its dependencies warns when it is first compiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import reasoning_gym
+
+    return reasoning_gym  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Runs: one function that returns a frozen configuration, and the stages that carry it out."""

@@ -1,0 +1,243 @@
+"""The whole method, end to end: questions -> TIRGen -> cold start -> hierarchical RL -> inference -> report.
+
+Every stage leaves a `done.json` in its folder. The same command continues after a kill: finished stages are not run
+again, and within a stage no finished unit is.
+"""
+
+import json
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+from thor_tir.attempt import Attempt, attempt_from_json
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.prompts import WORDS
+from thor_tir.engines.loading import load_tokenizer
+from thor_tir.eval.estimators import Interval
+from thor_tir.eval.report import write_report
+from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
+from thor_tir.eval.segments import Repair, exhibit, step_segments
+from thor_tir.faults import UsageError
+from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
+from thor_tir.journal import Journal, write_atomically
+from thor_tir.problem import Problem
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.recipes.settings import RunConfig
+from thor_tir.recipes.stages import (
+    Bench,
+    Reporter,
+    bench,
+    evaluate_model,
+    fine_tune,
+    generate_data,
+    read_dataset,
+    reinforce,
+)
+from thor_tir.rl.step import repaired_from_json
+
+BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
+CORRECTED, BEST, VOTE, HYBRID = "RL + self-correction", "RL, best of {}", "RL, vote of {}", "RL, pass rate then vote of {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a finished run shows."""
+
+    results: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    report: Path
+
+
+async def run(config: RunConfig, folder: Path, reporter: Reporter) -> Outcome:
+    """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
+    _claim(folder, config)
+    async with bench(config.machinery) as tools:
+        dataset = folder / "tirgen" / "dataset.jsonl"
+        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", tools, reporter))
+        reporter.say(_funnel_line(folder / "tirgen"))
+
+        async def cold_start() -> Path:
+            return fine_tune(config.actor, dataset, config.sft, folder / "sft", reporter)
+
+        await _once(folder / "sft", cold_start)
+        tuned = str(folder / "sft" / "model")
+        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", tools, reporter))
+        began = perf_counter()
+        evaluations = await _evaluate(config, folder, tools, reporter)
+    seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl")}
+    if not (folder / "eval" / "done.json").exists():
+        write_atomically(folder / "eval" / "done.json", json.dumps({"seconds": perf_counter() - began}))
+    return _conclude(config, folder, evaluations, {**seconds, "eval": _seconds(folder / "eval")})
+
+
+async def _evaluate(config: RunConfig, folder: Path, tools: Bench, reporter: Reporter) -> dict[str, Evaluation]:
+    problems = load_problems(
+        config.problems, split=Split.TEST, count=config.eval.num_problems, seed=config.seed + 4, configs=config.families
+    )
+    tuned, trained = str(folder / "sft" / "model"), str(folder / "rl" / "model")
+
+    async def one(name: str, model: str, samples: int, **options: Any) -> Evaluation:
+        return await evaluate_model(
+            name, model, problems, config, folder / "eval", tools, reporter, samples=samples, **options
+        )
+
+    samples = config.eval.samples
+    found = {
+        BASE: await one(BASE, config.actor, samples, style=WORDS),
+        BASE_TOOLS: await one(BASE_TOOLS, config.actor, samples),
+        SFT: await one(SFT, tuned, samples),
+        RL: await one(RL, trained, samples),
+        CORRECTED: await one(CORRECTED, trained, samples, correction=config.eval.correction),
+    }
+    many = await one(BEST.format(config.eval.best_of), trained, config.eval.best_of)
+    for name, score in ((BEST, self_rewarded), (VOTE, self_consistent), (HYBRID, hybrid)):
+        label = name.format(config.eval.best_of)
+        found[label] = best_of(many, score, name=label, seed=config.seed)
+    found["candidates"] = many
+    return found
+
+
+def _conclude(
+    config: RunConfig, folder: Path, found: Mapping[str, Evaluation], seconds: Mapping[str, float]
+) -> Outcome:
+    candidates = found["candidates"]
+    rows = [
+        result_row(evaluation, cost_of=candidates if " of " in name else None)
+        for name, evaluation in found.items()
+        if name != "candidates"
+    ]
+    write_atomically(folder / "results.json", json.dumps(rows, indent=1) + "\n")
+    best = BEST.format(config.eval.best_of)
+    pairs = [(SFT, BASE), (RL, SFT), (CORRECTED, RL), (best, RL)]
+    table, chi = tool_success(found[SFT].attempts + found[RL].attempts)
+    summary = {
+        "paired": [_difference(f"{ours} - {theirs}", paired(found[ours], found[theirs])) for ours, theirs in pairs],
+        "chi_squared": {
+            "table": table,
+            "chi2": chi.chi_squared,
+            "p": chi.p_value,
+            "phi": chi.phi,
+            "odds_ratio": chi.odds_ratio,
+        },
+        "failure_classes": {
+            "before RL": failure_classes(found[SFT].attempts),
+            "after RL": failure_classes(found[RL].attempts),
+        },
+        "seconds": dict(seconds),
+        "machine": machine(),
+        "config": asdict(config),
+        "versions": {name: version(name) for name in ("thor-tir", "torch", "transformers", "reasoning-gym", "sympy")},
+        "seed": config.seed,
+    }
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    _write_exhibits(config, folder, found)
+    return Outcome(results=rows, summary=summary, report=write_report(folder))
+
+
+def machine() -> str:
+    """The class of this machine, without anything that names it."""
+    import os
+
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{system}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {gpu}"
+
+
+def _difference(name: str, interval: Interval) -> dict[str, Any]:
+    return {"name": name, "difference": interval.mean, "ci95": [interval.low, interval.high]}
+
+
+EXHIBITS_PER_STAGE = 60
+
+
+def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluation]) -> None:
+    """A sample of trajectories of every stage for the report's browser, chosen by the seed."""
+    decode = Dialect(load_tokenizer(config.actor)).decode
+    rng = Random(config.seed)
+
+    def shown(stage: str, attempts: Sequence[Attempt], repairs: Mapping[str, list[Repair]]) -> Iterable[dict[str, Any]]:
+        for a in rng.sample(list(attempts), min(EXHIBITS_PER_STAGE, len(attempts))):
+            yield exhibit(
+                a.problem,
+                a.trajectory,
+                stage=stage,
+                verdict=a.verdict,
+                decode=decode,
+                repairs=repairs.get(a.trajectory.id, ()),
+            )
+
+    lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"), {})]
+    for name, evaluation in found.items():
+        if " of " not in name and name != "candidates":
+            lines += shown(f"eval: {name}", evaluation.attempts, {})
+    for stage, attempts, repairs in _training_rounds(config, folder, decode):
+        lines += shown(stage, attempts, repairs)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(folder / "trajectories.jsonl", text)
+
+
+def _training_rounds(
+    config: RunConfig, folder: Path, decode: Callable[[Sequence[int]], str]
+) -> Iterable[tuple[str, list[Attempt], dict[str, list[Repair]]]]:
+    """First, middle and last round of RL: failed trajectories with the repairs sampled for them."""
+    from thor_tir.rl.train import problems_of_round
+
+    problems = load_problems(
+        config.problems, split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2, configs=config.families
+    )
+    journal = Journal(folder / "rl" / "rollouts.jsonl")
+    for number in sorted({0, config.rl.num_rounds // 2, config.rl.num_rounds - 1}):
+        by_id: dict[str, Problem] = {p.id: p for p in problems_of_round(problems, number, config.rl)}
+        rows = [row for row in journal if row["key"].startswith(f"round{number}/")]
+        attempts = [attempt_from_json(row, by_id[row["problem_id"]]) for row in rows if "outcome" in row]
+        repairs: dict[str, list[Repair]] = {}
+        for row in rows:
+            if "query" in row:
+                parent, _, call = row["query"].rpartition("/step")
+                step = repaired_from_json(row).step
+                status = step.observation.result.status if step.observation is not None else None
+                repair = Repair(
+                    call=int(call), segments=step_segments(step, decode), reward=int(row["reward"]), status=status
+                )
+                repairs.setdefault(parent, []).append(repair)
+        failed = [attempt for attempt in attempts if attempt.trajectory.id in repairs]
+        yield f"RL round {number + 1}", failed or attempts, repairs
+
+
+async def _once(folder: Path, stage: Callable[[], Awaitable[Path]]) -> None:
+    """Run a stage unless it has finished before, and note how long it took."""
+    if (folder / "done.json").exists():
+        return
+    began = perf_counter()
+    await stage()
+    write_atomically(folder / "done.json", json.dumps({"seconds": perf_counter() - began}) + "\n")
+
+
+def _seconds(folder: Path) -> float:
+    return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["seconds"])
+
+
+def _claim(folder: Path, config: RunConfig) -> None:
+    """Write the configuration into the run's folder, or make sure that it is the one the run was started with."""
+    path = folder / "config.json"
+    mine = json.dumps(asdict(config), indent=1) + "\n"
+    if not path.exists():
+        write_atomically(path, mine)
+    elif path.read_text(encoding="utf-8") != mine:
+        raise UsageError(
+            f"{folder} holds a run with another configuration (see {path}); "
+            "give the same options to continue it, or another --output"
+        )
+
+
+def _funnel_line(folder: Path) -> str:
+    stages = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["stages"]
+    return "filter: " + " -> ".join(f"{stage['name']} {stage['kept']}" for stage in stages)
+

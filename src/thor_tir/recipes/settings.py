@@ -1,0 +1,103 @@
+"""The configuration of a whole run, and what the quickstart sets differently from the paper, with the reason.
+
+Paper-sized values are the defaults of each stage's own record. The embedded models write about sixty tokens a problem
+where an 8B model writes thousands, so limits shrink and learning rates grow with them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from thor_tir.inference.self_correction import SelfCorrectionConfig
+from thor_tir.problems.families import NANO_FAMILIES
+from thor_tir.rl.episode import EpisodeConfig
+from thor_tir.rl.step import StepConfig
+from thor_tir.rl.train import RLConfig
+from thor_tir.rollout import RolloutConfig
+from thor_tir.sft.train import SftConfig
+from thor_tir.tirgen.filters import FilterConfig
+from thor_tir.tirgen.generate import TirgenConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
+
+    num_problems: int = 480
+    samples: int = 2
+    """Attempts per problem: Avg@k."""
+    best_of: int = 8
+    rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
+    correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machinery:
+    """What a run may use of the machine."""
+
+    max_rows: int = 96
+    """Sequences decoded together."""
+    concurrency: int = 256
+    """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
+    sandbox_timeout_s: float = 5.0
+    deterministic: bool = False
+    """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The whole method on one actor and one critic."""
+
+    actor: str = "nano/actor"
+    """Hub name, local folder, or an embedded model."""
+    critic: str = "nano/critic"
+    problems: str = "reasoning_gym"
+    """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
+    families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
+    num_tirgen: int = 1500
+    """Training problems TIRGen is run on."""
+    num_rl: int = 6000
+    """Training problems RL draws from."""
+    words_samples: int = 2
+    """Tool-free samples per question that tell what pure reasoning solves."""
+    tirgen: TirgenConfig = field(default_factory=TirgenConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    machinery: Machinery = field(default_factory=Machinery)
+    seed: int = 0
+
+
+NANO_TOKENS = 320
+"""Response limit of the embedded models: four times what a solution takes."""
+NANO_SUFFIX = 8
+"""L_suf of the embedded models, about half of a thought, as 100 tokens are of a 7B model's."""
+
+
+def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
+    """The whole method on the embedded models in about ten minutes on two cores."""
+    training = RolloutConfig(max_tokens=NANO_TOKENS, stop_at_failure=True)
+    return RunConfig(
+        tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
+        sft=SftConfig(epochs=3, batch_rows=32, learning_rate=5e-4, warmup_steps=5, is_cosine=True, seed=seed),
+        rl=RLConfig(
+            num_rounds=30,
+            problems_per_round=24,
+            rollout=training,
+            episode=EpisodeConfig(group_size=8),
+            step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX),
+            learning_rate=3e-4,
+            warmup_steps=2,
+            micro_batch_tokens=8192,
+            seed=seed,
+            deterministic=deterministic,
+        ),
+        eval=EvalConfig(
+            rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),
+            correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
+        ),
+        filter=FilterConfig(seed=seed),
+        machinery=Machinery(deterministic=deterministic),
+        seed=seed,
+    )

@@ -1,0 +1,99 @@
+"""One question, one transcript; and transcripts of what a run has stored."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thor_tir.archive import from_json
+from thor_tir.attempt import Attempt, Request, attempt
+from thor_tir.dialect.prompts import TOOLS
+from thor_tir.engines.loading import load_model
+from thor_tir.eval.segments import Part, Segment, segments_of
+from thor_tir.eval.transcript import render
+from thor_tir.execution import Status
+from thor_tir.faults import UsageError
+from thor_tir.grading.extract import extract_answer
+from thor_tir.inference.best_of_n import hybrid, select
+from thor_tir.inference.self_correction import self_correction
+from thor_tir.problem import Problem, digest
+from thor_tir.recipes.settings import EvalConfig, Machinery
+from thor_tir.recipes.stages import Bench, bench, dialect_of
+from thor_tir.rollout import seed_of
+from thor_tir.verdict import Outcome, Verdict
+
+TRAINED = (Path("runs/quickstart/rl/model"), Path("runs/quickstart/sft/model"))
+"""Looked for in this order when no model is named."""
+EMBEDDED = "nano/actor"
+
+
+def solve(question: str, model: str, config: EvalConfig, reporter: Any, *, attempts: int, seed: int) -> None:
+    """Sample, choose, print. Raises UsageError for an empty question or a model that does not load."""
+    if not question.strip():
+        raise UsageError("the question is empty")
+    name = model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
+    reporter.say(f"model: {name}")
+    chosen, decode = asyncio.run(_answer(question, name, config, attempts=attempts, seed=seed))
+    segments = segments_of(chosen.trajectory, decode)
+    reporter.console.print(render(segments, answer=chosen.verdict.extracted))
+
+
+async def _answer(
+    question: str, model_name: str, config: EvalConfig, *, attempts: int, seed: int
+) -> tuple[Attempt, Any]:
+    problem = Problem(id=digest(question), question=question, answer="", source="command line")
+    model, tokenizer = load_model(model_name)
+    async with bench(Machinery()) as tools, tools.engine(model, tokenizer) as engine:
+        dialect = dialect_of(tokenizer, TOOLS)
+        shop = Bench.shop(tools, engine, dialect, config.rollout)
+        shop.grade = _ungraded
+        if attempts == 1:
+            shop.repair = self_correction(shop.world, config.rollout, config.correction)
+        requests = [Request(id=str(k), problem=problem, seed=seed_of(seed, k)) for k in range(max(1, attempts))]
+        candidates = await asyncio.gather(*(attempt(request, shop) for request in requests))
+    return select(candidates, hybrid, seed=seed), dialect.decode
+
+
+async def _ungraded(problem: Problem, text: str) -> Verdict:
+    """There is no reference to compare with."""
+    return Verdict(outcome=Outcome.UNSCORED, extracted=extract_answer(text), reason="no reference")
+
+
+def show(folder: Path, id: str, reporter: Any) -> None:
+    """One stored trajectory by the beginning of its id, or the list of what there is."""
+    found = [row for row in _exhibits(folder) if row["trajectory"]["id"].startswith(id)]
+    if not found:
+        raise UsageError(f"no trajectory of {folder} has an id that begins with {id!r}; `thor show {folder}` lists them")
+    if len(found) > 1 and not any(row["trajectory"]["id"] == id for row in found):
+        for row in found:
+            reporter.say(f"{row['stage']:<32} {row['outcome']:<9} {row['trajectory']['id']}")
+        return
+    for row in found:
+        reporter.say(f"{row['stage']}: {row['problem']['question'].strip()}")
+        reporter.console.print(render(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"])))
+
+
+def _exhibits(folder: Path) -> Iterator[dict[str, Any]]:
+    path = folder / "trajectories.jsonl"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no trajectories.jsonl; give the folder of a finished run")
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line:
+            try:
+                row = json.loads(line)
+                from_json(row["trajectory"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"{path}, line {number} is damaged: {error}") from error
+            yield row
+
+
+def _segments(row: dict[str, Any]) -> list[Segment]:
+    return [
+        Segment(
+            author=Part(segment["author"]),
+            text=segment["text"],
+            status=None if segment["status"] is None else Status(segment["status"]),
+        )
+        for segment in row["segments"]
+    ]

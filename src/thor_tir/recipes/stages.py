@@ -1,0 +1,294 @@
+"""The stages of a run, each with a folder of its own that it can be resumed in, each usable alone from the command line."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from thor_tir.attempt import (
+    DROPPED,
+    Attempt,
+    Progress,
+    Request,
+    Workshop,
+    attempt_all,
+    attempt_from_json,
+    attempt_to_json,
+    record_all,
+)
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.prompts import CRITIC, TOOLS, WORDS, PromptStyle
+from thor_tir.engines.attendance import Attendance
+from thor_tir.engines.loading import load_model
+from thor_tir.engines.transformers import EngineConfig, TransformersEngine
+from thor_tir.eval.run import Evaluation, evaluate
+from thor_tir.faults import UsageError
+from thor_tir.grading.equivalence import Grader
+from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
+from thor_tir.journal import Journal, write_atomically
+from thor_tir.problem import Problem
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.recipes.settings import Machinery, RunConfig
+from thor_tir.rl import train as rl
+from thor_tir.rollout import RolloutConfig, World, seed_of
+from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.protocol import Limits
+from thor_tir.sft import train as sft
+from thor_tir.sft.examples import sft_row, within
+from thor_tir.tirgen.critic import Critic
+from thor_tir.tirgen.filters import Candidate, sieve
+from thor_tir.tirgen.generate import Studio, generate
+from thor_tir.verdict import Outcome
+
+
+class Reporter(Protocol):
+    """Where stages tell a person what goes on."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
+        """Work of `total` units begins; leaving the context ends it."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line."""
+        ...
+
+
+class Bench:
+    """What stages share: a sandbox and a grader that are started once, and how engines are made."""
+
+    def __init__(self, machinery: Machinery, sandbox: LocalSandbox, grader: Grader) -> None:
+        self.machinery = machinery
+        self.sandbox = sandbox
+        self.grader = grader
+
+    def engine(self, model: Any, tokenizer: Any, attendance: Attendance | None = None) -> TransformersEngine:
+        """An engine over a loaded model."""
+        config = EngineConfig(max_rows=self.machinery.max_rows, deterministic=self.machinery.deterministic)
+        return TransformersEngine(model, tokenizer, config, attendance)
+
+    def shop(self, engine: TransformersEngine, dialect: Dialect, config: RolloutConfig) -> Workshop:
+        """Attempts by one policy."""
+        return Workshop(
+            world=World(policy=engine, sandbox=self.sandbox, dialect=dialect),
+            grade=self.grader.grade,
+            config=config,
+            concurrency=self.machinery.concurrency,
+        )
+
+    def journal(self, path: Path) -> Journal:
+        """A journal that is committed unit by unit, or chunk by chunk where bits must not depend on a kill."""
+        return Journal(path, hold=self.machinery.deterministic)
+
+
+@asynccontextmanager
+async def bench(machinery: Machinery) -> AsyncIterator[Bench]:
+    """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
+    limits = Limits(timeout_s=machinery.sandbox_timeout_s)
+    async with LocalSandbox(LocalSandboxConfig(limits=limits)) as sandbox, Grader() as grader:
+        yield Bench(machinery, sandbox, grader)
+
+
+def dialect_of(tokenizer: Any, style: PromptStyle) -> Dialect:
+    """The conventions of one model under one prompt."""
+    return Dialect(tokenizer, DialectConfig(style=style))
+
+
+async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> Path:
+    """TIRGen and its filter: `raw.jsonl`, `words.jsonl`, `funnel.json`, and the data set, whose path is returned."""
+    problems = load_problems(
+        config.problems, split=Split.TRAIN, count=config.num_tirgen, seed=config.seed + 1, configs=config.families
+    )
+    attendance = Attendance()
+    actor, actor_tokenizer = load_model(config.actor)
+    critic, critic_tokenizer = load_model(config.critic)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(bench.engine(actor, actor_tokenizer, attendance))
+        critic_engine = await stack.enter_async_context(bench.engine(critic, critic_tokenizer, attendance))
+        dialect = dialect_of(actor_tokenizer, WORDS)
+        studio = Studio(
+            actor=engine,
+            dialect=dialect,
+            critic=Critic(
+                policy=critic_engine, dialect=dialect_of(critic_tokenizer, CRITIC), config=config.tirgen.critic
+            ),
+            sandbox=bench.sandbox,
+        )
+        shop = bench.shop(engine, dialect, _in_words(config.tirgen.max_tokens))
+        with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
+            raw = bench.journal(folder / "raw.jsonl")
+            units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench) for p in problems}
+            await record_all(units, shop, raw, progress)
+        good = [p for p in problems if _is_promising(raw[f"{p.id}/0"])]
+        with reporter.stage("TIRGen: what words alone solve", len(good) * config.words_samples) as progress:
+            rates = await _words_pass_rates(good, shop, bench.journal(folder / "words.jsonl"), config, progress)
+    return _select(problems, raw, rates, config, folder)
+
+
+def _in_words(max_tokens: int) -> RolloutConfig:
+    return RolloutConfig(max_tokens=max_tokens, max_calls=0, temperature=0.6, top_k=50)
+
+
+async def _raw_sample(problem: Problem, studio: Studio, config: RunConfig, bench: Bench) -> dict[str, Any]:
+    seed = seed_of(config.seed, "tirgen", problem.id)
+    sample = await generate(problem, studio, config.tirgen, id=f"{problem.id}/0", seed=seed)
+    verdict = await bench.grader.grade(problem, sample.trajectory.response_text)
+    attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
+    return {**attempt_to_json(attempt), "critic": dict(sample.critic)}
+
+
+def _is_promising(row: Mapping[str, Any]) -> bool:
+    """Only for these is it worth knowing what words alone do."""
+    return DROPPED not in row and row["outcome"] == Outcome.CORRECT and row["critic"].get("rewritten", 0) > 0
+
+
+async def _words_pass_rates(
+    problems: Sequence[Problem], shop: Workshop, journal: Journal, config: RunConfig, progress: Progress
+) -> dict[str, float]:
+    """Share of tool-free samples that are right, per problem id."""
+    requests = [
+        Request(id=f"{p.id}/words{k}", problem=p, seed=seed_of(config.seed, "words", p.id, k))
+        for p in problems
+        for k in range(config.words_samples)
+    ]
+    grouped: dict[str, list[float]] = {}
+    for attempt in await attempt_all(requests, shop, journal, progress):
+        grouped.setdefault(attempt.problem.id, []).append(float(attempt.is_correct))
+    return {id: sum(rates) / len(rates) for id, rates in grouped.items()}
+
+
+def _select(
+    problems: Sequence[Problem], raw: Journal, rates: Mapping[str, float], config: RunConfig, folder: Path
+) -> Path:
+    by_id = {problem.id: problem for problem in problems}
+    rows = [row for row in (raw[f"{p.id}/0"] for p in problems) if DROPPED not in row]
+    attempts = [attempt_from_json(row, by_id[row["problem_id"]]) for row in rows]
+    candidates = [
+        Candidate(trajectory=a.trajectory, verdict=a.verdict, words_pass_rate=rates.get(a.problem.id)) for a in attempts
+    ]
+    kept, stages = sieve(candidates, config.filter)
+    fates: Counter[str] = Counter()
+    for row in rows:
+        fates.update(row["critic"])
+    funnel = {"stages": [asdict(stage) for stage in stages], "critic": dict(fates)}
+    write_atomically(folder / "funnel.json", json.dumps(funnel, indent=1) + "\n")
+    chosen = [
+        attempt_to_json(Attempt(problem=by_id[c.trajectory.problem_id], trajectory=c.trajectory, verdict=c.verdict))
+        | {"problem": asdict(by_id[c.trajectory.problem_id])}
+        for c in kept
+    ]
+    path = folder / "dataset.jsonl"
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen))
+    return path
+
+
+def read_dataset(path: Path) -> list[Attempt]:
+    """The attempts of a data set that TIRGen wrote. Raises UsageError naming the first bad line."""
+    if not path.is_file():
+        raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
+    attempts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        try:
+            row = json.loads(line)
+            attempts.append(attempt_from_json(row, Problem(**row["problem"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
+    return attempts
+
+
+def fine_tune(
+    model_name: str, dataset: Path, config: sft.SftConfig, folder: Path, reporter: Reporter
+) -> Path:
+    """Cold start from a data set; returns the folder of the trained model."""
+    attempts = read_dataset(dataset)
+    model, tokenizer = load_model(model_name)
+    dialect = dialect_of(tokenizer, TOOLS)
+    rows = within(
+        (
+            sft_row(
+                a.trajectory,
+                prompt=dialect.prompt(a.problem.question),
+                trains_observations=config.trains_observations,
+            )
+            for a in attempts
+        ),
+        config.max_tokens,
+    )
+    held_out = max(1, len(rows) // 20) if len(rows) > 40 else 0
+    data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])
+    steps = len(sft.batches(data.train, config))
+    with reporter.stage(f"cold-start SFT on {len(data.train)} samples", steps) as progress:
+        sft.train(model, tokenizer, data, config, folder, progress)
+    return publish(model, tokenizer, folder / "model")
+
+
+async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Bench, reporter: Reporter) -> Path:
+    """Hierarchical RL from a model; returns the folder of the trained model."""
+    model, tokenizer = load_model(model_name)
+    dialect = dialect_of(tokenizer, TOOLS)
+    load = partial(load_problems, config.problems, configs=config.families)
+    problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
+    async with bench.engine(model, tokenizer) as engine:
+        validate = None
+        if config.rl.validate_every:
+            held_out = load(split=Split.VALIDATION, count=config.rl.num_validation, seed=config.seed + 3)
+            shop = bench.shop(engine, dialect, replace(config.eval.rollout, max_tokens=config.rl.rollout.max_tokens))
+            validate = partial(_validate, held_out, shop, bench.journal(folder / "validation.jsonl"))
+        trainees = rl.Trainees(
+            model=model,
+            tokenizer=tokenizer,
+            policy=engine,
+            shop=bench.shop(engine, dialect, config.rl.rollout),
+            problems=problems,
+            validate=validate,
+        )
+        title = "hierarchical RL" if config.rl.step is not None else "RL on whole trajectories"
+        with reporter.stage(title, config.rl.num_rounds) as progress:
+            await rl.train(trainees, config.rl, folder, progress)
+    return publish(model, tokenizer, folder / "model")
+
+
+async def _validate(problems: Sequence[Problem], shop: Workshop, journal: Journal, version: int) -> float:
+    requests = [Request(id=f"version{version}/{p.id}", problem=p, seed=seed_of("validation", p.id)) for p in problems]
+    attempts = await attempt_all(requests, shop, journal)
+    return sum(attempt.is_correct for attempt in attempts) / max(1, len(attempts))
+
+
+async def evaluate_model(
+    name: str,
+    model_name: str,
+    problems: Sequence[Problem],
+    config: RunConfig,
+    folder: Path,
+    bench: Bench,
+    reporter: Reporter,
+    *,
+    samples: int,
+    style: PromptStyle = TOOLS,
+    correction: SelfCorrectionConfig | None = None,
+) -> Evaluation:
+    """One configuration on given problems, journaled in `folder` under its name."""
+    model, tokenizer = load_model(model_name)
+    rollout = config.eval.rollout if style is not WORDS else _in_words(config.eval.rollout.max_tokens)
+    async with bench.engine(model, tokenizer) as engine:
+        shop = bench.shop(engine, dialect_of(tokenizer, style), rollout)
+        if correction is not None:
+            shop.repair = self_correction(shop.world, rollout, correction)
+        journal = bench.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
+        with reporter.stage(f"evaluation: {name}", len(problems) * samples) as progress:
+            return await evaluate(
+                name, problems, shop, journal, samples=samples, seed=config.eval.seed, progress=progress
+            )
+
+
+def publish(model: Any, tokenizer: Any, path: Path) -> Path:
+    """Write a model folder whole: beside its place first, then renamed into it."""
+    draft = path.with_name(f".{path.name}.draft")
+    model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    if not path.exists():
+        draft.rename(path)
+    return path

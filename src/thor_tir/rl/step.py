@@ -1,0 +1,129 @@
+"""The step level: go back into the thought before a failed call, sample that one step again, reward its execution.
+
+Every sample is one think-act-observe loop (paper, section 2.3.2, Eq. 6-9). Reward 1 needs exactly one executed and
+successful call; a sample that makes no call earns 0, never 1.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from thor_tir.archive import from_json, to_json
+from thor_tir.attempt import Attempt
+from thor_tir.backtrack import failed_prefix
+from thor_tir.learner.row import Row
+from thor_tir.rl.advantage import group_advantages
+from thor_tir.rl.rows import step_row
+from thor_tir.rollout import RolloutConfig, World, seed_of, take_step
+from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """Queries and groups of single calls."""
+
+    group_size: int = 16
+    """Repairs sampled per failed call; they share one baseline."""
+    suffix_tokens: int = 100
+    """L_suf: how far to go back into the failing thought (100 non-reasoning, 500 reasoning)."""
+    nll_weight: float = 0.01
+    max_queries_share: float = 1.0
+    """At most this many failed calls per problem of the round, drawn at random (paper: no more than one)."""
+    min_survivors: int = 2
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2:
+            raise ValueError(f"group_size is {self.group_size}; a lone repair is its own baseline, so use >= 2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One failed call that is to be repaired."""
+
+    id: str
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """One sampled repair: the regenerated suffix, its call, and what became of it."""
+
+    id: str
+    step: Step
+
+    @property
+    def reward(self) -> float:
+        """1 for an executed, successful call; 0 for a failed one and for none at all."""
+        return float(self.step.succeeded)
+
+
+def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int, seed: int) -> list[Query]:
+    """The first failed call of each trajectory that has one, down-sampled to `max_queries`."""
+    found = []
+    for trajectory in (attempt.trajectory for attempt in attempts):
+        call = next((i for i, step in enumerate(trajectory.steps) if step.failed), None)
+        if call is not None:
+            prefix = failed_prefix(trajectory, call, suffix_tokens=config.suffix_tokens)
+            found.append(Query(id=f"{trajectory.id}/step{call}", prefix=prefix))
+    if len(found) <= max_queries:
+        return found
+    chosen = set(Random(seed).sample(range(len(found)), max_queries))
+    return [query for i, query in enumerate(found) if i in chosen]
+
+
+async def sample_repair(query: Query, number: int, world: World, config: RolloutConfig, *, seed: int) -> Repaired:
+    """One think-act-observe loop from the prefix. Machine faults pass through: they are no reward."""
+    prompt = len(query.prefix.spans[0])
+    room = max(1, config.max_tokens - (len(query.prefix.token_ids) - prompt))
+    with world.policy.attend():
+        taken = await take_step(
+            world, query.prefix.token_ids, config, room, may_call=True, seed=seed_of(seed, query.id, number)
+        )
+    return Repaired(id=f"{query.id}/repair{number}", step=taken.step)
+
+
+def step_rows(
+    groups: Sequence[tuple[Query, Sequence[Repaired]]], config: StepConfig, dropped: Counter[str]
+) -> list[Row]:
+    """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted."""
+    rows: list[Row] = []
+    for query, repairs in groups:
+        rewards = [repair.reward for repair in repairs]
+        if len(repairs) < config.min_survivors:
+            dropped["step: too few survivors"] += len(repairs)
+            continue
+        if min(rewards) == max(rewards):
+            dropped[f"step: all {'succeed' if rewards[0] else 'fail'}"] += len(repairs)
+            continue
+        for repair, advantage in zip(repairs, group_advantages(rewards), strict=True):
+            rows.append(
+                step_row(
+                    query.prefix,
+                    repair.step,
+                    id=repair.id,
+                    advantage=advantage,
+                    nll_weight=config.nll_weight,
+                    group=query.id,
+                )
+            )
+    return rows
+
+
+def repaired_to_json(query: Query, repaired: Repaired) -> dict[str, Any]:
+    """A repair as it stands in journals: a trajectory of one step."""
+    carrier = Trajectory(
+        id=repaired.id,
+        problem_id=query.id,
+        prompt=query.prefix.spans[0],
+        steps=(repaired.step,),
+        finish=Finish.ENDED,
+    )
+    return {"query": query.id, "reward": repaired.reward, "trajectory": to_json(carrier)}
+
+
+def repaired_from_json(row: dict[str, Any]) -> Repaired:
+    """The repair a journal's row stands for. Raises ValueError for a damaged row."""
+    carrier = from_json(row["trajectory"])
+    return Repaired(id=carrier.id, step=carrier.steps[0])

@@ -1,0 +1,256 @@
+"""The training loop: sample episodes, sample repairs of their failed calls, turn both into rows, update, repeat.
+
+One round is one batch of problems. Everything sampled is journaled as it finishes and every optimiser step ends in a
+checkpoint, so a kill at any instant costs at most the units in flight.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any, Protocol
+
+from thor_tir.attempt import DROPPED, Attempt, Progress, Request, Workshop, attempt_all, record_all
+from thor_tir.engines.protocol import Policy
+from thor_tir.faults import UsageError
+from thor_tir.journal import Journal
+from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.learner import Learner, LearnerConfig
+from thor_tir.learner.metrics import StepMetrics
+from thor_tir.learner.row import Row
+from thor_tir.learner.schedule import Schedule
+from thor_tir.problem import Problem
+from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.step import (
+    Query,
+    Repaired,
+    StepConfig,
+    queries,
+    repaired_from_json,
+    repaired_to_json,
+    sample_repair,
+    step_rows,
+)
+from thor_tir.rollout import RolloutConfig, seed_of
+
+
+class TrainablePolicy(Policy, Protocol):
+    """An engine whose weights the learner moves."""
+
+    def weights_changed(self, version: int) -> None:
+        """Forget what the old weights computed; stamp completions with the new version."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    """Hierarchical RL. Defaults follow the paper where it states a value (specification, 5.7)."""
+
+    num_rounds: int = 40
+    problems_per_round: int = 128
+    updates_per_round: int = 1
+    """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
+    rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
+    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    step: StepConfig | None = field(default_factory=StepConfig)
+    """None trains on whole trajectories alone."""
+    learning_rate: float = 1e-6
+    warmup_steps: int = 0
+    micro_batch_tokens: int = 4096
+    seed: int = 0
+    deterministic: bool = False
+    validate_every: int = 0
+    """Rounds between validations; 0 for none."""
+    num_validation: int = 96
+
+    def __post_init__(self) -> None:
+        if min(self.num_rounds, self.problems_per_round, self.updates_per_round) < 1:
+            raise ValueError(f"rounds, problems and updates are at least 1, found {self}")
+        if self.rollout.temperature != 1 or self.rollout.top_p != 1 or self.rollout.top_k != 0:
+            raise ValueError(
+                "RL samples at temperature 1 without top-p and top-k: anything else trains on a ratio of two different "
+                f"distributions, found {self.rollout}"
+            )
+
+    @property
+    def learner(self) -> LearnerConfig:
+        """The learner of this run."""
+        schedule = Schedule(warmup_steps=self.warmup_steps)
+        return LearnerConfig(
+            learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainees:
+    """What training moves and what it needs for that."""
+
+    model: Any
+    tokenizer: Any
+    policy: TrainablePolicy
+    """Samples from the very weights of `model`."""
+    shop: Workshop
+    problems: Sequence[Problem]
+    validate: Callable[[int], Awaitable[float]] | None = None
+    """Accuracy on problems that training never sees, given the version of the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What one round sampled, before credit."""
+
+    groups: Sequence[Sequence[Attempt]]
+    repairs: Sequence[tuple[Query, Sequence[Repaired]]]
+    rollout_s: float
+    repair_s: float
+
+
+def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:
+    """The next `problems_per_round` of an endless stream of shuffled passes; a function of the seed alone."""
+    chosen: list[Problem] = []
+    position = number * config.problems_per_round
+    while len(chosen) < config.problems_per_round:
+        epoch, offset = divmod(position, len(problems))
+        order = list(problems)
+        Random(f"rl {config.seed} {epoch}").shuffle(order)
+        taken = order[offset : offset + config.problems_per_round - len(chosen)]
+        chosen += taken
+        position += len(taken)
+    return chosen
+
+
+async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
+    """Train in place, or continue where `folder` was left.
+
+    Raises UsageError without problems, EngineFault and TrainingDiverged when sampling or learning breaks.
+    """
+    if not trainees.problems:
+        raise UsageError("no problems to train on")
+    learner = Learner(trainees.model, config.learner)
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    place = {"round": 0, "update": 0} if checkpoint is None else load_checkpoint(checkpoint, learner)
+    trainees.policy.weights_changed(learner.num_steps)
+    rollouts = Journal(folder / "rollouts.jsonl", hold=config.deterministic)
+    metrics = Journal(folder / "metrics.jsonl")
+    if progress is not None:
+        progress.advance(place["round"])
+    for number in range(place["round"], config.num_rounds):
+        first_update = place["update"] if number == place["round"] else 0
+        gathered = await _gather(number, trainees, config, rollouts)
+        dropped: Counter[str] = Counter()
+        rows = _rows(gathered, config, dropped)
+        measured, train_s = [], perf_counter()
+        for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
+            measured.append(learner.step(part))
+            trainees.policy.weights_changed(learner.num_steps)
+            is_last = update + 1 == config.updates_per_round
+            if is_last:
+                record = _record(number, gathered, rows, dropped, measured)
+                record["seconds"]["train"] = perf_counter() - train_s
+                if trainees.validate is not None and (number + 1) % config.validate_every == 0:
+                    record["validation"] = await trainees.validate(learner.num_steps)
+                if str(number) not in metrics:
+                    metrics.add(str(number), record)
+            here = {"round": number + 1, "update": 0} if is_last else {"round": number, "update": update + 1}
+            save_checkpoint(folder / "checkpoints", learner, tokenizer=trainees.tokenizer, extra=here, keep=1)
+        if progress is not None:
+            progress.advance()
+    rollouts.close()
+    metrics.close()
+
+
+async def _gather(number: int, trainees: Trainees, config: RLConfig, journal: Journal) -> Gathered:
+    """Episodes of one round, then repairs of their failed calls; what the journal holds is not sampled again."""
+    batch = problems_of_round(trainees.problems, number, config)
+    requests = [
+        [
+            Request(
+                id=f"round{number}/{place}/{sample}", problem=problem, seed=seed_of(config.seed, number, place, sample)
+            )
+            for sample in range(config.episode.group_size)
+        ]
+        for place, problem in enumerate(batch)
+    ]
+    began = perf_counter()
+    attempts = await attempt_all([r for group in requests for r in group], trainees.shop, journal)
+    by_id = {attempt.trajectory.id: attempt for attempt in attempts}
+    groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
+    sampled = perf_counter()
+    repairs = await _repairs(attempts, number, trainees, config, journal)
+    return Gathered(groups=groups, repairs=repairs, rollout_s=sampled - began, repair_s=perf_counter() - sampled)
+
+
+async def _repairs(
+    attempts: Sequence[Attempt], number: int, trainees: Trainees, config: RLConfig, journal: Journal
+) -> list[tuple[Query, list[Repaired]]]:
+    step = config.step
+    if step is None:
+        return []
+    most = round(step.max_queries_share * config.problems_per_round)
+    asked = queries(attempts, step, max_queries=most, seed=seed_of(config.seed, "queries", number))
+
+    async def one(query: Query, sample: int) -> dict[str, Any]:
+        repaired = await sample_repair(query, sample, trainees.shop.world, config.rollout, seed=config.seed)
+        return repaired_to_json(query, repaired)
+
+    keys = {query.id: [f"{query.id}/repair{sample}" for sample in range(step.group_size)] for query in asked}
+    work = {key: partial(one, query, n) for query in asked for n, key in enumerate(keys[query.id])}
+    await record_all(work, trainees.shop, journal)
+    return [
+        (query, [repaired_from_json(journal[key]) for key in keys[query.id] if DROPPED not in journal[key]])
+        for query in asked
+    ]
+
+
+def _rows(gathered: Gathered, config: RLConfig, dropped: Counter[str]) -> list[Row]:
+    rows = episode_rows(gathered.groups, config.episode, dropped)
+    return rows if config.step is None else rows + step_rows(gathered.repairs, config.step, dropped)
+
+
+def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]]:
+    """Both levels shuffled together and dealt out to the round's updates: every row in exactly one."""
+    order = list(rows)
+    Random(f"rows {config.seed} {number}").shuffle(order)
+    return [order[part :: config.updates_per_round] for part in range(config.updates_per_round)]
+
+
+def _record(
+    number: int, gathered: Gathered, rows: Sequence[Row], dropped: Counter[str], measured: Sequence[StepMetrics]
+) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    attempts = [attempt for group in gathered.groups for attempt in group]
+    calls = [step for attempt in attempts for step in attempt.trajectory.calls]
+    repairs = [repair for _, group in gathered.repairs for repair in group]
+    is_repair = [bool(row.parent) for row in rows]
+    return {
+        "step": number + 1,
+        "answer_reward": _mean([float(attempt.is_correct) for attempt in attempts]),
+        "call_success": _mean([float(step.succeeded) for step in calls]),
+        "step_reward": _mean([repair.reward for repair in repairs]),
+        "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
+        "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
+        "queries": len(gathered.repairs),
+        "rows_episode": len(rows) - sum(is_repair),
+        "rows_step": sum(is_repair),
+        "dropped": dict(dropped),
+        "loss": {c.value: m.loss for step in measured for c, m in step.components.items()},
+        "drift": {
+            c.value: {"mean_log_ratio": m.drift.mean_log_ratio, "max_log_ratio": m.drift.max_log_ratio}
+            for step in measured
+            for c, m in step.components.items()
+            if m.drift is not None
+        },
+        "grad_norm": max((step.gradient_norm for step in measured), default=0.0),
+        "seconds": {
+            "rollout": gathered.rollout_s,
+            "repair": gathered.repair_s,
+            "tools": sum(step.observation.result.seconds for step in calls if step.observation is not None),
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,214 @@
+"""One template process as the event loop sees it: started, asked, and ended without a thread or a blocking wait.
+
+An answer costs the event loop two turns, one to receive it and one to wake its caller, because an engine that
+computes in the same loop may take long over each turn.
+"""
+
+import asyncio
+import json
+import logging
+import math
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from thor_tir.sandbox import template
+
+_LOG = logging.getLogger(__name__)
+
+TICKS = 10
+"""Waiting is cut into so many timers, so that one long block of the event loop does not look like a silent template."""
+ENVIRONMENT = {
+    "PATH": os.defpath,
+    "LANG": "C.UTF-8",
+    "PYTHONUTF8": "1",
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",  # a process with threads cannot be forked safely
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""All that programs see; nothing is inherited, so no credential of the user is in it."""
+
+
+class TemplateLost(Exception):
+    """A template process died, fell silent or could not do its part."""
+
+
+class Mailbox(asyncio.Protocol):
+    """The messages that a template sends, each handed to the one future that waits for it."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._is_lost = False
+        self._awaited: asyncio.Future[dict[str, Any]] | None = None
+
+    def next_message(self, patience_s: float) -> asyncio.Future[dict[str, Any]]:
+        """A future of the next message; cancelling it loses none. It raises TemplateLost if the connection ends, or
+        after `patience_s` in which the event loop could have received something."""
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._deliver()
+        self._tick(self._awaited, patience_s, TICKS)
+        return self._awaited
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._deliver()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self._awaited is None or self._awaited.done():
+            return
+        if (message := self._take()) is not None:
+            self._awaited.set_result(message)
+        elif self._is_lost:
+            self._awaited.set_exception(TemplateLost("the template process ended"))
+
+    def _take(self) -> dict[str, Any] | None:
+        size = template.HEADER.size
+        if len(self._buffer) < size:
+            return None
+        end = size + template.HEADER.unpack_from(self._buffer)[0]
+        if len(self._buffer) < end:
+            return None
+        message: dict[str, Any] = json.loads(self._buffer[size:end])
+        del self._buffer[:end]
+        return message
+
+    def _tick(self, awaited: asyncio.Future[dict[str, Any]], patience_s: float, left: int) -> None:
+        if awaited.done():
+            return
+        if left == 0:
+            awaited.set_exception(TemplateLost(f"the template process did not answer within {patience_s:.1f} s"))
+        else:
+            asyncio.get_running_loop().call_later(patience_s / TICKS, self._tick, awaited, patience_s, left - 1)
+
+
+class TemplateProcess:
+    """A template process that is alive, or was until recently. Made by `launch`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        self._process = process
+        self._errors = errors
+        self._transport: asyncio.WriteTransport | None = None
+        self._mailbox = Mailbox()
+        self._owed = 0
+        self.hello: dict[str, Any] = {}
+        """What it said when it was ready: `level`, `missing` modules, and its `home` folder."""
+
+    async def connect(self, ours: socket.socket, patience_s: float) -> None:
+        """Wait until it is ready. Raises TemplateLost."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self._mailbox, sock=ours)
+        self.hello = await self._receive(patience_s)
+
+    async def ask(self, request: dict[str, Any], patience_s: float) -> dict[str, Any]:
+        """Send one request and wait for the facts (see `sandbox/template.py: answer`). Raises TemplateLost."""
+        body = json.dumps(request).encode()
+        self._write(template.HEADER.pack(len(body)) + body)
+        self._owed += 1
+        facts = await self._receive(patience_s)
+        self._owed -= 1
+        if "fault" in facts:
+            raise TemplateLost(f"a program could not be started: {facts['fault']}")
+        return facts
+
+    async def abandon(self, patience_s: float) -> bool:
+        """Stop the program whose `ask` was cancelled; whether the process can be asked again."""
+        if not self.hello:
+            return False
+        if self._owed:
+            self.interrupt()
+            try:
+                await self._receive(patience_s)
+            except TemplateLost:
+                return False
+            self._owed = 0
+        return True
+
+    def interrupt(self) -> None:
+        """End the program that runs, if one does: its facts come at once."""
+        self._write(template.HEADER.pack(0))
+
+    async def end(self) -> None:
+        """Ask it to leave, then insist; when this returns the process is gone, and so is its folder."""
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._process.kill()
+        if not await self._has_left(within_s=1.0):
+            self._process.kill()
+            while not await self._has_left(within_s=1.0):
+                continue
+        self._errors.close()
+        if home := self.hello.get("home"):
+            _remove(home)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def _receive(self, patience_s: float) -> dict[str, Any]:
+        try:
+            return await self._mailbox.next_message(patience_s)
+        except TemplateLost as fault:
+            raise TemplateLost(f"{fault}{await self._last_words()}") from fault
+
+    async def _last_words(self) -> str:
+        if not await self._has_left(within_s=0.5) or self._errors.closed:
+            return ""
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f": {said[-1] if said else f'status {self._process.returncode}'}"
+
+    async def _has_left(self, *, within_s: float, pause_s: float = 0.005) -> bool:
+        for _ in range(math.ceil(within_s / pause_s)):
+            if self._process.poll() is not None:
+                return True
+            await asyncio.sleep(pause_s)
+        return self._process.poll() is not None
+
+
+def launch(python: str, modules: Sequence[str]) -> tuple[TemplateProcess, socket.socket]:
+    """Start a template process; the socket is this side's end. Raises TemplateLost."""
+    ours, theirs = socket.socketpair()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+    here = Path(template.__file__).parent
+    settings = {
+        "packages": {"thor_tir": str(here.parent), "thor_tir.sandbox": str(here)},
+        "descriptor": theirs.fileno(),
+        "modules": list(modules),
+        "scratch": tempfile.gettempdir(),
+    }
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [python, "-s", "-P", "-B", "-c", template.BOOTSTRAP, json.dumps(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=ENVIRONMENT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C in the terminal is for the parent to act on
+            )
+        except OSError as fault:
+            ours.close()
+            errors.close()
+            raise TemplateLost(str(fault)) from fault
+    ours.setblocking(False)
+    return TemplateProcess(process, errors), ours
+
+
+def _remove(home: str) -> None:
+    """Remove the folder of a template that was killed before it could."""
+    if os.path.lexists(home):
+        try:
+            template.remove_tree(home)
+        except OSError as fault:  # a child that outlived its template may still write there
+            _LOG.warning("sandbox: %s was left behind: %s", home, fault)

@@ -1,0 +1,227 @@
+"""A trajectory: thoughts, actions and observations as the token ids that were read and written (paper, section 2.1).
+
+Concatenating the spans gives exactly the ids the model read and wrote. Nothing on the training path is ever decoded and
+encoded again, and `flatten` is the only place that says which tokens are trained.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from thor_tir.execution import ExecutionResult
+
+
+class Author(StrEnum):
+    """Who put a token into the context: the one source of every loss mask."""
+
+    PROMPT = "prompt"
+    MODEL = "model"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A run of tokens by one author."""
+
+    token_ids: tuple[int, ...]
+    author: Author
+    logprobs: tuple[float, ...] | None = None
+    """Nats, under the policy that sampled each token; None where no policy of this run sampled it."""
+
+    def __post_init__(self) -> None:
+        if self.logprobs is not None:
+            if len(self.logprobs) != len(self.token_ids):
+                raise ValueError(f"{len(self.logprobs)} log-probabilities for {len(self.token_ids)} tokens")
+            if self.author is not Author.MODEL:
+                raise ValueError(f"a span by the {self.author} was not sampled, so it has no log-probabilities")
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __getitem__(self, cut: slice) -> "Span":
+        """The tokens of a slice, with the same author."""
+        logprobs = None if self.logprobs is None else self.logprobs[cut]
+        return Span(token_ids=self.token_ids[cut], author=self.author, logprobs=logprobs)
+
+    def __add__(self, other: "Span") -> "Span":
+        """Both runs as one; the authors must agree, and log-probabilities survive only where both have them."""
+        if self.author is not other.author:
+            raise ValueError(f"spans by the {self.author} and by the {other.author} cannot be one span")
+        known = self.logprobs is not None and other.logprobs is not None
+        logprobs = (*self.logprobs, *other.logprobs) if known else None  # type: ignore[misc]
+        return Span(token_ids=self.token_ids + other.token_ids, author=self.author, logprobs=logprobs)
+
+
+class StopReason(StrEnum):
+    """Why an engine stopped."""
+
+    END = "end"
+    """The model sampled an end-of-sequence token, which is the span's last."""
+    STOP = "stop"
+    """A stop sequence was completed by the span's last token."""
+    LENGTH = "length"
+    """`max_tokens` were sampled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What an engine returns; its text is the dialect's business."""
+
+    span: Span
+    stop: StopReason
+    policy_version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """r_t: reasoning in words."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """a_t: one program, fences included in its span. A token that straddles thought and fence belongs to the action."""
+
+    code: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """o_t: what the environment wrote into the context after running the action."""
+
+    text: str
+    span: Span
+    result: ExecutionResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One turn of think, act, observe. The last step of a trajectory may be a thought alone."""
+
+    thought: Thought
+    action: Action | None = None
+    observation: Observation | None = None
+    discarded: tuple["Step", ...] = ()
+    """Failed versions of this step that self-correction cut away: a record, not part of the context."""
+
+    def __post_init__(self) -> None:
+        if (self.action is None) != (self.observation is None):
+            raise ValueError("an observation exists if and only if its action ran")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it made a call and the call failed."""
+        return self.observation is not None and not self.observation.result.succeeded
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it made a call and the call succeeded."""
+        return self.observation is not None and self.observation.result.succeeded
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """In the order of the context."""
+        if self.action is None or self.observation is None:
+            return (self.thought.span,)
+        return (self.thought.span, self.action.span, self.observation.span)
+
+
+class Finish(StrEnum):
+    """How a trajectory ended."""
+
+    ENDED = "ended"
+    """The model ended its turn."""
+    TOKEN_LIMIT = "token_limit"
+    CALL_LIMIT = "call_limit"
+    """The model asked for one more call than it may make."""
+    FAILED_CALL = "failed_call"
+    """Stopped at its first failed call, where the run asks for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One attempt at one problem."""
+
+    id: str
+    """Unique within a run: problem, sample number and whatever else tells attempts apart."""
+    problem_id: str
+    prompt: Span
+    steps: tuple[Step, ...]
+    finish: Finish
+    policy_version: int = 0
+    """Of the weights that sampled it."""
+
+    @property
+    def spans(self) -> Iterator[Span]:
+        """Prompt first, then every step's spans in the order of the context."""
+        yield self.prompt
+        for step in self.steps:
+            yield from step.spans
+
+    @property
+    def calls(self) -> tuple[Step, ...]:
+        """The steps that made a tool call."""
+        return tuple(step for step in self.steps if step.action is not None)
+
+    @property
+    def response_text(self) -> str:
+        """What the model wrote outside of code: where an answer may be looked for (never in a tool's output)."""
+        return "".join(step.thought.text for step in self.steps)
+
+    @property
+    def num_model_tokens(self) -> int:
+        """Tokens the model sampled, discarded repairs included: the cost of this trajectory."""
+        kept = sum(len(span) for span in self.spans if span.author is Author.MODEL)
+        lost = (span for step in self.steps for old in step.discarded for span in old.spans)
+        return kept + sum(len(span) for span in lost if span.author is Author.MODEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """pref(tau, t): everything up to r_t_pre, from which a failed step is sampled again (paper, section 2.3.2)."""
+
+    spans: tuple[Span, ...]
+    """Prompt, earlier steps, and last the kept part of the failing thought (possibly empty)."""
+    parent: str
+    """Id of the trajectory it was cut from."""
+    call: int
+    """Which step of the parent failed, counted from 0."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """What the engine reads."""
+        return tuple(token for span in self.spans for token in span.token_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flat:
+    """Spans laid side by side, one entry per token."""
+
+    token_ids: tuple[int, ...]
+    authors: tuple[Author, ...]
+    trained: tuple[bool, ...]
+    logprobs: tuple[float, ...]
+    """NaN where no policy of this run sampled the token, so that misuse is loud."""
+
+
+def flatten(spans: Iterable[tuple[Span, bool]]) -> Flat:
+    """Lay spans side by side. A token is trained if and only if the model is its author and its span is marked True."""
+    ids: list[int] = []
+    authors: list[Author] = []
+    trained: list[bool] = []
+    logprobs: list[float] = []
+    for span, is_trained in spans:
+        n = len(span)
+        ids += span.token_ids
+        authors += [span.author] * n
+        trained += [is_trained and span.author is Author.MODEL] * n
+        logprobs += span.logprobs if span.logprobs is not None else [float("nan")] * n
+    return Flat(token_ids=tuple(ids), authors=tuple(authors), trained=tuple(trained), logprobs=tuple(logprobs))
+
+
+def with_discarded(step: Step, discarded: tuple[Step, ...]) -> Step:
+    """The step that stands, with the failed versions it replaces."""
+    return replace(step, discarded=discarded)

@@ -1,0 +1,22 @@
+"""What grading an answer yielded."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """UNSCORED leaves means and gradients alone: the grader could not tell."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The outcome for one answer, with what a person needs to check it."""
+
+    outcome: Outcome
+    extracted: str | None
+    """The answer found in the text, None where there is none."""
+    reason: str

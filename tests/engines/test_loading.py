@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from thor_tir.engines import loading
+from thor_tir.engines.loading import load_model
+from thor_tir.faults import UsageError
+from tiny_models import tiny_model, tiny_tokenizer
+
+
+def test_a_saved_model_comes_back_with_the_same_logits_in_the_asked_precision(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    loaded, tokenizer = load_model(str(tmp_path), device="cpu")
+    ids = torch.tensor([tokenizer.encode("What is the sum?")])
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert not loaded.training
+    assert load_model(str(tmp_path), device="cpu", dtype=torch.bfloat16)[0].dtype is torch.bfloat16
+
+
+def test_a_path_that_does_not_exist_is_named():
+    with pytest.raises(UsageError, match="there is no model at '/no/such/folder'"):
+        load_model("/no/such/folder")
+
+
+def test_a_hub_name_that_cannot_be_reached_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="'nobody/nothing' has no tokenizer that loads"):
+        load_model("nobody/nothing")
+
+
+def test_a_folder_with_a_tokenizer_and_no_model_is_refused(tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="is no causal language model"):
+        load_model(str(tmp_path))
+
+
+def test_a_folder_with_a_model_and_no_tokenizer_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="has no tokenizer with a chat template"):
+        load_model(str(tmp_path))
+
+
+def test_a_tokenizer_without_chat_template_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(UsageError, match="has no tokenizer with a chat template"):
+        load_model(str(tmp_path))
+
+
+def test_an_embedded_model_that_is_missing_names_the_command_that_makes_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(loading.EMBEDDED, "nano/actor", tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="thor nano pretrain"):
+        load_model("nano/actor")

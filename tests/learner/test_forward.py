@@ -1,0 +1,39 @@
+"""Log-probabilities at trained positions against the plain forward pass, row by row."""
+
+import pytest
+import torch
+from tiny_rows import mixed_rows
+
+from thor_tir.learner.batch import collate
+from thor_tir.learner.forward import trained_logprobs
+from tiny_models import tiny_model
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
+def test_a_padded_batch_has_the_logprobs_of_each_row_read_alone_with_full_logits(kind):
+    model, rows = tiny_model(kind).double(), mixed_rows()
+    with torch.no_grad():
+        logp_BT = trained_logprobs(model, collate(rows, dtype=torch.float64))
+        for row, logp_T in zip(rows, logp_BT, strict=True):
+            logprobs_TV = model(torch.tensor([row.token_ids])).logits[0].log_softmax(dim=-1)
+            expected = [
+                logprobs_TV[t - 1, row.token_ids[t]].item() if is_trained else 0.0
+                for t, is_trained in enumerate(row.trained)
+            ][1 : len(logp_T) + 1]
+            assert logp_T[: len(expected)].tolist() == pytest.approx(expected, abs=1e-9)
+            assert not logp_T[len(expected) :].any()
+
+
+def test_logits_are_computed_at_trained_positions_only():
+    model, batch, sizes = tiny_model(), collate(mixed_rows()), []
+    hook = model.get_output_embeddings().register_forward_hook(lambda _m, _i, logits: sizes.append(logits.shape[:2]))
+    with torch.no_grad():
+        trained_logprobs(model, batch)
+    hook.remove()
+    assert sizes == [(1, sum(row.num_trained for row in mixed_rows()))]
+
+
+def test_the_model_gives_its_full_logits_again_afterwards():
+    model = tiny_model()
+    trained_logprobs(model, collate(mixed_rows()))
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape[:2] == (1, 3)

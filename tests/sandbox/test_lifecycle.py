@@ -1,0 +1,308 @@
+"""The pool around the programs: order, loss of templates, cancellation, shutdown, and the uid of a plain user."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import thor_tir
+from thor_tir.execution import Status
+from thor_tir.faults import SandboxUnavailable
+from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.probe import probe
+from thor_tir.sandbox.protocol import Limits
+
+ONE = LocalSandboxConfig(workers=1, modules=(), limits=Limits(timeout_s=10.0))
+PATIENCE_S = 60.0
+PLAIN_UID = 12345
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="this host has no /proc")
+
+
+Use = Callable[[LocalSandbox], Awaitable[None]]
+
+
+def with_sandbox(use: Use, config: LocalSandboxConfig = ONE) -> None:
+    async def main() -> None:
+        async with LocalSandbox(config) as sandbox:
+            await use(sandbox)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
+def template_pids() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def test_200_mixed_programs_are_answered_in_order_and_exactly_once() -> None:
+    endings = [
+        ("print({0})", Status.OK, "{0}\n"),
+        ("print({0}); 1 / 0", Status.RUNTIME, "{0}\n"),
+        ("print({0}", Status.SYNTAX, ""),
+        ("import os; print({0}, flush=True); os.kill(os.getpid(), 9)", Status.RUNTIME, "{0}\n"),
+    ]
+
+    async def use(sandbox: LocalSandbox) -> None:
+        codes = [endings[i % 4][0].format(i) for i in range(200)]
+        results = await asyncio.gather(*map(sandbox.run, codes))
+        expected = [(endings[i % 4][1], endings[i % 4][2].format(i)) for i in range(200)]
+        assert [(result.status, result.stdout) for result in results] == expected
+
+    with_sandbox(use, LocalSandboxConfig(workers=2, modules=(), limits=Limits(timeout_s=20.0)))
+
+
+def test_programs_are_answered_while_the_event_loop_is_busy_most_of_the_time() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        answers = asyncio.gather(*(sandbox.run(f"print({i})") for i in range(10)))
+        while not answers.done():
+            time.sleep(0.05)  # noqa: ASYNC251  # an engine that computes in the same loop
+            await asyncio.sleep(0)
+        assert [result.stdout for result in await answers] == [f"{i}\n" for i in range(10)]
+
+    with_sandbox(use)
+
+
+def test_one_block_of_the_event_loop_longer_than_all_patience_is_not_taken_for_a_silent_template() -> None:
+    config = LocalSandboxConfig(workers=1, modules=(), limits=Limits(timeout_s=0.3), grace_s=0.3)
+
+    async def use(sandbox: LocalSandbox) -> None:
+        before = template_pids()
+        answer = asyncio.ensure_future(sandbox.run("print(1)"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(1.0)  # noqa: ASYNC251
+        assert (await answer).stdout == "1\n"
+        assert template_pids() == before
+
+    with_sandbox(use, config)
+
+
+@needs_proc
+def test_a_killed_template_is_replaced_and_its_program_run_again() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        (template,) = template_pids()
+        answer = asyncio.ensure_future(sandbox.run("import time; time.sleep(0.2); print(1)"))
+        await asyncio.sleep(0.1)
+        os.kill(template, signal.SIGKILL)
+        assert (await answer).stdout == "1\n"
+        assert template not in template_pids()
+
+    with_sandbox(use)
+
+
+@needs_proc
+def test_a_stopped_template_is_replaced_and_its_program_run_again() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        (template,) = template_pids()
+        os.kill(template, signal.SIGSTOP)
+        assert (await sandbox.run("print(1)")).stdout == "1\n"
+        assert template not in template_pids()
+
+    with_sandbox(use, LocalSandboxConfig(workers=1, modules=(), limits=Limits(timeout_s=1.0), grace_s=0.1))
+
+
+@needs_proc
+def test_a_program_whose_template_dies_twice_is_a_fault_of_the_machine_and_the_sandbox_recovers() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        answer = asyncio.ensure_future(sandbox.run("import time; time.sleep(5)"))
+        while not answer.done():
+            for template in template_pids():
+                os.kill(template, signal.SIGKILL)
+            await asyncio.sleep(0.05)
+        with pytest.raises(SandboxUnavailable, match=r"status -9; then .*status -9"):
+            await answer
+        assert (await sandbox.run("print(1)")).stdout == "1\n"
+
+    with_sandbox(use)
+
+
+def test_an_interpreter_that_cannot_start_is_a_fault_of_the_machine_and_its_last_words_are_told() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        pytest.fail("the sandbox opened")
+
+    with pytest.raises(SandboxUnavailable, match="/no/such/python"):
+        with_sandbox(use, LocalSandboxConfig(workers=2, python="/no/such/python"))
+    with pytest.raises(SandboxUnavailable, match="ended: status 1"):
+        with_sandbox(use, LocalSandboxConfig(workers=2, python="/bin/false"))
+
+
+def test_a_module_that_is_not_installed_is_skipped_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        assert (await sandbox.run("print(1)")).stdout == "1\n"
+
+    with_sandbox(use, LocalSandboxConfig(workers=1, modules=("no_such_module", "math")))
+    assert "not preloaded: no_such_module" in caplog.text
+
+
+@needs_proc
+def test_a_cancelled_call_stops_its_program_and_frees_its_worker(tmp_path: Path) -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        templates = template_pids()
+        endless = asyncio.ensure_future(sandbox.run("while True: pass", Limits(timeout_s=3600)))
+        queued = asyncio.ensure_future(sandbox.run("print('never')"))
+        await asyncio.sleep(0.1)
+        for call in (queued, endless):
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert (await sandbox.run("print(1)")).stdout == "1\n"  # with an hour to go, only a stopped program frees it
+        assert template_pids() == templates
+
+    with_sandbox(use)
+
+
+def test_calls_that_run_or_wait_or_come_late_are_told_that_the_sandbox_is_closed() -> None:
+    async def main() -> None:
+        async with LocalSandbox(ONE) as sandbox:
+            calls = [asyncio.ensure_future(sandbox.run("while True: pass", Limits(timeout_s=3600))) for _ in range(3)]
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*calls, sandbox.run("print(1)"), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [SandboxUnavailable] * 4
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
+@needs_proc
+def test_after_closing_no_process_descriptor_or_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    async def main() -> None:
+        children, descriptors = template_pids(), os.listdir("/proc/self/fd")
+        async with LocalSandbox(LocalSandboxConfig(workers=2, modules=())) as sandbox:
+            await asyncio.gather(*(sandbox.run("open('file', 'w').write('text')") for _ in range(4)))
+            assert len(os.listdir(tmp_path)) == 2  # a home per template
+        assert (template_pids(), os.listdir("/proc/self/fd")) == (children, descriptors)
+
+    asyncio.run(main())
+    assert os.listdir(tmp_path) == []
+
+
+@needs_proc
+def test_when_the_parent_is_killed_templates_and_programs_die_too(tmp_path: Path) -> None:
+    script = f"""
+        import asyncio, os
+        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.protocol import Limits
+
+        async def main():
+            async with LocalSandbox(LocalSandboxConfig(workers=1, modules=())) as sandbox:
+                code = "import os; open({str(tmp_path / "pids")!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}')"
+                await sandbox.run(code + "\\nwhile True: pass", Limits(timeout_s=3600))
+
+        asyncio.run(main())
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE)
+    try:
+        pids = [int(pid) for pid in _eventually(lambda: (tmp_path / "pids").read_text().split())]
+    finally:
+        parent.kill()
+        parent.communicate()
+    assert len(pids) == 2
+    _eventually(lambda: not any(_is_running(pid) for pid in pids))
+
+
+def _eventually(attempt: Callable[[], object]) -> object:
+    """The first true value of `attempt`, which may fail until its file exists."""
+    for _ in range(int(PATIENCE_S / 0.05)):
+        try:
+            if value := attempt():
+                return value
+        except FileNotFoundError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("did not happen in time")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# ---- root and plain users -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def public_python() -> str:
+    """An interpreter that a user without any rights can run, which takes root to find out."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; as a plain user every other test covers this case")
+    for candidate in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        check = [candidate, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        try:
+            finished = subprocess.run(check, user=PLAIN_UID, group=PLAIN_UID, extra_groups=[], check=False)
+        except OSError:
+            continue
+        if finished.returncode == 0:
+            return candidate
+    pytest.skip("no Python >= 3.11 that a plain user can read")
+
+
+def test_programs_of_root_get_a_uid_of_their_own_if_it_can_read_the_interpreter(public_python: str) -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        assert "uid" in sandbox.level.split("+")
+        look = "import os, json\nopen('mine', 'w').close()\nprint(os.getuid(), os.getgroups(), os.stat('mine').st_uid)"
+        uid, groups, owner = (await sandbox.run(look)).stdout.split(maxsplit=2)
+        assert (groups, int(uid) >= 200_000) == ("[]", True), owner
+        attack = await sandbox.run("import os; os.kill(os.getppid(), 9)")
+        assert attack.error == "PermissionError"
+        assert (await sandbox.run("open('/root/file', 'w')")).error == "PermissionError"
+
+    with_sandbox(use, LocalSandboxConfig(workers=1, modules=(), python=public_python))
+
+
+def test_a_plain_user_has_the_same_sandbox_and_a_bound_on_tasks(public_python: str) -> None:
+    forks = "import ctypes, os\\nn = 0\\nwhile n < 200:\\n    p = ctypes.CDLL(None).fork()\\n"
+    forks += "    if p == 0: os._exit(0)\\n    if p < 0: break\\n    n += 1\\nprint(n)"
+    script = f"""
+        import asyncio, json
+        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.protocol import Limits
+
+        async def main():
+            async with LocalSandbox(LocalSandboxConfig(workers=1, modules=())) as sandbox:
+                codes = ["print(1)", "x = 'a' * 10**10", "import socket; socket.create_connection(('192.0.2.1', 80))"]
+                codes += ["import os; os.fork()", "import os; os.mkdir('d'); os.chmod('d', 0)", "{forks}"]
+                results = [await sandbox.run(code) for code in codes]
+                results.append(await sandbox.run("while True: pass", Limits(timeout_s=0.2)))
+            print(json.dumps([sandbox.level, [[r.status, r.error, r.stdout, r.level] for r in results]]))
+
+        asyncio.run(main())
+    """
+    finished = subprocess.run(
+        [public_python, "-B", "-c", textwrap.dedent(script)],
+        **{"user": PLAIN_UID, "group": PLAIN_UID, "extra_groups": []},
+        env={"PYTHONPATH": str(Path(thor_tir.__file__).parents[1]), "TMPDIR": "/tmp"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    _, results = json.loads(finished.stdout)
+    layers = results[0][3].split("+")
+    if "nproc" not in layers:
+        pytest.skip("this host gives plain users no user namespace")
+    statuses = ["ok", "memory", "runtime", "denied", "ok_no_output", "ok", "timeout"]
+    assert [status for status, *_ in results] == statuses, results
+    assert results[2][1] == "OSError"  # unreachable
+    # Two processes exist, the template and the program, and 2 + 32 tasks may: 32 forks succeed, all zombies that count.
+    assert int(results[5][2]) == 32
+
+
+def test_the_probe_finds_what_the_sandbox_then_claims() -> None:
+    layers = {layer.name: layer.is_available for layer in probe()}
+
+    async def use(sandbox: LocalSandbox) -> None:
+        assert [name for name, holds in layers.items() if holds] == sandbox.level.split("+")
+
+    assert layers["process"]
+    with_sandbox(use)

@@ -1,0 +1,257 @@
+"""One claim per way in which a program can end, waste, leave behind or lie."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from thor_tir.execution import ExecutionResult, Status
+from thor_tir.faults import SandboxUnavailable, UsageError
+from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.protocol import Limits
+
+OUTER_S = 60.0
+"""No call may take longer, whatever the program does."""
+LIMITS = Limits(timeout_s=8.0, memory_bytes=128 * 2**20, output_bytes=8 * 2**10)
+BRIEF = Limits(timeout_s=0.3)
+
+
+class Bench:
+    """A sandbox of one worker on an event loop of its own, so that tests can call it plainly."""
+
+    def __init__(self, runner: asyncio.Runner, sandbox: LocalSandbox) -> None:
+        self._runner, self._sandbox = runner, sandbox
+
+    @property
+    def level(self) -> list[str]:
+        return self._sandbox.level.split("+")
+
+    def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
+        return self._runner.run(asyncio.wait_for(self._sandbox.run(code, limits), OUTER_S))
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    config = LocalSandboxConfig(workers=1, limits=LIMITS, modules=("math",))
+    with asyncio.Runner() as runner:
+        sandbox = runner.run(LocalSandbox(config).__aenter__())
+        yield Bench(runner, sandbox)
+        runner.run(sandbox.close())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error", "exit_code"),
+    [
+        ("print(2**10)", Status.OK, None, 0),
+        ("x = 1", Status.OK_NO_OUTPUT, None, 0),
+        ("import os; os._exit(0)", Status.OK_NO_OUTPUT, None, 0),
+        ("raise SystemExit", Status.OK_NO_OUTPUT, None, 0),
+        ("x = (", Status.SYNTAX, "SyntaxError", 1),
+        ("1 / 0", Status.RUNTIME, "ZeroDivisionError", 1),
+        ("eval('1 +')", Status.RUNTIME, "SyntaxError", 1),  # the program compiled; what it compiled did not
+        ("import sys; sys.exit(3)", Status.RUNTIME, "SystemExit", 3),
+        ("import os; os._exit(3)", Status.RUNTIME, "exit code 3", 3),
+        ("raise KeyboardInterrupt", Status.RUNTIME, "KeyboardInterrupt", 1),
+        ("import os; os.abort()", Status.RUNTIME, "SIGABRT", None),
+        ("import os; os.kill(0, 9)", Status.RUNTIME, "SIGKILL", None),
+        ("input()", Status.RUNTIME, "EOFError", 1),
+        ("import sys; sys.stdout.close(); print(1)", Status.RUNTIME, "ValueError", 1),
+        ("import os; os.close(1); print(1)", Status.RUNTIME, "OSError", 1),
+        ("x = 'a' * 10**10", Status.MEMORY, "MemoryError", 1),
+        ("x = []\nwhile True: x.append('a' * 10**4)", Status.MEMORY, "MemoryError", 1),
+        ("print('a' * 10**7)", Status.OUTPUT_LIMIT, None, None),
+        ("while True: print('a')", Status.OUTPUT_LIMIT, None, None),
+        ("import sys\nwhile True: print('a', file=sys.stderr)", Status.OUTPUT_LIMIT, None, None),
+        ("import subprocess; subprocess.run(['true'])", Status.DENIED, "PermissionError", 1),
+        ("import os; os.fork()", Status.DENIED, "PermissionError", 1),
+        ("x = 'a\0b'", Status.SYNTAX, "SyntaxError", 1),
+        ("x = '\ud800'", Status.SYNTAX, "UnicodeEncodeError", 1),
+        ("(" * 10**4, Status.SYNTAX, "SyntaxError", 1),
+    ],
+)
+def test_each_ending_has_its_status_its_cause_and_its_exit_code(
+    bench: Bench, code: str, status: Status, error: str | None, exit_code: int | None
+) -> None:
+    if status is Status.MEMORY and "memory" not in bench.level:
+        pytest.skip("this host does not limit address space")
+    result = bench.run(code)
+    assert (result.status, result.error, result.exit_code) == (status, error, exit_code), result
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import time; time.sleep(3600)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
+        "import signal\nfor n in (15, 2, 17): signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+        "10 ** 10 ** 9",  # one instruction that never returns to the interpreter
+        "import threading, time; threading.Thread(target=time.sleep, args=(3600,)).start()",
+        "import atexit, time; atexit.register(time.sleep, 3600)",
+    ],
+)
+def test_whatever_does_not_end_is_ended_and_keeps_what_it_printed(bench: Bench, code: str) -> None:
+    result = bench.run(f"print('so far')\n{code}", BRIEF)
+    assert (result.status, result.stdout, result.exit_code) == (Status.TIMEOUT, "so far\n", None)
+    assert not result.succeeded
+
+
+def test_stdout_and_stderr_are_kept_apart_and_any_bytes_can_be_printed(bench: Bench) -> None:
+    result = bench.run("import sys; sys.stdout.buffer.write(b'\\xff\\0'); print('π', chr(0xD800), file=sys.stderr)")
+    assert (result.stdout, result.stderr) == ("\ufffd\0", "π \\ud800\n")
+
+
+def test_output_is_cut_at_the_limit_and_a_program_just_below_it_succeeds(bench: Bench) -> None:
+    fits = bench.run(f"print('a' * {LIMITS.output_bytes - 1})")  # and the line feed
+    assert (fits.status, len(fits.stdout)) == (Status.OK, LIMITS.output_bytes)
+    floods = bench.run(f"print('a' * {LIMITS.output_bytes})")
+    assert (floods.status, len(floods.stdout)) == (Status.OUTPUT_LIMIT, LIMITS.output_bytes)
+
+
+def test_a_traceback_shows_the_programs_own_lines_and_no_file_of_the_host(bench: Bench) -> None:
+    result = bench.run("import json\ndef f():\n    return json.loads('{')\nf()")
+    assert result.error == "JSONDecodeError"
+    assert result.stderr.splitlines()[:5] == [
+        "Traceback (most recent call last):",
+        '  File "main.py", line 4, in <module>',
+        "    f()",
+        '  File "main.py", line 3, in f',
+        "    return json.loads('{')",
+    ]
+    assert result.stderr.count("File ") == 2
+    assert "Expecting property name" in result.stderr.splitlines()[-1]
+
+
+def test_a_huge_exception_message_is_a_failure_of_its_own_kind_and_not_a_flood(bench: Bench) -> None:
+    result = bench.run("raise ValueError('a' * 10**6)")
+    assert (result.status, result.error) == (Status.RUNTIME, "ValueError")
+
+
+def test_a_very_long_program_runs(bench: Bench) -> None:
+    lines = 20_000
+    result = bench.run("x = 0\n" + "x += 1\n" * lines + "print(x)")
+    assert result.stdout == f"{lines}\n"
+
+
+def test_the_exit_hooks_and_threads_of_a_program_run_to_their_end(bench: Bench) -> None:
+    code = """
+import atexit, concurrent.futures, threading, time
+atexit.register(print, "hook")
+pool = concurrent.futures.ThreadPoolExecutor(2)  # never shut down: its idle threads must not hold the program
+print(sum(pool.map(abs, [-1, -2])))
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+"""
+    assert bench.run(code).stdout == "3\nthread\nhook\n"
+
+
+def test_what_a_program_changes_in_its_modules_is_gone_for_the_next(bench: Bench) -> None:
+    vandal = """
+import builtins, math, os, sys
+math.sqrt = lambda x: 42
+builtins.print = builtins.len = None
+os._exit = sys.exit = os.write = os.fork = lambda *_: 42
+sys.modules.clear()
+"""
+    assert bench.run(vandal).succeeded  # although it took away the calls that would end it
+    assert bench.run("import math; print(math.sqrt(16), len('ab'))").stdout == "4.0 2\n"
+
+
+def test_the_working_directory_is_writable_and_every_program_finds_it_empty(bench: Bench) -> None:
+    code = """
+import os
+print(os.listdir("."))
+open("file", "w").write("text")
+os.symlink("/", "root")
+os.mkdir("locked"); open("locked/file", "w").close(); os.chmod("locked", 0)
+for _ in range(30):  # 30 names of 200 characters: more than the 4096 of PATH_MAX
+    os.mkdir("d" * 200); os.chdir("d" * 200)
+"""
+    for _ in range(2):
+        result = bench.run(code)
+        assert (result.status, result.stdout) == (Status.OK, "[]\n"), result.stderr
+    assert os.path.isdir("/usr")
+
+
+def test_a_file_cannot_grow_past_its_limit(bench: Bench) -> None:
+    code = "f = open('big', 'wb', buffering=0)\nwhile f.write(bytes(2**20)): pass"
+    assert bench.run(code, Limits(file_bytes=3 * 2**20)).error == "OSError"
+
+
+def test_a_process_left_behind_is_killed_even_if_it_left_the_session(bench: Bench) -> None:
+    code = """
+import os, time
+if (pid := os.fork()) == 0:
+    os.setsid()
+    if (grandchild := os.fork()):
+        print(grandchild, flush=True)
+        os._exit(0)
+    time.sleep(3600)
+os.waitpid(pid, 0)
+"""
+    result = bench.run(code, Limits(timeout_s=LIMITS.timeout_s, processes=2))
+    assert result.status is Status.OK, result.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(result.stdout), 0)
+
+
+def test_a_program_that_attacks_its_template_gets_one_answer_and_the_next_program_runs(bench: Bench) -> None:
+    try:
+        attacked = bench.run("import os; os.kill(os.getppid(), 9)")
+        assert attacked.error == "PermissionError"  # where programs have a uid of their own
+    except SandboxUnavailable:
+        assert "uid" not in bench.level
+    assert bench.run("print(1)").stdout == "1\n"
+
+
+def test_a_program_sees_no_variable_descriptor_or_argument_of_the_host(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", "secret")
+    code = "import os, sys; print('API_KEY' in os.environ, sorted(os.listdir('/dev/fd'))[:4], sys.argv)"
+    # 0, 1, 2, the report pipe; the listing's own descriptor follows
+    assert bench.run(code).stdout == "False ['0', '1', '2', '3'] ['main.py']\n"
+
+
+def test_the_network_cannot_be_reached(bench: Bench) -> None:
+    if "nonet" not in bench.level:
+        pytest.skip("this host offers no network namespace")
+    result = bench.run("import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)")
+    assert result.error == "OSError"
+    assert "unreachable" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        """print('{"ending": "exit", "exit": 0, "stdout": "forged", "stderr": "", "report": ""}')""",
+        """import os; os.write(2, b'ready\\nMemoryError\\n')""",
+        """import os; os.write(3, b'{"kind": "memory", "name": "MemoryError"}')""",
+        """import os; [os.write(d, b'\\0\\0\\0\\2{}') for d in (1, 2, 3)]""",
+    ],
+)
+def test_no_message_of_the_program_turns_success_into_failure_or_failure_into_success(
+    bench: Bench, forgery: str
+) -> None:
+    assert bench.run(forgery).succeeded
+    assert bench.run(f"{forgery}\nimport os; os._exit(7)").exit_code == 7
+    assert not bench.run(f"{forgery}\n1 / 0").succeeded
+
+
+def test_the_same_program_prints_the_same_in_every_worker_and_every_time() -> None:
+    code = """
+import random, numpy, sympy
+print(random.random(), numpy.random.rand(), hash("text"), {"a", "b", "c"}, sympy.factorint(1234567890))
+"""
+
+    async def runs() -> set[str]:
+        async with LocalSandbox(LocalSandboxConfig(workers=2)) as sandbox:
+            return {result.stdout for result in await asyncio.gather(*(sandbox.run(code) for _ in range(6)))}
+
+    (printed,) = asyncio.run(runs())
+    assert "{2: 1, 3: 2, 5: 1, 3607: 1, 3803: 1}" in printed  # the order of a first call in a fresh process
+
+
+def test_a_sandbox_without_workers_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        LocalSandboxConfig(workers=0)

@@ -34,7 +34,7 @@ class MixtureConfig:
     """What the actor reads, as shares of documents; the rest are solutions in words."""
 
     tools: float = 0.2
-    drills: float = 0.15
+    drills: float = 0.25
     program: float = 0.55
     """Within a solution with tools, the share of steps that are programs."""
     careless: float = 0.3
@@ -128,8 +128,8 @@ def _with_tools(worked: Worked, rng: Random, mix: MixtureConfig) -> tuple[tuple[
 def _drill(rng: Random) -> Document:
     """Short lines whose second half follows from the first; what cannot be predicted is not trained, it would drown
     the rest."""
-    kinds = (_copy_line, _copy_line, _look_up_line, _sum_line, _product_line)
-    lines = [rng.choice(kinds)(rng) for _ in range(4)]
+    kinds = (_copy_line, _look_up_line, _sum_line, _sum_line, _product_line)
+    lines = [rng.choice(kinds)(rng) for _ in range(6)]
     pieces = [piece for given, follows in lines for piece in ((given, False), (f" {follows}\n", True))]
     return Document(style=None, request="", pieces=tuple(pieces))
 
@@ -139,13 +139,20 @@ def _number(rng: Random, max_digits: int) -> int:
 
 
 def _sum_line(rng: Random) -> tuple[str, str]:
-    a, b = _number(rng, 3), _number(rng, 3)
-    return (f"{a} + {b} =", f"{a + b}") if rng.random() < 0.5 else (f"{a} - {b} =", f"{a - b}")
+    digits = rng.choice((1, 1, 2, 2, 3))
+    a, b = _number(rng, digits), _number(rng, digits)
+    if rng.random() < 0.5:
+        return _asked(f"{a} + {b}", rng), f"{a + b}"
+    return _asked(f"{a} - {b}", rng), f"{a - b}"
 
 
 def _product_line(rng: Random) -> tuple[str, str]:
-    a, b = _number(rng, 2), _number(rng, 1)
-    return f"{a} * {b} =", f"{a * b}"
+    a, b = _number(rng, rng.choice((1, 2))), _number(rng, 1)
+    return _asked(f"{a} * {b}", rng), f"{a * b}"
+
+
+def _asked(expression: str, rng: Random) -> str:
+    return rng.choice((f"{expression} =", f"{expression} =", f"{expression}. This is"))
 
 
 def _copy_line(rng: Random) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def sieve(candidates: Sequence[Candidate], config: FilterConfig) -> tuple[list[C
     for name, rule in rules:
         reasons = [rule(candidate) for candidate in kept]
         kept = [c for c, reason in zip(kept, reasons, strict=True) if reason is None]
-        stages.append(Stage(name=name, kept=len(kept), rejected=Counter(r for r in reasons if r is not None)))
+        stages.append(Stage(name=name, kept=len(kept), rejected=dict(Counter(r for r in reasons if r is not None))))
     for name, select in (("one per question", _per_question), ("balance", _balance)):
         chosen = select(kept, config, rng)
         dropped = len(kept) - len(chosen)

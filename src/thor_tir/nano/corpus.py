@@ -35,6 +35,8 @@ class MixtureConfig:
 
     tools: float = 0.2
     drills: float = 0.25
+    sums: float = 0.0
+    """Share of pages of small sums and products, which only the actor reads: it has to do easy ones in its head."""
     program: float = 0.55
     """Within a solution with tools, the share of steps that are programs."""
     careless: float = 0.3
@@ -48,6 +50,9 @@ class MixtureConfig:
 def actor_documents(problems: Sequence[Problem], rng: Random, mix: MixtureConfig) -> Iterator[Document]:
     """An endless stream of the actor's reading."""
     while True:
+        if mix.sums and rng.random() < mix.sums:
+            yield _page([rng.choice((_sum_line, _sum_line, _product_line))(rng) for _ in range(16)])
+            continue
         kind = rng.random()
         if kind < mix.drills:
             yield _drill(rng)
@@ -129,7 +134,10 @@ def _drill(rng: Random) -> Document:
     """Short lines whose second half follows from the first; what cannot be predicted is not trained, it would drown
     the rest."""
     kinds = (_copy_line, _look_up_line, _sum_line, _sum_line, _product_line)
-    lines = [rng.choice(kinds)(rng) for _ in range(6)]
+    return _page([rng.choice(kinds)(rng) for _ in range(6)])
+
+
+def _page(lines: Sequence[tuple[str, str]]) -> Document:
     pieces = [piece for given, follows in lines for piece in ((given, False), (f" {follows}\n", True))]
     return Document(style=None, request="", pieces=tuple(pieces))
 

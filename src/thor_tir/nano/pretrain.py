@@ -39,6 +39,9 @@ POOL = 512
 DRILL_POOLS, DRILL_SHARE = 12, 0.85
 """The first pools are mostly drills: numbers are copied right much earlier when copying is learnt first."""
 
+SUMS_POOL, SUMS_SHARE = 68, 0.3
+"""From this pool on the actor reads pages of small sums: within other text their share of the loss is too small."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
@@ -137,7 +140,7 @@ def _batches(problems: list[Problem], tokenizer: Any, config: PretrainConfig) ->
     styles: dict[str, Dialect] = {}
     for number in range(10**9):
         rng = Random(f"{config.role} {config.seed} pool {number}")
-        mixture = replace(config.mixture, drills=DRILL_SHARE) if number < DRILL_POOLS else config.mixture
+        mixture = _mixture(config.mixture, number)
         pool = [
             _row(document, f"{number}/{i}", tokenizer, styles)
             for i, document in enumerate(islice(documents(problems, rng, mixture), POOL))
@@ -145,6 +148,13 @@ def _batches(problems: list[Problem], tokenizer: Any, config: PretrainConfig) ->
         batches = list(_cut(sorted(pool, key=lambda row: len(row.token_ids)), config.batch_tokens))
         rng.shuffle(batches)
         yield from batches
+
+
+def _mixture(mixture: MixtureConfig, pool: int) -> MixtureConfig:
+    """What a pool is drawn from: copying first, then everything, at last with sums."""
+    if pool < DRILL_POOLS:
+        return replace(mixture, drills=DRILL_SHARE)
+    return replace(mixture, sums=SUMS_SHARE) if pool >= SUMS_POOL else mixture
 
 
 def _cut(rows: list[Row], batch_tokens: int) -> Iterator[list[Row]]:

@@ -114,11 +114,11 @@ async def record_all(
     size = shop.concurrency if journal.hold else max(1, len(keys))
     for start in range(0, len(keys), size):
         await _record({key: work[key] for key in keys[start : start + size]}, shop, journal, progress)
+    # Counted from the journal, so that a resumed run counts what was dropped before the kill.
+    shop.dropped.update(journal[key][DROPPED] for key in keys if DROPPED in journal[key])
 
 
-async def _record(
-    work: Mapping[str, Unit], shop: Workshop, journal: Journal, progress: Progress | None
-) -> None:
+async def _record(work: Mapping[str, Unit], shop: Workshop, journal: Journal, progress: Progress | None) -> None:
     todo = {key: unit for key, unit in work.items() if key not in journal}
     if progress is not None:
         progress.advance(len(work) - len(todo))
@@ -130,7 +130,6 @@ async def _record(
                 row = await unit()
             except (SandboxUnavailable, GraderUnavailable) as fault:
                 row = {DROPPED: type(fault).__name__}
-                shop.dropped[type(fault).__name__] += 1
         if not journal.hold:
             journal.add(key, row)
         if progress is not None:

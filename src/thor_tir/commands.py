@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import tyro
+from transformers.utils.logging import disable_progress_bar
 
 from thor_tir.console import ConsoleReporter, differences, results_table
 from thor_tir.faults import UsageError
@@ -83,10 +84,12 @@ class Tirgen:
     critic: str = NANO.critic
     """Hub name, local folder, or nano/critic. Sees isolated steps only."""
     problems: str = NANO.problems
-    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym for the nano families."""
+    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen
     words_samples: int = NANO.words_samples
     """Tool-free samples per question, to leave out what words alone solve; 0 for none."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/tirgen")
     seed: int = 0
     tirgen: TirgenConfig = NANO.tirgen
@@ -95,13 +98,14 @@ class Tirgen:
 
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""
-        from thor_tir.recipes.stages import bench, generate_data
+        from thor_tir.recipes.stages import bench, claim, generate_data
 
         config = RunConfig(
             actor=self.actor,
             critic=self.critic,
             problems=self.problems,
             num_tirgen=self.count,
+            reasoning=self.reasoning,
             words_samples=self.words_samples,
             tirgen=self.tirgen,
             filter=self.filter,
@@ -114,7 +118,8 @@ class Tirgen:
             async with bench(self.machinery) as tools:
                 return await generate_data(config, self.output, tools, reporter)
 
-        path = asyncio.run(work())
+        with claim(self.output, dataclasses.asdict(self)):
+            path = asyncio.run(work())
         for stage in json.loads((self.output / "funnel.json").read_text(encoding="utf-8"))["stages"]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
             reporter.say(f"{stage['kept']:>7} after {stage['name']}" + (f" (dropped: {reasons})" if reasons else ""))
@@ -128,15 +133,19 @@ class Sft:
     model: str = NANO.actor
     """The actor the data was generated with: hub name, local folder, or nano/actor."""
     data: Path = Path("runs/tirgen/dataset.jsonl")
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/sft")
     sft: SftConfig = NANO.sft
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.recipes.stages import fine_tune
+        from thor_tir.recipes.stages import claim, fine_tune
 
         reporter = ConsoleReporter()
-        reporter.say(f"model: {fine_tune(self.model, self.data, self.sft, self.output, reporter)}")
+        with claim(self.output, dataclasses.asdict(self)):
+            model = fine_tune(self.model, self.data, self.sft, self.output, reporter, reasoning=self.reasoning)
+        reporter.say(f"model: {model}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +155,10 @@ class Rl:
     model: str = "runs/sft/model"
     """The cold-started model."""
     problems: str = NANO.problems
-    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym for the nano families."""
+    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_rl
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
     seed: int = 0
     episode_only: bool = False
@@ -157,11 +168,17 @@ class Rl:
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.recipes.stages import bench, reinforce
+        from thor_tir.recipes.stages import bench, claim, reinforce
 
         rl = dataclasses.replace(self.rl, step=None) if self.episode_only else self.rl
         config = RunConfig(
-            problems=self.problems, num_rl=self.count, rl=rl, machinery=self.machinery, seed=self.seed, eval=NANO.eval
+            problems=self.problems,
+            reasoning=self.reasoning,
+            num_rl=self.count,
+            rl=rl,
+            machinery=self.machinery,
+            seed=self.seed,
+            eval=NANO.eval,
         )
         reporter = ConsoleReporter()
 
@@ -169,7 +186,9 @@ class Rl:
             async with bench(self.machinery) as tools:
                 return await reinforce(config, self.model, self.output, tools, reporter)
 
-        reporter.say(f"model: {asyncio.run(work())}")
+        with claim(self.output, dataclasses.asdict(self)):
+            model = asyncio.run(work())
+        reporter.say(f"model: {model}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +199,10 @@ class Eval:
     """Hub name, local folder, or nano/actor."""
     problems: str = NANO.problems
     """JSONL file, reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
-    output: Path = Path("runs/eval")
+    output: Path | None = None
+    """Where attempts and results go; by default a folder of runs/eval named after these options."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
     words: bool = False
     """Without tools: reasoning in words alone."""
     correct: bool = False
@@ -193,14 +215,21 @@ class Eval:
         from thor_tir.dialect.prompts import TOOLS, WORDS
         from thor_tir.eval.run import result_row
         from thor_tir.journal import write_atomically
+        from thor_tir.problem import digest
         from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.recipes.stages import bench, evaluate_model
+        from thor_tir.recipes.stages import bench, claim, evaluate_model
 
-        config = RunConfig(problems=self.problems, eval=self.eval, machinery=self.machinery)
+        config = RunConfig(problems=self.problems, reasoning=self.reasoning, eval=self.eval, machinery=self.machinery)
         problems = load_problems(
-            self.problems, split=Split.TEST, count=self.eval.num_problems, seed=self.eval.seed + 4, configs=config.families
+            self.problems,
+            split=Split.TEST,
+            count=self.eval.num_problems,
+            seed=self.eval.seed + 4,
+            configs=config.families,
         )
         reporter = ConsoleReporter()
+        options = dataclasses.asdict(self)
+        output = self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
 
         async def work() -> Any:
             async with bench(self.machinery) as tools:
@@ -209,7 +238,7 @@ class Eval:
                     self.model,
                     problems,
                     config,
-                    self.output,
+                    output,
                     tools,
                     reporter,
                     samples=self.eval.samples,
@@ -217,9 +246,11 @@ class Eval:
                     correction=self.eval.correction if self.correct else None,
                 )
 
-        row = result_row(asyncio.run(work()))
-        write_atomically(self.output / "results.json", json.dumps([row], indent=1) + "\n")
+        with claim(output, options):
+            row = result_row(asyncio.run(work()))
+        write_atomically(output / "results.json", json.dumps([row], indent=1) + "\n")
         reporter.console.print(results_table([row]))
+        reporter.say(f"attempts and results: {output}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +260,8 @@ class Solve:
     question: tyro.conf.Positional[str]
     model: str = ""
     """Hub name or local folder; by default the newest trained model of runs/quickstart, else the embedded one."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
     attempts: int = 1
     """More than one: self-rewarded best of so many, without self-correction."""
     seed: int = 0
@@ -236,9 +269,10 @@ class Solve:
 
     def run(self) -> None:
         """Sample and print."""
-        from thor_tir.recipes.solve import solve
+        from thor_tir.recipes.solve import Question, solve
 
-        solve(self.question, self.model, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
+        task = Question(text=self.question, model=self.model, reasoning=self.reasoning)
+        solve(task, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,12 +324,8 @@ OPTIONS: Mapping[str, type[Any]] = {
 def run(name: str, args: list[str]) -> None:
     """Parse the options of one command and carry it out. Raises UsageError for contradictions between options."""
     kind = OPTIONS[name]
-    preset = _take_preset(args)
-    fields = {f.name for f in dataclasses.fields(kind)} & {f.name for f in dataclasses.fields(RunConfig)}
-    default = None
-    if preset != "nano" and fields:
-        given = {name: getattr(PRESETS[preset], name) for name in fields & {"tirgen", "filter", "sft", "rl", "eval"}}
-        default = kind(**given) if "question" not in {f.name for f in dataclasses.fields(kind)} else None
+    disable_progress_bar()  # of transformers, which draws one for every checkpoint of a few megabytes
+    default = _preset(kind, name, args)
     try:
         options = tyro.cli(kind, args=args, prog=f"thor {name}", default=default)
     except ValueError as error:
@@ -303,13 +333,18 @@ def run(name: str, args: list[str]) -> None:
     cast(Callable[[], None], options.run)()
 
 
-def _take_preset(args: list[str]) -> str:
-    """Remove `--preset NAME` from the arguments and return NAME."""
+def _preset(kind: type[Any], name: str, args: list[str]) -> Any:
+    """Take `--preset NAME` out of the arguments: the command's defaults under it, None for its own."""
     if "--preset" not in args:
-        return "nano"
+        return None
     at = args.index("--preset")
     value = args[at + 1] if at + 1 < len(args) else ""
     if value not in PRESETS:
         raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {value!r}")
     del args[at : at + 2]
-    return value
+    fields = {f.name for f in dataclasses.fields(kind)}
+    staged = fields & {"tirgen", "filter", "sft", "rl", "eval"}
+    if not staged:
+        raise UsageError(f"`thor {name}` has no presets; tirgen, sft, rl, eval and solve have")
+    required = {"question": tyro.MISSING} if "question" in fields else {}
+    return kind(**required, **{stage: getattr(PRESETS[value], stage) for stage in staged})

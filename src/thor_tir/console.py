@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -52,25 +53,24 @@ class ConsoleReporter:
 
     def say(self, text: str) -> None:
         """One line, read as plain text."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The results with their 95 % intervals."""
-    table = Table(title="Held-out test problems", caption="accuracy and 95 % interval over problems", title_justify="left")
-    for name, justify in (("", "left"), ("accuracy", "right"), ("95 % interval", "right"), ("problems", "right")):
-        table.add_column(name, justify="left" if justify == "left" else "right")
-    for name in ("calls ok", "calls", "tokens"):
-        table.add_column(name, justify="right")
+    table = Table(title="Held-out test problems", title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("accuracy %", "95 % interval", "problems", "calls ok %", "calls", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["ci95"]
         success = row["call_success"]
         table.add_row(
             Text(str(row["name"])),
-            f"{100 * row['accuracy']:.1f} %",
-            f"{100 * low:.1f} - {100 * high:.1f} %",
+            f"{100 * row['accuracy']:.1f}",
+            f"{100 * low:.1f} - {100 * high:.1f}",
             str(row["n"]),
-            "-" if success is None else f"{100 * success:.1f} %",
+            "-" if success is None else f"{100 * success:.1f}",
             f"{row['calls']:.2f}",
             f"{row['tokens']:.0f}",
         )

@@ -2,7 +2,7 @@
 
 
 class MachineFault(Exception):
-    """Something outside the model broke. It never becomes a reward: whoever catches it drops the sample and counts it."""
+    """Something outside the model broke. It never becomes a reward: who catches it drops the sample and counts it."""
 
 
 class SandboxUnavailable(MachineFault):

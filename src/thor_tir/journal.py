@@ -1,4 +1,4 @@
-"""Records on disk that survive SIGKILL: an append-only JSONL journal of finished units, and whole files written at once.
+"""Records on disk that survive SIGKILL: an append-only JSONL journal of finished units, whole files written at once.
 
 A unit (a problem, a trajectory, an optimiser step) is finished when its line is in the journal. A torn last line, the
 only damage a kill can do to an append, is cut off when the journal is opened again, so its unit is done once more.
@@ -24,34 +24,43 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
+_COMMITTED = b', "commits": true}\n'
+"""How the last line of each commit ends in a journal that holds its lines."""
+
+
 class Journal:
     """Finished units of work, one JSON object a line, each under a key that is unique within the file.
 
-    With `hold=True` lines gather in memory until `commit()`. Deterministic runs use it: a batch whose tokens depend on
-    its composition in the last bit is then either wholly on disk or done again as the same batch.
+    With `hold=True` lines gather in memory until `commit()`, and what a kill left of an unfinished commit is cut off.
+    Deterministic runs use it: a batch whose tokens depend on its composition in the last bit is then either wholly on
+    disk or done again as the same batch.
     """
 
     def __init__(self, path: Path, *, hold: bool = False) -> None:
         self.path = path
         self.hold = hold
-        self._held: list[str] = []
+        self._held: list[dict[str, Any]] = []
         self._rows: dict[str, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._recover()
-        self._file = path.open("a", encoding="utf-8")
+        path.touch()
 
     def _recover(self) -> None:
         blob = self.path.read_bytes()
         whole = blob[: blob.rfind(b"\n") + 1]
+        if self.hold:  # a kill may come between two pages of a long write
+            last = whole.rfind(_COMMITTED)
+            whole = whole[: last + len(_COMMITTED)] if last >= 0 else b""
         if len(whole) < len(blob):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
-        for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], 1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
+                row.pop("commits", None)
                 self._rows[row["key"]] = row
-            except (json.JSONDecodeError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UsageError(f"{self.path}, line {number} is damaged; delete that line or the file") from error
 
     def __contains__(self, key: str) -> bool:
@@ -71,17 +80,21 @@ class Journal:
         assert key not in self._rows, f"{key} is already in {self.path}"
         row = {"key": key, **row}
         self._rows[key] = row
-        self._held.append(json.dumps(row, ensure_ascii=False) + "\n")
+        self._held.append(row)
         if not self.hold:
             self.commit()
 
     def commit(self) -> None:
         """Hand all gathered lines to the operating system in one write."""
-        if self._held:
-            self._file.write("".join(self._held))
-            self._file.flush()
-            self._held.clear()
+        if not self._held:
+            return
+        if self.hold:
+            self._held[-1] = {**self._held[-1], "commits": True}
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._held)
+        with self.path.open("a", encoding="utf-8") as file:  # not held open: whoever raises need not close it
+            file.write(text)
+        self._held.clear()
 
     def close(self) -> None:
         """Commit nothing more: what is held and uncommitted is forgotten, as after a kill."""
-        self._file.close()
+        self._held.clear()

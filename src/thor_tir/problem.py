@@ -34,7 +34,7 @@ def read_problems(path: Path) -> list[Problem]:
     if not path.is_file():
         raise UsageError(f"no problem file at {path}; expected JSONL with `question` and `answer` on each line")
     problems: dict[str, Problem] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         problem = _problem(line, where=f"{path}, line {number}", source=path.stem)
@@ -56,23 +56,32 @@ def _problem(line: str, *, where: str, source: str) -> Problem:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested as deep
+        raise UsageError(f"{where}: JSON that Python cannot read ({error})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{where}: expected a JSON object, found {type(row).__name__}")
     question, answer = row.get("question", row.get("problem")), row.get("answer")
     if not isinstance(question, str) or not question.strip():
         raise UsageError(f"{where}: `question` (or `problem`) must be a non-empty string, found {question!r}")
+    if not _is_unicode(question):
+        raise UsageError(f"{where}: `question` holds half of a surrogate pair, which is no character: {question!r}")
     if not isinstance(answer, str | int | float) or isinstance(answer, bool):
         raise UsageError(f"{where}: `answer` must be a string or a number, found {answer!r}")
     extra = row.get("extra", {})
     if not isinstance(extra, dict):
         raise UsageError(f"{where}: `extra` must be an object, found {extra!r}")
     return Problem(
-        id=str(row.get("id") or digest(question)),
+        id=digest(question) if row.get("id") in (None, "") else str(row["id"]),
         question=question,
         answer=str(answer),
         source=str(row.get("source") or source),
         extra=extra,
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a tokenizer can read it: JSON may spell lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def digest(text: str) -> str:

@@ -10,6 +10,9 @@ from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
 from thor_tir.trajectory import Action, Author, Observation, Span, Thought
 
+_PLACE = "[the text of this request]"
+"""Stands for a text that spells control tokens while the template is rendered."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DialectConfig:
@@ -39,9 +42,18 @@ class Dialect:
 
     def prompt(self, text: str) -> Span:
         """The request for one question (or step) as ids."""
-        rendered = render(self.tokenizer, messages(self.config.style, text), is_reasoning=self.config.is_reasoning)
-        ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return Span(token_ids=tuple(ids), author=Author.PROMPT)
+        has_controls = any(token in text for token in self.tokenizer.all_special_tokens)
+        written = _PLACE if has_controls else text
+        rendered = render(self.tokenizer, messages(self.config.style, written), is_reasoning=self.config.is_reasoning)
+        if not has_controls:
+            return Span(token_ids=self._with_controls(rendered), author=Author.PROMPT)
+        # A question that spells `<|end|>` must not end the user's turn: only the template may write control tokens.
+        head, _, tail = rendered.partition(_PLACE)
+        ids = self._with_controls(head) + self.encode(text) + self._with_controls(tail)
+        return Span(token_ids=ids, author=Author.PROMPT)
+
+    def _with_controls(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of text that no policy sampled. Names of special tokens within it stay plain text."""

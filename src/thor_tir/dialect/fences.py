@@ -1,5 +1,6 @@
-"""The strict fence parser: a program starts after a line that is exactly ```` ```python ```` and ends before a line that
-is exactly ```` ``` ````. Nothing else opens or closes one: no bare word `python`, no indented or annotated fence."""
+"""The strict fence parser: a program starts after a line that is exactly ```` ```python ```` and ends before a line
+that is exactly ```` ``` ````. Nothing else opens or closes one: no bare word `python`, no indented or annotated fence.
+"""
 
 from dataclasses import dataclass
 

@@ -17,7 +17,8 @@ def observed_text(result: ExecutionResult, *, max_chars: int) -> str:
     elif result.status in (Status.SYNTAX, Status.RUNTIME):
         text = _last_line(result.stderr) or result.error or "the program failed"
     else:
-        text = result.stdout.strip("\n")
+        # Blank output shows nothing either, and an empty frame would not say so.
+        text = result.stdout.strip("\n") if result.stdout.strip() else _SAID[Status.OK_NO_OUTPUT]
         if result.status is Status.OUTPUT_LIMIT:
             text += "\nOutputLimitError: the program printed too much and was stopped"
     return middle_out(text, max_chars).replace("```", "'''")

@@ -81,7 +81,7 @@ def result_row(evaluation: Evaluation, *, cost_of: Evaluation | None = None) -> 
     return {
         "name": evaluation.name,
         "accuracy": accuracy.mean,
-        "ci95": [accuracy.low, accuracy.high],
+        "ci95": [max(0.0, accuracy.low), min(1.0, accuracy.high)],
         "n": len(kept),
         "samples": max((len(group) for group in evaluation.groups), default=0),
         "call_success": None if success is None else success.mean,
@@ -141,5 +141,3 @@ def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:
 def _accuracy(group: Sequence[Attempt]) -> float:
     scored = [float(a.is_correct) for a in group if a.verdict.outcome is not Outcome.UNSCORED]
     return sum(scored) / len(scored) if scored else float("nan")
-
-

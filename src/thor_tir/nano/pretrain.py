@@ -67,7 +67,7 @@ class PretrainConfig:
         """AdamW with a short warm-up and a cosine."""
         return LearnerConfig(
             learning_rate=self.learning_rate,
-            schedule=Schedule(warmup_steps=100, decay_steps=self.num_steps, floor=0.03),
+            schedule=Schedule(warmup_steps=min(100, self.num_steps // 2), decay_steps=self.num_steps, floor=0.03),
             weight_decay=0.05,
             betas=(0.9, 0.98),
             micro_batch_tokens=self.batch_tokens,

@@ -22,7 +22,6 @@ from thor_tir.eval.estimators import Interval
 from thor_tir.eval.report import write_report
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
 from thor_tir.eval.segments import Repair, exhibit, step_segments
-from thor_tir.faults import UsageError
 from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import Problem
@@ -32,6 +31,7 @@ from thor_tir.recipes.stages import (
     Bench,
     Reporter,
     bench,
+    claim,
     evaluate_model,
     fine_tune,
     generate_data,
@@ -41,7 +41,8 @@ from thor_tir.recipes.stages import (
 from thor_tir.rl.step import repaired_from_json
 
 BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
-CORRECTED, BEST, VOTE, HYBRID = "RL + self-correction", "RL, best of {}", "RL, vote of {}", "RL, pass rate then vote of {}"
+CORRECTED, BEST = "RL + self-correction", "RL, best of {}"
+VOTE, HYBRID = "RL, vote of {}", "RL, best then vote of {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +56,18 @@ class Outcome:
 
 async def run(config: RunConfig, folder: Path, reporter: Reporter) -> Outcome:
     """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
-    _claim(folder, config)
+    with claim(folder, asdict(config)):
+        return await _run(config, folder, reporter)
+
+
+async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> Outcome:
     async with bench(config.machinery) as tools:
         dataset = folder / "tirgen" / "dataset.jsonl"
         await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", tools, reporter))
         reporter.say(_funnel_line(folder / "tirgen"))
 
         async def cold_start() -> Path:
-            return fine_tune(config.actor, dataset, config.sft, folder / "sft", reporter)
+            return fine_tune(config.actor, dataset, config.sft, folder / "sft", reporter, reasoning=config.reasoning)
 
         await _once(folder / "sft", cold_start)
         tuned = str(folder / "sft" / "model")
@@ -224,20 +229,6 @@ def _seconds(folder: Path) -> float:
     return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["seconds"])
 
 
-def _claim(folder: Path, config: RunConfig) -> None:
-    """Write the configuration into the run's folder, or make sure that it is the one the run was started with."""
-    path = folder / "config.json"
-    mine = json.dumps(asdict(config), indent=1) + "\n"
-    if not path.exists():
-        write_atomically(path, mine)
-    elif path.read_text(encoding="utf-8") != mine:
-        raise UsageError(
-            f"{folder} holds a run with another configuration (see {path}); "
-            "give the same options to continue it, or another --output"
-        )
-
-
 def _funnel_line(folder: Path) -> str:
     stages = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["stages"]
     return "filter: " + " -> ".join(f"{stage['name']} {stage['kept']}" for stage in stages)
-

@@ -51,6 +51,8 @@ class RunConfig:
     actor: str = "nano/actor"
     """Hub name, local folder, or an embedded model."""
     critic: str = "nano/critic"
+    reasoning: bool = False
+    """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)

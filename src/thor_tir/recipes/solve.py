@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from thor_tir.inference.best_of_n import hybrid, select
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem, digest
 from thor_tir.recipes.settings import EvalConfig, Machinery
-from thor_tir.recipes.stages import Bench, bench, dialect_of
+from thor_tir.recipes.stages import bench, dialect_of
 from thor_tir.rollout import seed_of
 from thor_tir.verdict import Outcome, Verdict
 
@@ -28,29 +29,39 @@ TRAINED = (Path("runs/quickstart/rl/model"), Path("runs/quickstart/sft/model"))
 EMBEDDED = "nano/actor"
 
 
-def solve(question: str, model: str, config: EvalConfig, reporter: Any, *, attempts: int, seed: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, and of whom."""
+
+    text: str
+    model: str = ""
+    """Empty for the newest trained model of the quickstart, else the embedded one."""
+    reasoning: bool = False
+
+
+def solve(question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int) -> None:
     """Sample, choose, print. Raises UsageError for an empty question or a model that does not load."""
-    if not question.strip():
+    if not question.text.strip():
         raise UsageError("the question is empty")
-    name = model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
+    if attempts < 1:
+        raise UsageError(f"attempts is {attempts}; at least one is needed")
+    name = question.model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
     reporter.say(f"model: {name}")
-    chosen, decode = asyncio.run(_answer(question, name, config, attempts=attempts, seed=seed))
+    chosen, decode = asyncio.run(_answer(replace(question, model=name), config, attempts=attempts, seed=seed))
     segments = segments_of(chosen.trajectory, decode)
     reporter.console.print(render(segments, answer=chosen.verdict.extracted))
 
 
-async def _answer(
-    question: str, model_name: str, config: EvalConfig, *, attempts: int, seed: int
-) -> tuple[Attempt, Any]:
-    problem = Problem(id=digest(question), question=question, answer="", source="command line")
-    model, tokenizer = load_model(model_name)
+async def _answer(question: Question, config: EvalConfig, *, attempts: int, seed: int) -> tuple[Attempt, Any]:
+    problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
+    model, tokenizer = load_model(question.model)
     async with bench(Machinery()) as tools, tools.engine(model, tokenizer) as engine:
-        dialect = dialect_of(tokenizer, TOOLS)
-        shop = Bench.shop(tools, engine, dialect, config.rollout)
+        dialect = dialect_of(tokenizer, TOOLS, reasoning=question.reasoning)
+        shop = tools.shop(engine, dialect, config.rollout)
         shop.grade = _ungraded
         if attempts == 1:
             shop.repair = self_correction(shop.world, config.rollout, config.correction)
-        requests = [Request(id=str(k), problem=problem, seed=seed_of(seed, k)) for k in range(max(1, attempts))]
+        requests = [Request(id=str(k), problem=problem, seed=seed_of(seed, k)) for k in range(attempts)]
         candidates = await asyncio.gather(*(attempt(request, shop) for request in requests))
     return select(candidates, hybrid, seed=seed), dialect.decode
 
@@ -64,7 +75,7 @@ def show(folder: Path, id: str, reporter: Any) -> None:
     """One stored trajectory by the beginning of its id, or the list of what there is."""
     found = [row for row in _exhibits(folder) if row["trajectory"]["id"].startswith(id)]
     if not found:
-        raise UsageError(f"no trajectory of {folder} has an id that begins with {id!r}; `thor show {folder}` lists them")
+        raise UsageError(f"no trajectory in {folder} has an id beginning with {id!r}; `thor show {folder}` lists them")
     if len(found) > 1 and not any(row["trajectory"]["id"] == id for row in found):
         for row in found:
             reporter.say(f"{row['stage']:<32} {row['outcome']:<9} {row['trajectory']['id']}")

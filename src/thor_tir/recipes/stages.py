@@ -1,13 +1,15 @@
-"""The stages of a run, each with a folder of its own that it can be resumed in, each usable alone from the command line."""
+"""The stages of a run: each has a folder of its own to be resumed in, and can be run alone from the command line."""
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from thor_tir.attempt import (
     DROPPED,
@@ -84,6 +86,34 @@ class Bench:
         return Journal(path, hold=self.machinery.deterministic)
 
 
+@contextmanager
+def claim(folder: Path, options: Mapping[str, Any]) -> Iterator[None]:
+    """Write a run's options into its folder, or make sure that they are those it was started with.
+
+    A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
+    where another run lives in the folder: its finished units would be taken for this run's.
+    """
+    path = folder / "config.json"
+    mine = json.dumps(options, indent=1, default=str) + "\n"
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    is_first = not path.exists()
+    if is_first:
+        write_atomically(path, mine)
+    elif path.read_text(encoding="utf-8") != mine:
+        raise UsageError(
+            f"{folder} holds a run with other options (see {path}); "
+            "give the same options to continue it, or another --output"
+        )
+    try:
+        yield
+    except UsageError:
+        if is_first and list(folder.iterdir()) == [path]:
+            path.unlink()
+            for place in new:
+                place.rmdir()
+        raise
+
+
 @asynccontextmanager
 async def bench(machinery: Machinery) -> AsyncIterator[Bench]:
     """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
@@ -92,9 +122,9 @@ async def bench(machinery: Machinery) -> AsyncIterator[Bench]:
         yield Bench(machinery, sandbox, grader)
 
 
-def dialect_of(tokenizer: Any, style: PromptStyle) -> Dialect:
+def dialect_of(tokenizer: Any, style: PromptStyle, *, reasoning: bool = False) -> Dialect:
     """The conventions of one model under one prompt."""
-    return Dialect(tokenizer, DialectConfig(style=style))
+    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning))
 
 
 async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> Path:
@@ -108,7 +138,7 @@ async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(bench.engine(actor, actor_tokenizer, attendance))
         critic_engine = await stack.enter_async_context(bench.engine(critic, critic_tokenizer, attendance))
-        dialect = dialect_of(actor_tokenizer, WORDS)
+        dialect = dialect_of(actor_tokenizer, WORDS, reasoning=config.reasoning)
         studio = Studio(
             actor=engine,
             dialect=dialect,
@@ -191,6 +221,8 @@ def read_dataset(path: Path) -> list[Attempt]:
         raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
     attempts = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        if not line:
+            continue
         try:
             row = json.loads(line)
             attempts.append(attempt_from_json(row, Problem(**row["problem"])))
@@ -200,12 +232,18 @@ def read_dataset(path: Path) -> list[Attempt]:
 
 
 def fine_tune(
-    model_name: str, dataset: Path, config: sft.SftConfig, folder: Path, reporter: Reporter
+    model_name: str,
+    dataset: Path,
+    config: sft.SftConfig,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    reasoning: bool = False,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     attempts = read_dataset(dataset)
-    model, tokenizer = load_model(model_name)
-    dialect = dialect_of(tokenizer, TOOLS)
+    model, tokenizer = load_model(model_name, dtype=torch.float32)
+    dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
     rows = within(
         (
             sft_row(
@@ -227,8 +265,8 @@ def fine_tune(
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Bench, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
-    model, tokenizer = load_model(model_name)
-    dialect = dialect_of(tokenizer, TOOLS)
+    model, tokenizer = load_model(model_name, dtype=torch.float32)
+    dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning)
     load = partial(load_problems, config.problems, configs=config.families)
     problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
     async with bench.engine(model, tokenizer) as engine:
@@ -274,7 +312,7 @@ async def evaluate_model(
     model, tokenizer = load_model(model_name)
     rollout = config.eval.rollout if style is not WORDS else _in_words(config.eval.rollout.max_tokens)
     async with bench.engine(model, tokenizer) as engine:
-        shop = bench.shop(engine, dialect_of(tokenizer, style), rollout)
+        shop = bench.shop(engine, dialect_of(tokenizer, style, reasoning=config.reasoning), rollout)
         if correction is not None:
             shop.repair = self_correction(shop.world, rollout, correction)
         journal = bench.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")

@@ -36,6 +36,8 @@ class StepConfig:
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise ValueError(f"group_size is {self.group_size}; a lone repair is its own baseline, so use >= 2")
+        if self.min_survivors < 1:
+            raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

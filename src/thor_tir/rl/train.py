@@ -131,7 +131,9 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         raise UsageError("no problems to train on")
     learner = Learner(trainees.model, config.learner)
     checkpoint = newest_checkpoint(folder / "checkpoints")
-    place = {"round": 0, "update": 0} if checkpoint is None else load_checkpoint(checkpoint, learner)
+    place = {"round": 0, "update": 0, "measured": []}
+    if checkpoint is not None:
+        place |= load_checkpoint(checkpoint, learner)
     trainees.policy.weights_changed(learner.num_steps)
     rollouts = Journal(folder / "rollouts.jsonl", hold=config.deterministic)
     metrics = Journal(folder / "metrics.jsonl")
@@ -142,9 +144,10 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         gathered = await _gather(number, trainees, config, rollouts)
         dropped: Counter[str] = Counter()
         rows = _rows(gathered, config, dropped)
-        measured, train_s = [], perf_counter()
+        measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
+        train_s = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
-            measured.append(learner.step(part))
+            measured.append(_measures(learner.step(part)))
             trainees.policy.weights_changed(learner.num_steps)
             is_last = update + 1 == config.updates_per_round
             if is_last:
@@ -154,7 +157,9 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
                     record["validation"] = await trainees.validate(learner.num_steps)
                 if str(number) not in metrics:
                     metrics.add(str(number), record)
-            here = {"round": number + 1, "update": 0} if is_last else {"round": number, "update": update + 1}
+            here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
+            if is_last:
+                here = {"round": number + 1, "update": 0, "measured": []}
             save_checkpoint(folder / "checkpoints", learner, tokenizer=trainees.tokenizer, extra=here, keep=1)
         if progress is not None:
             progress.advance()
@@ -218,7 +223,7 @@ def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]
 
 
 def _record(
-    number: int, gathered: Gathered, rows: Sequence[Row], dropped: Counter[str], measured: Sequence[StepMetrics]
+    number: int, gathered: Gathered, rows: Sequence[Row], dropped: Counter[str], measured: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """One line of metrics.jsonl."""
     attempts = [attempt for group in gathered.groups for attempt in group]
@@ -236,19 +241,24 @@ def _record(
         "rows_episode": len(rows) - sum(is_repair),
         "rows_step": sum(is_repair),
         "dropped": dict(dropped),
-        "loss": {c.value: m.loss for step in measured for c, m in step.components.items()},
+        "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
+        "drift": {name: drift for update in measured for name, drift in update["drift"].items()},
+        "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
+        "tool_seconds": sum(step.observation.result.seconds for step in calls if step.observation is not None),
+        "seconds": {"rollout": gathered.rollout_s, "repair": gathered.repair_s},
+    }
+
+
+def _measures(step: StepMetrics) -> dict[str, Any]:
+    """What the round's record needs of one update, as JSON values: checkpoints keep it until the round ends."""
+    return {
+        "loss": {c.value: m.loss for c, m in step.components.items()},
         "drift": {
             c.value: {"mean_log_ratio": m.drift.mean_log_ratio, "max_log_ratio": m.drift.max_log_ratio}
-            for step in measured
             for c, m in step.components.items()
             if m.drift is not None
         },
-        "grad_norm": max((step.gradient_norm for step in measured), default=0.0),
-        "seconds": {
-            "rollout": gathered.rollout_s,
-            "repair": gathered.repair_s,
-            "tools": sum(step.observation.result.seconds for step in calls if step.observation is not None),
-        },
+        "grad_norm": step.gradient_norm,
     }
 
 

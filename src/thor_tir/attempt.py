@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from thor_tir.archive import from_json, to_json
-from thor_tir.faults import GraderUnavailable, MachineFault, SandboxUnavailable
+from thor_tir.faults import GraderUnavailable, SandboxUnavailable
 from thor_tir.journal import Journal
 from thor_tir.problem import Problem
 from thor_tir.rollout import Draft, Repair, RolloutConfig, World, rollout
@@ -139,7 +139,7 @@ async def _record(work: Mapping[str, Unit], shop: Workshop, journal: Journal, pr
     try:
         async with asyncio.TaskGroup() as group:
             tasks = {key: group.create_task(run(key, unit)) for key, unit in todo.items()}
-    except* MachineFault as faults:
+    except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
     if journal.hold:
         for key, task in tasks.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from thor_tir.dialect.dialect import Dialect
-from thor_tir.engines.protocol import Policy, Sampling
+from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought, Trajectory
 
@@ -120,7 +120,10 @@ async def rollout(draft: Draft, world: World, config: RolloutConfig, repair: Rep
     with world.policy.attend():
         while (room := config.max_tokens - draft.num_response_tokens) > 0:
             may_call = draft.num_calls < config.max_calls
-            taken = await take_step(world, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
+            try:
+                taken = await take_step(world, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
+            except ContextFull:
+                break
             step = taken.step
             if repair is not None and step.failed:
                 step = await repair(draft, step)
@@ -134,9 +137,20 @@ async def rollout(draft: Draft, world: World, config: RolloutConfig, repair: Rep
 
 
 async def take_step(
-    world: World, context: Sequence[int], config: RolloutConfig, room: int, *, may_call: bool, seed: int
+    world: World,
+    context: Sequence[int],
+    config: RolloutConfig,
+    room: int,
+    *,
+    may_call: bool,
+    seed: int,
+    kept: Sequence[int] = (),
 ) -> Taken:
-    """One turn from a context of token ids, in at most `room` tokens: a thought, and the call that it makes, if any."""
+    """One turn from a context of token ids, in at most `room` tokens: a thought, and the call that it makes, if any.
+
+    `kept` are the last ids of `context` that belong to the same thought (after a backtrack): a fence must begin a line
+    of the whole thought, not just of what is new.
+    """
     span = Span(token_ids=(), author=Author.MODEL, logprobs=())
     while True:
         sampling = Sampling(
@@ -149,7 +163,7 @@ async def take_step(
         )
         completion = await world.policy.sample([*context, *span.token_ids], sampling)
         span = span + completion.span
-        thought, action = world.dialect.split(span)
+        thought, action = world.dialect.split(span, kept=kept)
         # A stop string that closes no program (some other fenced text) ends nothing: the thought goes on.
         if action is not None or completion.stop is not StopReason.STOP or len(span) >= room:
             break

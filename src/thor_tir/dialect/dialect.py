@@ -67,18 +67,22 @@ class Dialect:
             ids.pop()
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def split(self, span: Span) -> tuple[Thought, Action | None]:
+    def split(self, span: Span, *, kept: Sequence[int] = ()) -> tuple[Thought, Action | None]:
         """Sampled ids -> the thought, and the action if a program was closed.
+
+        `kept` are ids of the same thought that stand before `span` already; they decide where a line begins.
 
         The token that straddles thought and opening fence belongs to the action. Tokens after the closing fence, which
         an engine that honours `stop` never samples, would belong to the action too: nothing is dropped.
         """
-        text = self.decode(span.token_ids)
+        whole = (*kept, *span.token_ids)
+        text = self.decode(whole)
         block = first_block(text)
         if block is None:
-            return Thought(text=text, span=span), None
-        cut = self._tokens_before(span.token_ids, text[: block.start])
-        thought = Thought(text=text[: block.start], span=span[:cut])
+            return Thought(text=self.decode(span.token_ids), span=span), None
+        cut = max(0, self._tokens_before(whole, text[: block.start]) - len(kept))
+        before = span[:cut]
+        thought = Thought(text=text[: block.start] if not kept else self.decode(before.token_ids), span=before)
         return thought, Action(code=block.code, span=span[cut:])
 
     def _tokens_before(self, token_ids: Sequence[int], text: str) -> int:

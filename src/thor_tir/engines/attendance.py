@@ -21,6 +21,10 @@ class Attended(Protocol):
         """Something has changed: look again whether a step can be taken."""
         ...
 
+    def all_left(self) -> None:
+        """The last attending trajectory has ended: what comes next is another batch."""
+        ...
+
 
 class Attendance:
     """Shared by the engines of one generation, for example actor and critic; an engine of its own has its own."""
@@ -43,6 +47,9 @@ class Attendance:
             yield
         finally:
             self.num_attending -= 1
+            if not self.num_attending:  # at once: the next batch may begin before any engine comes to look
+                for engine in self._engines:
+                    engine.all_left()
             self.announce()
 
     def announce(self) -> None:

@@ -8,6 +8,10 @@ from typing import Protocol
 from thor_tir.trajectory import Completion
 
 
+class ContextFull(ValueError):
+    """The prompt leaves no room for a single token: the model's context is used up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How one completion is drawn."""
@@ -37,7 +41,8 @@ class Policy(Protocol):
         """Continue `token_ids`. Log-probabilities are of the distribution sampled from at `temperature`, before
         top-p and top-k cut it, in nats; at temperature 0 they are those of temperature 1.
 
-        Raises EngineFault when the engine, not the model, is at fault, and ValueError when the request cannot be met.
+        Raises EngineFault when the engine, not the model, is at fault, ContextFull when `token_ids` fill the model's
+        context, and ValueError when the request cannot be met for another reason.
         """
         ...
 

@@ -9,8 +9,8 @@ that keep another state than keys and values of every token.
 
 import asyncio
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
@@ -21,7 +21,7 @@ import torch
 from thor_tir.engines.attendance import Attendance
 from thor_tir.engines.cached_model import CachedModel
 from thor_tir.engines.kv_cache import ParkedCache
-from thor_tir.engines.protocol import Sampling
+from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.requests import Request, prefill_groups, waves
 from thor_tir.engines.sampling import Draws, Uniforms, draw
 from thor_tir.engines.stopping import StopFinder, byte_pieces
@@ -45,6 +45,8 @@ class EngineConfig:
     """Prompt tokens computed in one forward call, padding included: bounds memory, not the length of prompts."""
     parked_tokens: int = 131_072
     """Tokens whose keys and values are kept for sequences that hold no row."""
+    num_threads: int | None = None
+    """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
     deterministic: bool = False
     """Step only when every attending trajectory waits, so that equal seeds give equal bits whatever time tools take.
     Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""
@@ -168,7 +170,7 @@ class TransformersEngine:
         if not token_ids:
             raise ValueError("a prompt has at least one token, found none")
         if len(token_ids) >= self.max_context:
-            raise ValueError(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_context}")
+            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_context}")
         if min(token_ids) < 0 or max(token_ids) >= self._model.vocabulary:
             # Left to the model, this would take down every other request, and on a GPU the whole process.
             raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._model.vocabulary} tokens")
@@ -183,11 +185,17 @@ class TransformersEngine:
         self._has_news = True
         self._wake.set()
 
+    def all_left(self) -> None:
+        """Forget what was parked if bits matter: a run that is resumed here would not have it either."""
+        if self.config.deterministic:
+            self._parked.clear()
+
     async def _run(self) -> None:
         while True:
             await self._until_ready()
             began = perf_counter()
-            self._step()
+            with _threads(self.config.num_threads):
+                self._step()
             self.stats.busy_s += perf_counter() - began
             self._attendance.end_turn_of(self)
             await asyncio.sleep(0)
@@ -342,6 +350,20 @@ class TransformersEngine:
                 fault.__cause__ = cause
                 request.future.set_exception(fault)
         self._pending, self._rows, self._draws = [], [], None
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many CPU threads for a while."""
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

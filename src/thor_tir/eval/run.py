@@ -90,6 +90,7 @@ def result_row(evaluation: Evaluation, *, cost_of: Evaluation | None = None) -> 
         "tokens": sum(attempt.trajectory.num_model_tokens for attempt in paid.attempts) / num,
         "code_ratio": sum(bool(a.trajectory.calls) for a in evaluation.attempts) / num,
         "repairs": sum(len(step.discarded) for a in paid.attempts for step in a.trajectory.steps) / num,
+        "dropped": len(paid.groups) * max((len(g) for g in paid.groups), default=0) - len(paid.attempts),
         "unscored": sum(a.verdict.outcome is Outcome.UNSCORED for a in evaluation.attempts),
         "by_family": by_family(evaluation),
     }

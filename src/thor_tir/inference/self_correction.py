@@ -36,7 +36,13 @@ def self_correction(world: World, rollout: RolloutConfig, config: SelfCorrection
         discarded: list[Step] = []
         for _ in range(config.max_attempts):
             taken = await take_step(
-                world, prefix.token_ids, rollout, max(1, room), may_call=True, seed=draft.next_seed()
+                world,
+                prefix.token_ids,
+                rollout,
+                max(1, room),
+                may_call=True,
+                seed=draft.next_seed(),
+                kept=kept.token_ids,
             )
             if taken.step.succeeded:
                 return replace(joined(kept, taken.step, world), discarded=(_cut(failed, kept, world), *discarded))

@@ -85,7 +85,7 @@ def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progres
     model = Qwen3ForCausalLM(_architecture(tokenizer, config))
     learner = Learner(model, config.learner)
     checkpoint = newest_checkpoint(work / "checkpoints")
-    place = {"tokens": 0, "loss": 0.0} if checkpoint is None else load_checkpoint(checkpoint, learner)
+    place = {"tokens": 0, "loss": 0.0, "seconds": 0.0} if checkpoint is None else load_checkpoint(checkpoint, learner)
     if progress is not None:
         progress.advance(learner.num_steps)
     stream = islice(_batches(problems, tokenizer, config), learner.num_steps, config.num_steps)
@@ -95,12 +95,14 @@ def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progres
         place = {
             "tokens": place["tokens"] + measured.num_tokens,
             "loss": smooth * place["loss"] + (1 - smooth) * measured.loss,
+            "seconds": place["seconds"] + perf_counter() - began,
         }
+        began = perf_counter()
         if learner.num_steps % config.checkpoint_every == 0:
             save_checkpoint(work / "checkpoints", learner, tokenizer=tokenizer, extra=place, keep=1)
         if progress is not None:
             progress.advance()
-    _publish(model, tokenizer, config, output, {**place, "seconds": perf_counter() - began})
+    _publish(model, tokenizer, config, output, place)
     return output
 
 

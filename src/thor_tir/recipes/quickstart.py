@@ -91,31 +91,24 @@ async def _evaluate(config: RunConfig, folder: Path, tools: Bench, reporter: Rep
             name, model, problems, config, folder / "eval", tools, reporter, samples=samples, **options
         )
 
-    samples = config.eval.samples
+    samples, best_of_n = config.eval.samples, config.eval.best_of
     found = {
-        BASE: await one(BASE, config.actor, samples, style=WORDS),
-        BASE_TOOLS: await one(BASE_TOOLS, config.actor, samples),
+        BASE: await one(BASE, config.actor, 1, style=WORDS),
+        BASE_TOOLS: await one(BASE_TOOLS, config.actor, 1),
         SFT: await one(SFT, tuned, samples),
-        RL: await one(RL, trained, samples),
+        RL: await one(RL, trained, best_of_n),
         CORRECTED: await one(CORRECTED, trained, samples, correction=config.eval.correction),
     }
-    many = await one(BEST.format(config.eval.best_of), trained, config.eval.best_of)
     for name, score in ((BEST, self_rewarded), (VOTE, self_consistent), (HYBRID, hybrid)):
-        label = name.format(config.eval.best_of)
-        found[label] = best_of(many, score, name=label, seed=config.seed)
-    found["candidates"] = many
+        label = name.format(best_of_n)
+        found[label] = best_of(found[RL], score, name=label, seed=config.seed)
     return found
 
 
 def _conclude(
     config: RunConfig, folder: Path, found: Mapping[str, Evaluation], seconds: Mapping[str, float]
 ) -> Outcome:
-    candidates = found["candidates"]
-    rows = [
-        result_row(evaluation, cost_of=candidates if " of " in name else None)
-        for name, evaluation in found.items()
-        if name != "candidates"
-    ]
+    rows = [result_row(e, cost_of=found[RL] if " of " in name else None) for name, e in found.items()]
     write_atomically(folder / "results.json", json.dumps(rows, indent=1) + "\n")
     best = BEST.format(config.eval.best_of)
     pairs = [(SFT, BASE), (RL, SFT), (CORRECTED, RL), (best, RL)]
@@ -180,7 +173,7 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
 
     lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"), {})]
     for name, evaluation in found.items():
-        if " of " not in name and name != "candidates":
+        if " of " not in name:
             lines += shown(f"eval: {name}", evaluation.attempts, {})
     for stage, attempts, repairs in _training_rounds(config, folder, decode):
         lines += shown(stage, attempts, repairs)

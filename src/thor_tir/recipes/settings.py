@@ -22,10 +22,11 @@ from thor_tir.tirgen.generate import TirgenConfig
 class EvalConfig:
     """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
 
-    num_problems: int = 480
+    num_problems: int = 420
     samples: int = 2
     """Attempts per problem: Avg@k."""
     best_of: int = 8
+    """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
     correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
     seed: int = 0
@@ -35,8 +36,10 @@ class EvalConfig:
 class Machinery:
     """What a run may use of the machine."""
 
-    max_rows: int = 96
+    max_rows: int = 128
     """Sequences decoded together."""
+    engine_threads: int | None = None
+    """CPU threads of the engine; None for all. Training always uses all."""
     concurrency: int = 256
     """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
     sandbox_timeout_s: float = 5.0
@@ -56,11 +59,11 @@ class RunConfig:
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
-    num_tirgen: int = 1500
+    num_tirgen: int = 720
     """Training problems TIRGen is run on."""
     num_rl: int = 6000
     """Training problems RL draws from."""
-    words_samples: int = 2
+    words_samples: int = 1
     """Tool-free samples per question that tell what pure reasoning solves."""
     tirgen: TirgenConfig = field(default_factory=TirgenConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -82,10 +85,18 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
     training = RolloutConfig(max_tokens=NANO_TOKENS, stop_at_failure=True)
     return RunConfig(
         tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
-        sft=SftConfig(epochs=3, batch_rows=32, learning_rate=5e-4, warmup_steps=5, is_cosine=True, seed=seed),
+        sft=SftConfig(
+            epochs=3,
+            batch_rows=32,
+            micro_batch_tokens=8192,
+            learning_rate=5e-4,
+            warmup_steps=5,
+            is_cosine=True,
+            seed=seed,
+        ),
         rl=RLConfig(
-            num_rounds=30,
-            problems_per_round=24,
+            num_rounds=24,
+            problems_per_round=16,
             rollout=training,
             episode=EpisodeConfig(group_size=8),
             step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX),
@@ -93,13 +104,13 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             warmup_steps=2,
             micro_batch_tokens=8192,
             seed=seed,
-            deterministic=deterministic,
+            validate_every=6,
         ),
         eval=EvalConfig(
             rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),
         filter=FilterConfig(seed=seed),
-        machinery=Machinery(deterministic=deterministic),
+        machinery=Machinery(engine_threads=1, deterministic=deterministic),
         seed=seed,
     )

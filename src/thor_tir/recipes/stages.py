@@ -69,7 +69,11 @@ class Bench:
 
     def engine(self, model: Any, tokenizer: Any, attendance: Attendance | None = None) -> TransformersEngine:
         """An engine over a loaded model."""
-        config = EngineConfig(max_rows=self.machinery.max_rows, deterministic=self.machinery.deterministic)
+        config = EngineConfig(
+            max_rows=self.machinery.max_rows,
+            num_threads=self.machinery.engine_threads,
+            deterministic=self.machinery.deterministic,
+        )
         return TransformersEngine(model, tokenizer, config, attendance)
 
     def shop(self, engine: TransformersEngine, dialect: Dialect, config: RolloutConfig) -> Workshop:
@@ -281,6 +285,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             policy=engine,
             shop=bench.shop(engine, dialect, config.rl.rollout),
             problems=problems,
+            rollouts=bench.journal(folder / "rollouts.jsonl"),
             validate=validate,
         )
         title = "hierarchical RL" if config.rl.step is not None else "RL on whole trajectories"

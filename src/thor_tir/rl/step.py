@@ -81,7 +81,13 @@ async def sample_repair(query: Query, number: int, world: World, config: Rollout
     room = max(1, config.max_tokens - (len(query.prefix.token_ids) - prompt))
     with world.policy.attend():
         taken = await take_step(
-            world, query.prefix.token_ids, config, room, may_call=True, seed=seed_of(seed, query.id, number)
+            world,
+            query.prefix.token_ids,
+            config,
+            room,
+            may_call=True,
+            seed=seed_of(seed, query.id, number),
+            kept=query.prefix.spans[-1].token_ids,
         )
     return Repaired(id=f"{query.id}/repair{number}", step=taken.step)
 

@@ -61,7 +61,6 @@ class RLConfig:
     warmup_steps: int = 0
     micro_batch_tokens: int = 4096
     seed: int = 0
-    deterministic: bool = False
     validate_every: int = 0
     """Rounds between validations; 0 for none."""
     num_validation: int = 96
@@ -94,6 +93,8 @@ class Trainees:
     """Samples from the very weights of `model`."""
     shop: Workshop
     problems: Sequence[Problem]
+    rollouts: Journal
+    """Everything sampled, episodes and repairs."""
     validate: Callable[[int], Awaitable[float]] | None = None
     """Accuracy on problems that training never sees, given the version of the weights."""
 
@@ -104,6 +105,8 @@ class Gathered:
 
     groups: Sequence[Sequence[Attempt]]
     repairs: Sequence[tuple[Query, Sequence[Repaired]]]
+    num_lost: int
+    """Samples that a fault of the machine ended."""
     rollout_s: float
     repair_s: float
 
@@ -131,18 +134,17 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         raise UsageError("no problems to train on")
     learner = Learner(trainees.model, config.learner)
     checkpoint = newest_checkpoint(folder / "checkpoints")
-    place = {"round": 0, "update": 0, "measured": []}
+    place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}
     if checkpoint is not None:
         place |= load_checkpoint(checkpoint, learner)
     trainees.policy.weights_changed(learner.num_steps)
-    rollouts = Journal(folder / "rollouts.jsonl", hold=config.deterministic)
     metrics = Journal(folder / "metrics.jsonl")
     if progress is not None:
         progress.advance(place["round"])
     for number in range(place["round"], config.num_rounds):
         first_update = place["update"] if number == place["round"] else 0
-        gathered = await _gather(number, trainees, config, rollouts)
-        dropped: Counter[str] = Counter()
+        gathered = await _gather(number, trainees, config)
+        dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
         rows = _rows(gathered, config, dropped)
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
@@ -163,11 +165,10 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             save_checkpoint(folder / "checkpoints", learner, tokenizer=trainees.tokenizer, extra=here, keep=1)
         if progress is not None:
             progress.advance()
-    rollouts.close()
     metrics.close()
 
 
-async def _gather(number: int, trainees: Trainees, config: RLConfig, journal: Journal) -> Gathered:
+async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered:
     """Episodes of one round, then repairs of their failed calls; what the journal holds is not sampled again."""
     batch = problems_of_round(trainees.problems, number, config)
     requests = [
@@ -180,16 +181,23 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig, journal: Jo
         for place, problem in enumerate(batch)
     ]
     began = perf_counter()
-    attempts = await attempt_all([r for group in requests for r in group], trainees.shop, journal)
+    attempts = await attempt_all([r for group in requests for r in group], trainees.shop, trainees.rollouts)
     by_id = {attempt.trajectory.id: attempt for attempt in attempts}
     groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
     sampled = perf_counter()
-    repairs = await _repairs(attempts, number, trainees, config, journal)
-    return Gathered(groups=groups, repairs=repairs, rollout_s=sampled - began, repair_s=perf_counter() - sampled)
+    repairs = await _repairs(attempts, number, trainees, config)
+    num_asked = sum(map(len, requests)) + (len(repairs) * config.step.group_size if config.step else 0)
+    return Gathered(
+        groups=groups,
+        repairs=repairs,
+        num_lost=num_asked - len(attempts) - sum(len(group) for _, group in repairs),
+        rollout_s=sampled - began,
+        repair_s=perf_counter() - sampled,
+    )
 
 
 async def _repairs(
-    attempts: Sequence[Attempt], number: int, trainees: Trainees, config: RLConfig, journal: Journal
+    attempts: Sequence[Attempt], number: int, trainees: Trainees, config: RLConfig
 ) -> list[tuple[Query, list[Repaired]]]:
     step = config.step
     if step is None:
@@ -203,6 +211,7 @@ async def _repairs(
 
     keys = {query.id: [f"{query.id}/repair{sample}" for sample in range(step.group_size)] for query in asked}
     work = {key: partial(one, query, n) for query in asked for n, key in enumerate(keys[query.id])}
+    journal = trainees.rollouts
     await record_all(work, trainees.shop, journal)
     return [
         (query, [repaired_from_json(journal[key]) for key in keys[query.id] if DROPPED not in journal[key]])

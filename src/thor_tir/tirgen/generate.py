@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
-from thor_tir.engines.protocol import Policy, Sampling
+from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.rollout import seed_of
@@ -93,7 +93,10 @@ async def generate(problem: Problem, studio: Studio, config: TirgenConfig, *, id
                 stop=config.step_stop,
                 seed=seed_of(seed, "actor", number),
             )
-            completion = await studio.actor.sample(growing.token_ids, sampling)
+            try:
+                completion = await studio.actor.sample(growing.token_ids, sampling)
+            except ContextFull:
+                break
             text = studio.dialect.decode(completion.span.token_ids)
             step = await _computed(text, growing.words, studio, config, fate, seed=seed_of(seed, "critic", number))
             if step is not None:

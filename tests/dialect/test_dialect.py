@@ -1,0 +1,127 @@
+"""Sampled ids become thought and action without losing or moving a token."""
+
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.execution import ExecutionResult, Status
+from thor_tir.trajectory import Author, Span
+from tiny_models import END, tiny_tokenizer
+
+PIECES = ["Let us see.", "\n", "```python\n", "print('é😀')\n", "```\n", "\u2028", " ", "So \\boxed{1}."]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
+
+
+@cache
+def straddling_tokenizer() -> PreTrainedTokenizerFast:
+    """One token of it reaches from the end of a sentence into the opening fence."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=275, special_tokens=[END], initial_alphabet=alphabet, show_progress=False, max_token_length=12
+    )
+    tokenizer.train_from_iterator([".\n```python\n"] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+
+
+def sampled(ids: list[int]) -> Span:
+    return Span(token_ids=tuple(ids), author=Author.MODEL, logprobs=tuple(-0.01 * i for i in range(len(ids))))
+
+
+def ids_of(text: str, cuts: list[int] | None = None, tokenizer=None) -> list[int]:
+    """Ids of a text; every cut ends a token there, which a model may well sample."""
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts or []), len(text)]
+    pieces = [text[start:end] for start, end in pairwise(edges)]
+    return [i for piece in pieces for i in (tokenizer or tiny_tokenizer()).encode(piece, add_special_tokens=False)]
+
+
+def test_a_completion_is_split_before_the_opening_fence():
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of("Let us see.\n```python\nprint(1)\n```\n")))
+    assert (thought.text, action.code) == ("Let us see.\n", "print(1)\n")
+    assert tiny_tokenizer().decode(thought.span.token_ids) == "Let us see.\n"
+    assert tiny_tokenizer().decode(action.span.token_ids) == "```python\nprint(1)\n```\n"
+
+
+def test_a_token_that_straddles_thought_and_fence_belongs_to_the_action():
+    tokenizer = straddling_tokenizer()
+    ids = ids_of("So.\n```python\n1\n```\n", tokenizer=tokenizer)
+    pieces = [tokenizer.decode([i]) for i in ids]
+    straddling = next(n for n, piece in enumerate(pieces) if "\n`" in piece and not piece.startswith("`"))
+    assert pieces[straddling][0] in ".\n"
+    thought, action = Dialect(tokenizer).split(sampled(ids))
+    assert thought.span.token_ids == tuple(ids[:straddling])
+    assert action.span.token_ids == tuple(ids[straddling:])
+    assert (thought.text, action.code) == ("So.\n", "1\n")
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), straddling_tokenizer()], ids=["tiny", "straddling"])
+@given(TEXTS, st.booleans(), st.lists(st.integers(0, 80), max_size=4))
+def test_spans_concatenate_to_the_sampled_ids_with_their_logprobs(tokenizer, text, has_end, cuts):
+    ids = ids_of(text, cuts, tokenizer) + [tokenizer.eos_token_id] * has_end
+    span = sampled(ids)
+    thought, action = Dialect(tokenizer).split(span)
+    assert (thought.span + action.span if action else thought.span) == span
+
+
+@given(TEXTS, st.lists(st.integers(0, 80), max_size=40))
+def test_text_and_code_do_not_depend_on_how_the_text_is_tokenised(text, cuts):
+    dialect = Dialect(tiny_tokenizer())
+    thought, action = dialect.split(sampled(ids_of(text)))
+    again, action_again = dialect.split(sampled(ids_of(text, cuts)))
+    assert again.text == thought.text
+    assert (action_again and action_again.code) == (action and action.code)
+
+
+@given(TEXTS, st.lists(st.integers(0, 80), max_size=8))
+def test_the_thought_holds_every_token_that_ends_before_the_fence(text, cuts):
+    ids = ids_of(text, cuts)
+    thought, _ = Dialect(tiny_tokenizer()).split(sampled(ids))
+    # a prefix that ends within a character decodes to a replacement mark and is no beginning of the text
+    fitting = [n for n in range(len(ids) + 1) if thought.text.startswith(tiny_tokenizer().decode(ids[:n]))]
+    assert len(thought.span) == max(fitting)
+
+
+def test_an_end_of_sequence_token_is_kept_in_the_span_and_left_out_of_the_text():
+    ids = [*ids_of("So \\boxed{1}."), tiny_tokenizer().eos_token_id]
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids))
+    assert action is None
+    assert thought.text == "So \\boxed{1}."
+    assert thought.span.token_ids == tuple(ids)
+
+
+def test_a_lone_end_of_sequence_token_is_an_empty_thought():
+    thought, action = Dialect(tiny_tokenizer()).split(sampled([tiny_tokenizer().eos_token_id]))
+    assert (thought.text, len(thought.span), action) == ("", 1, None)
+
+
+def test_an_unclosed_program_is_part_of_the_thought():
+    text = "Let us see.\n```python\nprint(1)\n"
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of(text)))
+    assert (thought.text, action) == (text, None)
+
+
+def test_tokens_after_the_closing_fence_belong_to_the_action_and_not_to_its_code():
+    text = "```python\nprint(1)\n```\nSo it is 2."
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of(text)))
+    assert (thought.text, action.code) == ("", "print(1)\n")
+    assert tiny_tokenizer().decode(action.span.token_ids) == text
+
+
+def test_an_observation_is_written_by_the_environment_in_a_frame_of_its_own():
+    observation = Dialect(tiny_tokenizer()).observe(ExecutionResult(status=Status.OK, stdout="77\n"))
+    assert observation.text == "77"
+    assert observation.span.author is Author.ENVIRONMENT
+    assert tiny_tokenizer().decode(observation.span.token_ids) == "```output\n77\n```\n"
+
+
+def test_room_for_less_than_both_ends_of_an_output_is_refused():
+    with pytest.raises(ValueError, match="observation_chars is 15"):
+        DialectConfig(observation_chars=15)

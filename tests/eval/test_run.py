@@ -1,0 +1,87 @@
+"""From attempts to a row of the results: every number counted by hand."""
+
+from dataclasses import replace
+
+import pytest
+from fake_trajectory import CORRECTED, FAILED
+
+from thor_tir.attempt import Attempt
+from thor_tir.eval.run import Evaluation, by_family, failure_classes, paired, result_row, tool_success_table
+from thor_tir.execution import Status
+from thor_tir.problem import Problem
+from thor_tir.trajectory import Step, Trajectory
+from thor_tir.verdict import Outcome, Verdict
+
+SUM = Problem(id="sum", question="3+4?", answer="7", source="reasoning_gym/sums")
+OTHER = Problem(id="other", question="4+3?", answer="7", source="reasoning_gym/others")
+
+BROKEN = replace(CORRECTED, steps=(FAILED, CORRECTED.steps[1]))
+"""One call, and it failed."""
+WORDS_ONLY = replace(CORRECTED, steps=CORRECTED.steps[1:])
+
+
+def attempt(trajectory: Trajectory, outcome: Outcome, problem: Problem = SUM) -> Attempt:
+    verdict = Verdict(outcome=outcome, extracted="7", reason="")
+    return Attempt(problem=problem, trajectory=trajectory, verdict=verdict)
+
+
+RIGHT, WRONG = attempt(CORRECTED, Outcome.CORRECT), attempt(BROKEN, Outcome.WRONG)
+LOST = attempt(WORDS_ONLY, Outcome.UNSCORED, OTHER)
+MIXED = Evaluation(name="mixed", groups=((RIGHT, WRONG), (LOST, attempt(WORDS_ONLY, Outcome.CORRECT, OTHER))))
+
+
+def test_a_row_counts_calls_tokens_and_repairs_per_attempt() -> None:
+    row = result_row(MIXED)
+    # Problem means: 1/2, and 1 of the one scored attempt; two problems weigh the same.
+    assert (row["accuracy"], row["n"], row["samples"], row["unscored"]) == (0.75, 2, 2, 1)
+    # Two calls stand in four attempts, one of them ran; two of the four attempts use code.
+    assert (row["call_success"], row["calls"], row["code_ratio"]) == (0.5, 0.5, 0.5)
+    # Model tokens: thought 1 + action 3 + answer 1 = 5; the corrected one also paid 2 discarded versions of 4.
+    assert row["tokens"] == ((5 + 8) + 5 + 1 + 1) / 4
+    assert row["repairs"] == 2 / 4
+
+
+def test_without_any_call_there_is_no_call_success_rather_than_none_that_succeeded() -> None:
+    row = result_row(Evaluation(name="words", groups=((attempt(WORDS_ONLY, Outcome.CORRECT),),)))
+    assert (row["call_success"], row["call_success_ci95"], row["calls"]) == (None, None, 0)
+
+
+def test_a_choice_among_many_pays_for_all_of_them() -> None:
+    chosen = Evaluation(name="best of 2", groups=((RIGHT,),))
+    row = result_row(chosen, cost_of=Evaluation(name="all", groups=((RIGHT, WRONG),)))
+    assert (row["accuracy"], row["calls"], row["tokens"]) == (1.0, 2, 13 + 5)
+
+
+def test_accuracy_is_told_per_family_and_unscored_problems_are_left_out() -> None:
+    assert by_family(MIXED) == {"others": 1.0, "sums": 0.5}
+    assert by_family(Evaluation(name="lost", groups=((LOST,),))) == {}
+
+
+def test_a_paired_difference_takes_the_problems_that_both_have_scored() -> None:
+    ours = Evaluation(name="ours", groups=((RIGHT,), (RIGHT,), (LOST,)))
+    theirs = Evaluation(name="theirs", groups=((WRONG,), (RIGHT,), (RIGHT,)))
+    assert paired(ours, theirs).mean == 0.5  # of 1 - 0 and 1 - 1; the third pair has no score on our side
+
+
+def test_the_table_of_tool_success_has_calls_in_rows_and_answers_in_columns() -> None:
+    right_by_luck = attempt(BROKEN, Outcome.CORRECT)
+    attempts = [RIGHT, RIGHT, WRONG, right_by_luck, LOST, attempt(WORDS_ONLY, Outcome.WRONG)]
+    assert tool_success_table(attempts) == [[2, 0], [1, 1]]  # the last two made no call
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "name"),
+    [
+        (Status.RUNTIME, "NameError", "NameError"),
+        (Status.SYNTAX, "SyntaxError", "SyntaxError"),
+        (Status.RUNTIME, None, "runtime"),
+        (Status.TIMEOUT, None, "timeout"),
+    ],
+)
+def test_a_failed_call_is_classed_by_its_exception_or_else_by_its_status(
+    status: Status, error: str | None, name: str
+) -> None:
+    assert FAILED.observation is not None
+    result = replace(FAILED.observation.result, status=status, error=error)
+    step: Step = replace(FAILED, observation=replace(FAILED.observation, result=result))
+    assert failure_classes([RIGHT, attempt(replace(BROKEN, steps=(step, step)), Outcome.WRONG)]) == {name: 2}

@@ -1,0 +1,133 @@
+"""The cold start: what is trained when, that it learns, and that a killed run ends where an uninterrupted one does."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from thor_tir.faults import UsageError
+from thor_tir.learner.row import Component, Row, Term
+from thor_tir.sft.train import SftConfig, SftData, batches, train
+from tiny_models import tiny_model, tiny_tokenizer
+
+CONFIG = SftConfig(epochs=2, batch_rows=4, learning_rate=3e-3, warmup_steps=1, is_cosine=True)
+
+
+def rows(count: int) -> list[Row]:
+    """Random rows of 6 to 12 tokens, the first two a prompt."""
+    rng = random.Random(0)
+    made = []
+    for number in range(count):
+        length = rng.randint(6, 12)
+        made.append(
+            Row(
+                id=str(number),
+                token_ids=tuple(rng.randrange(4, 40) for _ in range(length)),
+                trained=(False, False, *(True,) * (length - 2)),
+                old_logprobs=(float("nan"),) * length,
+                terms=(Term(component=Component.SFT),),
+            )
+        )
+    return made
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+class KilledAt:
+    """Progress that kills the run after so many units of work."""
+
+    def __init__(self, unit: int) -> None:
+        self.left = unit
+
+    def advance(self, units: int = 1) -> None:
+        self.left -= units
+        if self.left <= 0:
+            raise Killed
+
+
+def trained(folder: Path, kills: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
+    """Weights after a run that was killed after so many further steps each time."""
+    data = SftData(train=rows(10), validation=rows(3))
+    for kill in kills:
+        with pytest.raises(Killed):
+            train(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, folder, KilledAt(kill))
+    model = tiny_model(sharpness=1.0)
+    train(model, tiny_tokenizer(), data, CONFIG, folder)
+    return model.state_dict()
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_s"} for line in lines]
+
+
+def test_every_row_is_trained_once_an_epoch_in_another_order_each_time():
+    steps = batches(rows(10), CONFIG)
+    assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
+    first, second = ([row.id for step in half for row in step] for half in (steps[:3], steps[3:]))
+    assert Counter(first) == Counter(second) == Counter(str(n) for n in range(10))
+    assert first != second
+
+
+def test_the_order_depends_on_the_seed_and_on_nothing_else():
+    def order(seed: int) -> list[str]:
+        config = SftConfig(batch_rows=3, seed=seed)
+        return [row.id for step in batches(rows(10), config) for row in step]
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+
+
+def test_the_loss_of_what_is_trained_falls(tmp_path):
+    config = SftConfig(epochs=20, batch_rows=10, learning_rate=1e-2)
+    train(tiny_model(sharpness=1.0), tiny_tokenizer(), SftData(train=rows(10)), config, tmp_path)
+    losses = [row["loss"] for row in metrics(tmp_path)]
+    # ln 36 = 3.6 nats is the entropy of the random tokens; ten rows can be learnt by heart
+    assert losses[0] > 3
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("kills", [(1,), (2, 5), (3, 4, 6)])
+def test_a_run_killed_between_steps_ends_with_the_same_bits_and_the_same_record(tmp_path, kills):
+    """Progress on resuming counts the steps already done, so (2, 5) kills after steps 2 and 5."""
+    whole, pieces = trained(tmp_path / "whole"), trained(tmp_path / "pieces", kills)
+    assert all(torch.equal(weight, pieces[name]) for name, weight in whole.items())
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "pieces")
+    assert [row["step"] for row in metrics(tmp_path / "pieces")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_that_is_started_again_trains_nothing(tmp_path):
+    first = trained(tmp_path)
+    again = trained(tmp_path)
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert len(metrics(tmp_path)) == 6
+
+
+def test_a_step_that_was_recorded_but_not_saved_is_done_again_and_recorded_once(tmp_path, monkeypatch):
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    whole = trained(tmp_path / "whole")
+    data = SftData(train=rows(10), validation=rows(3))
+    with monkeypatch.context() as patch:
+        patch.setattr("thor_tir.sft.train.save_checkpoint", killed)
+        with pytest.raises(Killed):
+            train(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, tmp_path / "pieces")
+    pieces = trained(tmp_path / "pieces")
+    assert all(torch.equal(weight, pieces[name]) for name, weight in whole.items())
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "pieces")
+
+
+def test_no_rows_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match="no rows to train on"):
+        train(tiny_model(), tiny_tokenizer(), SftData(train=[]), SftConfig(), tmp_path)
+
+
+def test_a_configuration_without_rows_or_epochs_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        SftConfig(epochs=0)

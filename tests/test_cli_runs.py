@@ -1,0 +1,127 @@
+"""Commands that do something small: evaluate and solve with the embedded model, look at a stored run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.fake_run import CODE, write_run
+from thor_tir import cli, commands  # with the commands, so that libraries log to the stderr of the whole session
+from thor_tir.engines.loading import EMBEDDED
+
+QUESTION = "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
+SMALL = ("--eval.num-problems", "4", "--eval.samples", "1", "--eval.rollout.max-tokens", "64")
+
+embedded = pytest.mark.skipif(
+    not (EMBEDDED["nano/actor"] / "model.safetensors").exists(),
+    reason="the embedded model is not in this tree; `thor nano pretrain` makes it",
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every command runs in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def status_of(*argv: str) -> int:
+    """The exit status of a command that is run in this process."""
+    assert argv[0] in commands.OPTIONS
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(argv))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@embedded
+def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of("eval", *SMALL, "--output", "out") == 0
+    (row,) = json.loads((empty_folder / "out" / "results.json").read_text())
+    assert (row["name"], row["n"]) == ("tools", 4)
+    assert row["accuracy"] in (0, 0.25, 0.5, 0.75, 1)  # one attempt each
+    assert row["tokens"] <= 64
+    attempts = lines_of(empty_folder / "out" / "tools.jsonl")
+    assert len({attempt["problem_id"] for attempt in attempts}) == len(attempts) == 4
+    assert "tools" in capsys.readouterr().out
+    assert status_of("eval", *SMALL, "--output", "out") == 0
+    assert lines_of(empty_folder / "out" / "tools.jsonl") == attempts
+
+
+@embedded
+def test_a_question_is_answered_with_its_transcript(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("solve", QUESTION) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("model: nano/actor\n")
+    assert "780" in told
+    assert "461" in told
+
+
+def test_show_lists_what_a_run_has_stored(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(empty_folder / "run", num_trajectories=5)
+    assert status_of("show", "run") == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [f"p{i}/0" for i in range(5)]
+
+
+def test_show_prints_one_trajectory_with_its_program_and_what_it_printed(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(empty_folder / "run", num_trajectories=5)
+    assert status_of("show", "run", "p0/0") == 0
+    told = capsys.readouterr().out
+    assert "What is gcd(84, 36)?" in told
+    assert all(line in told for line in CODE.splitlines())
+    assert "NameError: name 'gcd' is not defined" in told
+
+
+def test_show_writes_the_report_again(empty_folder: Path) -> None:
+    write_run(empty_folder / "run", num_trajectories=5)
+    assert status_of("show", "run", "--report") == 0
+    assert "What is gcd(84, 36)?" in (empty_folder / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_id_that_no_trajectory_has_is_refused(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(empty_folder / "run", num_trajectories=5)
+    assert status_of("show", "run", "p7") == 2
+    assert "'p7'" in capsys.readouterr().err
+
+
+def test_a_damaged_trajectory_is_named_by_its_line(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(empty_folder / "run", num_trajectories=2) / "trajectories.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + '{"trajectory": {}}\n', encoding="utf-8")
+    assert status_of("show", "run") == 2
+    assert "trajectories.jsonl, line 3 is damaged" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_machine_is_one_sentence_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thor_tir.faults import SandboxUnavailable
+
+    def broken(name: str, args: list[str]) -> None:
+        raise SandboxUnavailable("no process could be started")
+
+    monkeypatch.setattr(commands, "run", broken)
+    assert status_of("doctor") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("thor: no process could be started")
+    assert told.count("\n") == 1
+
+
+def test_an_interruption_says_how_to_go_on_with_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str, args: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run", interrupted)
+    assert status_of("quickstart") == 130
+    assert "the same command continues" in capsys.readouterr().err

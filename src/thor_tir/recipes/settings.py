@@ -23,7 +23,7 @@ class EvalConfig:
     """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
 
     num_problems: int = 420
-    samples: int = 2
+    samples: int = 3
     """Attempts per problem: Avg@k."""
     best_of: int = 8
     """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
@@ -59,7 +59,7 @@ class RunConfig:
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
-    num_tirgen: int = 720
+    num_tirgen: int = 360
     """Training problems TIRGen is run on."""
     num_rl: int = 6000
     """Training problems RL draws from."""
@@ -86,7 +86,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
     return RunConfig(
         tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
         sft=SftConfig(
-            epochs=3,
+            epochs=2,
             batch_rows=32,
             micro_batch_tokens=8192,
             learning_rate=5e-4,
@@ -95,12 +95,12 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             seed=seed,
         ),
         rl=RLConfig(
-            num_rounds=24,
-            problems_per_round=16,
+            num_rounds=26,
+            problems_per_round=20,
             rollout=training,
             episode=EpisodeConfig(group_size=8),
-            step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX),
-            learning_rate=3e-4,
+            step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX, max_queries_share=0.75),
+            learning_rate=1e-4,
             warmup_steps=2,
             micro_batch_tokens=8192,
             seed=seed,

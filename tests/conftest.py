@@ -1,4 +1,4 @@
-"""Lets every test import the shared tiny models as `from tiny_models import ...`; sets what must be set before torch."""
+"""Lets tests import what they share, as `from tiny_models import ...`; sets what must be set before torch is."""
 
 import os
 import sys

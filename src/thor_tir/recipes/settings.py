@@ -59,7 +59,7 @@ class RunConfig:
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
-    num_tirgen: int = 360
+    num_tirgen: int = 144
     """Training problems TIRGen is run on."""
     num_rl: int = 6000
     """Training problems RL draws from."""
@@ -87,10 +87,10 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
         tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
         sft=SftConfig(
             epochs=2,
-            batch_rows=32,
+            batch_rows=16,
             micro_batch_tokens=8192,
-            learning_rate=5e-4,
-            warmup_steps=5,
+            learning_rate=3e-4,
+            warmup_steps=2,
             is_cosine=True,
             seed=seed,
         ),
@@ -100,8 +100,9 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             rollout=training,
             episode=EpisodeConfig(group_size=8),
             step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX, max_queries_share=0.75),
-            learning_rate=1e-4,
+            learning_rate=2e-4,
             warmup_steps=2,
+            is_cosine=True,
             micro_batch_tokens=8192,
             seed=seed,
             validate_every=6,

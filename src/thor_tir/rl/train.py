@@ -59,6 +59,8 @@ class RLConfig:
     """None trains on whole trajectories alone."""
     learning_rate: float = 1e-6
     warmup_steps: int = 0
+    is_cosine: bool = False
+    """Decay to a tenth of the rate over the run instead of keeping it, as the paper does."""
     micro_batch_tokens: int = 4096
     seed: int = 0
     validate_every: int = 0
@@ -77,7 +79,11 @@ class RLConfig:
     @property
     def learner(self) -> LearnerConfig:
         """The learner of this run."""
-        schedule = Schedule(warmup_steps=self.warmup_steps)
+        schedule = Schedule(
+            warmup_steps=self.warmup_steps,
+            decay_steps=self.num_rounds * self.updates_per_round if self.is_cosine else None,
+            floor=0.1 if self.is_cosine else 0.0,
+        )
         return LearnerConfig(
             learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
         )

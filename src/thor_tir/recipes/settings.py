@@ -22,8 +22,8 @@ from thor_tir.tirgen.generate import TirgenConfig
 class EvalConfig:
     """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
 
-    num_problems: int = 420
-    samples: int = 3
+    num_problems: int = 408
+    samples: int = 2
     """Attempts per problem: Avg@k."""
     best_of: int = 8
     """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
@@ -95,7 +95,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             seed=seed,
         ),
         rl=RLConfig(
-            num_rounds=26,
+            num_rounds=20,
             problems_per_round=20,
             rollout=training,
             episode=EpisodeConfig(group_size=8),
@@ -105,7 +105,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             is_cosine=True,
             micro_batch_tokens=8192,
             seed=seed,
-            validate_every=6,
+            validate_every=5,
         ),
         eval=EvalConfig(
             rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),

@@ -27,17 +27,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Spinning OpenMP threads slow everything fivefold on a busy machine; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        status = _dispatch(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def _dispatch(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(_overview())
-        sys.exit(0)
+        return 0
     if args[0] == "--version":
         from importlib.metadata import version
 
         print(f"thor {version('thor-tir')}")
-        sys.exit(0)
+        return 0
     if args[0] not in COMMANDS:
         _fail(f"unknown command {args[0]!r}; known: {', '.join(COMMANDS)}", status=2)
-    sys.exit(_run(args[0], args[1:]))
+    return _run(args[0], args[1:])
 
 
 def _run(name: str, args: Sequence[str]) -> int:
@@ -52,8 +62,6 @@ def _run(name: str, args: Sequence[str]) -> int:
         _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues where this one stopped", status=130)
-    except BrokenPipeError:
-        sys.stderr.close()
     return 0
 
 

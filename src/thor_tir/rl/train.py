@@ -79,9 +79,10 @@ class RLConfig:
     @property
     def learner(self) -> LearnerConfig:
         """The learner of this run."""
+        num_steps = self.num_rounds * self.updates_per_round
         schedule = Schedule(
-            warmup_steps=self.warmup_steps,
-            decay_steps=self.num_rounds * self.updates_per_round if self.is_cosine else None,
+            warmup_steps=min(self.warmup_steps, num_steps - 1),
+            decay_steps=num_steps if self.is_cosine else None,
             floor=0.1 if self.is_cosine else 0.0,
         )
         return LearnerConfig(

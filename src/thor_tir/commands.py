@@ -217,7 +217,7 @@ class Eval:
         from thor_tir.journal import write_atomically
         from thor_tir.problem import digest
         from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.recipes.stages import bench, claim, evaluate_model
+        from thor_tir.recipes.stages import Contestant, bench, claim, evaluate_model
 
         config = RunConfig(problems=self.problems, reasoning=self.reasoning, eval=self.eval, machinery=self.machinery)
         problems = load_problems(
@@ -227,24 +227,20 @@ class Eval:
             seed=self.eval.seed + 4,
             configs=config.families,
         )
+        contestant = Contestant(
+            name="words" if self.words else "corrected" if self.correct else "tools",
+            model=self.model,
+            samples=self.eval.samples,
+            style=WORDS if self.words else TOOLS,
+            correction=self.eval.correction if self.correct else None,
+        )
         reporter = ConsoleReporter()
         options = dataclasses.asdict(self)
         output = self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
 
         async def work() -> Any:
             async with bench(self.machinery) as tools:
-                return await evaluate_model(
-                    "words" if self.words else "corrected" if self.correct else "tools",
-                    self.model,
-                    problems,
-                    config,
-                    output,
-                    tools,
-                    reporter,
-                    samples=self.eval.samples,
-                    style=WORDS if self.words else TOOLS,
-                    correction=self.eval.correction if self.correct else None,
-                )
+                return await evaluate_model(contestant, problems, config, output, tools, reporter)
 
         with claim(output, options):
             row = result_row(asyncio.run(work()))

@@ -7,6 +7,7 @@ from thor_tir.nano.solution import Metadata, Program, Worked, WorkedStep, expres
 
 
 def chain_sum(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Sums and differences, left to right."""
     expression = str(m["expression"])
     tokens = expression.split()
     total, partial = int(tokens[0]), []
@@ -21,6 +22,7 @@ def chain_sum(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def products(m: Metadata, answer: str, rng: Random) -> Worked:
+    """One product."""
     expression = str(m["expression"])
     logic = rng.choice((f"I multiply: {expression}.", f"I need the product {expression}."))
     claim = rng.choice((f"The product is {answer}.", f"This is {answer}."))
@@ -29,6 +31,7 @@ def products(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def complex_numbers(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Real part, then imaginary part; a quotient in one step."""
     (a, b), (c, d), op = (tuple(map(int, m["num1"])), tuple(map(int, m["num2"])), str(m["operation"]))
     x, y = map(int, m["result"])
     if op in "+-":
@@ -80,6 +83,7 @@ def _complex_text(re: int, im: int) -> str:
 
 
 def equation(m: Metadata, answer: str, rng: Random) -> Worked:
+    """A linear equation, by hand in two steps or solved at once."""
     v = str(m["variable"])
     left, right = str(m["equation"]).split(" = ")
     k, constant = _linear(left, v)
@@ -145,6 +149,7 @@ def _solve_step(left: str, rhs: int, v: str, answer: str, rng: Random) -> Worked
 
 
 def legs(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Legs group by group, then their sum."""
     groups = [(int(count), _LEGS[name]) for name, count in m["animals"].items()]
     products = ", ".join(f"{count} * {legs}" for count, legs in groups)
     values = [count * legs for count, legs in groups]
@@ -186,6 +191,7 @@ _LEGS = {
 
 
 def polygon(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Angle sum, sum of the known angles, what is left."""
     n, known = int(m["n_sides"]), [int(a) for a in m["known_angles"]]
     whole, part, expression = (n - 2) * 180, sum(known), " + ".join(map(str, known))
     return Worked(

@@ -9,11 +9,13 @@ _DIGITS = "0123456789abcdef"
 
 
 def gcd(m: Metadata, answer: str, rng: Random) -> Worked:
+    """One greatest common divisor."""
     a, b = m["numbers"]
     return Worked(steps=(_gcd_step(a, b, int(answer), rng),), answer=answer)
 
 
 def lcm(m: Metadata, answer: str, rng: Random) -> Worked:
+    """The product over the greatest common divisor."""
     a, b = m["numbers"]
     multiple = int(answer)
     g = a * b // multiple
@@ -29,6 +31,7 @@ def lcm(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def fraction(m: Metadata, answer: str, rng: Random) -> Worked:
+    """The greatest common divisor, then both parts divided by it."""
     n, d, g = int(m["numerator"]), int(m["denominator"]), int(m["reduction_factor"])
     p, q = n // g, d // g
     logic = rng.choice(
@@ -55,6 +58,7 @@ def fraction(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def primes(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Trial division."""
     n, factors = int(m["number"]), [int(f) for f in m["factors"]]
     logic = rng.choice((f"I split {n} into prime factors.", f"I divide {n} by small primes as long as possible."))
     loop = (
@@ -86,6 +90,7 @@ def primes(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def base_conversion(m: Metadata, answer: str, rng: Random) -> Worked:
+    """Into decimal, then into the other base."""
     source, target, value = int(m["source_base"]), int(m["target_base"]), int(m["decimal_value"])
     text = str(m["source_repr"])
     logic = rng.choice(
@@ -133,6 +138,7 @@ def base_conversion(m: Metadata, answer: str, rng: Random) -> Worked:
 
 
 def bits(m: Metadata, answer: str, rng: Random) -> Worked:
+    """The ones of a binary number."""
     n = int(m["number"])
     logic = rng.choice((f"I count the ones in the binary form of {n}.", f"I write {n} in binary and count the 1 bits."))
     step = WorkedStep(

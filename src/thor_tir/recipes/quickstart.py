@@ -29,6 +29,7 @@ from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import (
     Bench,
+    Contestant,
     Reporter,
     bench,
     claim,
@@ -87,9 +88,8 @@ async def _evaluate(config: RunConfig, folder: Path, tools: Bench, reporter: Rep
     tuned, trained = str(folder / "sft" / "model"), str(folder / "rl" / "model")
 
     async def one(name: str, model: str, samples: int, **options: Any) -> Evaluation:
-        return await evaluate_model(
-            name, model, problems, config, folder / "eval", tools, reporter, samples=samples, **options
-        )
+        contestant = Contestant(name=name, model=model, samples=samples, **options)
+        return await evaluate_model(contestant, problems, config, folder / "eval", tools, reporter)
 
     samples, best_of_n = config.eval.samples, config.eval.best_of
     found = {

@@ -1,10 +1,11 @@
 """The stages of a run: each has a folder of its own to be resumed in, and can be run alone from the command line."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -300,30 +301,45 @@ async def _validate(problems: Sequence[Problem], shop: Workshop, journal: Journa
     return sum(attempt.is_correct for attempt in attempts) / max(1, len(attempts))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """One model under one way of being asked: a row of the results."""
+
+    name: str
+    model: str
+    samples: int
+    """Attempts per problem."""
+    style: PromptStyle = TOOLS
+    """WORDS runs no program."""
+    correction: SelfCorrectionConfig | None = None
+
+
 async def evaluate_model(
-    name: str,
-    model_name: str,
+    contestant: Contestant,
     problems: Sequence[Problem],
     config: RunConfig,
     folder: Path,
     bench: Bench,
     reporter: Reporter,
-    *,
-    samples: int,
-    style: PromptStyle = TOOLS,
-    correction: SelfCorrectionConfig | None = None,
 ) -> Evaluation:
-    """One configuration on given problems, journaled in `folder` under its name."""
-    model, tokenizer = load_model(model_name)
+    """A contestant's attempts at given problems, journaled in `folder` under its name."""
+    name, style = contestant.name, contestant.style
+    model, tokenizer = load_model(contestant.model)
     rollout = config.eval.rollout if style is not WORDS else _in_words(config.eval.rollout.max_tokens)
     async with bench.engine(model, tokenizer) as engine:
         shop = bench.shop(engine, dialect_of(tokenizer, style, reasoning=config.reasoning), rollout)
-        if correction is not None:
-            shop.repair = self_correction(shop.world, rollout, correction)
+        if contestant.correction is not None:
+            shop.repair = self_correction(shop.world, rollout, contestant.correction)
         journal = bench.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
-        with reporter.stage(f"evaluation: {name}", len(problems) * samples) as progress:
+        with reporter.stage(f"evaluation: {name}", len(problems) * contestant.samples) as progress:
             return await evaluate(
-                name, problems, shop, journal, samples=samples, seed=config.eval.seed, progress=progress
+                name,
+                problems,
+                shop,
+                journal,
+                samples=contestant.samples,
+                seed=config.eval.seed,
+                progress=progress,
             )
 
 
@@ -332,6 +348,8 @@ def publish(model: Any, tokenizer: Any, path: Path) -> Path:
     draft = path.with_name(f".{path.name}.draft")
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
-    if not path.exists():
+    if path.exists():
+        shutil.rmtree(draft)
+    else:
         draft.rename(path)
     return path

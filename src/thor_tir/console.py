@@ -58,19 +58,21 @@ class ConsoleReporter:
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The results with their 95 % intervals."""
-    table = Table(title="Held-out test problems", title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(
+        title="Held-out test problems", title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("", no_wrap=True)
-    for name in ("accuracy %", "95 % interval", "problems", "calls ok %", "calls", "tokens"):
+    for name in ("accuracy", "95 % interval", "n", "calls ok", "calls", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["ci95"]
         success = row["call_success"]
         table.add_row(
             Text(str(row["name"])),
-            f"{100 * row['accuracy']:.1f}",
+            f"{100 * row['accuracy']:.1f} %",
             f"{100 * low:.1f} - {100 * high:.1f}",
             str(row["n"]),
-            "-" if success is None else f"{100 * success:.1f}",
+            "-" if success is None else f"{100 * success:.1f} %",
             f"{row['calls']:.2f}",
             f"{row['tokens']:.0f}",
         )

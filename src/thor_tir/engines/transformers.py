@@ -28,6 +28,10 @@ from thor_tir.engines.stopping import StopFinder, byte_pieces
 from thor_tir.faults import EngineFault
 from thor_tir.trajectory import Completion, StopReason
 
+GATHER_REQUESTS, GATHER_STEPS = 8, 6
+"""While rows are being decoded, newcomers wait until so many have come or so many steps have passed: each admission is
+a forward call of its own, and one call for several costs little more than for one."""
+
 QUIET_ROUNDS = 8
 """Rounds of the event loop without news after which a deterministic engine believes that nothing more comes by itself:
 a trajectory that ends may let the next one start, which takes a few rounds through semaphores and tasks."""
@@ -91,6 +95,7 @@ class TransformersEngine:
         self._pending: list[Request] = []
         self._rows: list[Request] = []
         self._draws: Draws | None = None
+        self._steps_waited = 0
         self._has_news = False
         self._wake = asyncio.Event()
         self._attendance = attendance or Attendance()
@@ -256,6 +261,10 @@ class TransformersEngine:
         num_free = self.config.max_rows - len(self._rows)
         if not self._pending or not num_free:
             return
+        self._steps_waited += 1
+        if self._rows and len(self._pending) < GATHER_REQUESTS and self._steps_waited < GATHER_STEPS:
+            return
+        self._steps_waited = 0
         if self.config.deterministic:
             self._pending.sort(key=lambda request: request.order)
         chosen, self._pending = self._pending[:num_free], self._pending[num_free:]

@@ -123,8 +123,8 @@ def _conclude(
             "odds_ratio": chi.odds_ratio,
         },
         "failure_classes": {
-            "before RL": failure_classes(found[SFT].attempts),
-            "after RL": failure_classes(found[RL].attempts),
+            "before RL": failure_classes(_first(found[SFT], config.eval.samples)),
+            "after RL": failure_classes(_first(found[RL], config.eval.samples)),
         },
         "seconds": dict(seconds),
         "machine": machine(),
@@ -135,6 +135,11 @@ def _conclude(
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     _write_exhibits(config, folder, found)
     return Outcome(results=rows, summary=summary, report=write_report(folder))
+
+
+def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
+    """So many attempts of each problem: counts of two configurations can be compared."""
+    return [attempt for group in evaluation.groups for attempt in group[:samples]]
 
 
 def machine() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from thor_tir.backtrack import backtrack
 from thor_tir.rollout import Draft, Repair, RolloutConfig, World, take_step
-from thor_tir.trajectory import Span, Step, Thought
+from thor_tir.trajectory import Span, Step, Thought, with_discarded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ def self_correction(world: World, rollout: RolloutConfig, config: SelfCorrection
                 kept=kept.token_ids,
             )
             if taken.step.succeeded:
-                return replace(joined(kept, taken.step, world), discarded=(_cut(failed, kept, world), *discarded))
+                return with_discarded(joined(kept, taken.step, world), (_cut(failed, kept, world), *discarded))
             discarded.append(taken.step)
-        return replace(failed, discarded=tuple(discarded))
+        return with_discarded(failed, tuple(discarded))
 
     return repair
 

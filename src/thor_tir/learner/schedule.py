@@ -21,6 +21,15 @@ class Schedule:
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
             raise ValueError(f"decay_steps is {self.decay_steps}; it must exceed warmup_steps, {self.warmup_steps}")
 
+    @classmethod
+    def fitted(cls, *, num_steps: int, warmup_steps: int, is_cosine: bool) -> "Schedule":
+        """For a run of `num_steps`: constant, or a cosine to a tenth of the rate; warm-up ends before the run does."""
+        return cls(
+            warmup_steps=min(warmup_steps, max(0, num_steps - 1)),
+            decay_steps=num_steps if is_cosine else None,
+            floor=0.1 if is_cosine else 0.0,
+        )
+
     def factor(self, step: int) -> float:
         """Share of the full learning rate at an optimiser step, counted from 0."""
         if step < self.warmup_steps:

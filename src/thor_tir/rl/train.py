@@ -60,7 +60,7 @@ class RLConfig:
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     is_cosine: bool = False
-    """Decay to a tenth of the rate over the run instead of keeping it, as the paper does."""
+    """Decay to a tenth of the rate over the run; the paper keeps it constant."""
     micro_batch_tokens: int = 4096
     seed: int = 0
     validate_every: int = 0
@@ -80,11 +80,7 @@ class RLConfig:
     def learner(self) -> LearnerConfig:
         """The learner of this run."""
         num_steps = self.num_rounds * self.updates_per_round
-        schedule = Schedule(
-            warmup_steps=min(self.warmup_steps, num_steps - 1),
-            decay_steps=num_steps if self.is_cosine else None,
-            floor=0.1 if self.is_cosine else 0.0,
-        )
+        schedule = Schedule.fitted(num_steps=num_steps, warmup_steps=self.warmup_steps, is_cosine=self.is_cosine)
         return LearnerConfig(
             learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
         )

@@ -49,6 +49,7 @@ def receive(control: socket.socket) -> Any | None:
 
 
 def send(control: socket.socket, message: object) -> None:
+    """One JSON value as a frame: its length first."""
     body = json.dumps(message).encode()
     control.sendall(HEADER.pack(len(body)) + body)
 

@@ -41,11 +41,7 @@ class SftConfig:
 
     def learner(self, num_steps: int) -> LearnerConfig:
         """The learner for a run of so many steps."""
-        schedule = Schedule(
-            warmup_steps=min(self.warmup_steps, max(0, num_steps - 1)),
-            decay_steps=num_steps if self.is_cosine else None,
-            floor=0.1 if self.is_cosine else 0.0,
-        )
+        schedule = Schedule.fitted(num_steps=num_steps, warmup_steps=self.warmup_steps, is_cosine=self.is_cosine)
         return LearnerConfig(
             learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
         )

@@ -25,7 +25,7 @@ class FakeSandbox:
         self.ran: list[str] = []
         """Every program so far."""
 
-    async def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
+    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         self.ran.append(code)
         if OFFLINE in code:
             raise SandboxUnavailable("the sandbox is gone")

@@ -26,6 +26,10 @@ class ToldSandbox:
         self._results = dict(results or {})
         self._otherwise = otherwise
 
-    async def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
+    @property
+    def level(self) -> str:
+        return "told"
+
+    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         self.ran.append(code.strip())
         return self._results.get(code.strip()) or self._otherwise(code.strip())

@@ -35,11 +35,21 @@ class ExecutionResult:
     error: str | None = None
     """For RUNTIME and SYNTAX the exception's type, e.g. `NameError`; for a signal its name."""
     exit_code: int | None = None
-    """None where the sandbox ended the program."""
+    """Negative for a signal, as in `subprocess`; None where the sandbox ended the program."""
     seconds: float = 0.0
     """Wall-clock time of the program itself."""
     level: str = ""
     """How the program was confined, in the sandbox's words."""
+    is_truncated: bool = False
+    """stdout or stderr was longer than allowed; what stands here is its beginning."""
+    cpu_s: float = 0.0
+    """Processor time, of all its threads."""
+    peak_bytes: int = 0
+    """Resident memory at its highest, the shared libraries of the interpreter included; 0 where it is not known."""
+    queue_s: float = 0.0
+    """Waited for a free worker before it ran."""
+    runs: int = 1
+    """2 if the machine failed under it the first time."""
 
     @property
     def succeeded(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from thor_tir.faults import UsageError
 
@@ -25,6 +26,7 @@ def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: s
     if dtype is None:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
     tokenizer = load_tokenizer(name_or_path)
+    disable_progress_bar()  # one for every checkpoint, however small
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError) as error:

@@ -4,29 +4,50 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from thor_tir.execution import ExecutionResult
+from thor_tir.faults import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one program may use."""
+    """What one program may use. It may start threads, and never another process."""
 
     timeout_s: float = 5.0
     """Wall-clock time."""
     memory_bytes: int = 512 * 2**20
     """Address space on top of what the interpreter and its preloaded libraries hold."""
-    output_bytes: int = 64 * 2**10
-    """Of stdout and of stderr, each."""
-    processes: int = 0
-    """Further processes the program may start. Threads are not processes."""
-    file_bytes: int = 16 * 2**20
-    """Size of any file it writes in its own working directory."""
+    output_bytes: int = 2**20
+    """Of stdout and of stderr, each; a program that prints more is stopped."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.timeout_s < 86_400 and 0 < self.memory_bytes < 2**50 and 0 < self.output_bytes <= 2**28):
+            raise UsageError(
+                f"{self}: time must be above 0 and under a day, memory above 0, output between 1 byte and 256 MiB"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snippet:
+    """One program to run in a batch."""
+
+    code: str
+    limits: Limits | None = None
+    """None means the sandbox's default."""
+    stdin: str = ""
+    """What the program reads from its standard input."""
+    seed: int = 0
+    """Of the random generators of Python and NumPy; equal requests give equal bytes wherever they run."""
 
 
 class Sandbox(Protocol):
-    """Runs one untrusted program at a time per worker, each in a fresh process that leaves nothing behind."""
+    """Runs untrusted programs, each in a fresh process that leaves nothing behind."""
 
-    async def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
-        """Run one program; None means the sandbox's default limits. What the program does wrong is in the result.
+    @property
+    def level(self) -> str:
+        """How programs are confined, in the sandbox's words; stands in every result and in a run's record."""
+        ...
+
+    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
+        """Run one program, see `Snippet`. What the program does wrong is in the result.
 
         Raises SandboxUnavailable when the machine, not the program, is at fault.
         """

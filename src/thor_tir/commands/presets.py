@@ -1,0 +1,28 @@
+"""`--preset`: the defaults that the training and evaluation commands start from.
+
+`nano` (the default) fits the embedded models, `paper` takes the paper's values; single options override either.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tyro
+
+from thor_tir.faults import UsageError
+from thor_tir.recipes.settings import RunConfig, quickstart
+
+NANO = quickstart()
+PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig()}
+STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
+
+
+def preset(kind: type[Any], value: str) -> Any:
+    """The options of a command under one preset. Raises UsageError for an unknown one or a command without stages."""
+    if value not in PRESETS:
+        raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {value!r}")
+    fields = {f.name for f in dataclasses.fields(kind)}
+    if not (staged := fields & STAGES):
+        raise UsageError("this command has no presets; tirgen, sft, rl, eval and solve have")
+    required = {"question": tyro.MISSING} if "question" in fields else {}
+    return kind(**required, **{stage: getattr(PRESETS[value], stage) for stage in staged})

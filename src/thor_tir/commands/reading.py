@@ -1,0 +1,65 @@
+"""Commands for one question, one stored trajectory, one machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from thor_tir.commands.presets import NANO
+from thor_tir.console import ConsoleReporter
+from thor_tir.recipes.settings import EvalConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solve:
+    """Answer one question with tools and self-correction, and show the whole transcript."""
+
+    question: tyro.conf.Positional[str]
+    model: str = ""
+    """Hub name or local folder; by default the newest trained model of runs/quickstart, else the embedded one."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
+    attempts: int = 1
+    """More than one: self-rewarded best of so many, without self-correction."""
+    seed: int = 0
+    eval: EvalConfig = NANO.eval
+
+    def run(self) -> None:
+        """Sample and print."""
+        from thor_tir.recipes.solve import Question, solve
+
+        task = Question(text=self.question, model=self.model, reasoning=self.reasoning)
+        solve(task, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Look at stored trajectories of a run; with --report write its report.html again."""
+
+    folder: tyro.conf.Positional[Path]
+    id: tyro.conf.Positional[str] = ""
+    """A trajectory's id, or the beginning of one; without it the known ids are listed."""
+    report: bool = False
+
+    def run(self) -> None:
+        """Print one transcript, a list, or the report's path."""
+        from thor_tir.recipes.solve import show
+
+        reporter = ConsoleReporter()
+        if self.report:
+            from thor_tir.eval.report import write_report
+
+            reporter.say(f"report: {write_report(self.folder)}")
+        else:
+            show(self.folder, self.id, reporter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """What this machine offers: cores, torch, sandbox layers, embedded models. Exit status 0 if THOR can run."""
+
+    def run(self) -> None:
+        """Look and print."""
+        from thor_tir.recipes.doctor import examine
+
+        examine(ConsoleReporter())

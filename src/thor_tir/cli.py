@@ -15,9 +15,13 @@ COMMANDS = {
     "sft": "cold-start fine-tuning on that data",
     "rl": "hierarchical reinforcement learning: trajectories and single failed calls",
     "solve": "answer one question and show the transcript",
-    "eval": "accuracy, call success and cost of a model on problems, with intervals",
+    "eval": "accuracy, call success and cost of a model on problems or benchmarks; merge, compare",
+    "grade": "verdicts on answers in a file, within bounds whatever they hold",
+    "code": "test programs on HumanEval, MBPP, their plus editions and LiveCodeBench",
+    "data": "look after data sets: which training problems occur in a benchmark",
     "show": "look at stored trajectories, or write a run's report again",
     "doctor": "what this machine offers, and what is missing",
+    "sandbox": "run programs in the sandbox, measure it, or serve it to other machines",
 }
 
 

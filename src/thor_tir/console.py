@@ -79,6 +79,16 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Rows of plain text under a head; the first column is left, the others right."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(head):
+        table.add_column(Text(name), justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
 def differences(summary: Mapping[str, Any]) -> str:
     """Paired differences in points, and what the wall clock went into."""
     lines = [

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thor_tir.grading.extract import extract_answer
+from thor_tir.grading.strictness import Strictness
 
 balanced = st.recursive(
     st.text(alphabet="a1 +,^", max_size=5),
@@ -47,3 +48,26 @@ def test_a_flood_of_unclosed_boxes_holds_no_answer_and_a_closed_one_behind_it_do
     flood = r"\boxed{" * 300_000
     assert extract_answer(flood) is None
     assert extract_answer(flood + r"\boxed{9}") == "9"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"first \boxed{8}, checking again \boxed{7}", "7"),
+        ("<answer> 12 </answer>", "12"),
+        ("So the answer is $\\frac{3}{4}$.", r"\frac{3}{4}"),
+        ("**Final answer:** 42", "42"),
+        (r"it is \boxed 5", "5"),
+        ("we count 3 and then 17 of them", "17"),
+        ("nothing at all", None),
+        (r"\boxed{6} \boxed{}", None),  # taken back, whatever else was said
+        ("```python\nprint(25)\n```\n```output\n25\n```\nIt ran.", None),  # a program's number is not an answer
+    ],
+)
+def test_an_evaluation_looks_beyond_the_box(text, answer):
+    assert extract_answer(text, Strictness.LENIENT) == answer
+
+
+def test_a_reward_needs_a_box_of_the_models_own():
+    assert extract_answer("The answer is 5.") is None
+    assert extract_answer("```output\n\\boxed{5}\n```\nDone.") is None

@@ -13,7 +13,16 @@ LIMITS = Limits(timeout_s=5.0)
 
 
 def facts(**changes: Any) -> dict[str, Any]:
-    ended = {"ending": "exit", "exit": 0, "cpu_s": 0.1, "seconds": 0.2, "report": "", "stdout": "", "stderr": ""}
+    ended = {
+        "ending": "exit",
+        "exit": 0,
+        "cpu_s": 0.1,
+        "peak_bytes": 0,
+        "seconds": 0.2,
+        "report": "",
+        "stdout": "",
+        "stderr": "",
+    }
     return ended | changes
 
 
@@ -49,4 +58,4 @@ def test_the_exit_code_and_the_clock_decide_and_the_report_only_names_a_failure(
 
 def test_the_exit_code_is_that_of_the_program_and_none_where_it_did_not_end_itself() -> None:
     seen = [facts(exit=3), facts(exit=-11), facts(exit=-9, ending="timeout"), facts(exit=0, ending="output")]
-    assert [interpret(each, LIMITS, "process").exit_code for each in seen] == [3, None, None, None]
+    assert [interpret(each, LIMITS, "process").exit_code for each in seen] == [3, -11, None, None]

@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,8 @@ def test_a_killed_template_is_replaced_and_its_program_run_again() -> None:
 def test_a_stopped_template_is_replaced_and_its_program_run_again() -> None:
     async def use(sandbox: LocalSandbox) -> None:
         (template,) = template_pids()
-        os.kill(template, signal.SIGSTOP)
+        (jailed,) = Path(f"/proc/{template}/task/{template}/children").read_text().split()
+        os.kill(int(jailed), signal.SIGSTOP)
         assert (await sandbox.run("print(1)")).stdout == "1\n"
         assert template not in template_pids()
 
@@ -134,6 +136,8 @@ def test_an_interpreter_that_cannot_start_is_a_fault_of_the_machine_and_its_last
 
 
 def test_a_module_that_is_not_installed_is_skipped_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
     async def use(sandbox: LocalSandbox) -> None:
         assert (await sandbox.run("print(1)")).stdout == "1\n"
 
@@ -170,45 +174,45 @@ def test_calls_that_run_or_wait_or_come_late_are_told_that_the_sandbox_is_closed
 
 
 @needs_proc
-def test_after_closing_no_process_descriptor_or_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
+def test_after_closing_no_process_or_descriptor_is_left() -> None:
     async def main() -> None:
         children, descriptors = template_pids(), os.listdir("/proc/self/fd")
         async with LocalSandbox(LocalSandboxConfig(workers=2, modules=())) as sandbox:
             await asyncio.gather(*(sandbox.run("open('file', 'w').write('text')") for _ in range(4)))
-            assert len(os.listdir(tmp_path)) == 2  # a home per template
         assert (template_pids(), os.listdir("/proc/self/fd")) == (children, descriptors)
 
     asyncio.run(main())
-    assert os.listdir(tmp_path) == []
 
 
 @needs_proc
-def test_when_the_parent_is_killed_templates_and_programs_die_too(tmp_path: Path) -> None:
-    script = f"""
-        import asyncio, os
+def test_when_the_parent_is_killed_templates_and_programs_die_too() -> None:
+    script = """
+        import asyncio
         from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         async def main():
             async with LocalSandbox(LocalSandboxConfig(workers=1, modules=())) as sandbox:
-                code = "import os; open({str(tmp_path / "pids")!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}')"
-                await sandbox.run(code + "\\nwhile True: pass", Limits(timeout_s=3600))
+                await sandbox.run("while True: pass", Limits(timeout_s=3600))
 
         asyncio.run(main())
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE)
     try:
-        pids = [int(pid) for pid in _eventually(lambda: (tmp_path / "pids").read_text().split())]
+        pids = _eventually(lambda: found if len(found := _descendants(parent.pid)) >= 3 else [])
     finally:
         parent.kill()
         parent.communicate()
-    assert len(pids) == 2
     _eventually(lambda: not any(_is_running(pid) for pid in pids))
 
 
-def _eventually(attempt: Callable[[], object]) -> object:
+def _descendants(pid: int) -> list[int]:
+    """Launcher, template and program of a sandbox whose process is `pid`."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [each for child in children for each in _descendants(child)]
+
+
+def _eventually(attempt: Callable[[], Any]) -> Any:
     """The first true value of `attempt`, which may fail until its file exists."""
     for _ in range(int(PATIENCE_S / 0.05)):
         try:
@@ -246,34 +250,33 @@ def public_python() -> str:
     pytest.skip("no Python >= 3.11 that a plain user can read")
 
 
-def test_programs_of_root_get_a_uid_of_their_own_if_it_can_read_the_interpreter(public_python: str) -> None:
+def test_programs_of_root_get_a_uid_of_their_own() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("this process is not root")
+
     async def use(sandbox: LocalSandbox) -> None:
-        assert "uid" in sandbox.level.split("+")
-        look = "import os, json\nopen('mine', 'w').close()\nprint(os.getuid(), os.getgroups(), os.stat('mine').st_uid)"
-        uid, groups, owner = (await sandbox.run(look)).stdout.split(maxsplit=2)
-        assert (groups, int(uid) >= 200_000) == ("[]", True), owner
-        attack = await sandbox.run("import os; os.kill(os.getppid(), 9)")
-        assert attack.error == "PermissionError"
-        assert (await sandbox.run("open('/root/file', 'w')")).error == "PermissionError"
+        (launcher,) = template_pids()
+        uids = Path(f"/proc/{launcher}/status").read_text().partition("Uid:")[2].split()[:4]
+        assert uids == [uids[0]] * 4
+        assert int(uids[0]) >= 200_000
+        assert (await sandbox.run("open('mine', 'w').close(); import os; print(os.getgroups())")).succeeded
 
-    with_sandbox(use, LocalSandboxConfig(workers=1, modules=(), python=public_python))
+    with_sandbox(use)
 
 
-def test_a_plain_user_has_the_same_sandbox_and_a_bound_on_tasks(public_python: str) -> None:
-    forks = "import ctypes, os\\nn = 0\\nwhile n < 200:\\n    p = ctypes.CDLL(None).fork()\\n"
-    forks += "    if p == 0: os._exit(0)\\n    if p < 0: break\\n    n += 1\\nprint(n)"
-    script = f"""
+def test_a_plain_user_has_the_same_sandbox(public_python: str) -> None:
+    script = """
         import asyncio, json
         from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         async def main():
             async with LocalSandbox(LocalSandboxConfig(workers=1, modules=())) as sandbox:
-                codes = ["print(1)", "x = 'a' * 10**10", "import socket; socket.create_connection(('192.0.2.1', 80))"]
-                codes += ["import os; os.fork()", "import os; os.mkdir('d'); os.chmod('d', 0)", "{forks}"]
+                codes = ["print(1)", "x = 'a' * 10**10", "import socket; socket.socket()"]
+                codes += ["import os; os.fork()", "import os; os.mkdir('d'); os.chmod('d', 0)"]
                 results = [await sandbox.run(code) for code in codes]
                 results.append(await sandbox.run("while True: pass", Limits(timeout_s=0.2)))
-            print(json.dumps([sandbox.level, [[r.status, r.error, r.stdout, r.level] for r in results]]))
+            print(json.dumps([sandbox.level, [r.status for r in results]]))
 
         asyncio.run(main())
     """
@@ -287,22 +290,19 @@ def test_a_plain_user_has_the_same_sandbox_and_a_bound_on_tasks(public_python: s
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
-    _, results = json.loads(finished.stdout)
-    layers = results[0][3].split("+")
-    if "nproc" not in layers:
-        pytest.skip("this host gives plain users no user namespace")
-    statuses = ["ok", "memory", "runtime", "denied", "ok_no_output", "ok", "timeout"]
-    assert [status for status, *_ in results] == statuses, results
-    assert results[2][1] == "OSError"  # unreachable
-    # Two processes exist, the template and the program, and 2 + 32 tasks may: 32 forks succeed, all zombies that count.
-    assert int(results[5][2]) == 32
+    level, statuses = json.loads(finished.stdout)
+    if level != "full":
+        pytest.skip(f"this host gives plain users the level {level} only")
+    assert statuses == ["ok", "memory", "denied", "denied", "ok_no_output", "timeout"]
 
 
-def test_the_probe_finds_what_the_sandbox_then_claims() -> None:
-    layers = {layer.name: layer.is_available for layer in probe()}
-
-    async def use(sandbox: LocalSandbox) -> None:
-        assert [name for name, holds in layers.items() if holds] == sandbox.level.split("+")
-
-    assert layers["process"]
-    with_sandbox(use)
+def test_the_probe_finds_every_layer_at_full() -> None:
+    finding = probe()
+    assert finding.level in ("full", "landlock")
+    held = {layer.name for layer in finding.layers if layer.is_available}
+    assert {"process", "memory", "network", "system-call filter", "no rights"} <= held
+    if finding.level == "full":
+        assert finding.missing == ()
+        assert len(held) == len(finding.layers)
+    else:
+        assert all("full" in reason for reason in finding.missing)

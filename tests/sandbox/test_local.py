@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable, UsageError
+from thor_tir.faults import UsageError
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits
 
@@ -22,10 +22,6 @@ class Bench:
 
     def __init__(self, runner: asyncio.Runner, sandbox: LocalSandbox) -> None:
         self._runner, self._sandbox = runner, sandbox
-
-    @property
-    def level(self) -> list[str]:
-        return self._sandbox.level.split("+")
 
     def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
         return self._runner.run(asyncio.wait_for(self._sandbox.run(code, limits), OUTER_S))
@@ -53,8 +49,8 @@ def bench() -> Iterator[Bench]:
         ("import sys; sys.exit(3)", Status.RUNTIME, "SystemExit", 3),
         ("import os; os._exit(3)", Status.RUNTIME, "exit code 3", 3),
         ("raise KeyboardInterrupt", Status.RUNTIME, "KeyboardInterrupt", 1),
-        ("import os; os.abort()", Status.RUNTIME, "SIGABRT", None),
-        ("import os; os.kill(0, 9)", Status.RUNTIME, "SIGKILL", None),
+        ("import os; os.abort()", Status.RUNTIME, "SIGABRT", -6),
+        ("import os; os.kill(0, 9)", Status.RUNTIME, "SIGKILL", -9),
         ("input()", Status.RUNTIME, "EOFError", 1),
         ("import sys; sys.stdout.close(); print(1)", Status.RUNTIME, "ValueError", 1),
         ("import os; os.close(1); print(1)", Status.RUNTIME, "OSError", 1),
@@ -73,8 +69,6 @@ def bench() -> Iterator[Bench]:
 def test_each_ending_has_its_status_its_cause_and_its_exit_code(
     bench: Bench, code: str, status: Status, error: str | None, exit_code: int | None
 ) -> None:
-    if status is Status.MEMORY and "memory" not in bench.level:
-        pytest.skip("this host does not limit address space")
     result = bench.run(code)
     assert (result.status, result.error, result.exit_code) == (status, error, exit_code), result
 
@@ -99,7 +93,7 @@ def test_whatever_does_not_end_is_ended_and_keeps_what_it_printed(bench: Bench, 
 
 def test_stdout_and_stderr_are_kept_apart_and_any_bytes_can_be_printed(bench: Bench) -> None:
     result = bench.run("import sys; sys.stdout.buffer.write(b'\\xff\\0'); print('π', chr(0xD800), file=sys.stderr)")
-    assert (result.stdout, result.stderr) == ("\ufffd\0", "π \\ud800\n")
+    assert (result.stdout, result.stderr) == ("\\xff\0", "π \\ud800\n")
 
 
 def test_output_is_cut_at_the_limit_and_a_program_just_below_it_succeeds(bench: Bench) -> None:
@@ -173,34 +167,20 @@ for _ in range(30):  # 30 names of 200 characters: more than the 4096 of PATH_MA
     assert os.path.isdir("/usr")
 
 
-def test_a_file_cannot_grow_past_its_limit(bench: Bench) -> None:
-    code = "f = open('big', 'wb', buffering=0)\nwhile f.write(bytes(2**20)): pass"
-    assert bench.run(code, Limits(file_bytes=3 * 2**20)).error == "OSError"
+def test_the_working_folder_has_a_size_and_the_next_program_finds_it_empty(bench: Bench) -> None:
+    fill = "f = open('big', 'wb', buffering=0)\nwhile f.write(bytes(2**20)): pass"
+    assert bench.run(fill).error == "OSError"
+    many = "for i in range(10**4): open(f'{i}', 'w').close()"
+    assert bench.run(many).error == "OSError"
+    deep = "import os\nfor _ in range(500):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)"
+    assert bench.run(deep).succeeded
+    assert bench.run("import os; print(os.listdir('.'))").stdout == "[]\n"
 
 
-def test_a_process_left_behind_is_killed_even_if_it_left_the_session(bench: Bench) -> None:
-    code = """
-import os, time
-if (pid := os.fork()) == 0:
-    os.setsid()
-    if (grandchild := os.fork()):
-        print(grandchild, flush=True)
-        os._exit(0)
-    time.sleep(3600)
-os.waitpid(pid, 0)
-"""
-    result = bench.run(code, Limits(timeout_s=LIMITS.timeout_s, processes=2))
-    assert result.status is Status.OK, result.stderr
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(result.stdout), 0)
-
-
-def test_a_program_that_attacks_its_template_gets_one_answer_and_the_next_program_runs(bench: Bench) -> None:
-    try:
-        attacked = bench.run("import os; os.kill(os.getppid(), 9)")
-        assert attacked.error == "PermissionError"  # where programs have a uid of their own
-    except SandboxUnavailable:
-        assert "uid" not in bench.level
+def test_a_program_can_signal_itself_and_nobody_else(bench: Bench) -> None:
+    assert bench.run("import os; os.kill(os.getppid(), 9)").error == "PermissionError"
+    assert bench.run("import os; os.kill(-1, 9)").error == "PermissionError"
+    assert bench.run("import os; os.kill(os.getpid(), 15)").error == "SIGTERM"
     assert bench.run("print(1)").stdout == "1\n"
 
 
@@ -208,17 +188,14 @@ def test_a_program_sees_no_variable_descriptor_or_argument_of_the_host(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret")
-    code = "import os, sys; print('API_KEY' in os.environ, sorted(os.listdir('/dev/fd'))[:4], sys.argv)"
-    # 0, 1, 2, the report pipe; the listing's own descriptor follows
-    assert bench.run(code).stdout == "False ['0', '1', '2', '3'] ['main.py']\n"
+    code = "import os, sys; print('API_KEY' in os.environ, sys.argv)\n"
+    code += "for d in range(64):\n    try: os.fstat(d); print(d)\n    except OSError: pass"
+    assert bench.run(code).stdout == "False ['main.py']\n0\n1\n2\n"
 
 
 def test_the_network_cannot_be_reached(bench: Bench) -> None:
-    if "nonet" not in bench.level:
-        pytest.skip("this host offers no network namespace")
     result = bench.run("import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)")
-    assert result.error == "OSError"
-    assert "unreachable" in result.stderr
+    assert result.error == "PermissionError"
 
 
 @pytest.mark.parametrize(
@@ -226,8 +203,8 @@ def test_the_network_cannot_be_reached(bench: Bench) -> None:
     [
         """print('{"ending": "exit", "exit": 0, "stdout": "forged", "stderr": "", "report": ""}')""",
         """import os; os.write(2, b'ready\\nMemoryError\\n')""",
-        """import os; os.write(3, b'{"kind": "memory", "name": "MemoryError"}')""",
-        """import os; [os.write(d, b'\\0\\0\\0\\2{}') for d in (1, 2, 3)]""",
+        """import os; os.write(1, b'{"kind": "memory", "name": "MemoryError"}')""",
+        """import os; [os.write(d, b'\\0\\0\\0\\2{}') for d in (1, 2)]""",
     ],
 )
 def test_no_message_of_the_program_turns_success_into_failure_or_failure_into_success(

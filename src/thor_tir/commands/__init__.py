@@ -16,8 +16,16 @@ PLACES: Mapping[str, str] = {
     "rl": "training.Rl",
     "solve": "reading.Solve",
     "eval": "evaluation.Eval",
+    "eval merge": "evaluation.EvalMerge",
+    "eval compare": "evaluation.EvalCompare",
+    "grade": "grade.Grade",
+    "code check": "code.CodeCheck",
+    "data overlap": "data.DataOverlap",
     "show": "reading.Show",
     "doctor": "reading.Doctor",
+    "sandbox run": "sandbox_run.SandboxRun",
+    "sandbox bench": "sandbox_bench.SandboxBench",
+    "sandbox serve": "sandbox_serve.SandboxServe",
 }
 """Where a command's options are: module of this folder, and class. A name of two words is a command of a group."""
 

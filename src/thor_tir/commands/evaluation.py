@@ -3,23 +3,44 @@
 import asyncio
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from thor_tir.commands.presets import NANO
-from thor_tir.console import ConsoleReporter, results_table
+from thor_tir.console import ConsoleReporter, results_table, text_table
+from thor_tir.faults import UsageError
 from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Accuracy, call success and cost of a model on problems, with 95 % intervals over the problems."""
+    """Accuracy, call success and cost of a model on problems or benchmarks, with 95 % intervals over the problems.
+
+    With --benchmark the run may be interrupted, continued and sharded; `thor eval compare A B` compares two of them.
+    """
 
     model: str = NANO.actor
     """Hub name, local folder, or nano/actor."""
     problems: str = NANO.problems
     """JSONL file, reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
+    benchmark: str = ""
+    """Instead of --problems: names such as math500,aime24 (or `six` for the paper's six sets), and JSONL files."""
+    data: Path | None = None
+    """A benchmark's file, or the folder that holds the files of several; without it they are asked of the hub."""
+    samples: int | None = None
+    """Attempts per problem, instead of --eval.samples."""
+    seed: int | None = None
+    """Of all attempts, instead of --eval.seed."""
+    limit: int | None = None
+    """Only the first so many problems of each benchmark."""
+    shard: str = ""
+    """i/n: only this part of the problems, into the same folder as the other parts; `thor eval merge` unites them."""
+    accept_modified: bool = False
+    """Evaluate a benchmark's data although they are not the registered ones; the results say so."""
     output: Path | None = None
     """Where attempts and results go; by default a folder of runs/eval named after these options."""
     reasoning: bool = False
@@ -32,39 +53,158 @@ class Eval:
     machinery: Machinery = NANO.machinery
 
     def run(self) -> None:
-        """Sample, grade and print one row."""
-        from thor_tir.dialect.prompts import TOOLS, WORDS
+        """Sample, grade and print."""
+        if self.samples is not None and self.samples < 1:
+            raise UsageError(f"--samples is {self.samples}; at least one attempt per problem is needed")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit is {self.limit}; at least one problem is needed")
+        if self.benchmark:
+            self._run_benchmarks()
+            return
+        if self.data or self.shard or self.limit or self.accept_modified:
+            raise UsageError("--data, --shard, --limit and --accept-modified belong to --benchmark, which is not given")
+        self._run_problems()
+
+    def _run_problems(self) -> None:
         from thor_tir.eval.run import result_row
         from thor_tir.journal import write_atomically
-        from thor_tir.problem import digest
         from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.recipes.stages import Contestant, bench, claim, evaluate_model
+        from thor_tir.recipes.stages import bench, claim, evaluate_model
 
-        config = RunConfig(problems=self.problems, reasoning=self.reasoning, eval=self.eval, machinery=self.machinery)
+        config = self._config()
         problems = load_problems(
             self.problems,
             split=Split.TEST,
             count=self.eval.num_problems,
-            seed=self.eval.seed + 4,
+            seed=config.eval.seed + 4,
             configs=config.families,
         )
-        contestant = Contestant(
-            name="words" if self.words else "corrected" if self.correct else "tools",
-            model=self.model,
-            samples=self.eval.samples,
-            style=WORDS if self.words else TOOLS,
-            correction=self.eval.correction if self.correct else None,
-        )
         reporter = ConsoleReporter()
-        options = dataclasses.asdict(self)
-        output = self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
+        options = self._options()
+        output = self._output(options)
 
         async def work() -> Any:
             async with bench(self.machinery) as tools:
-                return await evaluate_model(contestant, problems, config, output, tools, reporter)
+                return await evaluate_model(self._contestant(), problems, config, output, tools, reporter)
 
         with claim(output, options):
             row = result_row(asyncio.run(work()))
         write_atomically(output / "results.json", json.dumps([row], indent=1) + "\n")
         reporter.console.print(results_table([row]))
         reporter.say(f"attempts and results: {output}")
+
+    def _run_benchmarks(self) -> None:
+        from thor_tir.eval.benchmark_folder import BenchmarkFolder, shard_of
+        from thor_tir.problems.benchmarks import SIX_SETS, load_benchmark
+        from thor_tir.recipes.benchmarking import BenchmarkRun, limited, run_benchmarks
+        from thor_tir.recipes.stages import claim
+
+        words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
+        names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
+        shard = shard_of(self.shard)
+        sets = [load_benchmark(name, self.data, accept_modified=self.accept_modified) for name in names]
+        options = self._options()
+        output = self._output(options)
+        run = BenchmarkRun(
+            contestant=self._contestant(),
+            sets=tuple(limited(each, self.limit) for each in sets),
+            config=self._config(),
+            folder=BenchmarkFolder(path=output),
+            shard=shard,
+        )
+        reporter = ConsoleReporter()
+        with claim(output, options):
+            asyncio.run(run_benchmarks(run, reporter))
+        _tell(run.folder, reporter)
+
+    def _options(self) -> Mapping[str, Any]:
+        """What makes two commands the same run: everything but where it is kept and which part of it is done."""
+        options = dataclasses.asdict(self)
+        apart = {"shard", "output"} if self.benchmark else _OF_BENCHMARKS
+        return {name: value for name, value in options.items() if name not in apart}
+
+    def _output(self, options: Mapping[str, Any]) -> Path:
+        from thor_tir.problem import digest
+
+        return self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
+
+    def _config(self) -> RunConfig:
+        evaluation = dataclasses.replace(
+            self.eval,
+            samples=self.eval.samples if self.samples is None else self.samples,
+            seed=self.eval.seed if self.seed is None else self.seed,
+        )
+        return RunConfig(problems=self.problems, reasoning=self.reasoning, eval=evaluation, machinery=self.machinery)
+
+    def _contestant(self) -> Any:
+        from thor_tir.dialect.prompts import TOOLS, WORDS
+        from thor_tir.recipes.stages import Contestant
+
+        if self.words and self.correct:
+            raise UsageError("--words runs no program, so there is nothing to --correct; give one of them")
+        config = self._config().eval
+        return Contestant(
+            name="words" if self.words else "corrected" if self.correct else "tools",
+            model=self.model,
+            samples=config.samples,
+            style=WORDS if self.words else TOOLS,
+            correction=config.correction if self.correct else None,
+        )
+
+
+_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "shard", "accept_modified"}
+"""Options without a meaning for --problems, or that are told by what they replace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalMerge:
+    """Unite the shards of a benchmark run: results.json, Markdown, LaTeX and a plot from what is on disk."""
+
+    folder: tyro.conf.Positional[Path]
+
+    def run(self) -> None:
+        """Read, write, print. Raises UsageError while attempts are missing."""
+        from thor_tir.eval.benchmark_folder import BenchmarkFolder
+
+        if not _tell(BenchmarkFolder(path=self.folder), ConsoleReporter()):
+            raise UsageError(f"{self.folder} is not complete; run its missing shards")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalCompare:
+    """The difference of two benchmark runs on the same problems: intervals, McNemar's test, problems that flipped."""
+
+    first: tyro.conf.Positional[Path]
+    second: tyro.conf.Positional[Path]
+    out: Path | None = None
+    """A JSON file for the whole comparison."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+    def run(self) -> None:
+        """Read both, print, and write where asked."""
+        from thor_tir.eval.benchmark_folder import BenchmarkFolder
+        from thor_tir.eval.comparison import compare, comparison_rows
+        from thor_tir.journal import write_atomically
+
+        found = compare(BenchmarkFolder(path=self.first), BenchmarkFolder(path=self.second), seed=self.seed)
+        reporter = ConsoleReporter()
+        reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))
+        for entry in found["sets"]:
+            for side, ids in entry["flipped"].items():
+                if ids:
+                    reporter.say(f"{entry['title']}, solved by the {side.removeprefix('only_')} alone: {' '.join(ids)}")
+        if self.out is not None:
+            write_atomically(self.out, json.dumps(found, indent=1) + "\n")
+
+
+def _tell(folder: Any, reporter: ConsoleReporter) -> bool:
+    """Write and print the results of a benchmark run; False where it is not complete."""
+    from thor_tir.eval.benchmark_tables import score_table
+    from thor_tir.recipes.benchmarking import write_results
+
+    results = write_results(folder, reporter)
+    if results is not None:
+        reporter.console.print(text_table("Percent, with 95 % intervals over problems", *score_table(results)))
+    reporter.say(f"attempts and results: {folder.path}")
+    return results is not None

@@ -7,6 +7,13 @@ _MAX_NESTING = 64
 _MAX_DIGITS_IN_A_ROW = 256
 
 _DIGITS = re.compile(r"\d+")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_UNEVALUATED = re.compile(r"\\(?:sum|prod|i{1,3}nt|oint|lim|bigcup|bigcap)(?![a-zA-Z])")
+_POWER_TOWER = re.compile(r"\^\s*\{?[^{}a-zA-Z]*\^")
+_FACTORIAL = re.compile(r"\d{5,}\)?\s*!|!\s*!|!\s*\)\s*!")
+_LARGE_POWER = re.compile(r"\^\s*\{?\s*\(?\d{4,}")
+_MAX_COMMANDS = 256
+_MAX_CELLS = 256
 _CALL = re.compile(r"(\w*)\s*\(")
 _TRIGONOMETRIC = {f"{arc}{name}{h}" for arc in ("", "a") for name in ("sin", "cos", "tan", "cot") for h in ("", "h")}
 _MATHS = _TRIGONOMETRIC | {"sqrt", "cbrt", "exp", "log", "ln", "abs", "Abs"}
@@ -23,6 +30,17 @@ def is_affordable(answer: str) -> bool:
         if depth > _MAX_NESTING:
             return False
     return True
+
+
+def is_parsable(answer: str) -> bool:
+    """Whether a computer algebra system may be given the canonical answer: no towers, no sums left to do, no flood.
+
+    The limits follow those of inspect_ai's mathematics scorer.
+    """
+    if len(_COMMAND.findall(answer)) > _MAX_COMMANDS or answer.count("&") > _MAX_CELLS:
+        return False
+    costly = (_UNEVALUATED, _POWER_TOWER, _FACTORIAL, _LARGE_POWER)
+    return not any(pattern.search(answer) for pattern in costly)
 
 
 def calls_only_maths(answer: str) -> bool:

@@ -1,122 +1,215 @@
-"""One grading process seen from outside: started lazily, killed when it overstays, started again."""
+"""One grading process seen from outside: started, asked one thing at a time, killed when it overstays.
 
-import asyncio
+Blocking, with a deadline on every wait; `pool.py` gives each process a thread. The thread that starts a process must
+outlive it: Linux ends the process with the thread that started it, so that none is left behind when ours is killed.
+"""
+
 import contextlib
 import json
 import os
-import signal
+import select
+import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from time import monotonic
+from typing import IO
 
 from thor_tir.faults import GraderUnavailable
 from thor_tir.grading.frames import HEADER, Row, frame
 
 _START_S = 120.0
 """Imports on a loaded machine; no answer's limit counts while they last."""
+_MAX_ITEMS = 2_000
+_MAX_RESIDENT_BYTES = 400 * 2**20
+"""A process that served more, or grew beyond this, is replaced: sympy's caches and interned symbols only grow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraderLimits:
-    """What the comparison of one answer may use."""
+    """What the verdict on one answer may use."""
 
     timeout_s: float = 5.0
-    """Wall-clock time after which the process is killed. An alarm inside it rings at half of that."""
-    memory_bytes: int = 2**30
-    """Address space on top of what the imported libraries hold."""
+    """Wall-clock seconds for a verdict. An alarm inside the process rings at 60 %, at 80 % the process is killed."""
+    memory_bytes: int = 640 * 2**20
+    """Address space on top of what the imported libraries hold; together they stay below 1 GB."""
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.memory_bytes <= 0:
             raise ValueError(f"timeout_s and memory_bytes must be positive, found {self}")
 
+    @property
+    def process_s(self) -> float:
+        """When the process is killed from outside."""
+        return 0.8 * self.timeout_s
+
+    @property
+    def alarm_s(self) -> float:
+        """When the process should have given up by itself, which spares the next answer a new process."""
+        return 0.6 * self.timeout_s
+
 
 class ItemLost(Exception):
-    """No reply to one request: the process died or was killed over it. A fresh one answers the next."""
+    """No reply to one request: the process died or was killed over it."""
 
-    def __init__(self, reason: str, *, timed_out: bool) -> None:
+    def __init__(self, reason: str, *, timed_out: bool, is_answers_fault: bool) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+        self.is_answers_fault = is_answers_fault
+        """The process had read the reference and, where it ran out of time, spent that time computing."""
 
 
 class GraderProcess:
-    """One worker process; one request at a time."""
+    """One worker process. Used by one thread at a time, but for `stop`."""
 
     def __init__(self, limits: GraderLimits) -> None:
+        """Start it, without waiting. Raises GraderUnavailable."""
         self.limits = limits
-        self._process: asyncio.subprocess.Process | None = None
-        self._prepared: set[str] = set()
+        self.num_items = 0
+        self._resident_bytes = 0
+        self._is_past_reference = False
+        self._prepared: list[str] = []
+        self._num_unconfirmed = 0
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since nobody reads along
+        self._process = _spawn(self._stderr)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for descriptor in (self._to, self._from):
+            os.set_blocking(descriptor, False)
 
     @property
-    def pid(self) -> int | None:
-        """Of the running process; None before the first request and after a kill."""
-        return self._process.pid if self._process else None
+    def pid(self) -> int:
+        """Of the running process."""
+        return self._process.pid
 
-    async def prepare(self, kind: str) -> None:
-        """Have a process running that has imported what `kind` ("math" or "gym") needs.
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has served long enough, or grown too large, and should be replaced."""
+        return self.num_items >= _MAX_ITEMS or self._resident_bytes > _MAX_RESIDENT_BYTES
 
-        Raises GraderUnavailable, with what the process wrote, where that cannot be had.
-        """
-        if self._process is None:
-            self._process = await _spawn()
+    def prepare(self, kind: str) -> None:
+        """Have it import what requests of `kind` ("math" or "gym") need; returns at once."""
         if kind in self._prepared:
             return
+        request = {"do": "prepare", "kind": kind, "memory_bytes": self.limits.memory_bytes}
+        self._prepared.append(kind)
+        self._num_unconfirmed += 1
+        with contextlib.suppress(EOFError, ConnectionError, TimeoutError):  # `await_ready` meets the same, says why
+            self._send(frame(request), monotonic() + _START_S)
+
+    def await_ready(self) -> None:
+        """Wait for what was prepared. Raises GraderUnavailable, with the process's last words."""
+        deadline = monotonic() + _START_S
+        while self._num_unconfirmed:
+            try:
+                self._receive_frame(deadline)
+            except TimeoutError as error:
+                self.kill()
+                raise GraderUnavailable(f"the grading process does not start within {_START_S:g} s") from error
+            except (EOFError, ConnectionError) as error:
+                raise GraderUnavailable(
+                    f"the grading process does not start: died without a reply ({self.kill()})"
+                ) from error
+            self._num_unconfirmed -= 1
+
+    def ask(self, request: Row, limit_s: float) -> Row:
+        """The reply to one request of a prepared kind. Raises ItemLost, the process being gone then."""
+        self.num_items += 1
+        self._is_past_reference = False
+        bounds = {"alarm_s": min(self.limits.alarm_s, 0.75 * limit_s), "cpu_s": int(limit_s) + 2}
+        used_s = _cpu_seconds(self.pid)
         try:
-            await self._exchange({"do": "prepare", "kind": kind, "memory_bytes": self.limits.memory_bytes}, _START_S)
-        except ItemLost as lost:
-            raise GraderUnavailable(f"the grading process does not start: {lost}") from lost
-        self._prepared.add(kind)
-
-    async def ask(self, request: Row) -> Row:
-        """The reply to one request of a prepared kind. Raises ItemLost where none came in time."""
-        timeout_s = self.limits.timeout_s
-        bounds = {"alarm_s": timeout_s / 2, "cpu_s": int(timeout_s) + 2}
-        return await self._exchange(request | bounds | {"do": "judge"}, timeout_s)
-
-    async def kill(self) -> str:
-        """End the process and whatever it started, wait until it is gone, and return its last line on stderr."""
-        process, self._process = self._process, None
-        self._prepared = set()
-        if process is None:
-            return ""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        # Reading to the end closes the pipes together with the process, so that nothing is left to the event loop.
-        _, stderr = await process.communicate()
-        return (stderr.decode(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1]
-
-    async def _exchange(self, request: Row, limit_s: float) -> Row:
-        try:
-            return await asyncio.wait_for(self._round_trip(request), limit_s)
+            return self._round_trip(frame(request | bounds | {"do": "judge"}), monotonic() + limit_s)
         except TimeoutError as error:
-            await self.kill()
-            raise ItemLost(f"killed after {limit_s:g} s without a reply", timed_out=True) from error
+            is_busy = _cpu_seconds(self.pid) - used_s >= 0.4 * limit_s
+            self.kill()
+            raise ItemLost(
+                f"killed after {limit_s:.1f} s without a reply",
+                timed_out=True,
+                is_answers_fault=self._is_past_reference and is_busy,
+            ) from error
         except (EOFError, ConnectionError) as error:
-            last_words = await self.kill()
-            raise ItemLost(f"died without a reply ({last_words})", timed_out=False) from error
-        except asyncio.CancelledError:
-            await self.kill()  # or its late reply would be taken for the next one's
-            raise
+            reason = f"died without a reply ({self.kill()})"
+            raise ItemLost(reason, timed_out=False, is_answers_fault=self._is_past_reference) from error
 
-    async def _round_trip(self, request: Row) -> Row:
-        assert self._process is not None
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(frame(request))
-        await stdin.drain()
-        (size,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
-        reply: Row = json.loads(await stdout.readexactly(size))
+    def stop(self) -> None:
+        """End it from any thread; whoever waits for its reply learns that it died."""
+        self._process.kill()
+
+    def kill(self) -> str:
+        """End it, wait until it is gone, close what connects us, and return its last line on stderr."""
+        if self._stderr.closed:
+            return "killed before"
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        with self._stderr:
+            self._stderr.seek(0)
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing on stderr"
+
+    def _round_trip(self, blob: bytes, deadline: float) -> Row:
+        self._send(blob, deadline)
+        while True:
+            reply = self._receive_frame(deadline)
+            if "outcome" in reply:
+                self._resident_bytes = reply["resident_bytes"]
+                return reply
+            self._is_past_reference = True
+
+    def _receive_frame(self, deadline: float) -> Row:
+        (size,) = HEADER.unpack(self._receive(HEADER.size, deadline))
+        reply: Row = json.loads(self._receive(size, deadline))
         return reply
 
+    def _send(self, blob: bytes, deadline: float) -> None:
+        rest = memoryview(blob)
+        while rest:
+            _await(self._to, select.POLLOUT, deadline)
+            rest = rest[os.write(self._to, rest[: select.PIPE_BUF]) :]
 
-async def _spawn() -> asyncio.subprocess.Process:
+    def _receive(self, size: int, deadline: float) -> bytes:
+        blob = b""
+        while len(blob) < size:
+            _await(self._from, select.POLLIN, deadline)
+            if not (more := os.read(self._from, size - len(blob))):
+                raise EOFError
+            blob += more
+        return blob
+
+
+def _await(descriptor: int, event: int, deadline: float) -> None:
+    """Wait until a pipe can be used. Raises TimeoutError. `poll`, since `select` ends at descriptor 1023."""
+    waiter = select.poll()
+    waiter.register(descriptor, event)
+    if not waiter.poll(max(0.0, deadline - monotonic()) * 1000):
+        raise TimeoutError
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time a process has used; infinity where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _spawn(stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
     # A fresh interpreter, never a fork: the parent may hold an accelerator, threads and gigabytes. `-P` keeps the
     # working directory, where a model's programs may have written, out of the import path.
     environment = os.environ | {"SYMPY_GROUND_TYPES": "python", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     command = (sys.executable, "-P", "-W", "ignore", "-m", "thor_tir.grading.worker")
-    pipe = asyncio.subprocess.PIPE
+    pipe = subprocess.PIPE
     try:
-        return await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+        return subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, start_new_session=True, bufsize=0
         )
     except OSError as error:
+        stderr.close()
         raise GraderUnavailable(f"the grading process cannot be started: {error}") from error

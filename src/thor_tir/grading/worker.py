@@ -1,8 +1,9 @@
 """The grader's own process: judges one answer at a time, under limits, and answers over a pipe.
 
-Run as `python -m thor_tir.grading.worker`. It reads frames from stdin and writes one frame for each to the descriptor
-that was stdout. It imports neither torch nor anything else of a training process, so it can be killed and started again
-at any time. It is not a sandbox: it bounds time and memory, and `guard.py` keeps away what a scorer might execute.
+Run as `python -m thor_tir.grading.worker`. It reads frames from stdin and writes to the descriptor that was stdout: one
+frame when it has got past the reference, so that a kill can be blamed on the answer, and one with the outcome. It
+imports neither torch nor anything else of a training process. It is not a sandbox: it bounds time and memory and
+refuses to start programs, to connect or to write files; what must not be executed at all is the rules' to refuse.
 """
 
 import logging
@@ -12,26 +13,25 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import lru_cache
+from threading import Event
 
-from math_verify import parse, verify
-
+from thor_tir.grading.algebra import compare
 from thor_tir.grading.frames import Row, frame, read_frame
+from thor_tir.grading.gym import UNREADABLE, gym_outcome
+from thor_tir.grading.strictness import Strictness
 from thor_tir.verdict import Outcome
 
-_UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
+_ITEMS_PER_CACHE = 200
+_RING_AGAIN_S = 0.25
+_FORBIDDEN = frozenset(
+    {"os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system", "os.kill", "os.remove", "os.rename"}
+    | {"os.mkdir", "os.rmdir", "subprocess.Popen", "socket.connect", "socket.bind", "ctypes.dlopen"}
 )
-"""What scorers raise on text they cannot read. Anything else ends the process, and the parent says so."""
+_WRITING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_judging = Event()
+"""Set while an answer is looked at; imports, between answers, may do what they need."""
 
 
 class _TookTooLong(BaseException):
@@ -40,74 +40,52 @@ class _TookTooLong(BaseException):
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """One limit over everything inside, where math-verify's own alarms would each start anew for every candidate."""
+    """One limit over everything inside, where math-verify's own alarms would each start anew for every candidate.
+
+    It rings again: a library may swallow the first.
+    """
 
     def ring(_signal: int, _frame: object) -> None:
         raise _TookTooLong
 
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _RING_AGAIN_S)
     try:
         yield
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def math_outcome(reference: str, answer: str) -> tuple[Outcome, str]:
-    """Whether math-verify holds the answer to equal the reference, both read as the content of a box."""
-    gold = _parse(reference)
-    if not gold:
-        return Outcome.UNSCORED, f"the reference {reference!r} cannot be read"
-    if verify(gold, _parse(answer), timeout_seconds=None):
-        return Outcome.CORRECT, "equal to the reference by math-verify"
-    return Outcome.WRONG, "not equal to the reference by math-verify"
+@lru_cache(maxsize=4096)
+def _try_reference(reference: str, strictness: Strictness) -> None:
+    """Compare the reference with a plain number: where that takes long or fails, no answer is to blame."""
+    compare(reference, "0", strictness)
 
 
-def _parse(text: str) -> list[Any]:
-    parsed: list[Any] = parse(rf"\boxed{{{text}}}", extraction_mode="first_match", parsing_timeout=None)
-    return parsed
-
-
-def gym_outcome(family: str, answer: str, entry: Row) -> tuple[Outcome, str]:
-    """What the reasoning-gym family's own scorer says. Its partial credit is not correct.
-
-    A scorer that cannot read the answer makes it wrong, provided that the scorer accepts its own reference.
-    """
-    try:
-        score = _gym_scorer(family)
-    except ValueError as error:
-        return Outcome.UNSCORED, f"reasoning-gym has no scorer of its own for {family!r}: {error}"
-    try:
-        value = float(score(answer, entry))
-    except _UNREADABLE as error:
-        if float(score(entry["answer"], entry)) < 1:
-            return Outcome.UNSCORED, f"reasoning-gym's scorer of {family} refuses its own reference"
-        return Outcome.WRONG, f"reasoning-gym's scorer of {family} cannot read it ({type(error).__name__})"
-    outcome = Outcome.CORRECT if value >= 1 - 1e-6 else Outcome.WRONG
-    return outcome, f"reasoning-gym's scorer of {family} gives {value:g}"
-
-
-@cache
-def _gym_scorer(family: str) -> Callable[[str, Row], float]:
-    from reasoning_gym import get_score_answer_fn
-
-    scorer: Callable[[str, Row], float] = get_score_answer_fn(family)
-    return scorer
-
-
-def judge(request: Row) -> Row:
-    """The reply to one request: an outcome and its reason."""
+def judge(request: Row, tell: Callable[[Row], None]) -> Row:
+    """The reply to one request: an outcome and its reason. `tell` hears when the reference has been read."""
+    is_past_reference = False
     try:
         with _alarm(request["alarm_s"]):
             if request["kind"] == "gym":
                 outcome, reason = gym_outcome(request["family"], request["answer"], request["entry"])
             else:
-                outcome, reason = math_outcome(request["reference"], request["answer"])
+                strictness = Strictness(request["strictness"])
+                _try_reference(request["reference"], strictness)
+                is_past_reference = True
+                tell({"past": "reference"})
+                outcome, reason = compare(request["reference"], request["answer"], strictness)
+        return {"outcome": outcome, "reason": reason, "was_cut": False}
     except _TookTooLong:
-        outcome, reason = Outcome.UNSCORED, f"the comparison took longer than {request['alarm_s']:g} s"
+        cause = f"took longer than {request['alarm_s']:g} s"
     except MemoryError:
-        outcome, reason = Outcome.UNSCORED, "the comparison needed more memory than it may have"
-    return {"outcome": outcome, "reason": reason}
+        cause = "needed more memory than it may have"
+    except UNREADABLE as error:
+        cause = f"failed ({type(error).__name__})"
+    if is_past_reference:
+        return {"outcome": Outcome.WRONG, "reason": f"the comparison {cause}; no plain answer does", "was_cut": True}
+    return {"outcome": Outcome.UNSCORED, "reason": f"reading the reference {cause}", "was_cut": True}
 
 
 def prepare(request: Row) -> Row:
@@ -117,14 +95,23 @@ def prepare(request: Row) -> Row:
     if request["kind"] == "gym":
         import reasoning_gym  # noqa: F401
     else:
-        math_outcome(r"\frac{1}{2}", "x^2+1")
-    _limit(resource.RLIMIT_AS, _address_space() + request["memory_bytes"])
-    _fall_silent()
+        import math_verify
+
+        math_verify.parse(r"\boxed{\frac{1}{2}}", parsing_timeout=None)  # builds the parser's tables
+        compare(r"\sqrt{2}", "x^2+1", Strictness.STRICT)
+    _limit(resource.RLIMIT_AS, _pages(0) + request["memory_bytes"])
     return {"ready": request["kind"]}
 
 
+def _forbid(event: str, arguments: tuple[object, ...]) -> None:
+    """Mathematics needs no programs, no network and no files of its own."""
+    is_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING_FLAGS
+    if _judging.is_set() and (event in _FORBIDDEN or is_write):
+        raise PermissionError(f"{event} is no part of grading")
+
+
 def _fall_silent() -> None:
-    """Whatever scorers print would fill a pipe that nobody reads once this process has started well."""
+    """Whatever scorers print would fill a disk or confuse whoever reads the replies."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -139,11 +126,11 @@ def _limit(what: int, soft: int) -> None:
     resource.setrlimit(what, (soft, hard))
 
 
-def _address_space() -> int:
-    """Bytes mapped now; 0 where the system has no /proc, which leaves the bare allowance."""
+def _pages(field: int) -> int:
+    """Bytes of address space (field 0) or resident (1) now; 0 where the system has no /proc."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
+            return int(file.read().split()[field]) * resource.getpagesize()
     except OSError:
         return 0
 
@@ -156,22 +143,44 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def _serve_one(request: Row, tell: Callable[[Row], None]) -> Row:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + request["cpu_s"])
+    _judging.set()
+    try:
+        reply = judge(request, tell)
+    finally:
+        _judging.clear()
+    return reply | {"resident_bytes": _pages(1)}
+
+
 def main() -> None:
     """Serve until stdin ends, with stdout kept free of whatever a library prints."""
     _die_with_parent()
     _limit(resource.RLIMIT_CORE, 0)
     logging.disable()
-    replies = os.fdopen(os.dup(1), "wb")
+    from sympy.core.cache import clear_cache
+
+    stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+
+    def tell(message: Row) -> None:
+        stream.write(frame(message))
+        stream.flush()
+
+    num_served = 0
     while (request := read_frame(sys.stdin.buffer)) is not None:
         if request["do"] == "prepare":
-            reply = prepare(request)
-        else:
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + request["cpu_s"])
-            reply = judge(request)
-        replies.write(frame(reply))
-        replies.flush()
+            tell(prepare(request))
+            continue
+        if num_served == 0:
+            _fall_silent()
+            sys.dont_write_bytecode = True
+            sys.addaudithook(_forbid)
+        tell(_serve_one(request, tell))
+        num_served += 1
+        if num_served % _ITEMS_PER_CACHE == 0:
+            clear_cache()
 
 
 if __name__ == "__main__":

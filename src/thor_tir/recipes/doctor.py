@@ -20,11 +20,14 @@ def examine(reporter: Any) -> None:
     reporter.say(f"threads: OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}, OMP_WAIT_POLICY={waits}")
     for name in ("nano/actor", "nano/critic"):
         reporter.say(f"{name}: {_loads(name)}")
-    layers = probe()
-    for layer in layers:
+    finding = probe()
+    for layer in finding.layers:
         reporter.say(f"sandbox {layer.name}: {'yes' if layer.is_available else 'NO'} - {layer.detail}")
-    if not layers[0].is_available:
-        raise MachineFault(f"programs cannot be run here: {layers[0].detail}")
+    for reason in finding.missing:
+        reporter.say(f"sandbox, why not more: {reason}")
+    reporter.say(f"sandbox level: {finding.level or 'none'}")
+    if not finding.level:
+        raise MachineFault(f"programs cannot be confined here: {'; '.join(finding.missing)}")
     reporter.say("THOR can run here.")
 
 

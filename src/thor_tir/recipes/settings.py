@@ -43,6 +43,8 @@ class Machinery:
     concurrency: int = 256
     """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
     sandbox_timeout_s: float = 5.0
+    sandbox_endpoints: tuple[str, ...] = ()
+    """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
     deterministic: bool = False
     """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
 

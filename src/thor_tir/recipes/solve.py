@@ -11,7 +11,9 @@ from thor_tir.archive import from_json
 from thor_tir.attempt import Attempt, Request, attempt
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
+from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.eval.segments import Part, Segment, segments_of
+from thor_tir.eval.stored import readable_segments, stored_attempts
 from thor_tir.eval.transcript import render
 from thor_tir.execution import Status
 from thor_tir.faults import UsageError
@@ -73,6 +75,9 @@ async def _ungraded(problem: Problem, text: str) -> Verdict:
 
 def show(folder: Path, id: str, reporter: Any) -> None:
     """One stored trajectory by the beginning of its id, or the list of what there is."""
+    if (run := BenchmarkFolder(path=folder)).exists:
+        _show_attempts(run, id, reporter)
+        return
     found = [row for row in _exhibits(folder) if row["trajectory"]["id"].startswith(id)]
     if not found:
         raise UsageError(f"no trajectory in {folder} has an id beginning with {id!r}; `thor show {folder}` lists them")
@@ -83,6 +88,25 @@ def show(folder: Path, id: str, reporter: Any) -> None:
     for row in found:
         reporter.say(f"{row['stage']}: {row['problem']['question'].strip()}")
         reporter.console.print(render(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"])))
+
+
+def _show_attempts(run: BenchmarkFolder, id: str, reporter: Any) -> None:
+    """The same for a benchmark run, whose attempts are read as they were journaled."""
+    found = list(stored_attempts(run, id))
+    exact = [stored for stored in found if stored.attempt.trajectory.id == id]
+    if not found:
+        raise UsageError(f"no attempt in {run.path} has an id beginning with {id!r}; `thor show {run.path}` lists them")
+    if len(found) > 1 and not exact:
+        for stored in found:
+            attempt = stored.attempt
+            reporter.say(f"{stored.title:<32} {attempt.verdict.outcome:<9} {attempt.trajectory.id}")
+        return
+    for stored in exact or found:
+        problem, verdict = stored.attempt.problem, stored.attempt.verdict
+        reporter.say(f"{stored.title}: {problem.question.strip()}\nreference: {problem.answer}")
+        segments = readable_segments(stored.attempt.trajectory)
+        reporter.console.print(render(segments, answer=verdict.extracted, outcome=verdict.outcome))
+        reporter.say(f"graded {verdict.outcome}: {verdict.reason}")
 
 
 def _exhibits(folder: Path) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ from thor_tir.engines.transformers import EngineConfig, TransformersEngine
 from thor_tir.eval.run import Evaluation, evaluate
 from thor_tir.faults import UsageError
 from thor_tir.grading.equivalence import Grader
+from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import Problem
@@ -38,8 +39,10 @@ from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.settings import Machinery, RunConfig
 from thor_tir.rl import train as rl
 from thor_tir.rollout import RolloutConfig, World, seed_of
+from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
-from thor_tir.sandbox.protocol import Limits
+from thor_tir.sandbox.protocol import Limits, Sandbox
+from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sft import train as sft
 from thor_tir.sft.examples import sft_row, within
 from thor_tir.tirgen.critic import Critic
@@ -63,7 +66,7 @@ class Reporter(Protocol):
 class Bench:
     """What stages share: a sandbox and a grader that are started once, and how engines are made."""
 
-    def __init__(self, machinery: Machinery, sandbox: LocalSandbox, grader: Grader) -> None:
+    def __init__(self, machinery: Machinery, sandbox: Sandbox, grader: Grader) -> None:
         self.machinery = machinery
         self.sandbox = sandbox
         self.grader = grader
@@ -120,11 +123,18 @@ def claim(folder: Path, options: Mapping[str, Any]) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def bench(machinery: Machinery) -> AsyncIterator[Bench]:
+async def bench(machinery: Machinery, strictness: Strictness = Strictness.STRICT) -> AsyncIterator[Bench]:
     """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
-    limits = Limits(timeout_s=machinery.sandbox_timeout_s)
-    async with LocalSandbox(LocalSandboxConfig(limits=limits)) as sandbox, Grader() as grader:
+    async with _sandbox(machinery) as sandbox, Grader(strictness=strictness) as grader:
         yield Bench(machinery, sandbox, grader)
+
+
+def _sandbox(machinery: Machinery) -> OpenableSandbox:
+    """On this machine, or on the servers that the run names."""
+    limits = Limits(timeout_s=machinery.sandbox_timeout_s)
+    if machinery.sandbox_endpoints:
+        return RemoteSandbox(RemoteSandboxConfig(endpoints=machinery.sandbox_endpoints, limits=limits))
+    return LocalSandbox(LocalSandboxConfig(limits=limits))
 
 
 def dialect_of(tokenizer: Any, style: PromptStyle, *, reasoning: bool = False) -> Dialect:

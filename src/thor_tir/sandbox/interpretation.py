@@ -18,18 +18,21 @@ def cpu_limit_s(limits: Limits) -> int:
     return math.ceil(limits.timeout_s) + 1
 
 
-def interpret(facts: dict[str, Any], limits: Limits, level: str) -> ExecutionResult:
-    """The result of a program of which a template reported `facts` (see `sandbox/template.py: answer`)."""
+def interpret(facts: dict[str, Any], limits: Limits, level: str, *, runs: int = 1) -> ExecutionResult:
+    """The result of a program of which a template reported `facts` (see `jail/template.py: _answer`)."""
     status, error = _judge(facts, limits)
-    is_stopped = facts["ending"] != "exit" or facts["exit"] < 0
     return ExecutionResult(
         status=status,
         stdout=facts["stdout"],
         stderr=facts["stderr"],
         error=error,
-        exit_code=None if is_stopped else facts["exit"],
+        exit_code=facts["exit"] if facts["ending"] == "exit" else None,
         seconds=facts["seconds"],
         level=level,
+        is_truncated=status is Status.OUTPUT_LIMIT,
+        cpu_s=facts["cpu_s"],
+        peak_bytes=facts["peak_bytes"],
+        runs=runs,
     )
 
 

@@ -5,20 +5,20 @@ computes in the same loop may take long over each turn.
 """
 
 import asyncio
+import contextlib
 import json
-import logging
 import math
 import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from thor_tir.sandbox import template
-
-_LOG = logging.getLogger(__name__)
+from thor_tir.sandbox.jail import launch as launcher
+from thor_tir.sandbox.jail import root
+from thor_tir.sandbox.jail.template import HEADER
 
 TICKS = 10
 """Waiting is cut into so many timers, so that one long block of the event loop does not look like a silent template."""
@@ -30,8 +30,14 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a process with threads cannot be forked safely
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "HOME": root.WORK,
+    "TMPDIR": root.WORK,
 }
 """All that programs see; nothing is inherited, so no credential of the user is in it."""
+
+
+MESSAGE_BYTES = 65_536
+"""More than the JSON of an honest message has."""
 
 
 class TemplateLost(Exception):
@@ -42,6 +48,8 @@ class Mailbox(asyncio.Protocol):
     """The messages that a template sends, each handed to the one future that waits for it."""
 
     def __init__(self) -> None:
+        self.stream_bytes = 0
+        """The most that stdout or stderr may hold in the next message."""
         self._buffer = bytearray()
         self._is_lost = False
         self._awaited: asyncio.Future[dict[str, Any]] | None = None
@@ -65,20 +73,36 @@ class Mailbox(asyncio.Protocol):
     def _deliver(self) -> None:
         if self._awaited is None or self._awaited.done():
             return
-        if (message := self._take()) is not None:
+        try:
+            message = self._take()
+        except (ValueError, TypeError, KeyError, RecursionError) as fault:
+            self._awaited.set_exception(TemplateLost(f"the template process sent nonsense ({type(fault).__name__})"))
+            return
+        if message is not None:
             self._awaited.set_result(message)
         elif self._is_lost:
             self._awaited.set_exception(TemplateLost("the template process ended"))
 
     def _take(self) -> dict[str, Any] | None:
-        size = template.HEADER.size
-        if len(self._buffer) < size:
+        """The first whole message: JSON, and the streams whose sizes it names."""
+        if len(self._buffer) < HEADER.size:
             return None
-        end = size + template.HEADER.unpack_from(self._buffer)[0]
-        if len(self._buffer) < end:
+        (length,) = HEADER.unpack_from(self._buffer)
+        if length > MESSAGE_BYTES:
+            raise ValueError(length)
+        at = HEADER.size + length
+        if len(self._buffer) < at:
             return None
-        message: dict[str, Any] = json.loads(self._buffer[size:end])
-        del self._buffer[:end]
+        message: dict[str, Any] = json.loads(self._buffer[HEADER.size : at])
+        sizes: list[int] = message.get("sizes", []) if isinstance(message, dict) else [-1]
+        if not all(type(size) is int and 0 <= size <= self.stream_bytes for size in sizes):
+            raise ValueError(sizes)
+        if len(self._buffer) < at + sum(sizes):
+            return None
+        for name, size in zip(("stdout", "stderr"), sizes, strict=False):
+            message[name] = self._buffer[at : at + size].decode("utf-8", "backslashreplace")
+            at += size
+        del self._buffer[:at]
         return message
 
     def _tick(self, awaited: asyncio.Future[dict[str, Any]], patience_s: float, left: int) -> None:
@@ -93,25 +117,38 @@ class Mailbox(asyncio.Protocol):
 class TemplateProcess:
     """A template process that is alive, or was until recently. Made by `launch`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], feed: socket.socket) -> None:
         self._process = process
         self._errors = errors
+        self._feed = feed
+        self._feeding: asyncio.WriteTransport | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._mailbox = Mailbox()
         self._owed = 0
         self.hello: dict[str, Any] = {}
-        """What it said when it was ready: `level`, `missing` modules, and its `home` folder."""
+        """What it said when it was ready: `level` and `missing` modules."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process that ends the whole worker when it is killed."""
+        return self._process.pid
 
     async def connect(self, ours: socket.socket, patience_s: float) -> None:
         """Wait until it is ready. Raises TemplateLost."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self._mailbox, sock=ours)
+        self._feeding, _ = await loop.create_connection(asyncio.Protocol, sock=self._feed)
         self.hello = await self._receive(patience_s)
 
-    async def ask(self, request: dict[str, Any], patience_s: float) -> dict[str, Any]:
-        """Send one request and wait for the facts (see `sandbox/template.py: answer`). Raises TemplateLost."""
-        body = json.dumps(request).encode()
-        self._write(template.HEADER.pack(len(body)) + body)
+    async def ask(self, request: dict[str, Any], bounds: dict[str, Any], patience_s: float) -> dict[str, Any]:
+        """Send a program's `request` and the template's `bounds` for it, and wait for the facts (see `jail/template.py:
+        _answer`). Raises TemplateLost."""
+        if self._feeding is None or self._feeding.is_closing():
+            raise TemplateLost("the template process ended")
+        self._mailbox.stream_bytes = bounds["output_bytes"]
+        for write, message in ((self._feeding.write, request), (self._write, bounds)):
+            body = json.dumps(message).encode()
+            write(HEADER.pack(len(body)) + body)
         self._owed += 1
         facts = await self._receive(patience_s)
         self._owed -= 1
@@ -134,21 +171,19 @@ class TemplateProcess:
 
     def interrupt(self) -> None:
         """End the program that runs, if one does: its facts come at once."""
-        self._write(template.HEADER.pack(0))
+        self._write(HEADER.pack(0))
 
     async def end(self) -> None:
-        """Ask it to leave, then insist; when this returns the process is gone, and so is its folder."""
-        if self._transport is not None:
-            self._transport.abort()
-        else:
-            self._process.kill()
-        if not await self._has_left(within_s=1.0):
+        """Ask it to leave, then insist; when this returns the process is gone."""
+        for transport in (self._transport, self._feeding):
+            if transport is not None:
+                transport.abort()
+        self._feed.close()
+        if self._transport is None or not await self._has_left(within_s=1.0):
             self._process.kill()
             while not await self._has_left(within_s=1.0):
                 continue
         self._errors.close()
-        if home := self.hello.get("home"):
-            _remove(home)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -165,6 +200,8 @@ class TemplateProcess:
             return ""
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
+        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
+            return f": {json.loads(said[-1])['missing']}"
         return f": {said[-1] if said else f'status {self._process.returncode}'}"
 
     async def _has_left(self, *, within_s: float, pause_s: float = 0.005) -> bool:
@@ -175,40 +212,50 @@ class TemplateProcess:
         return self._process.poll() is not None
 
 
-def launch(python: str, modules: Sequence[str]) -> tuple[TemplateProcess, socket.socket]:
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a template process is started with."""
+
+    python: str
+    modules: tuple[str, ...]
+    """Imported before any program runs."""
+    level: str
+    folder_bytes: int
+    folder_files: int
+    is_collapsed: bool = True
+    """Its memory on huge pages, which makes forks cheaper."""
+
+
+def launch(recipe: Recipe) -> tuple[TemplateProcess, socket.socket]:
     """Start a template process; the socket is this side's end. Raises TemplateLost."""
-    ours, theirs = socket.socketpair()
+    (ours, control), (food, feed) = socket.socketpair(), socket.socketpair()
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
-    here = Path(template.__file__).parent
+    here = Path(__file__).parent
     settings = {
         "packages": {"thor_tir": str(here.parent), "thor_tir.sandbox": str(here)},
-        "descriptor": theirs.fileno(),
-        "modules": list(modules),
-        "scratch": tempfile.gettempdir(),
+        "control": control.fileno(),
+        "feed": feed.fileno(),
+        "modules": recipe.modules,
+        "level": recipe.level,
+        "folder_bytes": recipe.folder_bytes,
+        "folder_files": recipe.folder_files,
+        "is_collapsed": recipe.is_collapsed,
     }
-    with theirs:
+    with control, feed:
         try:
             process = subprocess.Popen(
-                [python, "-s", "-P", "-B", "-c", template.BOOTSTRAP, json.dumps(settings)],
+                [recipe.python, "-s", "-P", "-B", "-c", launcher.BOOTSTRAP, json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[control.fileno(), feed.fileno()],
                 start_new_session=True,  # Ctrl-C in the terminal is for the parent to act on
             )
         except OSError as fault:
-            ours.close()
-            errors.close()
+            for end in (ours, food, errors):
+                end.close()
             raise TemplateLost(str(fault)) from fault
     ours.setblocking(False)
-    return TemplateProcess(process, errors), ours
-
-
-def _remove(home: str) -> None:
-    """Remove the folder of a template that was killed before it could."""
-    if os.path.lexists(home):
-        try:
-            template.remove_tree(home)
-        except OSError as fault:  # a child that outlived its template may still write there
-            _LOG.warning("sandbox: %s was left behind: %s", home, fault)
+    food.setblocking(False)
+    return TemplateProcess(process, errors, food), ours

@@ -1,30 +1,37 @@
-"""Runs programs on this host: a queue over template processes, each of which forks a fresh child per program.
+"""Runs programs on this host: a queue over workers, each with template processes that fork a fresh child per program.
 
-The asyncio side of `sandbox/template.py`; `sandbox/confinement.py` lists what is stopped and what is not. It uses no
-threads and blocks the event loop for no longer than it takes to start a process; the clock that ends programs is the
-template's, so a busy event loop makes answers late but never wrong.
+The asyncio side of `sandbox/jail/`. It uses no threads and blocks the event loop for no longer than it takes to start a
+process; the clock that ends programs is the template's, so a busy event loop makes answers late but never wrong.
 
 A template that dies or falls silent is replaced and its program run once more; after that it is a machine fault.
-A program that keeps its template's uid can bring this about on purpose by killing the template.
 """
 
 import asyncio
+import dataclasses
 import logging
 import os
 import sys
+import time
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from thor_tir.execution import ExecutionResult
 from thor_tir.faults import SandboxUnavailable, UsageError
 from thor_tir.sandbox.interpretation import cpu_limit_s, interpret
-from thor_tir.sandbox.link import TemplateLost, TemplateProcess, launch
+from thor_tir.sandbox.jail.launch import FULL, LANDLOCK, NONE
+from thor_tir.sandbox.link import Recipe, TemplateLost, TemplateProcess, launch
 from thor_tir.sandbox.protocol import Limits
+from thor_tir.sandbox.routing import HEAVY, LEAN, is_heavy
 
 _LOG = logging.getLogger(__name__)
 
 BOOT_S = 60.0
 """A template that has not finished its imports by then is given up."""
+LEVELS = (FULL, LANDLOCK, NONE)
+TRACEBACK_BYTES = 32_768
+"""The end of a longer traceback is kept."""
+MAX_CODE_BYTES = 8 * 2**20
+"""A longer source is refused before it is sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +42,30 @@ class LocalSandboxConfig:
     """Programs that run at the same time."""
     limits: Limits = field(default_factory=Limits)
     """For programs that come without their own."""
-    modules: tuple[str, ...] = (
-        *("math", "cmath", "fractions", "decimal", "random", "statistics", "itertools", "functools", "collections"),
-        *("heapq", "bisect", "re", "numpy", "numpy.random", "numpy.linalg", "sympy"),
-    )
-    """Imported before any program runs. One that is not installed is skipped and named in the log."""
+    least: Literal["full", "landlock", "none"] = "landlock"
+    """The weakest confinement to accept: `full` has namespaces, `landlock` does without them, `none` stops nothing but
+    runaway programs and is for hosts that are thrown away."""
+    strongest: Literal["full", "landlock", "none"] = "full"
+    """Where to begin; lower it to see how THOR works on a host that offers less."""
+    modules: tuple[str, ...] = LEAN
+    """Imported before any program runs. One that is not installed is skipped."""
+    heavy_modules: tuple[str, ...] = HEAVY
+    """Imported by a second template, which starts with the first program that asks for one of them."""
     python: str = sys.executable
-    """Interpreter of the programs. For root to give programs an unprivileged uid, everybody must be able to read it."""
+    """Interpreter of the programs."""
+    folder_bytes: int = 32 * 2**20
+    """Size of a program's working directory, which is emptied after it; only level `full` has one."""
+    folder_files: int = 2000
+    recycle_after: int = 5000
+    """Programs that a template forks before it is replaced by a fresh one."""
     grace_s: float = 10.0
     """A template that has not answered this long after its program's time was up is replaced."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; a sandbox needs at least one")
+        if LEVELS.index(self.strongest) > LEVELS.index(self.least):
+            raise UsageError(f"strongest is {self.strongest!r}, which is weaker than the least, {self.least!r}")
 
 
 class LocalSandbox:
@@ -55,17 +73,22 @@ class LocalSandbox:
 
     def __init__(self, config: LocalSandboxConfig | None = None) -> None:
         self.config = config or LocalSandboxConfig()
+        self.missing: tuple[str, ...] = ()
+        """Why no stronger level holds, one sentence a level; empty at `full`."""
+        self._level = ""
         self._workers: list[_Worker] = []
         self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
         self._recovering: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
-        """Start every worker. Raises SandboxUnavailable when one cannot be started."""
-        self._workers = [_Worker(self.config) for _ in range(self.config.workers)]
+        """Start every worker. Raises SandboxUnavailable when one cannot be started at an acceptable level."""
         try:
-            boots = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
-        except asyncio.CancelledError:
+            self._workers = [await self._start_first()]
+            others = [_Worker(self.config, self._level) for _ in range(self.config.workers - 1)]
+            self._workers += others
+            boots = await asyncio.gather(*(worker.start() for worker in others), return_exceptions=True)
+        except BaseException:
             await self.close()
             raise
         for failure in (boot for boot in boots if isinstance(boot, BaseException)):
@@ -76,25 +99,46 @@ class LocalSandbox:
         _LOG.info("sandbox: %d workers, level %s", len(self._workers), self.level)
         return self
 
+    async def _start_first(self) -> "_Worker":
+        """A worker at the strongest level that can be had; sets `level` and `missing`."""
+        allowed = LEVELS[LEVELS.index(self.config.strongest) : LEVELS.index(self.config.least) + 1]
+        for level in allowed:
+            worker = _Worker(self.config, level)
+            try:
+                await worker.start()
+            except SandboxUnavailable as fault:
+                self.missing = (*self.missing, f"{level}: {fault}")
+            else:
+                self._level = level
+                if self.missing or level == NONE:
+                    _LOG.warning("sandbox: level %s only. %s", level, "; ".join(self.missing))
+                return worker
+        raise SandboxUnavailable(
+            f"programs cannot be confined on this host ({'; '.join(self.missing)}). `thor doctor` names what is "
+            "missing; run `thor sandbox serve` on a Linux host, or accept the level `none`, which is unsafe"
+        )
+
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
     def level(self) -> str:
-        """How programs are confined, e.g. `process+memory+nonet`; `sandbox/confinement.py` explains the words."""
-        return next((worker.level for worker in self._workers), "")
+        """How programs are confined: `full`, `landlock` or `none`; `docs/sandbox.md` says what each stops."""
+        return self._level
 
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         """Run one program, first come first served. Cancelling the call stops the program.
 
         Raises SandboxUnavailable when the machine failed twice, or when the sandbox is closed.
         """
+        came = time.monotonic()
         worker = await self._idle.get()
         if worker is None or self._is_closed:
             self._idle.put_nowait(None)  # for whoever waits behind
             raise SandboxUnavailable("the sandbox is closed")
+        waited_s = time.monotonic() - came
         try:
-            result = await worker.run(code, limits or self.config.limits)
+            result = await worker.run(_request(code, stdin, seed, limits or self.config.limits))
         except asyncio.CancelledError:
             self._recover(worker)
             raise
@@ -102,7 +146,7 @@ class LocalSandbox:
             self._idle.put_nowait(worker)
             raise
         self._idle.put_nowait(worker)
-        return result
+        return dataclasses.replace(result, queue_s=waited_s)
 
     def _recover(self, worker: "_Worker") -> None:
         """Offer the worker again when its program has been stopped, which the cancelled caller does not wait for."""
@@ -112,82 +156,131 @@ class LocalSandbox:
         task.add_done_callback(lambda _: self._idle.put_nowait(worker))
 
     async def close(self) -> None:
-        """Stop what runs, end every process and remove every folder. Calls that wait raise SandboxUnavailable."""
+        """Stop what runs and end every process. Calls that wait raise SandboxUnavailable."""
         self._is_closed = True
         await asyncio.gather(*self._recovering)
         await asyncio.gather(*(worker.close() for worker in self._workers))
         self._idle.put_nowait(None)
 
 
-class _Worker:
-    """One slot: a template process, or the promise of one."""
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    limits: Limits
+    is_heavy: bool
+    program: dict[str, Any]
+    """For the process that runs it."""
+    bounds: dict[str, Any]
+    """For the template, which watches it."""
 
-    def __init__(self, config: LocalSandboxConfig) -> None:
-        self.level = ""
+
+def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
+    if len(code) > MAX_CODE_BYTES:
+        raise UsageError(f"a program of {len(code)} characters; the sandbox takes up to {MAX_CODE_BYTES}")
+    return _Request(
+        limits=limits,
+        is_heavy=is_heavy(code),
+        program={
+            "code": code,
+            "stdin": stdin,
+            "seed": seed,
+            "memory_bytes": limits.memory_bytes,
+            "cpu_s": cpu_limit_s(limits),
+            "told_bytes": min(TRACEBACK_BYTES, limits.output_bytes // 2),
+        },
+        bounds={"timeout_s": limits.timeout_s, "output_bytes": limits.output_bytes},
+    )
+
+
+class _Worker:
+    """One slot: it runs one program at a time, in a fork of its lean or of its heavy template."""
+
+    def __init__(self, config: LocalSandboxConfig, level: str) -> None:
         self._config = config
-        self._template: TemplateProcess | None = None
+        self._level = level
+        self._templates: dict[bool, TemplateProcess] = {}
+        """By whether they are heavy."""
+        self._forks: dict[bool, int] = {}
+        self._has_heavy = bool(config.heavy_modules)
         self._is_closed = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes whose end is the end of this worker's templates."""
+        return [template.pid for template in self._templates.values()]
 
     async def start(self) -> None:
         """Raises SandboxUnavailable."""
         try:
-            await self._start()
+            await self._start(is_heavy=False)
         except TemplateLost as fault:
             raise SandboxUnavailable(f"no template process could be started: {fault}") from fault
 
-    async def run(self, code: str, limits: Limits) -> ExecutionResult:
+    async def run(self, request: _Request) -> ExecutionResult:
         """Run one program, twice if the first template is lost. Raises SandboxUnavailable."""
-        request = _request(code, limits)
         reasons: list[str] = []
         while len(reasons) < 2 and not self._is_closed:
             try:
-                current = self._template or await self._start()
-                facts = await current.ask(request, limits.timeout_s + self._config.grace_s)
+                template = await self._template(is_heavy=request.is_heavy and self._has_heavy)
+                patience_s = request.limits.timeout_s + self._config.grace_s
+                facts = await template.ask(request.program, request.bounds, patience_s)
             except TemplateLost as fault:
                 reasons.append(str(fault))
                 _LOG.warning("sandbox: a template process was lost: %s", fault)
                 await self._stop()
             else:
                 if facts["ending"] != "cancel":  # only closing cancels a program whose caller still waits
-                    return interpret(facts, limits, self.level)
+                    return interpret(facts, request.limits, self._level, runs=len(reasons) + 1)
         raise SandboxUnavailable("the sandbox was closed" if self._is_closed else "; then ".join(reasons))
 
     async def recover(self) -> None:
         """Make ready for the next program after a `run` was cancelled at any point."""
-        if self._template is not None and not await self._template.abandon(self._config.grace_s):
-            await self._stop()
+        for template in list(self._templates.values()):
+            if not await template.abandon(self._config.grace_s):
+                await self._stop()
+                return
 
     async def close(self) -> None:
-        """End the process and everything it started; a `run` in progress raises SandboxUnavailable."""
+        """End the processes and everything they started; a `run` in progress raises SandboxUnavailable."""
         self._is_closed = True
         await self._stop()
 
     async def _stop(self) -> None:
-        if self._template is not None:
-            ending, self._template = self._template, None
+        while self._templates:
+            _, ending = self._templates.popitem()
             await ending.end()
 
-    async def _start(self) -> TemplateProcess:
-        self._template, ours = launch(self._config.python, self._config.modules)
-        newborn = self._template
+    async def _template(self, *, is_heavy: bool) -> TemplateProcess:
+        """The template of a kind, started if need be and replaced when it has forked often enough."""
+        if self._forks.get(is_heavy, 0) >= self._config.recycle_after and is_heavy in self._templates:
+            await self._templates.pop(is_heavy).end()
+        if is_heavy not in self._templates:
+            await self._start(is_heavy=is_heavy)
+        if is_heavy and not self._has_heavy:  # it turned out that none of its libraries is installed
+            return await self._template(is_heavy=False)
+        self._forks[is_heavy] = self._forks.get(is_heavy, 0) + 1
+        return self._templates[is_heavy]
+
+    async def _start(self, *, is_heavy: bool) -> None:
+        config = self._config
+        newborn, ours = launch(
+            Recipe(
+                python=config.python,
+                modules=config.modules + (config.heavy_modules if is_heavy else ()),
+                level=self._level,
+                folder_bytes=config.folder_bytes,
+                folder_files=config.folder_files,
+            )
+        )
+        self._templates[is_heavy] = newborn
+        self._forks[is_heavy] = 0
         try:
             await newborn.connect(ours, BOOT_S)
         except TemplateLost:
-            await self._stop()
+            await self._templates.pop(is_heavy).end()
             raise
-        self.level = newborn.hello["level"]
-        if missing := newborn.hello["missing"]:
-            _LOG.warning("sandbox: not installed and so not preloaded: %s", ", ".join(missing))
-        return newborn
-
-
-def _request(code: str, limits: Limits) -> dict[str, Any]:
-    return {
-        "code": code,
-        "timeout_s": limits.timeout_s,
-        "cpu_s": cpu_limit_s(limits),
-        "memory_bytes": limits.memory_bytes,
-        "output_bytes": limits.output_bytes,
-        "processes": 0,
-        "file_bytes": 32 * 2**20,
-    }
+        missing = newborn.hello.get("missing", [])
+        if is_heavy and {*config.heavy_modules} <= {*missing}:
+            self._has_heavy = False
+            await self._templates.pop(is_heavy).end()
+        elif missing:
+            _LOG.info("sandbox: not installed and so not preloaded: %s", ", ".join(missing))

@@ -1,0 +1,78 @@
+"""Commands for benchmarks of programs."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thor_tir.console import ConsoleReporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeCheck:
+    """Test programs against HumanEval, MBPP, their EvalPlus editions or LiveCodeBench, in the sandbox.
+
+    Verdicts go to a JSONL file, one a line; the same command continues where it was stopped.
+    """
+
+    benchmark: str
+    """humaneval, humaneval_plus, mbpp, mbpp_plus or livecodebench."""
+    data: Path
+    """The benchmark's file, or a folder that holds it."""
+    solutions: str = "canonical"
+    """JSONL with task_id and solution, completion or response; or canonical (the references), or none (a control)."""
+    out: Path
+    """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
+    first: int | None = None
+    """Only so many tasks of the file's beginning."""
+    ks: tuple[int, ...] = (1, 10, 100)
+    """The k of pass@k, as far as every task has so many samples."""
+    any_version: bool = False
+    """Accept a file whose number of tasks or digest is not the known one."""
+    workers: int = field(default_factory=lambda: __import__("os").cpu_count() or 1)
+    """Programs that run at the same time."""
+
+    def run(self) -> None:
+        """Check and print the summary."""
+        from thor_tir.eval.code.evaluate import control_programs, evaluate_code, read_programs, summarise
+        from thor_tir.faults import UsageError
+        from thor_tir.journal import Journal, write_atomically
+        from thor_tir.problems.code_sources import code_tasks
+        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+
+        tasks = code_tasks(self.benchmark, self.data, verify=not self.any_version)[: self.first]
+        if not tasks or min(self.ks, default=1) < 1:
+            raise UsageError(f"--first {self.first} and --ks {self.ks}: each must be at least 1")
+        is_control = self.solutions in ("canonical", "none")
+        programs = control_programs(tasks, self.solutions) if is_control else read_programs(Path(self.solutions), tasks)
+        reporter, journal = ConsoleReporter(), Journal(self.out)
+
+        async def work() -> Any:
+            async with LocalSandbox(LocalSandboxConfig(workers=self.workers)) as sandbox:
+                with reporter.stage(self.benchmark, sum(map(len, programs.values()))) as bar:
+                    return await evaluate_code(tasks, programs, sandbox, journal=journal, advance=bar.advance)
+
+        summary = {"benchmark": self.benchmark, **summarise(asyncio.run(work()), self.ks)}
+        write_atomically(self.out.with_suffix(".summary.json"), json.dumps(summary, indent=1) + "\n")
+        reporter.say(_told(summary))
+        missing = len(tasks) - summary["tasks"]
+        if missing:
+            reporter.say(f"{missing} of {len(tasks)} tasks have no program and are left out of these figures")
+        reporter.say(f"verdicts: {self.out}")
+
+
+def _told(summary: dict[str, Any]) -> str:
+    lines = [f"{summary['benchmark']}: {summary['passed']} of {summary['samples']} programs pass"]
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            lines.append(f"{name} {_percent(value['mean'])} ({_percent(value['low'])} to {_percent(value['high'])})")
+        elif name.startswith("pass@"):
+            lines.append(f"{name} {_percent(value)}")
+    if summary["timeouts"]:
+        lines.append(f"{summary['timeouts']} ran out of time")
+    return "; ".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,148 @@
+"""The command that grades pairs of a reference and an answer, or a whole response, from a file."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from thor_tir.console import ConsoleReporter
+from thor_tir.faults import UsageError
+
+if TYPE_CHECKING:
+    from thor_tir.grading.blocking import BlockingGrader
+    from thor_tir.grading.judge import LanguageModelJudge
+    from thor_tir.grading.strictness import Strictness
+    from thor_tir.grading.submission import Submission
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grade:
+    """Grade answers against references, a pair a line, within bounds. Exit status 0 whatever the verdicts."""
+
+    jsonl: Path
+    """Pairs, one JSON object a line: id, gold, pred, kind (`answer`, or `response`, in which an answer is found)."""
+    out: Path
+    """Where the verdicts go, in the same order: id, outcome (correct, wrong, unscored), extracted, reason, seconds."""
+    strictness: Literal["strict", "lenient"] | None = None
+    """strict (the default): as for a reward, the last box only; lenient: as for evaluation."""
+    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as `--strictness strict`."""
+    lenient: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as `--strictness lenient`."""
+    workers: int = min(4, os.cpu_count() or 1)
+    """Grading processes; one more is kept warm."""
+    timeout_s: float = 5.0
+    """Seconds within which each verdict comes, whatever the answer."""
+    judge_model: str = ""
+    """Name of a language model that is asked about what stays unscored; lenient grading only."""
+    judge_url: str = ""
+    """Its OpenAI-compatible endpoint, such as http://localhost:8000/v1; by default OpenAI's own."""
+    judge_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the endpoint's key; endpoints without keys need none."""
+    judge_journal: Path = Path("judge.jsonl")
+    """Where the judge's replies are kept, so that no question is paid for twice."""
+
+    def __post_init__(self) -> None:
+        chosen = {self.strictness, "strict" if self.strict else None, "lenient" if self.lenient else None} - {None}
+        if len(chosen) > 1:
+            raise ValueError("choose one of --strict and --lenient, found both")
+        if self.workers < 1 or self.timeout_s <= 0:
+            raise ValueError(f"--workers and --timeout-s must be positive, found {self.workers} and {self.timeout_s}")
+        if self.judge_model and "lenient" not in chosen:
+            raise ValueError("--judge-model needs --lenient: a judge can be talked into an opinion")
+
+    @property
+    def chosen(self) -> "Strictness":
+        """The strictness that the three options amount to."""
+        from thor_tir.grading.strictness import Strictness
+
+        return Strictness.LENIENT if self.lenient or self.strictness == "lenient" else Strictness.STRICT
+
+    def run(self) -> None:
+        """Grade and write. Raises UsageError for a malformed line before anything is written."""
+        from thor_tir.grading.blocking import BlockingGrader
+        from thor_tir.grading.process import GraderLimits
+
+        pairs = read_pairs(self.jsonl)
+        if self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a folder; expected the name of a file to write")
+        limits = GraderLimits(timeout_s=self.timeout_s)
+        reporter = ConsoleReporter()
+        with BlockingGrader(limits, num_processes=self.workers, strictness=self.chosen, judge=self._judge()) as grader:
+            _grade(pairs, grader, self.out, reporter)
+
+    def _judge(self) -> "LanguageModelJudge | None":
+        if not self.judge_model:
+            return None
+        from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge
+
+        return LanguageModelJudge(
+            JudgeConfig(
+                model=self.judge_model,
+                base_url=self.judge_url,
+                key_variable=self.judge_key_env,
+                journal=self.judge_journal,
+            )
+        )
+
+
+def _grade(
+    pairs: "list[tuple[str | int, Submission]]", grader: "BlockingGrader", out: Path, reporter: ConsoleReporter
+) -> None:
+    from thor_tir.grading.version import grader_version
+    from thor_tir.journal import write_atomically
+
+    rows: list[dict[str, Any]] = []
+    began = perf_counter()
+    with reporter.stage("graded", len(pairs)) as bar:
+        for (id, _), graded in zip(pairs, grader.grade_batch(s for _, s in pairs), strict=True):
+            verdict, seconds = graded.verdict, round(graded.seconds, 6)
+            row = {"id": id, "outcome": verdict.outcome, "extracted": verdict.extracted, "reason": verdict.reason}
+            rows.append({**row, "seconds": seconds})
+            bar.advance()
+    # ASCII, since an answer may hold half of a surrogate pair, which no encoding writes.
+    write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
+    outcomes = Counter(row["outcome"] for row in rows)
+    reporter.say(", ".join(f"{name} {outcomes[name]}" for name in ("correct", "wrong", "unscored")))
+    paths = [f"{path} {tally.count} ({tally.seconds:.2f} s)" for path, tally in grader.stats.items() if tally.count]
+    reporter.say(f"{', '.join(paths)}; slowest {max((row['seconds'] for row in rows), default=0.0):.2f} s")
+    reporter.say(f"{grader.strictness}, {grader_version()}; {perf_counter() - began:.1f} s; verdicts in {out}")
+
+
+def read_pairs(path: Path) -> "list[tuple[str | int, Submission]]":
+    """Ids and submissions of a file of pairs. Raises UsageError that names the line."""
+    if not path.is_file():
+        raise UsageError(f"no file of pairs at {path}; expected JSONL with id, gold, pred and kind on each line")
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _pair(line: bytes, where: str) -> "tuple[str | int, Submission]":
+    from thor_tir.grading.submission import Kind, Submission
+    from thor_tir.problem import Problem
+
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not valid JSON in UTF-8 ({error})") from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    if (kind := row.get("kind")) not in tuple(Kind):
+        raise UsageError(f"{where}: `kind` is answer or response, found {kind!r}")
+    id, question = row.get("id"), row.get("question", "")
+    if not isinstance(id, str | int) or isinstance(id, bool):
+        raise UsageError(f"{where}: `id` must be a string or an integer, found {id!r}")
+    gold, pred = (_text(row.get(name), f"{where}: `{name}`") for name in ("gold", "pred"))
+    problem = Problem(id=str(id), question=str(question), answer=gold, source="")
+    return id, Submission(problem=problem, text=pred, kind=Kind(kind))
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise UsageError(f"{what} must be a string or a number, found {value!r:.80}")
+    return str(value)

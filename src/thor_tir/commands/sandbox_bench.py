@@ -1,0 +1,36 @@
+"""`thor sandbox bench`: how fast programs run here."""
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxBench:
+    """Measure the sandbox against a cold interpreter, a bare fork, no isolation, and two kinds of pools, in turns."""
+
+    bursts: int = 7
+    """Turns of every contender; each figure is the median over them. One takes about ten seconds."""
+
+    def run(self) -> None:
+        """Measure and print one table and the ratios."""
+        from rich.box import SIMPLE
+        from rich.table import Table
+
+        from thor_tir.console import ConsoleReporter
+        from thor_tir.sandbox.measure import PRINT, SYMPY, measure, ratios
+
+        reporter = ConsoleReporter()
+        rows = asyncio.run(measure(self.bursts, say=reporter.say))
+        table = Table("", "print /s", "p50 ms", "p99 ms", "sympy /s", "p50 ms", "p99 ms", box=SIMPLE)
+        for row in rows:
+            cells = []
+            for program in (PRINT, SYMPY):
+                if program in row.programs:
+                    figures = (row.rate(program), row.quantile_ms(program, 0.5), row.quantile_ms(program, 0.99))
+                    cells += [f"{figure:,.1f}" for figure in figures]
+                else:
+                    cells += ["-"] * 3
+            table.add_row(row.name, *cells)
+        reporter.console.print(table)
+        for claim, ratio, goal in ratios(rows):
+            reporter.say(f"{ratio:8.2f}x  {claim} (goal {goal})")

@@ -1,0 +1,174 @@
+"""Results of a benchmark run as people read them: Markdown, LaTeX, and a plot with intervals."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Results = Mapping[str, Any]
+"""The content of results.json."""
+
+
+def markdown(results: Results) -> str:
+    """The whole of results.md."""
+    title = f"# {results['model']}, {results['name']}: Avg@{results['samples']}, seed {results['seed']}"
+    notes = [f"- {note}" for entry in results["sets"] for note in entry["notes"]]
+    parts = [
+        title,
+        "Percent, with 95 % intervals over problems. The last rows are unweighted means over sets.",
+        _table(("set", "n", *_score_names(results)), _score_rows(results)),
+        "## Cost, per attempt",
+        _table(_COST_NAMES, _cost_rows(results)),
+        "## How attempts ended",
+        _table(("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]),
+        "## Tool success and correctness",
+        _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
+        *_breakdowns(results),
+        *(["## The data are not the registered ones", "\n".join(notes)] if notes else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(results: Results) -> str:
+    """The scores as a `booktabs` table; it needs `\\usepackage{booktabs}`."""
+    names = _score_names(results)
+    lines = [
+        rf"% {_tex(str(results['model']))}, {results['name']}, seed {results['seed']}; 95 % intervals over problems",
+        rf"\begin{{tabular}}{{l{'r' * (1 + len(names))}}}",
+        r"\toprule",
+        " & ".join(map(_tex, ("", "n", *names))) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_tex, row)) + r" \\" for row in _score_rows(results)),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: Results, path: Path) -> bool:
+    """Draw Avg@k with its intervals, one line a set; False where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    entries = [e for e in _with_averages(results) if e["avg"] is not None]
+    means = [100 * e["avg"]["value"] for e in entries]
+    below = [m - 100 * e["avg"]["ci95"][0] for m, e in zip(means, entries, strict=True)]
+    above = [100 * e["avg"]["ci95"][1] - m for m, e in zip(means, entries, strict=True)]
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(entries)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places = range(len(entries))
+    axes.errorbar(means, places, xerr=[below, above], fmt="o", capsize=3, color="#1f4e79")
+    axes.set_yticks(places, [e["title"] for e in entries])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"Avg@{results['samples']}, percent, with 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    draft = path.with_name(f".{path.stem}.tmp.png")
+    figure.savefig(draft, dpi=150)
+    draft.replace(path)
+    return True
+
+
+def score(entry: Mapping[str, Any] | None) -> str:
+    """`41.2 (37.9-44.6)`, in percent; a dash where nothing was scored."""
+    if entry is None:
+        return "-"
+    low, high = entry["ci95"]
+    return f"{100 * entry['value']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def score_table(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the scores, for a terminal."""
+    return ("set", "n", *_score_names(results)), _score_rows(results)
+
+
+_COST_NAMES = ("set", "code ratio %", "calls", "calls ok %", "tokens kept", "tokens discarded", "seconds")
+_END_NAMES = ("correct", "wrong", "truncated", "no_answer", "unscored", "dropped")
+_TOOL_NAMES = ("set", "ran: right, wrong", "failed: right, wrong", "chi2", "p", "odds ratio", "stratified chi2", "p ")
+
+
+def _with_averages(results: Results) -> list[dict[str, Any]]:
+    rows = list(results["sets"])
+    for key, title in (("average", "average"), ("six_set_average", "six-set average")):
+        if results[key] is not None and len(rows) > 1:
+            rows.append({**results[key], "title": title, "n": ""})
+    return rows
+
+
+def _score_names(results: Results) -> tuple[str, ...]:
+    sizes = [k for k in _sizes(results) if k != "1"]
+    return (f"Avg@{results['samples']}", *(f"pass@{k}" for k in sizes), *(f"maj@{k}" for k in sizes))
+
+
+def _sizes(results: Results) -> list[str]:
+    return sorted({k for entry in results["sets"] for k in entry["pass_at"]}, key=int)
+
+
+def _score_rows(results: Results) -> list[tuple[str, ...]]:
+    sizes = [k for k in _sizes(results) if k != "1"]
+    return [
+        (
+            entry["title"],
+            str(entry["n"]),
+            score(entry["avg"]),
+            *(score(entry[kind].get(k)) for kind in ("pass_at", "maj_at") for k in sizes),
+        )
+        for entry in _with_averages(results)
+    ]
+
+
+def _cost_rows(results: Results) -> list[tuple[str, ...]]:
+    return [
+        (
+            e["title"],
+            f"{100 * e['code_ratio']:.1f}",
+            f"{e['calls']:.2f}",
+            score(e["call_success"]),
+            f"{e['tokens_kept']:.0f}",
+            f"{e['tokens_discarded']:.0f}",
+            f"{e['seconds']:.2f}",
+        )
+        for e in results["sets"]
+    ]
+
+
+def _tool_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    found = entry["tool_success"]
+    ran, failed = found["table"]
+    fair = found["stratified"]
+    ratio = "-" if found["odds_ratio"] is None else f"{found['odds_ratio']:.2f}"
+    return (
+        entry["title"],
+        f"{ran[0]}, {ran[1]}",
+        f"{failed[0]}, {failed[1]}",
+        f"{found['chi2']:.2f}",
+        f"{found['p']:.2g}",
+        ratio,
+        f"{fair['chi2']:.2f}",
+        f"{fair['p']:.2g}",
+    )
+
+
+def _breakdowns(results: Results) -> list[str]:
+    parts = []
+    for key, title in (("by_subject", "subject"), ("by_level", "level")):
+        for entry in results["sets"]:
+            if len(entry[key]) > 1:
+                rows = [(name, str(v["n"]), f"{100 * v['accuracy']:.1f}") for name, v in entry[key].items()]
+                parts += [f"## {entry['title']} by {title}", _table((title, "n", "accuracy %"), rows)]
+    return parts
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+_TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+_TEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)

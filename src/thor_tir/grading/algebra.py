@@ -1,0 +1,191 @@
+r"""The comparison inside the grading process: our rules with algebra, then math-verify for what they cannot read.
+
+Expressions are compared by value, at fixed points and to 25 digits, so nothing is simplified and nothing of the answer
+is executed. math-verify sees only what our parser refuses (sums, integrals, limits, unusual commands), and what it then
+holds equal must still pass `veto.py`.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import permutations
+from typing import Any
+
+import mpmath
+
+from thor_tir.grading.canonical import canonical
+from thor_tir.grading.evaluate import DIGITS, Noise, agree, exact, far_point, is_real, point, value
+from thor_tir.grading.expression import Tree, Unreadable, operations, parse_expression, symbols
+from thor_tir.grading.guard import is_affordable, is_parsable
+from thor_tir.grading.matching import same
+from thor_tir.grading.rational import rational
+from thor_tir.grading.rounding import accepts_rounded, is_close, is_long_decimal
+from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.veto import objection, unworked
+from thor_tir.verdict import Outcome
+
+_SEEDS = (0, 2, 4, 1, 3)
+_ANYTHING = frozenset(
+    ("C", "c", "K", "k", "A", "B", "D", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4", "C_0")
+)
+_ADDED = frozenset(("C", "c", "C_1", "c_1", "K", "k"))
+_MAX_CONSTANTS = 4
+
+
+def compare(reference: str, answer: str, strictness: Strictness = Strictness.STRICT) -> tuple[Outcome, str]:
+    """The verdict, with a reason that names the rule. UNSCORED only where the reference cannot be read."""
+    if not is_affordable(answer):
+        return Outcome.WRONG, "longer or deeper than any answer"
+    gold, found = canonical(reference), canonical(answer)
+    try:
+        with mpmath.workdps(DIGITS):
+            is_same = same(gold, found, Algebra(strictness))
+        if not is_same:
+            return Outcome.WRONG, "not equal to the reference by value"
+    except (Unreadable, RecursionError):
+        return _by_math_verify(reference, answer, gold, found)
+    if strictness is Strictness.STRICT and (complaint := unworked(gold, found)):
+        return Outcome.WRONG, complaint
+    return Outcome.CORRECT, "equal to the reference by value"
+
+
+class Algebra:
+    """Decides between expressions by their values; raises Unreadable where it cannot read one."""
+
+    def __init__(self, strictness: Strictness) -> None:
+        self.strictness = strictness
+
+    def equal(self, gold: str, answer: str) -> bool:
+        """Whether the values agree wherever both are defined, the variables being the same in letter and case."""
+        expected, found = _read(gold), _read(answer)
+        one, other = exact(expected), exact(found)
+        if one is not None and other is not None:
+            return one == other or accepts_rounded(gold, answer, (one, other), self.strictness)
+        names, other_names = symbols(expected), symbols(found)
+        if not names and not other_names:
+            return self._equal_numbers(gold, answer, expected, found)
+        if names == other_names and _identical(expected, found):
+            return True
+        return any(_identical(expected, _renamed(found, names)) for names in _renamings(names, other_names)) or (
+            bool(names & _ADDED and other_names & _ADDED) and _differ_by_constant(expected, found)
+        )
+
+    def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
+        """Whether the quotient of the two is one number at every point; equations with other variables never are."""
+        expected, found = _read(gold), _read(answer)
+        names = symbols(expected)
+        if not names or names != symbols(found):
+            return False
+        quotients = []
+        for seed in _SEEDS:
+            at, noise = {name: point(name, seed) for name in names}, Noise()
+            one, other = value(expected, at, noise), value(found, at, noise)
+            if abs(one) < 1e-20 or abs(other) < 1e-20:
+                return False
+            quotients.append(one / other)
+        first = quotients[0]
+        is_constant = all(abs(quotient - first) <= abs(first) * mpmath.mpf(10) ** -20 for quotient in quotients)
+        return is_constant and (not is_positive or (is_real(first) and bool(mpmath.re(first) > 0)))
+
+    def _equal_numbers(self, gold: str, answer: str, expected: Tree, found: Tree) -> bool:
+        noise = Noise()
+        one, other = value(expected, {}, noise), value(found, {}, noise)
+        if agree(one, other, noise):
+            return True
+        if not (is_real(one) and is_real(other) and mpmath.isfinite(one) and mpmath.isfinite(other)):
+            return False
+        values = (_fraction(mpmath.re(one)), _fraction(mpmath.re(other)))
+        if is_long_decimal(answer) and exact(expected) is None and is_close(*values):
+            return True
+        return accepts_rounded(gold, answer, values, self.strictness)
+
+
+def _read(text: str) -> Tree:
+    number = rational(text)
+    return ("num", number) if number is not None else parse_expression(text)
+
+
+def _fraction(number: Any) -> Fraction:
+    if abs(number) > mpmath.mpf(10) ** 1000 or 0 < abs(number) < mpmath.mpf(10) ** -1000:
+        raise Unreadable("beyond every decimal")
+    mantissa, exponent = int(number.man), int(number.exp)
+    sign = -1 if number < 0 else 1
+    return sign * abs(mantissa) * Fraction(2) ** exponent
+
+
+def _identical(expected: Tree, found: Tree) -> bool:
+    """Agreement at every point; where a real variable leaves the real numbers, at negative ones, nothing is said."""
+    names = symbols(expected)
+    is_complex = "const" in operations(expected) and _has_i(expected)
+    place = far_point if (operations(expected) | operations(found)) & {"floor", "ceil"} else point
+    num_compared = 0
+    for seed in _SEEDS:
+        at, noise = {name: place(name, seed) for name in names}, Noise()
+        try:
+            one, other = value(expected, at, noise), value(found, at, noise)
+        except Unreadable:
+            if num_compared:
+                continue
+            raise
+        if seed % 2 and not is_complex and not (is_real(one) and is_real(other)):
+            continue
+        if not agree(one, other, noise):
+            return False
+        num_compared += 1
+    return num_compared > 0
+
+
+def _has_i(tree: Tree) -> bool:
+    return tree == ("const", "i") or any(_has_i(child) for child in tree[1:] if isinstance(child, tuple))
+
+
+def _renamings(names: frozenset[str], other: frozenset[str]) -> list[Mapping[str, str]]:
+    """Ways to call the answer's constants of integration as the reference does; none if other letters differ."""
+    wanted, own = sorted(names & _ANYTHING), sorted(other & _ANYTHING)
+    if names - _ANYTHING != other - _ANYTHING or len(wanted) != len(own) or not 0 < len(own) <= _MAX_CONSTANTS:
+        return []
+    if not names & (_ADDED | {"C_2"}):
+        return []
+    return [dict(zip(own, order, strict=True)) for order in permutations(wanted)]
+
+
+def _renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
+    if tree[0] == "sym":
+        return ("sym", names.get(tree[1], tree[1]))
+    return (tree[0], *(_renamed(child, names) if isinstance(child, tuple) else child for child in tree[1:]))
+
+
+def _differ_by_constant(expected: Tree, found: Tree) -> bool:
+    """Antiderivatives: each side has a constant of its own, and what else they differ by is a constant too."""
+    own = next(iter(sorted(symbols(expected) & _ADDED)))
+    other = next(iter(sorted(symbols(found) & _ADDED)))
+    variables = symbols(expected) - {own}
+    if not variables or variables != symbols(found) - {other}:
+        return False
+    differences = []
+    for seed in (0, 2, 4):
+        at, noise = {name: point(name, seed) for name in variables}, Noise()
+        sides = []
+        for tree, constant in ((expected, own), (found, other)):
+            base = value(tree, {**at, constant: mpmath.mpf(0)}, noise)
+            if not agree(value(tree, {**at, constant: mpmath.mpf(1)}, noise) - base, mpmath.mpf(1), noise):
+                return False
+            sides.append(base)
+        differences.append(sides[0] - sides[1])
+    return all(abs(difference - differences[0]) < mpmath.mpf(10) ** -20 for difference in differences)
+
+
+def _by_math_verify(reference: str, answer: str, gold: str, found: str) -> tuple[Outcome, str]:
+    from math_verify import parse, verify
+
+    if not is_parsable(found):
+        return Outcome.WRONG, "an unevaluated or too costly expression other than the reference"
+    expected, parsed = (
+        parse(rf"\boxed{{{text}}}", extraction_mode="first_match", parsing_timeout=None) for text in (reference, answer)
+    )
+    if not expected:
+        return Outcome.UNSCORED, f"the reference {reference[:80]!r} cannot be read"
+    if not verify(expected, parsed, timeout_seconds=None):
+        return Outcome.WRONG, "not equal to the reference by math-verify"
+    if complaint := objection(gold, found):
+        return Outcome.WRONG, complaint
+    return Outcome.CORRECT, "equal to the reference by math-verify"

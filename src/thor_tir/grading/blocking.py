@@ -1,0 +1,240 @@
+"""A grader for ordinary threads: thread-safe, without an event loop. `equivalence.py` gives it a face for asyncio.
+
+A verdict comes from the quick rules, from memory, or from the pool of grading processes; in lenient grading a judge
+may be asked about what those leave unscored. What a model wrote is never evaluated in this process.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
+from types import TracebackType
+from typing import Protocol, Self
+
+from thor_tir.faults import MachineFault
+from thor_tir.grading.extract import extract_answer
+from thor_tir.grading.frames import Row
+from thor_tir.grading.guard import calls_only_maths
+from thor_tir.grading.gym import UNREADABLE
+from thor_tir.grading.pool import Considered, Pool
+from thor_tir.grading.process import GraderLimits
+from thor_tir.grading.quick import quick_outcome
+from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.submission import Graded, Kind, Path, Submission, Tally, pair
+from thor_tir.problem import Problem
+from thor_tir.verdict import Outcome, Verdict
+
+GYM = "reasoning_gym/"
+"""Sources that begin with this bring a scorer of their own, named by what follows."""
+
+MAX_RESPONSE_CHARS = 1_000_000
+"""Of a longer response only the end is searched: that is where an answer stands."""
+MAX_ANSWER_CHARS = 4_096
+_WINDOW = 1_024
+"""Submissions of a batch that are under way at once."""
+_JUDGE_THREADS = 8
+
+Key = tuple[str, str, str, str, Strictness]
+
+
+class Judge(Protocol):
+    """Decides what rules could not; thread-safe."""
+
+    def outcome(self, question: str, reference: str, answer: str) -> tuple[Outcome, str]:
+        """The outcome and its reason; UNSCORED where no decision could be had."""
+        ...
+
+
+class BlockingGrader:
+    """Judges answers from any number of threads; a context manager.
+
+    Its processes start with the first answer that needs one, or with `warm`. Verdicts are remembered, since the
+    attempts at one problem often end in the same answer; UNSCORED ones are not, for they may be the machine's haste.
+    """
+
+    def __init__(
+        self,
+        limits: GraderLimits | None = None,
+        *,
+        num_processes: int = 1,
+        num_remembered: int = 65_536,
+        strictness: Strictness = Strictness.STRICT,
+        judge: Judge | None = None,
+    ) -> None:
+        if judge is not None and strictness is Strictness.STRICT:
+            raise ValueError("a judge's opinion can be talked into; strict grading takes none")
+        self.pool = Pool(limits or GraderLimits(), num_processes=num_processes)
+        self.strictness = strictness
+        self.num_remembered = num_remembered
+        self._judge = judge
+        self._judges = ThreadPoolExecutor(_JUDGE_THREADS, thread_name_prefix="judge")  # starts no thread by itself
+        self._lock = threading.RLock()  # a future that is done already calls back at once
+        self._remembered: OrderedDict[Key, tuple[Outcome, str]] = OrderedDict()
+        self._under_way: dict[Key, Future[Considered]] = {}
+        self._tallies = {path: Tally(count=0, seconds=0.0) for path in Path}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Start the grading processes in the background, so that the first answer need not wait for them."""
+        self.pool.warm()
+
+    def close(self) -> None:
+        """End all processes. What is under way raises GraderUnavailable."""
+        self.pool.close()
+        self._judges.shutdown(cancel_futures=True)
+
+    @property
+    def stats(self) -> Mapping[Path, Tally]:
+        """How many verdicts came by which path so far, and the seconds they took."""
+        with self._lock:
+            return dict(self._tallies)
+
+    def grade(self, problem: Problem, text: str) -> Verdict:
+        r"""The verdict on what a model wrote, code and tool output excluded.
+
+        UNSCORED where the reference or the machine is at fault. Raises GraderUnavailable when a grading process cannot
+        be had.
+        """
+        return self.begin(Submission(problem=problem, text=text)).result().verdict
+
+    def grade_answer(self, reference: str, answer: str) -> Verdict:
+        """The verdict on a final answer, as it stands inside a box. Raises as `grade` does."""
+        return self.begin(pair(reference, answer)).result().verdict
+
+    def grade_batch(self, submissions: Iterable[Submission]) -> Iterator[Graded]:
+        """Verdicts in the order of the submissions, of which no more are read than keep the processes busy."""
+        window: deque[Future[Graded]] = deque()
+        for submission in submissions:
+            window.append(self.begin(submission))
+            while len(window) >= _WINDOW or (window and window[0].done()):
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+
+    def begin(self, submission: Submission) -> "Future[Graded]":
+        """Grade without waiting, as far as that takes a process. The future raises GraderUnavailable."""
+        began = perf_counter()
+        problem = submission.problem
+        answer = self._answer(submission)
+        if answer is None:
+            return self._at_once((Outcome.WRONG, "no answer found"), None, Path.QUICK, began)
+        if (quick := self._quick(problem, answer)) is not None:
+            return self._at_once(quick, answer, Path.QUICK, began)
+        key = self._key(problem, answer)
+        with self._lock:
+            known = self._remembered.get(key)
+            if known is not None:
+                self._remembered.move_to_end(key)
+            else:
+                joined = self._under_way.get(key)
+                considered = joined or self._submit(key, problem, answer)
+        if known is not None:
+            return self._at_once(known, answer, Path.CACHED, began)
+        graded: Future[Graded] = Future()
+        graded.set_running_or_notify_cancel()
+        considered.add_done_callback(lambda done: self._conclude(graded, done, (problem, answer), joined is not None))
+        return graded
+
+    def _answer(self, submission: Submission) -> str | None:
+        if submission.kind is Kind.ANSWER:
+            return submission.text.strip() or None
+        return extract_answer(submission.text[-MAX_RESPONSE_CHARS:], self.strictness)
+
+    def _quick(self, problem: Problem, answer: str) -> tuple[Outcome, str] | None:
+        """What can be said without algebra; None where it cannot.
+
+        A reasoning-gym reference is compared as text only, because its scorer may ask for a form (a reduced fraction,
+        a clock time) that the value alone does not show.
+        """
+        if not problem.answer.strip():
+            return Outcome.UNSCORED, "the reference is empty"
+        if answer == problem.answer.strip():
+            return Outcome.CORRECT, "the reference, letter for letter"
+        if len(answer) > MAX_ANSWER_CHARS:
+            return Outcome.WRONG, f"longer than {MAX_ANSWER_CHARS} characters, as no answer is"
+        if problem.source.startswith(GYM):
+            return None if calls_only_maths(answer) else (Outcome.WRONG, "a program instead of an answer")
+        try:
+            return quick_outcome(problem.answer, answer, self.strictness)
+        except UNREADABLE:  # whatever the quick rules stumble over, the process may stumble over too, and survive
+            return None
+
+    def _key(self, problem: Problem, answer: str) -> Key:
+        is_gym = problem.source.startswith(GYM)
+        return (problem.source if is_gym else "", problem.id if is_gym else "", problem.answer, answer, self.strictness)
+
+    def _submit(self, key: Key, problem: Problem, answer: str) -> "Future[Considered]":
+        """Hand a pair to the pool; the lock is held."""
+        self._under_way[key] = considered = self.pool.submit(_request(problem, answer, self.strictness))
+        considered.add_done_callback(lambda done: self._remember(key, done))
+        return considered
+
+    def _remember(self, key: Key, done: "Future[Considered]") -> None:
+        with self._lock:
+            self._under_way.pop(key, None)
+            if done.exception() is not None or done.result().outcome is Outcome.UNSCORED:
+                return
+            self._remembered[key] = done.result().outcome, done.result().reason
+            if len(self._remembered) > self.num_remembered:
+                self._remembered.popitem(last=False)
+
+    def _conclude(
+        self, graded: "Future[Graded]", done: "Future[Considered]", asked: tuple[Problem, str], is_joined: bool
+    ) -> None:
+        """Turn what the pool says into a verdict; runs in the pool's thread, so a judge is asked in another."""
+        if (error := done.exception()) is not None:
+            graded.set_exception(error)
+            return
+        considered, (_, answer) = done.result(), asked
+        if self._judge is not None and considered.outcome is Outcome.UNSCORED:
+            try:
+                self._judges.submit(self._ask_judge, self._judge, graded, considered, asked)
+            except RuntimeError as closed:
+                graded.set_exception(MachineFault(f"the grader is closed: {closed}"))
+            return
+        path = Path.CACHED if is_joined else Path.KILLED if considered.was_killed else Path.ALGEBRA
+        seconds = 0.0 if is_joined else considered.seconds
+        graded.set_result(self._count((considered.outcome, considered.reason), answer, path, seconds))
+
+    def _ask_judge(
+        self, judge: Judge, graded: "Future[Graded]", considered: Considered, asked: tuple[Problem, str]
+    ) -> None:
+        began = perf_counter()
+        problem, answer = asked
+        try:
+            outcome, reason = judge.outcome(problem.question, problem.answer, answer)
+        except MachineFault as fault:
+            graded.set_exception(fault)
+            return
+        if outcome is Outcome.UNSCORED:
+            reason = f"{considered.reason}; {reason}"
+        seconds = considered.seconds + perf_counter() - began
+        graded.set_result(self._count((outcome, reason), answer, Path.JUDGE, seconds))
+
+    def _at_once(self, judged: tuple[Outcome, str], answer: str | None, path: Path, began: float) -> "Future[Graded]":
+        graded: Future[Graded] = Future()
+        graded.set_result(self._count(judged, answer, path, perf_counter() - began))
+        return graded
+
+    def _count(self, judged: tuple[Outcome, str], answer: str | None, path: Path, seconds: float) -> Graded:
+        with self._lock:
+            before = self._tallies[path]
+            self._tallies[path] = Tally(count=before.count + 1, seconds=before.seconds + seconds)
+        extracted = answer[:MAX_ANSWER_CHARS] if answer else answer
+        verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1])
+        return Graded(verdict=verdict, path=path, seconds=seconds)
+
+
+def _request(problem: Problem, answer: str, strictness: Strictness) -> Row:
+    if not problem.source.startswith(GYM):
+        return {"kind": "math", "reference": problem.answer, "answer": answer, "strictness": strictness}
+    entry = {"question": problem.question, "answer": problem.answer, "metadata": {}, **problem.extra}
+    return {"kind": "gym", "family": problem.source.removeprefix(GYM), "answer": answer, "entry": entry}

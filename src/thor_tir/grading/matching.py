@@ -1,0 +1,293 @@
+r"""Whether two answers are the same, by their form: one rule for each kind of answer, tried in order.
+
+A rule answers None where it does not apply. What remains, two expressions, is asked of an `Arithmetic`: the quick one
+knows rational numbers alone, the one of the grading process knows algebra. Every rule names the case that asked for it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from thor_tir.grading.canonical import bare_letters, canonical, squeezed, without_braces, without_tail
+from thor_tir.grading.quantity import Quantity, quantity, scale
+from thor_tir.grading.reals import real_set
+from thor_tir.grading.relations import same_relation
+from thor_tir.grading.structure import Kind, Sequence, chain, matrix, sequence, split_at, without_parentheses
+from thor_tir.grading.wording import same_choice, same_time, same_words, without_label
+
+T = TypeVar("T")
+_MAX_ITEMS = 64
+
+
+class Arithmetic(Protocol):
+    """What decides once the form has been taken apart. Its methods may raise to say that they cannot."""
+
+    def equal(self, gold: str, answer: str) -> bool:
+        """Whether two expressions have the same value, the rounding of the reference allowed for."""
+        ...
+
+    def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
+        """Whether one expression is the other times a number other than zero, or a positive one."""
+        ...
+
+
+Rule = Callable[[str, str, Arithmetic], bool | None]
+
+
+def same(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
+    """Whether the answer says what the reference says; both are canonical or parts of canonical texts."""
+    gold, answer = (without_braces(without_tail(text)) for text in (gold, answer))
+    if squeezed(gold) == squeezed(answer) or bare_letters(gold) == bare_letters(answer):
+        return bool(gold)
+    if not gold or not answer:
+        return False
+    for rule in _RULES:
+        if (verdict := rule(gold, answer, arithmetic)) is not None:
+            return verdict
+    gold, answer = without_parentheses(gold), without_parentheses(answer)
+    return arithmetic.equal(gold, answer)
+
+
+def same_answers(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
+    """`same` for texts as they were written."""
+    return same(canonical(gold), canonical(answer), arithmetic)
+
+
+def _wording(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    r"""Golds `\text{(C)}` against `C`, `42` against `\textbf{(C)}\ 42`, `\text{east}` against `East`, `3:45` pm."""
+    for rule in (same_choice, same_time, same_words):
+        if (verdict := rule(gold, answer)) is not None:
+            return verdict
+    if (rest := without_label(gold, answer)) is not None:
+        return same(gold, rest, arithmetic)
+    return None
+
+
+_BASED = re.compile(r"\(?([0-9A-Fa-f]+)\)?_(?:\{?\(?(\d+)\)?\}?|\{?\\text\{(\w+)\}\}?)")
+_BASE_NAMES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
+_BASE_NAMES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
+_DIGITS = re.compile(r"[0-9A-Fa-f]+")
+
+
+def _based(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    """`52_8`: the base may be left out, and must not be another one."""
+    one, other = _digits_and_base(gold), _digits_and_base(answer)
+    if one is None or other is None or not (one[1] or other[1]):
+        return None
+    return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
+
+
+def _digits_and_base(text: str) -> tuple[str, str] | None:
+    text = squeezed(text).replace(",", "")
+    if found := _BASED.fullmatch(text):
+        return found[1].lstrip("0").upper(), found[2] or _BASE_NAMES.get(found[3], found[3])
+    return (text.lstrip("0").upper(), "") if _DIGITS.fullmatch(text) else None
+
+
+def _matrices(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    """Cell by cell; a vector may be written as a tuple or lie down."""
+    one, other = _rows(gold), _rows(answer)
+    if one is None or other is None or (matrix(gold) is None and matrix(answer) is None):
+        return None if matrix(gold) is None and matrix(answer) is None else False
+    if all(min(len(rows), max(map(len, rows), default=0)) == 1 for rows in (one, other)):
+        one, other = _upright(one), _upright(other)
+    if [len(row) for row in one] != [len(row) for row in other]:
+        return False
+    cells = ((a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True))
+    return all(same(a, b, arithmetic) for a, b in cells)
+
+
+def _upright(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [(cell,) for row in rows for cell in row]
+
+
+def _rows(text: str) -> list[tuple[str, ...]] | None:
+    if (rows := matrix(text)) is not None:
+        return list(rows)
+    parts = sequence(text)
+    return [(item,) for item in parts.items] if parts and parts.kind in (Kind.TUPLE, Kind.BRACKET) else None
+
+
+def _reals(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    r"""`-2 \le x \le 7` is `[-2,7]`, and `x \ne 3` two rays, in either direction."""
+    one, other = real_set(gold), real_set(answer)
+    if one is None or other is None or not (one.is_explicit or other.is_explicit):
+        return None
+    if one.variable and other.variable and one.variable != other.variable:
+        return False
+    if [len(one.parts)] != [len(other.parts)]:
+        return False
+    return _matched(
+        one.parts,
+        other.parts,
+        lambda a, b: (
+            (a.has_low, a.has_high) == (b.has_low, b.has_high)
+            and same(a.low, b.low, arithmetic)
+            and same(a.high, b.high, arithmetic)
+        ),
+    )
+
+
+_NOTHING = Sequence(kind=Kind.BARE, items=())
+
+
+def _sequences(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    r"""Lists and sets in any order, tuples in theirs; `a \pm b` is two answers."""
+    one, other = _sequence(gold), _sequence(answer)
+    if one is None and other is None:
+        return None
+    if one is None or other is None:
+        if relation := chain(gold if one is None else answer):
+            is_whole = sequence(relation.operands[-1]) or (one or other or _NOTHING).kind is not Kind.BARE
+            return None if is_whole else False
+        if _is_decimal_comma(gold, answer) or _is_decimal_comma(answer, gold):
+            return same(gold.replace(",", "."), answer.replace(",", "."), arithmetic)
+        one = one or sequence(gold, splits_groups=True) or Sequence(kind=Kind.BARE, items=(gold,))
+        other = other or sequence(answer, splits_groups=True) or Sequence(kind=Kind.BARE, items=(answer,))
+        if len(one.items) != len(other.items) or (len(one.items) > 1 and _is_spaced(gold, answer, one)):
+            return (
+                False
+                if len(one.items) != 1 or len(other.items) != 1
+                else same(one.items[0], other.items[0], arithmetic)
+            )
+    if len(one.items) != len(other.items) or max(len(one.items), len(other.items)) > _MAX_ITEMS:
+        return False
+    return _same_items(one, other, arithmetic)
+
+
+def _is_spaced(gold: str, answer: str, one: Sequence) -> bool:
+    """A number with separators, `1,234`, against a bare list that looks like it, `1, 234`."""
+    return "{" not in gold + answer and "(" not in gold + answer and squeezed(gold) == squeezed(answer)
+
+
+def _is_decimal_comma(european: str, other: str) -> bool:
+    return bool(re.fullmatch(r"-?\d+,\d+", european) and re.fullmatch(r"-?\d+\.\d+", other))
+
+
+def _same_items(one: Sequence, other: Sequence, arithmetic: Arithmetic) -> bool:
+    def equal(a: str, b: str) -> bool:
+        return same(a, b, arithmetic)
+
+    def in_order() -> bool:
+        return all(equal(a, b) for a, b in zip(one.items, other.items, strict=True))
+
+    kinds = {one.kind, other.kind}
+    if Kind.HALF_OPEN in kinds:
+        return (one.opening, one.closing) == (other.opening, other.closing) and in_order()
+    if kinds <= {Kind.BARE, Kind.SET}:
+        return _matched(one.items, other.items, equal)
+    if kinds == {Kind.SET, Kind.TUPLE}:
+        return False
+    if kinds == {Kind.TUPLE, Kind.BRACKET}:
+        return len(one.items) > 2 and in_order()
+    if kinds == {Kind.SET, Kind.BRACKET}:
+        return len(one.items) != 2 and _matched(one.items, other.items, equal)
+    if kinds == {Kind.BARE, Kind.BRACKET}:
+        return _matched(one.items, other.items, equal)
+    return in_order()
+
+
+def _sequence(text: str) -> Sequence | None:
+    found = sequence(text)
+    items = found.items if found else (text,)
+    if r"\pm" not in text and r"\mp" not in text:
+        if found and found.kind in (Kind.BARE, Kind.SET) and all(item.startswith("(") for item in items):
+            items = tuple({squeezed(item): item for item in items}.values())  # a point said twice is one solution
+            return Sequence(kind=found.kind, items=items)
+        return found
+    if found and found.kind not in (Kind.BARE, Kind.SET):
+        return found
+    expanded = tuple(signed for item in items for signed in _with_signs(item))
+    return Sequence(kind=found.kind if found else Kind.BARE, items=expanded)
+
+
+def _with_signs(item: str) -> list[str]:
+    r"""Both readings of `\pm`, all of an item's signs taken together; `\mp` takes the other sign."""
+    if r"\pm" not in item and r"\mp" not in item:
+        return [item]
+    head, equals, item = item.rpartition("=")
+    upper = item.replace(r"\pm", "+").replace(r"\mp", "-")
+    lower = item.replace(r"\pm", "-").replace(r"\mp", "+")
+    return [head + equals + upper, head + equals + lower]
+
+
+def _matched(one: tuple[T, ...], other: tuple[T, ...], equal: Callable[[T, T], bool]) -> bool:
+    """Whether every element of one side finds its own on the other; equality being transitive, the first will do."""
+    left = list(other)
+    for item in one:
+        found = next((place for place, candidate in enumerate(left) if equal(item, candidate)), None)
+        if found is None:
+            return False
+        left.pop(found)
+    return not left
+
+
+def _ratios(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    """`3:4` is `6:8` and `3/4`."""
+    one, other = (split_at(text, frozenset(":"))[0] for text in (gold, answer))
+    if len(one) == len(other) == 1:
+        return None
+    if 1 in (len(one), len(other)):
+        if max(len(one), len(other)) != 2:
+            return False
+        quotients = [f"({parts[0]})/({parts[1]})" if len(parts) == 2 else parts[0] for parts in (one, other)]
+        return all(all(parts) for parts in (one, other)) and arithmetic.equal(*quotients)
+    if len(one) != len(other) or not all(one) or not all(other):
+        return False
+    return all(
+        arithmetic.equal(f"({one[0]})*({b})", f"({other[0]})*({a})") for a, b in zip(one[1:], other[1:], strict=True)
+    )
+
+
+def _quantities(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    r"""`\$18.90` is `18.9`, `10\%` is `10` and `0.1`, `90^\circ` is `90` and `\pi/2`, `5 cm` is `5` but not `5 m`."""
+    expected, found = quantity(gold), quantity(answer)
+    if (expected.is_bare and found.is_bare) or not expected.number or not found.number:
+        return None
+    if _contradict(expected, found):
+        return False
+    if expected.is_percent != found.is_percent:
+        return _same_percent(expected.number, found.number, found_is_percent=found.is_percent, arithmetic=arithmetic)
+    if expected.is_degrees != found.is_degrees:
+        return _same_angle(expected, found, arithmetic)
+    if (expected.is_money and found.unit == "cent") or (found.is_money and expected.unit == "cent"):
+        factor = "100" if found.is_money else r"\frac{1}{100}"
+        return same(expected.number, f"({found.number})*{factor}", arithmetic)
+    factors = scale(expected, found)
+    if factors is None:
+        return False
+    number = found.number if factors == 1 else f"({found.number})*({factors.numerator})/({factors.denominator})"
+    return same(expected.number, number, arithmetic)
+
+
+def _contradict(expected: Quantity, found: Quantity) -> bool:
+    """Whether each side names what it counts and the two have nothing in common: dollars and degrees."""
+    one, other = expected.kinds, found.kinds
+    return bool(one and other) and not one & other
+
+
+def _same_percent(gold: str, answer: str, *, found_is_percent: bool, arithmetic: Arithmetic) -> bool:
+    if same(gold, answer, arithmetic):
+        return True
+    if found_is_percent:
+        return same(gold, f"({answer})/100", arithmetic)
+    return same(f"({gold})/100", answer, arithmetic)
+
+
+def _same_angle(expected: Quantity, found: Quantity, arithmetic: Arithmetic) -> bool:
+    one, other = expected, found
+    is_radian = "radian" in (one.unit, other.unit) or "rad" in (one.unit, other.unit)
+    numbers = (one.number, other.number)
+    if not is_radian and same(*numbers, arithmetic):
+        return True
+    turned = [rf"({side.number})*\pi/180" if side.is_degrees else side.number for side in (one, other)]
+    return (is_radian or any(r"\pi" in number or "pi" in number for number in numbers)) and arithmetic.equal(*turned)
+
+
+def _relations(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    return same_relation(gold, answer, arithmetic, same)
+
+
+_RULES: tuple[Rule, ...] = (
+    _wording, _reals, _matrices, _sequences, _relations, _based, _ratios, _quantities,
+)  # fmt: skip

@@ -1,0 +1,144 @@
+"""Where a text divides: lists, tuples, sets, intervals, matrices and relations, with brackets respected.
+
+Everything works on canonical text, in one pass, and knows nothing about values.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+_TOKEN = re.compile(r"\\(?:[a-zA-Z]+|.)|\s(?:and|or)(?=\s|$)|^(?:and|or)\s|<|>|.", re.DOTALL)
+_OPENING = frozenset(("(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\begin"))
+_CLOSING = frozenset((")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\end"))
+_RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim", r"\simeq"))
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_MATRIX = re.compile(
+    r"\\begin\s*\{(?:[pbvBV]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
+)
+_PYTHON_MATRIX = re.compile(r"(?:Matrix|array)\s*\((.*)\)", re.DOTALL)
+
+
+class Kind(Enum):
+    """How a sequence is bracketed, which says whether its order counts."""
+
+    BARE = "bare"
+    SET = "set"
+    TUPLE = "tuple"
+    BRACKET = "bracket"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """Several answers in one, or one answer of several parts."""
+
+    kind: Kind
+    items: tuple[str, ...]
+    opening: str = ""
+    closing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """`a < b <= c` as operands and the relations between them."""
+
+    operands: tuple[str, ...]
+    relations: tuple[str, ...]
+
+
+def split_at(text: str, separators: frozenset[str]) -> tuple[list[str], list[str]]:
+    """The parts of a text between separators that stand outside all brackets, and those separators."""
+    parts, found, start, depth = [], [], 0, 0
+    for token in _TOKEN.finditer(text):
+        sign = token[0].strip() or token[0]
+        depth = max(0, depth + (sign in _OPENING) - (sign in _CLOSING))
+        if not depth and sign in separators:
+            parts.append(text[start : token.start()].strip())
+            found.append(sign)
+            start = token.end()
+    return [*parts, text[start:].strip()], found
+
+
+def sequence(text: str, *, splits_groups: bool = False) -> Sequence | None:
+    """How the text reads as several answers; None where it is a single one.
+
+    `1,234` is one number unless `splits_groups`, and `1, 234` two.
+    """
+    if enclosed := _enclosed(text):
+        return enclosed
+    if _GROUPED.fullmatch(text) and not splits_groups:
+        return None
+    items = _items(text if splits_groups else _without_groups(text))
+    return Sequence(kind=Kind.BARE, items=items) if len(items) > 1 else None
+
+
+def chain(text: str) -> Chain | None:
+    """The relations of the text outside brackets, or None."""
+    operands, relations = split_at(text, _RELATIONS)
+    return Chain(operands=tuple(operands), relations=tuple(relations)) if relations else None
+
+
+def matrix(text: str) -> tuple[tuple[str, ...], ...] | None:
+    r"""Rows of cells of `\begin{pmatrix}...`, or of Python's nested lists; None for anything else."""
+    inner = text.strip()
+    if (outer := _whole(inner, "([")) and outer[1].strip().startswith(r"\begin"):
+        inner = outer[1].strip()
+    if found := _MATRIX.fullmatch(inner):
+        rows = [row for row in split_at(found[1], frozenset((r"\\",)))[0] if row]
+        return tuple(tuple(split_at(row, frozenset(("&",)))[0]) for row in rows)
+    if found := _PYTHON_MATRIX.fullmatch(inner):
+        inner = found[1].strip()
+    if (outer := _whole(inner, "[")) and outer[1].strip().startswith("["):
+        rows_as_text = _items(outer[1])
+        inner_rows = [_whole(row, "[") for row in rows_as_text]
+        if all(inner_rows):
+            return tuple(_items(row[1]) for row in inner_rows if row)
+    return None
+
+
+def without_parentheses(text: str) -> str:
+    """The text without round brackets that enclose all of it and hold a single thing."""
+    while (whole := _whole(text, "(")) and whole[2] == ")" and len(_items(whole[1])) == 1:
+        text = whole[1].strip()
+    return text
+
+
+def _whole(text: str, opening: str) -> tuple[str, str, str] | None:
+    """Opening bracket, content and closing bracket where one pair encloses all of the text."""
+    if not text or text[0] not in opening or text[-1] not in ")]":
+        return None
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if not depth:
+            return (text[0], text[1:-1], text[-1]) if place == len(text) - 1 else None
+    return None
+
+
+def _enclosed(text: str) -> Sequence | None:
+    if text.startswith(r"\{") and text.endswith(r"\}") and r"\}" not in text[2:-2]:
+        return Sequence(kind=Kind.SET, items=_items(text[2:-2]), opening="{", closing="}")
+    if not (whole := _whole(text, "([")):
+        return None
+    items = _items(whole[1])
+    if whole[0] + whole[2] in ("(]", "[)"):
+        return Sequence(kind=Kind.HALF_OPEN, items=items, opening=whole[0], closing=whole[2])
+    if whole[0] + whole[2] == "[]":
+        return Sequence(kind=Kind.BRACKET, items=items, opening="[", closing="]")
+    return Sequence(kind=Kind.TUPLE, items=items, opening="(", closing=")") if len(items) > 1 else None
+
+
+def _items(text: str) -> tuple[str, ...]:
+    """Semicolons divide before commas do: `p=5,q=2; p=7,q=2` is two pairs."""
+    parts, _ = split_at(text, frozenset((";", "and", "or")))
+    if ";" in text and len(parts) > 1 and any(len(split_at(part, frozenset(","))[0]) > 1 for part in parts):
+        return tuple(f"({part})" if "," in part and not part.startswith("(") else part for part in parts if part)
+    return tuple(part for part in split_at(text, frozenset((",", ";", "and", "or")))[0] if part)
+
+
+def _without_groups(text: str) -> str:
+    """Thousands separators removed where the list itself is spaced, as in `1,234, 5,678`."""
+    if ", " not in text and " and " not in text and " or " not in text:
+        return text
+    return _GROUPED_WITHIN.sub(lambda number: number[0].replace(",", ""), text)

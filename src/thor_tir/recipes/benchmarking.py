@@ -1,0 +1,175 @@
+"""One model on named benchmarks: sampled, graded and kept attempt by attempt; tables when every attempt is there."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
+
+from thor_tir.attempt import DROPPED, Request, Workshop, attempt, attempt_to_json, record_all
+from thor_tir.dialect.prompts import WORDS
+from thor_tir.engines.loading import load_model
+from thor_tir.eval.benchmark_folder import BenchmarkFolder, Shard
+from thor_tir.eval.benchmark_metrics import averages, set_result
+from thor_tir.eval.benchmark_tables import latex, markdown, plot
+from thor_tir.faults import UsageError
+from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.version import grader_version
+from thor_tir.inference.self_correction import self_correction
+from thor_tir.journal import write_atomically
+from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.recipes.settings import RunConfig
+from thor_tir.recipes.stages import Contestant, Reporter, bench, dialect_of
+from thor_tir.rollout import RolloutConfig, seed_of
+
+VERSIONED = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "numpy")
+"""Packages whose version may move a score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkRun:
+    """What is asked of whom, and where it is kept."""
+
+    contestant: Contestant
+    sets: tuple[ProblemSet, ...]
+    """With the problems that are asked; fewer than a set's own where the user limits them."""
+    config: RunConfig
+    folder: BenchmarkFolder
+    shard: Shard
+
+
+async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
+    """Make the attempts of this shard that are not on disk yet.
+
+    Raises UsageError for a model that does not load or a folder that another process fills, and the machine's faults.
+    """
+    names = [each.name for each in run.sets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two sets have one name: {', '.join(names)}; rename the file")
+    contestant, config = run.contestant, run.config
+    with run.folder.writing(run.shard):
+        model, tokenizer = load_model(contestant.model)
+        async with bench(config.machinery, Strictness.LENIENT) as tools, tools.engine(model, tokenizer) as engine:
+            rollout = rollout_of(run)
+            shop = tools.shop(engine, dialect_of(tokenizer, contestant.style, reasoning=config.reasoning), rollout)
+            if contestant.correction is not None:
+                shop.repair = self_correction(shop.world, rollout, contestant.correction)
+            run.folder.start(run.sets, manifest(run, weights=weights_digest(model), sandbox=tools.sandbox.level))
+            await fill(run, shop, reporter)
+
+
+def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
+    """Only the first `limit` problems of a set, which its notes then say."""
+    if limit is None or limit >= len(asked.problems):
+        return asked
+    note = f"{asked.name}: the first {limit} of {len(asked.problems)} problems"
+    return replace(asked, problems=asked.problems[:limit], notes=(*asked.notes, note))
+
+
+def rollout_of(run: BenchmarkRun) -> RolloutConfig:
+    """How each trajectory is sampled; without tools no call may be made."""
+    rollout = run.config.eval.rollout
+    return replace(rollout, max_calls=0) if run.contestant.style is WORDS else rollout
+
+
+async def fill(run: BenchmarkRun, shop: Workshop, reporter: Reporter) -> None:
+    """Add the missing attempts of this shard to its files, set by set, in the order of the problems."""
+    for asked in run.sets:
+        requests = requests_of(run, asked)
+        journal = run.folder.journal(asked.name, run.shard, hold=run.config.machinery.deterministic)
+        elsewhere = run.folder.rows(asked.name, besides=journal.path)
+        todo = {r.id: partial(_timed, r, shop) for r in requests if r.id not in elsewhere}
+        with reporter.stage(f"{asked.title}: {run.contestant.name}", len(requests)) as progress:
+            progress.advance(len(requests) - len(todo))
+            await record_all(todo, shop, journal, progress)
+    if shop.dropped:
+        lost = ", ".join(f"{count} {name}" for name, count in sorted(shop.dropped.items()))
+        reporter.say(f"attempts lost to faults of the machine: {lost}; they count for nothing")
+
+
+def requests_of(run: BenchmarkRun, asked: ProblemSet) -> list[Request]:
+    """This shard's attempts at a set. A seed depends on the problem and the sample alone, never on shard or batch."""
+    return [
+        Request(id=f"{p.id}/{sample}", problem=p, seed=seed_of(run.config.eval.seed, p.id, sample))
+        for position, p in enumerate(asked.problems)
+        if run.shard.owns(position)
+        for sample in range(run.contestant.samples)
+    ]
+
+
+async def _timed(request: Request, shop: Workshop) -> dict[str, Any]:
+    began = perf_counter()
+    row = attempt_to_json(await attempt(request, shop))
+    return {**row, "seconds": perf_counter() - began}
+
+
+def write_results(folder: BenchmarkFolder, reporter: Reporter) -> dict[str, Any] | None:
+    """Unite all shards into results.json, .md, .tex and a plot; None, and a sentence, while attempts are missing."""
+    sets = folder.sets
+    missing = {asked.name: num for asked in sets if (num := folder.num_missing(asked)) > 0}
+    if missing:
+        told = ", ".join(f"{name} {num}" for name, num in missing.items())
+        reporter.say(f"attempts still missing: {told}; the same command (or its other shards) continues")
+        return None
+    known = folder.manifest
+    entries = [_entry(folder, asked, known) for asked in sets]
+    about = {key: known[key] for key in ("name", "model", "samples", "seed")}
+    results = {"schema": 1, **about, "sets": entries, **averages(entries)}
+    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(folder.path / "results.md", markdown(results))
+    write_atomically(folder.path / "results.tex", latex(results))
+    if not plot(results, folder.path / "results.png"):
+        reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
+    return results
+
+
+def _entry(folder: BenchmarkFolder, asked: ProblemSet, known: Mapping[str, Any]) -> dict[str, Any]:
+    seconds = [row["seconds"] for row in folder.rows(asked.name).values() if DROPPED not in row]
+    return set_result(asked, folder.evaluation(asked), seconds, samples=known["samples"], seed=known["seed"])
+
+
+def manifest(run: BenchmarkRun, *, weights: str, sandbox: str) -> dict[str, Any]:
+    """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
+    contestant = run.contestant
+    return {
+        "schema": 1,
+        "name": contestant.name,
+        "model": contestant.model,
+        "weights_sha256": weights,
+        "samples": contestant.samples,
+        "seed": run.config.eval.seed,
+        "reasoning": run.config.reasoning,
+        "prompt": asdict(contestant.style),
+        "rollout": asdict(rollout_of(run)),
+        "correction": None if contestant.correction is None else asdict(contestant.correction),
+        "machinery": asdict(run.config.machinery),
+        "sandbox": sandbox,
+        "grader": {"version": grader_version(), "strictness": Strictness.LENIENT.value},
+        "versions": _versions(VERSIONED),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 over every parameter's name and bytes, as loaded: the same weights under another name are the same."""
+    import torch
+
+    found = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,131 @@
+"""What each program's process gives up before it sees a program, and what it needs for that, made ready once."""
+
+import os
+import resource
+import tempfile
+from dataclasses import dataclass
+
+from thor_tir.sandbox.jail import kernel, landlock, root
+from thor_tir.sandbox.jail.launch import FULL, NONE, Missing, Place
+from thor_tir.sandbox.jail.seccomp import Filter, program
+
+THREADS = 64
+"""Tasks of a program; each also needs address space for its stack."""
+OPEN_FILES = 64
+PROGRAM_PID = 2
+"""Every program's pid at level `full`, where its namespace holds nobody but the template and itself."""
+READY_FD, FEED_FD = 3, 4
+"""Descriptors of a program's process until its program begins; then it has 0, 1 and 2 alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """One worker's means of locking its programs in."""
+
+    level: str
+    folder: str
+    """Working directory of programs."""
+    null: int
+    """/dev/null, for reading."""
+    rules: int
+    """A Landlock ruleset; -1 where there is none."""
+    filter: Filter | None
+    """For PROGRAM_PID; None where a program's number is not known beforehand, or nothing is filtered."""
+    last_pid: int
+    """A descriptor through which the next pid is chosen; -1 where it is not."""
+    mapped: int
+    """Bytes that a program's process has mapped before its program begins."""
+    folder_bytes: int
+
+    def number_next(self) -> None:
+        """Give the next child of the template the number PROGRAM_PID."""
+        if self.last_pid >= 0:
+            os.pwrite(self.last_pid, str(PROGRAM_PID - 1).encode(), 0)
+
+    def lock(self) -> None:
+        """Confine this freshly forked process. Raises OSError when something that the level promises fails."""
+        os.setsid()
+        os.chdir(self.folder)
+        if self.rules >= 0:
+            landlock.restrict(self.rules)
+        os.closerange(FEED_FD + 1, 4096)
+        for what, bound in _BOUNDS.items():
+            _limit(what, bound)
+        _limit(resource.RLIMIT_FSIZE, self.folder_bytes)
+        if self.level != NONE:
+            kernel.drop_capabilities()
+            (self.filter or _filter(os.getpid(), may_chmod=self.level == FULL)).install()
+
+    def limit(self, memory_bytes: int, cpu_s: int) -> None:
+        """Bounds that each request brings. Raises OSError or ValueError."""
+        if self.mapped:
+            _limit(resource.RLIMIT_AS, self.mapped + memory_bytes)
+        _limit(resource.RLIMIT_CPU, cpu_s, spare=1)  # SIGXCPU at the first, SIGKILL at the second
+
+
+_BOUNDS = {
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_NOFILE: OPEN_FILES,
+    resource.RLIMIT_NPROC: THREADS + 2,  # the template and the program's first thread
+    resource.RLIMIT_MEMLOCK: 0,
+}
+
+
+def _limit(what: int, bound: int, *, spare: int = 0) -> None:
+    ceiling = resource.getrlimit(what)[1]
+    if ceiling == resource.RLIM_INFINITY:
+        resource.setrlimit(what, (bound, bound + spare))
+    else:
+        resource.setrlimit(what, (min(bound, ceiling), min(bound + spare, ceiling)))
+
+
+def _filter(pid: int, *, may_chmod: bool) -> Filter:
+    return Filter(program(kernel.machine(), pid=pid, may_chmod=may_chmod))
+
+
+def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
+    """What children of this process are confined with. Raises Missing for a layer without which the level is not it."""
+    last_pid = -1
+    if place.level == FULL:
+        root.renew_work(folder_bytes, folder_files, is_mounted=False)
+        last_pid = _open_last_pid(place.proc)
+    if place.level != NONE:
+        _give_up_rights(place)
+    return Confinement(
+        level=place.level,
+        folder={FULL: root.WORK, NONE: tempfile.gettempdir()}.get(place.level, "/"),
+        null=os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC),
+        rules=_rules(place),
+        filter=_filter(PROGRAM_PID, may_chmod=True) if last_pid >= 0 else None,
+        last_pid=last_pid,
+        mapped=mapped,
+        folder_bytes=folder_bytes,
+    )
+
+
+def _give_up_rights(place: Place) -> None:
+    try:
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1, what="no new privileges")
+        _filter(PROGRAM_PID, may_chmod=False)
+    except OSError as fault:
+        raise Missing(f"system-call filter: {fault.strerror or fault}") from fault
+
+
+def _rules(place: Place) -> int:
+    if place.level == NONE:
+        return -1
+    if landlock.abi() == 0:
+        if place.level == FULL:
+            return -1  # the second line only; the probe reports it
+        raise Missing("landlock: the kernel has none, and there are no namespaces in its place")
+    readable = [*place.paths, os.devnull, "/dev/zero", "/dev/random", "/dev/urandom"]
+    return landlock.ruleset(readable, [root.BOX] if place.level == FULL else [])
+
+
+def _open_last_pid(proc: int) -> int:
+    try:
+        descriptor = os.open("sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+        os.pwrite(descriptor, str(PROGRAM_PID - 1).encode(), 0)
+    except OSError:  # before Linux 5.9 only real root may choose; programs then have the numbers that come
+        return -1
+    return descriptor

@@ -1,0 +1,169 @@
+"""Started for each worker: builds the jail, forks the template into it as its first process, and waits for its end.
+
+The order matters. Root first shows the interpreter's files, which may lie under a private folder, and then becomes an
+unprivileged user for good; from there on it does what any other user does: a user namespace with no rights outside,
+and all other namespaces inside it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from thor_tir.sandbox.jail import kernel, root
+from thor_tir.sandbox.jail.kernel import CLONE_NEWNS, CLONE_NEWUSER
+
+FULL, LANDLOCK, NONE = "full", "landlock", "none"
+"""Levels, strongest first. `none` is for those who said that they know what it means."""
+
+BOOTSTRAP = """
+import json, sys, types
+settings = json.loads(sys.argv[1])
+for name, folder in settings["packages"].items():
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [folder]
+from thor_tir.sandbox.jail.launch import main
+main(settings)
+"""
+"""What the interpreter is started with: it finds this file without running the package's own `__init__`, whose
+dependencies another interpreter need not have."""
+
+_OTHERS = {
+    "mount namespace": kernel.CLONE_NEWNS,
+    "pid namespace": kernel.CLONE_NEWPID,
+    "network namespace": kernel.CLONE_NEWNET,
+    "ipc namespace": kernel.CLONE_NEWIPC,
+    "uts namespace": kernel.CLONE_NEWUTS,
+    "cgroup namespace": kernel.CLONE_NEWCGROUP,
+}
+INNER_ID = 1000
+"""Uid and gid of a program inside its user namespace."""
+
+
+class Missing(Exception):
+    """A layer of the level that was asked for is not to be had here; the message names it and what the kernel said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a template finds itself when it starts."""
+
+    level: str
+    paths: tuple[str, ...]
+    """What programs may read."""
+    proc: int
+    """A descriptor of the host's /proc, closed before the first program; -1 where there is none."""
+
+
+def enter(level: str) -> Place:
+    """Bring this process to the door of the jail: its next child is inside. Raises Missing."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if os.path.isdir("/proc/self") else -1
+    paths = root.runtime_paths()
+    is_root = os.geteuid() == 0
+    uid = 200_000 + os.getpid() if is_root else os.geteuid()  # no two workers of one host share it
+    if level == FULL:
+        _enter_namespaces(paths, uid, proc, is_root=is_root)
+    elif is_root and level == LANDLOCK and _is_readable_by(uid, paths):
+        _become(uid)  # else its programs keep uid 0, without a single capability and behind the rules of Landlock
+    return Place(level=level, paths=tuple(paths), proc=proc)
+
+
+def _is_readable_by(uid: int, paths: list[str]) -> bool:
+    """Whether a process of that uid could still import what it needs. Tried in a child."""
+    if (pid := os.fork()) == 0:
+        code = 1
+        with contextlib.suppress(OSError):
+            _become(uid)
+            code = 0 if all(os.access(path, os.R_OK) for path in paths) else 1
+        os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _enter_namespaces(paths: list[str], uid: int, proc: int, *, is_root: bool) -> None:
+    if is_root:
+        with _layer("mount namespace"):
+            kernel.unshare(CLONE_NEWNS, "unshare")
+        with _layer("read-only root"):
+            root.build(paths, uid=uid)
+        _become(uid)
+    with _layer("user namespace"):
+        gid = os.getegid()
+        kernel.unshare(CLONE_NEWUSER, "unshare")
+        _write(proc, "self/setgroups", "deny")
+        _write(proc, "self/uid_map", f"{INNER_ID} {uid} 1")
+        _write(proc, "self/gid_map", f"{INNER_ID} {gid} 1")
+    for name, flag in _OTHERS.items():
+        with _layer(name):
+            kernel.unshare(flag, "unshare")
+    with _layer("read-only root"):
+        if not is_root:
+            root.build(paths, uid=INNER_ID)
+        root.seal()
+
+
+@contextlib.contextmanager
+def _layer(name: str) -> Any:
+    try:
+        yield
+    except OSError as fault:
+        raise Missing(f"{name}: {fault.strerror or fault}") from fault
+
+
+def _become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1, what="dumpable")  # or /proc/self would stay root's
+
+
+def _write(proc: int, path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Enter the jail, fork the template, and end when it ends. What is missing is told on stderr as JSON."""
+    from thor_tir.sandbox.jail.template import serve  # now, since inside the jail this package cannot be found
+
+    parent = os.getppid()
+    _fix_addresses()
+    try:
+        place = enter(settings["level"])
+    except (Missing, OSError) as fault:
+        print(json.dumps({"missing": str(fault)}), file=sys.stderr)
+        sys.exit(3)
+    launcher = os.getpid()
+    if (pid := os.fork()) == 0:
+        _die_with(launcher if place.level != FULL else 0)
+        serve(settings, place)
+    os.close(settings["control"])
+    os.close(settings["feed"])
+    if place.proc >= 0:
+        os.close(place.proc)
+    _die_with(parent)
+    _, status = os.waitpid(pid, 0)
+    sys.exit(0 if status == 0 else 1)
+
+
+def _die_with(parent: int) -> None:
+    """The kernel forgets this at a change of credentials, so it comes after those. Inside a pid namespace a parent
+    outside it has the number 0."""
+    with contextlib.suppress(OSError, AttributeError):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL, what="parent death signal")
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _fix_addresses() -> None:
+    """Start over with a fixed address-space layout, so that equal programs print equal addresses in every worker."""
+    with contextlib.suppress(OSError, AttributeError):
+        if kernel.personality(0xFFFFFFFF) & kernel.ADDR_NO_RANDOMIZE == 0:
+            kernel.personality(kernel.ADDR_NO_RANDOMIZE)
+            if kernel.personality(0xFFFFFFFF) & kernel.ADDR_NO_RANDOMIZE:
+                os.execv(sys.executable, [*sys.orig_argv])

@@ -1,0 +1,75 @@
+"""A benchmark run of a policy that says what it is told, with the real grader and no programs."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scripted_world import world_of
+from thor_tir.attempt import Workshop
+from thor_tir.eval.benchmark_folder import WHOLE, BenchmarkFolder, Shard
+from thor_tir.grading.equivalence import Grader
+from thor_tir.grading.strictness import Strictness
+from thor_tir.problem import Problem
+from thor_tir.problems.benchmarks import ProblemSet, digest_of
+from thor_tir.recipes.benchmarking import BenchmarkRun, fill, manifest
+from thor_tir.recipes.settings import EvalConfig, RunConfig
+from thor_tir.recipes.stages import Contestant
+from thor_tir.rollout import RolloutConfig
+
+Replies = Callable[[Problem], Sequence[str]]
+
+
+class Quiet:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def stage(self, title: str, total: int):
+        from contextlib import nullcontext
+
+        return nullcontext(self)
+
+    def advance(self, units: int = 1) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def right(problem: Problem) -> Sequence[str]:
+    return [rf"So the answer is \boxed{{{problem.answer}}}."] * 2
+
+
+def wrong(problem: Problem) -> Sequence[str]:
+    return [r"So the answer is \boxed{-987654321.125}."] * 2
+
+
+def set_of(*problems: Problem, name: str = "mine") -> ProblemSet:
+    return ProblemSet(name=name, title=name, problems=problems, sha256=digest_of(problems))
+
+
+def scripted_run(folder: Path, sets: Sequence[ProblemSet], *, samples: int = 2, shard: Shard = WHOLE) -> BenchmarkRun:
+    return BenchmarkRun(
+        contestant=Contestant(name="tools", model="scripted", samples=samples),
+        sets=tuple(sets),
+        config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=4000))),
+        folder=BenchmarkFolder(path=folder),
+        shard=shard,
+    )
+
+
+def play(run: BenchmarkRun, replies: Replies) -> list[str]:
+    """Fill the run's folder; returns what the policy was asked."""
+    scripts = {problem.question.strip(): replies(problem) for each in run.sets for problem in each.problems}
+    world = world_of(scripts)
+
+    async def work() -> None:
+        async with Grader(strictness=Strictness.LENIENT) as grader:
+            shop = Workshop(world=world, grade=grader.grade, config=run.config.eval.rollout)
+            await fill(run, shop, Quiet())
+
+    with run.folder.writing(run.shard):
+        run.folder.start(run.sets, manifest(run, weights="none", sandbox="scripted"))
+        asyncio.run(work())
+    return [asked.text for asked in world.policy.asked]

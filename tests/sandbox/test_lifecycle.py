@@ -102,8 +102,7 @@ def test_a_killed_template_is_replaced_and_its_program_run_again() -> None:
 def test_a_stopped_template_is_replaced_and_its_program_run_again() -> None:
     async def use(sandbox: LocalSandbox) -> None:
         (template,) = template_pids()
-        (jailed,) = Path(f"/proc/{template}/task/{template}/children").read_text().split()
-        os.kill(int(jailed), signal.SIGSTOP)
+        os.kill(_descendants(template)[0], signal.SIGSTOP)
         assert (await sandbox.run("print(1)")).stdout == "1\n"
         assert template not in template_pids()
 
@@ -250,13 +249,17 @@ def public_python() -> str:
     pytest.skip("no Python >= 3.11 that a plain user can read")
 
 
+def _uids(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[:4]
+
+
 def test_programs_of_root_get_a_uid_of_their_own() -> None:
     if os.geteuid() != 0:
         pytest.skip("this process is not root")
 
     async def use(sandbox: LocalSandbox) -> None:
         (launcher,) = template_pids()
-        uids = Path(f"/proc/{launcher}/status").read_text().partition("Uid:")[2].split()[:4]
+        uids = _uids(launcher)
         assert uids == [uids[0]] * 4
         assert int(uids[0]) >= 200_000
         assert (await sandbox.run("open('mine', 'w').close(); import os; print(os.getgroups())")).succeeded

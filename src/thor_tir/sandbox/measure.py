@@ -174,7 +174,7 @@ async def measure(bursts: int, *, say: Callable[[str], None]) -> list[Row]:
                 LocalSandboxConfig(workers=1, strongest="none", least="none"),
             )
         ]
-        bare = subprocess.Popen(
+        bare = subprocess.Popen(  # noqa: ASYNC220  # before anything is measured
             [sys.executable, "-c", _BARE, source, ",".join(LEAN)],
             stdin=-1,
             stdout=-1,

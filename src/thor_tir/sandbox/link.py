@@ -128,11 +128,6 @@ class TemplateProcess:
         self.hello: dict[str, Any] = {}
         """What it said when it was ready: `level` and `missing` modules."""
 
-    @property
-    def pid(self) -> int:
-        """Of the process that ends the whole worker when it is killed."""
-        return self._process.pid
-
     async def connect(self, ours: socket.socket, patience_s: float) -> None:
         """Wait until it is ready. Raises TemplateLost."""
         loop = asyncio.get_running_loop()

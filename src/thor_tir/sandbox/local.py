@@ -203,11 +203,6 @@ class _Worker:
         self._has_heavy = bool(config.heavy_modules)
         self._is_closed = False
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes whose end is the end of this worker's templates."""
-        return [template.pid for template in self._templates.values()]
-
     async def start(self) -> None:
         """Raises SandboxUnavailable."""
         try:

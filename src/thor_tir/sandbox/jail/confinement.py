@@ -118,7 +118,7 @@ def _rules(place: Place) -> int:
         if place.level == FULL:
             return -1  # the second line only; the probe reports it
         raise Missing("landlock: the kernel has none, and there are no namespaces in its place")
-    readable = [*place.paths, os.devnull, "/dev/zero", "/dev/random", "/dev/urandom"]
+    readable = [*place.paths, *root.DEVICES]
     return landlock.ruleset(readable, [root.BOX] if place.level == FULL else [])
 
 

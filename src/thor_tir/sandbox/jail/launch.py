@@ -87,7 +87,7 @@ def _enter_namespaces(paths: list[str], uid: int, proc: int, *, is_root: bool) -
         with _layer("mount namespace"):
             kernel.unshare(CLONE_NEWNS, "unshare")
         with _layer("read-only root"):
-            root.build(paths, uid=uid)
+            root.build(paths)
         _become(uid)
     with _layer("user namespace"):
         gid = os.getegid()
@@ -100,7 +100,7 @@ def _enter_namespaces(paths: list[str], uid: int, proc: int, *, is_root: bool) -
             kernel.unshare(flag, "unshare")
     with _layer("read-only root"):
         if not is_root:
-            root.build(paths, uid=INNER_ID)
+            root.build(paths)
         root.seal()
 
 

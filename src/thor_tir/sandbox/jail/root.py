@@ -16,7 +16,7 @@ WORK = f"{BOX}/work"
 """Working directory, HOME and TMPDIR of a program: the only place it can write."""
 _STAGE = "/tmp"  # any folder that every host has; the new root is mounted on it in this process's own view alone
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def runtime_paths() -> list[str]:
@@ -32,15 +32,15 @@ def _is_inside(path: str, others: list[str]) -> bool:
     return any(path.startswith(f"{other}/") and os.path.isdir(other) for other in others)
 
 
-def build(paths: list[str], *, uid: int) -> None:
-    """Make a new root of `paths` and enter it; programs will be `uid`. Raises OSError."""
+def build(paths: list[str]) -> None:
+    """Make a new root of `paths` and enter it. Raises OSError."""
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", _STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,nr_inodes=4096,mode=755")
     for path in paths:
         _show(path)
     os.makedirs(_STAGE + WORK, 0o755)
     os.makedirs(f"{_STAGE}/dev", 0o755)
-    for device in _DEVICES:
+    for device in DEVICES:
         _touch(_STAGE + device)
         kernel.mount(device, _STAGE + device, None, kernel.MS_BIND)
     os.chdir(_STAGE)

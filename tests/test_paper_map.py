@@ -91,7 +91,6 @@ def test_the_defaults_of_each_stage_are_the_papers_values() -> None:
     assert (tirgen.step_tokens, tirgen.temperature, tirgen.top_k) == (512, 0.6, 50)
     assert (sft.epochs, sft.batch_rows, sft.learning_rate, sft.is_cosine, sft.warmup_steps) == (1, 256, 2e-6, False, 0)
     # D.2
-    assert rl.step is not None
     assert (rl.episode.group_size, rl.step.group_size, rl.step.suffix_tokens) == (16, 16, 100)
     assert (rl.episode.nll_weight, rl.step.nll_weight, rl.step.max_queries_share) == (0.01, 0.01, 1.0)
     assert (rl.learning_rate, rl.warmup_steps, rl.rollout.max_calls, rl.rollout.max_tokens) == (1e-6, 0, 5, 4096)

@@ -15,7 +15,7 @@ CONFIG = RLConfig(
     problems_per_round=4,
     rollout=LIMITS,
     episode=EpisodeConfig(group_size=8),
-    step=None,
+    recipe="episode",
     learning_rate=7e-4,
 )
 
@@ -35,9 +35,8 @@ def test_the_episode_level_alone_raises_the_answer_reward(tmp_path):
 
 
 def test_the_step_level_alone_raises_the_success_of_calls(tmp_path):
-    """One program fails. No episode group can have so many survivors, so that level trains nothing."""
-    silent = EpisodeConfig(group_size=8, min_survivors=9)
-    config = replace(CONFIG, episode=silent, step=StepConfig(group_size=8, suffix_tokens=4))
+    """One program fails; episodes are sampled for their failed calls and give no rows."""
+    config = replace(CONFIG, recipe="step", step=StepConfig(group_size=8, suffix_tokens=4))
     run(primed_model(RIGHT, BREAKS), config, tmp_path)
     before, after = learnt(tmp_path, "call_success")
     assert 0.25 < before < 0.75
@@ -48,7 +47,7 @@ def test_the_step_level_alone_raises_the_success_of_calls(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_both_levels_together_learn_under_any_seed(tmp_path, seed):
-    config = replace(CONFIG, num_rounds=16, step=StepConfig(group_size=8, suffix_tokens=4), seed=seed)
+    config = replace(CONFIG, num_rounds=16, recipe="joint", step=StepConfig(group_size=8, suffix_tokens=4), seed=seed)
     run(primed_model(RIGHT, OTHER, BREAKS), config, tmp_path)
     before, after = learnt(tmp_path, "answer_reward")
     assert before < 0.6  # primed to a third

@@ -162,6 +162,19 @@ def test_the_toy_run_trains_rows_of_both_levels(whole):
     assert any(not torch.equal(weight, weights[name]) for name, weight in model().state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("recipe", "episodes", "repairs"), [("joint", True, True), ("episode", True, False), ("step", False, True)]
+)
+def test_a_recipe_says_which_levels_give_rows_and_episodes_are_sampled_in_all(tmp_path, recipe, episodes, repairs):
+    finish(tmp_path, replace(CONFIG, num_rounds=1, recipe=recipe))
+    (row,) = record(tmp_path)
+    assert (row["rows_episode"] > 0, row["rows_step"] > 0) == (episodes, repairs)
+    assert any(cause.startswith("episode") for cause in row["dropped"]) == episodes
+    sampled = keys(tmp_path)
+    assert sum("/repair" not in key for key in sampled) == 18
+    assert any("/repair" in key for key in sampled) == repairs
+
+
 def test_every_row_is_in_exactly_one_update_even_if_updates_are_done_again(tmp_path, monkeypatch):
     seen: dict[int, list[str]] = {}
     step = Learner.step
@@ -182,7 +195,7 @@ def test_every_row_is_in_exactly_one_update_even_if_updates_are_done_again(tmp_p
 
 
 def test_a_finished_run_that_is_started_again_trains_nothing(tmp_path):
-    config = replace(CONFIG, num_rounds=1, step=None)
+    config = replace(CONFIG, num_rounds=1, recipe="episode")
     first, rows = finish(tmp_path, config), record(tmp_path)
     again = finish(tmp_path, config)
     assert all(torch.equal(weight, again[name]) for name, weight in first.items())
@@ -197,7 +210,7 @@ def test_attempts_that_the_sandbox_lost_are_in_no_reward_and_in_no_row(tmp_path)
                 raise SandboxUnavailable("gone")
             return await super().run(code, limits)
 
-    run(model(), replace(CONFIG, num_rounds=1, step=None), tmp_path, sandbox=Flaky(PROGRAMS))
+    run(model(), replace(CONFIG, num_rounds=1, recipe="episode"), tmp_path, sandbox=Flaky(PROGRAMS))
     lines = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
     lost = [row["key"] for row in lines if "dropped" in row]
     kept = [row for row in lines if "dropped" not in row]
@@ -225,7 +238,7 @@ def test_validation_is_asked_for_at_its_rounds_with_the_version_of_the_weights(t
         versions.append(version)
         return 0.25
 
-    config = replace(CONFIG, num_rounds=3, updates_per_round=1, step=None, validate_every=2)
+    config = replace(CONFIG, num_rounds=3, updates_per_round=1, recipe="episode", validate_every=2)
     run(model(), config, tmp_path, validate=validate)
     assert versions == [2]
     assert [row.get("validation") for row in record(tmp_path)] == [None, 0.25, None]

@@ -152,8 +152,6 @@ class Rl:
     """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
     seed: int = 0
-    episode_only: bool = False
-    """Ablation: no step level."""
     rl: RLConfig = NANO.rl
     machinery: Machinery = NANO.machinery
 
@@ -161,12 +159,11 @@ class Rl:
         """Train or continue, and say where the model is."""
         from thor_tir.recipes.stages import bench, claim, reinforce
 
-        rl = dataclasses.replace(self.rl, step=None) if self.episode_only else self.rl
         config = RunConfig(
             problems=self.problems,
             reasoning=self.reasoning,
             num_rl=self.count,
-            rl=rl,
+            rl=self.rl,
             machinery=self.machinery,
             seed=self.seed,
             eval=NANO.eval,

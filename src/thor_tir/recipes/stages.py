@@ -299,8 +299,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             rollouts=bench.journal(folder / "rollouts.jsonl"),
             validate=validate,
         )
-        title = "hierarchical RL" if config.rl.step is not None else "RL on whole trajectories"
-        with reporter.stage(title, config.rl.num_rounds) as progress:
+        with reporter.stage(rl.TITLES[config.rl.recipe], config.rl.num_rounds) as progress:
             await rl.train(trainees, config.rl, folder, progress)
     return publish(model, tokenizer, folder / "model")
 

@@ -29,9 +29,11 @@ class StepConfig:
     suffix_tokens: int = 100
     """L_suf: how far to go back into the failing thought (100 non-reasoning, 500 reasoning)."""
     nll_weight: float = 0.01
+    """Alpha, for repairs of positive advantage."""
     max_queries_share: float = 1.0
     """At most this many failed calls per problem of the round, drawn at random (paper: no more than one)."""
     min_survivors: int = 2
+    """Groups with fewer repairs left after faults of the machine are dropped."""
 
     def __post_init__(self) -> None:
         if self.group_size < 2:

@@ -5,13 +5,13 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from thor_tir.attempt import DROPPED, Attempt, Progress, Request, Workshop, attempt_all, record_all
 from thor_tir.engines.protocol import Policy
@@ -45,18 +45,30 @@ class TrainablePolicy(Policy, Protocol):
         ...
 
 
+Recipe = Literal["joint", "episode", "step"]
+"""Which levels give rows: both (paper, Eq. 10), whole trajectories alone, or repairs of failed calls alone. Episodes
+are sampled in all three: their failed calls are what the step level repairs."""
+
+TITLES: Mapping[Recipe, str] = {
+    "joint": "hierarchical RL",
+    "episode": "RL on whole trajectories",
+    "step": "RL on failed calls",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RLConfig:
     """Hierarchical RL. Defaults follow the paper where it states a value (specification, 5.7)."""
 
+    recipe: Recipe = "joint"
+    """What gives rows: both levels (paper), whole trajectories alone, or repairs of failed calls alone."""
     num_rounds: int = 40
     problems_per_round: int = 128
     updates_per_round: int = 1
     """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
-    step: StepConfig | None = field(default_factory=StepConfig)
-    """None trains on whole trajectories alone."""
+    step: StepConfig = field(default_factory=StepConfig)
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     is_cosine: bool = False
@@ -189,7 +201,7 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
     groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
     sampled = perf_counter()
     repairs = await _repairs(attempts, number, trainees, config)
-    num_asked = sum(map(len, requests)) + (len(repairs) * config.step.group_size if config.step else 0)
+    num_asked = sum(map(len, requests)) + len(repairs) * config.step.group_size
     return Gathered(
         groups=groups,
         repairs=repairs,
@@ -202,9 +214,9 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
 async def _repairs(
     attempts: Sequence[Attempt], number: int, trainees: Trainees, config: RLConfig
 ) -> list[tuple[Query, list[Repaired]]]:
-    step = config.step
-    if step is None:
+    if config.recipe == "episode":
         return []
+    step = config.step
     most = round(step.max_queries_share * config.problems_per_round)
     asked = queries(attempts, step, max_queries=most, seed=seed_of(config.seed, "queries", number))
 
@@ -223,8 +235,8 @@ async def _repairs(
 
 
 def _rows(gathered: Gathered, config: RLConfig, dropped: Counter[str]) -> list[Row]:
-    rows = episode_rows(gathered.groups, config.episode, dropped)
-    return rows if config.step is None else rows + step_rows(gathered.repairs, config.step, dropped)
+    episodes = () if config.recipe == "step" else gathered.groups
+    return episode_rows(episodes, config.episode, dropped) + step_rows(gathered.repairs, config.step, dropped)
 
 
 def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]]:

@@ -11,7 +11,8 @@ from thor_tir.faults import UsageError
 PLACES: Mapping[str, str] = {
     "quickstart": "training.Quickstart",
     "nano": "training.NanoPretrain",
-    "tirgen": "training.Tirgen",
+    "tirgen": "tirgen.Tirgen",
+    "tirgen generate": "tirgen.TirgenGenerate",
     "sft": "training.Sft",
     "rl": "training.Rl",
     "solve": "reading.Solve",

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,8 +13,6 @@ from thor_tir.console import ConsoleReporter, differences, results_table
 from thor_tir.recipes.settings import Machinery, RunConfig, quickstart
 from thor_tir.rl.train import RLConfig
 from thor_tir.sft.train import SftConfig
-from thor_tir.tirgen.filters import FilterConfig
-from thor_tir.tirgen.generate import TirgenConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,57 +61,6 @@ class NanoPretrain:
         with reporter.stage(f"pretraining nano/{self.role}", self.num_steps) as progress:
             pretrain(config, output, output.with_name(f"{output.name}.work"), progress)
         reporter.say(f"model: {output}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tirgen:
-    """Build tool-integrated data: an actor reasons, a critic turns steps into programs, the sandbox runs them."""
-
-    actor: str = NANO.actor
-    """Hub name, local folder, or nano/actor. The model that will be trained."""
-    critic: str = NANO.critic
-    """Hub name, local folder, or nano/critic. Sees isolated steps only."""
-    problems: str = NANO.problems
-    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
-    count: int = NANO.num_tirgen
-    words_samples: int = NANO.words_samples
-    """Tool-free samples per question, to leave out what words alone solve; 0 for none."""
-    reasoning: bool = False
-    """A reasoning model: its chat template opens a thinking turn."""
-    output: Path = Path("runs/tirgen")
-    seed: int = 0
-    tirgen: TirgenConfig = NANO.tirgen
-    filter: FilterConfig = NANO.filter
-    machinery: Machinery = NANO.machinery
-
-    def run(self) -> None:
-        """Generate, filter, and say what each stage of the filter left."""
-        from thor_tir.recipes.stages import bench, claim, generate_data
-
-        config = RunConfig(
-            actor=self.actor,
-            critic=self.critic,
-            problems=self.problems,
-            num_tirgen=self.count,
-            reasoning=self.reasoning,
-            words_samples=self.words_samples,
-            tirgen=self.tirgen,
-            filter=self.filter,
-            machinery=self.machinery,
-            seed=self.seed,
-        )
-        reporter = ConsoleReporter()
-
-        async def work() -> Path:
-            async with bench(self.machinery) as tools:
-                return await generate_data(config, self.output, tools, reporter)
-
-        with claim(self.output, dataclasses.asdict(self)):
-            path = asyncio.run(work())
-        for stage in json.loads((self.output / "funnel.json").read_text(encoding="utf-8"))["stages"]:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
-            reporter.say(f"{stage['kept']:>7} after {stage['name']}" + (f" (dropped: {reasons})" if reasons else ""))
-        reporter.say(f"data set: {path}")
 
 
 @dataclass(frozen=True, kw_only=True)

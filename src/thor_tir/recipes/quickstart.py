@@ -35,11 +35,11 @@ from thor_tir.recipes.stages import (
     claim,
     evaluate_model,
     fine_tune,
-    generate_data,
-    read_dataset,
     reinforce,
 )
+from thor_tir.recipes.tirgen import generate_data
 from thor_tir.rl.step import repaired_from_json
+from thor_tir.tirgen.dataset import read_dataset
 
 BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
 CORRECTED, BEST = "RL + self-correction", "RL, best of {}"

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,18 +12,13 @@ from typing import Any, Protocol
 import torch
 
 from thor_tir.attempt import (
-    DROPPED,
-    Attempt,
     Progress,
     Request,
     Workshop,
     attempt_all,
-    attempt_from_json,
-    attempt_to_json,
-    record_all,
 )
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import CRITIC, TOOLS, WORDS, PromptStyle
+from thor_tir.dialect.prompts import TOOLS, WORDS, PromptStyle
 from thor_tir.engines.attendance import Attendance
 from thor_tir.engines.loading import load_model
 from thor_tir.engines.transformers import EngineConfig, TransformersEngine
@@ -45,10 +39,7 @@ from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sft import train as sft
 from thor_tir.sft.examples import sft_row, within
-from thor_tir.tirgen.critic import Critic
-from thor_tir.tirgen.filters import Candidate, sieve
-from thor_tir.tirgen.generate import Studio, generate
-from thor_tir.verdict import Outcome
+from thor_tir.tirgen.dataset import read_dataset
 
 
 class Reporter(Protocol):
@@ -142,108 +133,9 @@ def dialect_of(tokenizer: Any, style: PromptStyle, *, reasoning: bool = False) -
     return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning))
 
 
-async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> Path:
-    """TIRGen and its filter: `raw.jsonl`, `words.jsonl`, `funnel.json`, and the data set, whose path is returned."""
-    problems = load_problems(
-        config.problems, split=Split.TRAIN, count=config.num_tirgen, seed=config.seed + 1, configs=config.families
-    )
-    attendance = Attendance()
-    actor, actor_tokenizer = load_model(config.actor)
-    critic, critic_tokenizer = load_model(config.critic)
-    async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(bench.engine(actor, actor_tokenizer, attendance))
-        critic_engine = await stack.enter_async_context(bench.engine(critic, critic_tokenizer, attendance))
-        dialect = dialect_of(actor_tokenizer, WORDS, reasoning=config.reasoning)
-        studio = Studio(
-            actor=engine,
-            dialect=dialect,
-            critic=Critic(
-                policy=critic_engine, dialect=dialect_of(critic_tokenizer, CRITIC), config=config.tirgen.critic
-            ),
-            sandbox=bench.sandbox,
-        )
-        shop = bench.shop(engine, dialect, _in_words(config.tirgen.max_tokens))
-        with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
-            raw = bench.journal(folder / "raw.jsonl")
-            units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench) for p in problems}
-            await record_all(units, shop, raw, progress)
-        good = [p for p in problems if _is_promising(raw[f"{p.id}/0"])]
-        with reporter.stage("TIRGen: what words alone solve", len(good) * config.words_samples) as progress:
-            rates = await _words_pass_rates(good, shop, bench.journal(folder / "words.jsonl"), config, progress)
-    return _select(problems, raw, rates, config, folder)
-
-
-def _in_words(max_tokens: int) -> RolloutConfig:
+def in_words(max_tokens: int) -> RolloutConfig:
+    """Answers without tools."""
     return RolloutConfig(max_tokens=max_tokens, max_calls=0, temperature=0.6, top_k=50)
-
-
-async def _raw_sample(problem: Problem, studio: Studio, config: RunConfig, bench: Bench) -> dict[str, Any]:
-    seed = seed_of(config.seed, "tirgen", problem.id)
-    sample = await generate(problem, studio, config.tirgen, id=f"{problem.id}/0", seed=seed)
-    verdict = await bench.grader.grade(problem, sample.trajectory.response_text)
-    attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
-    return {**attempt_to_json(attempt), "critic": dict(sample.critic)}
-
-
-def _is_promising(row: Mapping[str, Any]) -> bool:
-    """Only for these is it worth knowing what words alone do."""
-    return DROPPED not in row and row["outcome"] == Outcome.CORRECT and row["critic"].get("rewritten", 0) > 0
-
-
-async def _words_pass_rates(
-    problems: Sequence[Problem], shop: Workshop, journal: Journal, config: RunConfig, progress: Progress
-) -> dict[str, float]:
-    """Share of tool-free samples that are right, per problem id."""
-    requests = [
-        Request(id=f"{p.id}/words{k}", problem=p, seed=seed_of(config.seed, "words", p.id, k))
-        for p in problems
-        for k in range(config.words_samples)
-    ]
-    grouped: dict[str, list[float]] = {}
-    for attempt in await attempt_all(requests, shop, journal, progress):
-        grouped.setdefault(attempt.problem.id, []).append(float(attempt.is_correct))
-    return {id: sum(rates) / len(rates) for id, rates in grouped.items()}
-
-
-def _select(
-    problems: Sequence[Problem], raw: Journal, rates: Mapping[str, float], config: RunConfig, folder: Path
-) -> Path:
-    by_id = {problem.id: problem for problem in problems}
-    rows = [row for row in (raw[f"{p.id}/0"] for p in problems) if DROPPED not in row]
-    attempts = [attempt_from_json(row, by_id[row["problem_id"]]) for row in rows]
-    candidates = [
-        Candidate(trajectory=a.trajectory, verdict=a.verdict, words_pass_rate=rates.get(a.problem.id)) for a in attempts
-    ]
-    kept, stages = sieve(candidates, config.filter)
-    fates: Counter[str] = Counter()
-    for row in rows:
-        fates.update(row["critic"])
-    funnel = {"stages": [asdict(stage) for stage in stages], "critic": dict(fates)}
-    write_atomically(folder / "funnel.json", json.dumps(funnel, indent=1) + "\n")
-    chosen = [
-        attempt_to_json(Attempt(problem=by_id[c.trajectory.problem_id], trajectory=c.trajectory, verdict=c.verdict))
-        | {"problem": asdict(by_id[c.trajectory.problem_id])}
-        for c in kept
-    ]
-    path = folder / "dataset.jsonl"
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen))
-    return path
-
-
-def read_dataset(path: Path) -> list[Attempt]:
-    """The attempts of a data set that TIRGen wrote. Raises UsageError naming the first bad line."""
-    if not path.is_file():
-        raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
-    attempts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            attempts.append(attempt_from_json(row, Problem(**row["problem"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
-    return attempts
 
 
 def fine_tune(
@@ -334,7 +226,7 @@ async def evaluate_model(
     """A contestant's attempts at given problems, journaled in `folder` under its name."""
     name, style = contestant.name, contestant.style
     model, tokenizer = load_model(contestant.model)
-    rollout = config.eval.rollout if style is not WORDS else _in_words(config.eval.rollout.max_tokens)
+    rollout = config.eval.rollout if style is not WORDS else in_words(config.eval.rollout.max_tokens)
     async with bench.engine(model, tokenizer) as engine:
         shop = bench.shop(engine, dialect_of(tokenizer, style, reasoning=config.reasoning), rollout)
         if contestant.correction is not None:

@@ -1,0 +1,94 @@
+"""Commands that build tool-integrated data."""
+
+import asyncio
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from thor_tir.commands.presets import NANO
+from thor_tir.console import ConsoleReporter
+from thor_tir.recipes.settings import Machinery, RunConfig
+from thor_tir.tirgen.filters import FilterConfig
+from thor_tir.tirgen.generate import TirgenConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TirgenGenerate:
+    """Raw trajectories: an actor reasons, a critic turns steps into programs, the sandbox runs them.
+
+    Killed at any instant, the same command continues.
+    """
+
+    actor: str = NANO.actor
+    """Hub name, local folder, or nano/actor. The model that will be trained."""
+    critic: str = NANO.critic
+    """Hub name, local folder, or nano/critic. Sees isolated steps only."""
+    problems: str = NANO.problems
+    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    count: int = NANO.num_tirgen
+    words_samples: int = NANO.words_samples
+    """Tool-free samples per question, to leave out what words alone solve; 0 for none."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
+    output: Path = Path("runs/tirgen")
+    seed: int = 0
+    tirgen: TirgenConfig = NANO.tirgen
+    machinery: Machinery = NANO.machinery
+
+    def run(self) -> None:
+        """Generate, and say where the rows are."""
+        from thor_tir.recipes.stages import bench, claim
+        from thor_tir.recipes.tirgen import generate_raw
+
+        reporter = ConsoleReporter()
+
+        async def work() -> None:
+            async with bench(self.machinery) as tools:
+                await generate_raw(self.config(), self.output, tools, reporter)
+
+        with claim(self.output, dataclasses.asdict(self)):
+            asyncio.run(work())
+        reporter.say(f"raw trajectories: {self.output / 'raw.jsonl'}")
+
+    def config(self) -> RunConfig:
+        """The options as a run's configuration."""
+        return RunConfig(
+            actor=self.actor,
+            critic=self.critic,
+            problems=self.problems,
+            num_tirgen=self.count,
+            reasoning=self.reasoning,
+            words_samples=self.words_samples,
+            tirgen=self.tirgen,
+            machinery=self.machinery,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tirgen(TirgenGenerate):
+    """Build tool-integrated data: an actor reasons, a critic turns steps into programs, the sandbox runs them, and a
+    filter keeps what is right, clean and worth learning.
+    """
+
+    filter: FilterConfig = NANO.filter
+
+    def run(self) -> None:
+        """Generate, filter, and say what each stage of the filter left."""
+        from thor_tir.recipes.stages import bench, claim
+        from thor_tir.recipes.tirgen import generate_data
+
+        config = dataclasses.replace(self.config(), filter=self.filter)
+        reporter = ConsoleReporter()
+
+        async def work() -> Path:
+            async with bench(self.machinery) as tools:
+                return await generate_data(config, self.output, tools, reporter)
+
+        with claim(self.output, dataclasses.asdict(self)):
+            path = asyncio.run(work())
+        for stage in json.loads((self.output / "funnel.json").read_text(encoding="utf-8"))["stages"]:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
+            reporter.say(f"{stage['kept']:>7} after {stage['name']}" + (f" (dropped: {reasons})" if reasons else ""))
+        reporter.say(f"data set: {path}")

@@ -95,7 +95,8 @@ def test_the_defaults_of_each_stage_are_the_papers_values() -> None:
     assert (rl.episode.nll_weight, rl.step.nll_weight, rl.step.max_queries_share) == (0.01, 0.01, 1.0)
     assert (rl.learning_rate, rl.warmup_steps, rl.rollout.max_calls, rl.rollout.max_tokens) == (1e-6, 0, 5, 4096)
     assert (rl.rollout.temperature, rl.rollout.stop_at_failure) == (1.0, True)
-    assert (rl.learner.clip.low, rl.learner.clip.high, rl.learner.clip.dual) == (0.2, 0.28, 3.0)
+    clip = rl.learner.objective.clip
+    assert (clip.low, clip.high, clip.dual) == (0.2, 0.28, 3.0)
     # D.3
     assert (correction.max_attempts, correction.suffix_tokens) == (4, 100)
     assert (EvalConfig().rollout.temperature, EvalConfig().rollout.top_k, EvalConfig().best_of) == (0.6, 50, 8)

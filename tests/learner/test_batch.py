@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_rows import NAN, episode_terms, random_row, step_terms
 
-from thor_tir.learner.batch import collate, leaves_gradient, num_inputs, plan, row_counts, token_counts
+from thor_tir.learner.batch import collate, leaves_gradient, masses, num_inputs, plan, row_counts, token_counts
+from thor_tir.learner.objective import Mean, sequence_mean, token_mean
 from thor_tir.learner.row import Component, Row, Term
 
 SFT = (Term(component=Component.SFT),)
@@ -41,9 +42,10 @@ def test_padding_is_never_trained_and_the_shift_pairs_each_trained_token_with_wh
     batch = collate([short, long])
     # `short` ends with its last trained token, 7: it reads 5 6 and one padding token
     assert batch.input_ids_BT[:, :2].tolist() == [[5, 6], [1, 2]]
-    assert batch.trained_BT.tolist() == [[True, True, False], [False, False, True]]
+    assert batch.trained_N.tolist() == [0, 1, 5]
+    assert (batch.row_N.tolist(), batch.num_trained_B.tolist()) == ([0, 0, 1], [2.0, 1.0])
     assert batch.target_ids_BT.flatten()[batch.trained_N].tolist() == [6, 7, 4]
-    assert batch.old_logp_BT.flatten()[batch.trained_N].tolist() == [-1.0, -2.0, -0.5]
+    assert batch.old_logp_N.tolist() == [-1.0, -2.0, -0.5]
     assert batch.num_tokens == 2 + 3
 
 
@@ -78,6 +80,27 @@ def test_a_row_is_run_only_where_some_term_can_move_the_model(terms, expected):
 def test_a_row_without_trained_tokens_is_not_run():
     row = random_row(0, SFT)
     assert not leaves_gradient(dataclasses.replace(row, trained=(False,) * len(row.token_ids)))
+
+
+def test_the_denominators_of_all_rows_are_those_of_the_mean_that_each_component_has():
+    rows = [random_row(1, episode_terms(1.0)), random_row(2, episode_terms(-1.0))]
+
+    def mean_of(component: Component) -> Mean:
+        return token_mean() if component is Component.EPISODE_NLL else sequence_mean()
+
+    assert masses(rows, mean_of) == {Component.EPISODE: 2.0, Component.EPISODE_NLL: float(rows[0].num_trained)}
+    assert masses(rows, lambda _component: token_mean()) == dict(token_counts(rows))
+
+
+def test_what_a_row_carries_for_each_token_is_laid_beside_its_trained_tokens():
+    bare = random_row(1, episode_terms(1.0))
+    length = len(bare.token_ids)
+    full = dataclasses.replace(bare, correction=tuple(range(length)), reference_logprobs=tuple(range(-length, 0)))
+    batch = collate([bare, full])
+    places = [t for t, is_trained in enumerate(bare.trained) if is_trained]
+    assert batch.correction_N.tolist() == [*[1.0] * len(places), *places]
+    assert batch.reference_logp_N[: len(places)].isnan().all()
+    assert batch.reference_logp_N[len(places) :].tolist() == [t - length for t in places]
 
 
 def test_two_terms_of_one_row_in_one_component_are_refused():

@@ -13,15 +13,14 @@ from tiny_models import tiny_model
 def test_a_padded_batch_has_the_logprobs_of_each_row_read_alone_with_full_logits(kind):
     model, rows = tiny_model(kind).double(), mixed_rows()
     with torch.no_grad():
-        logp_BT = trained_logprobs(model, collate(rows, dtype=torch.float64))
-        for row, logp_T in zip(rows, logp_BT, strict=True):
+        batch = collate(rows, dtype=torch.float64)
+        logp_N = trained_logprobs(model, batch)
+        for number, row in enumerate(rows):
             logprobs_TV = model(torch.tensor([row.token_ids])).logits[0].log_softmax(dim=-1)
             expected = [
-                logprobs_TV[t - 1, row.token_ids[t]].item() if is_trained else 0.0
-                for t, is_trained in enumerate(row.trained)
-            ][1 : len(logp_T) + 1]
-            assert logp_T[: len(expected)].tolist() == pytest.approx(expected, abs=1e-9)
-            assert not logp_T[len(expected) :].any()
+                logprobs_TV[t - 1, row.token_ids[t]].item() for t, is_trained in enumerate(row.trained) if is_trained
+            ]
+            assert logp_N[batch.row_N == number].tolist() == pytest.approx(expected, abs=1e-9)
 
 
 def test_logits_are_computed_at_trained_positions_only():

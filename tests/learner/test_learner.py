@@ -8,10 +8,10 @@ import torch
 from tiny_rows import NAN, episode_terms, mixed_rows, random_row, step_terms
 
 from thor_tir.faults import UsageError
-from thor_tir.learner.batch import collate
+from thor_tir.learner.batch import MicroBatch, collate
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
-from thor_tir.learner.objective import Clip, clipped_surrogate, token_sum
+from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_ratio, token_ratio
 from thor_tir.learner.row import Component, Row, Term
 from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model
@@ -43,13 +43,15 @@ def carrying(rows: list[Row], component: Component) -> list[Row]:
 def sampled_now(learner: Learner, rows: list[Row]) -> list[Row]:
     """The rows with the log-probabilities of the present weights as those of the policy that sampled."""
     with torch.no_grad():
-        logp_BT = trained_logprobs(learner.model, collate(rows, dtype=torch.float64)).tolist()
-    return [
-        replace(
-            row, old_logprobs=tuple(logp_T[t - 1] if is_trained else NAN for t, is_trained in enumerate(row.trained))
-        )
-        for row, logp_T in zip(rows, logp_BT, strict=True)
-    ]
+        logprobs = iter(trained_logprobs(learner.model, collate(rows, dtype=torch.float64)).tolist())
+    return [replace(row, old_logprobs=tuple(next(logprobs) if m else NAN for m in row.trained)) for row in rows]
+
+
+def surrogate(learner: Learner, batch: MicroBatch) -> torch.Tensor:
+    """Of the default objective, written out beside the learner's own composition."""
+    logp_N = trained_logprobs(learner.model, batch)
+    ratio_N = token_ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
+    return clipped_surrogate(ratio_N, batch.shares[Component.EPISODE].adv_B[batch.row_N], Clip())
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 40, 77, 10_000])
@@ -75,11 +77,7 @@ def test_the_joint_loss_and_gradient_are_the_sums_of_those_of_each_component_alo
 def test_episode_rows_alone_are_plain_grpo():
     learner = learner_with()
     rows = [random_row(seed, episode_terms(a, nll_weight=0.0)) for seed, a in enumerate((1.0, -0.5, 0.2))]
-    batch = collate(rows, dtype=torch.float64)
-    adv_B = torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64)
-    logp_BT = trained_logprobs(learner.model, batch)
-    loss_BT = clipped_surrogate(logp_BT, batch.old_logp_BT, adv_B, low=0.2, high=0.28, dual_clip=3.0)
-    loss = token_sum(loss_BT, batch.trained_BT) / batch.trained_BT.sum()
+    loss = surrogate(learner, collate(rows, dtype=torch.float64)).mean()
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(learner.model.parameters()))])
     torch.testing.assert_close(gradient(learner, rows), expected, rtol=1e-9, atol=1e-12)
 
@@ -98,10 +96,10 @@ def test_on_policy_the_gradient_is_that_of_minus_advantage_times_logprob_over_th
     learner = learner_with()
     rows = sampled_now(learner, [random_row(0, episode_terms(-2.0)), random_row(1, episode_terms(-0.5))])
     batch = collate(rows, dtype=torch.float64)
-    logp_BT = trained_logprobs(learner.model, batch)
+    logp_N = trained_logprobs(learner.model, batch)
     # d rho / d log pi = 1 at rho = 1, so -A log pi / N has the surrogate's gradient
-    adv_B1 = torch.tensor([[-2.0], [-0.5]], dtype=torch.float64)
-    loss = (-adv_B1 * logp_BT).sum() / sum(row.num_trained for row in rows)
+    adv_N = torch.tensor([-2.0, -0.5], dtype=torch.float64)[batch.row_N]
+    loss = (-adv_N * logp_N).sum() / sum(row.num_trained for row in rows)
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(learner.model.parameters()))])
     torch.testing.assert_close(gradient(learner, rows), expected, rtol=1e-9, atol=1e-12)
 
@@ -121,13 +119,12 @@ def test_the_ids_of_observations_as_targets_leave_the_gradient_alone():
     def gradient_with(target: int | None) -> torch.Tensor:
         batch = collate([row], dtype=torch.float64)
         if target is not None:
-            targets_BT = torch.where(batch.trained_BT, batch.target_ids_BT, target)
+            is_trained_BT = torch.zeros_like(batch.target_ids_BT, dtype=torch.bool)
+            is_trained_BT.view(-1)[batch.trained_N] = True
+            targets_BT = torch.where(is_trained_BT, batch.target_ids_BT, target)
             assert (targets_BT != batch.target_ids_BT).sum() == 4  # the two observations
             batch = replace(batch, target_ids_BT=targets_BT)
-        logp_BT = trained_logprobs(learner.model, batch)
-        adv_B = batch.shares[Component.EPISODE].adv_B
-        loss_BT = clipped_surrogate(logp_BT, batch.old_logp_BT, adv_B, low=0.2, high=0.28, dual_clip=3.0)
-        grads = torch.autograd.grad(token_sum(loss_BT, batch.trained_BT), list(learner.model.parameters()))
+        grads = torch.autograd.grad(surrogate(learner, batch).sum(), list(learner.model.parameters()))
         return torch.cat([g.flatten() for g in grads])
 
     assert torch.equal(gradient_with(None), gradient_with(target=20))
@@ -155,7 +152,7 @@ def test_a_row_of_advantage_zero_counts_in_the_mean_and_changes_nothing_else():
 
 
 def test_metrics_tell_loss_tokens_and_clipping_of_each_component():
-    learner = learner_with(clip=Clip(low=0.2, high=0.28, dual=3.0))
+    learner = learner_with(objective=Objective(clip=Clip(low=0.2, high=0.28, dual=3.0)))
     rows = sampled_now(learner, [random_row(0, episode_terms(1.0)), random_row(1, episode_terms(-1.0))])
     up, down = rows
     # the policy that sampled gave e^-1 times as much: every ratio is e = 2.718, above 1.28 and below 3
@@ -170,6 +167,8 @@ def test_metrics_tell_loss_tokens_and_clipping_of_each_component():
     assert (episode.drift.low_share, episode.drift.dual_share) == (0.0, 0.0)
     assert (episode.drift.mean_log_ratio, episode.drift.max_log_ratio) == pytest.approx((1.0, 1.0))
     assert episode.drift.approx_kl == pytest.approx(2.718281828 - 2.0)
+    # log ratios of 1, give or take a rounding: the last two bins meet there
+    assert (sum(episode.drift.histogram[-2:]), sum(episode.drift.histogram)) == (total, total)
     nll = metrics.components[Component.EPISODE_NLL]
     assert (nll.num_tokens, nll.num_rows, nll.drift) == (up.num_trained, 1, None)
     assert nll.loss == pytest.approx(0.01 * nll.nll)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from thor_tir.learner.row import Component, Row, Term
 
@@ -35,8 +36,24 @@ def random_row(seed: int, terms: Sequence[Term], *, old_logprob: float = -3.0) -
     )
 
 
+def with_reference(row: Row, component: Component, *, weight: float = 0.1) -> Row:
+    """The row with a KL term, a far reference policy's log-probabilities, and factors for its surrogate."""
+    rng = random.Random(row.id)
+    return replace(
+        row,
+        terms=(*row.terms, Term(component=component, weight=weight)),
+        reference_logprobs=tuple(lp - rng.uniform(15, 18) for lp in row.old_logprobs),
+        correction=tuple(rng.uniform(0.5, 2) for _ in row.token_ids),
+    )
+
+
 def mixed_rows() -> list[Row]:
-    """Four episode rows, three step rows and one SFT row, of different lengths and with both signs of advantage."""
+    """Four episode rows, three step rows and one SFT row, of different lengths and with both signs of advantage.
+
+    Half of them carry a KL too, so that every component is there.
+    """
     episodes = [random_row(seed, episode_terms(a)) for seed, a in enumerate((1.5, -0.5, 0.7, -1.2))]
+    episodes[2:] = [with_reference(row, Component.EPISODE_KL) for row in episodes[2:]]
     steps = [random_row(10 + seed, step_terms(a)) for seed, a in enumerate((0.9, -1.1, 0.4))]
+    steps[1:] = [with_reference(row, Component.STEP_KL) for row in steps[1:]]
     return [*episodes, *steps, random_row(20, [Term(component=Component.SFT)])]

@@ -1,18 +1,20 @@
 """Rows become micro-batches: similar lengths together, padded on the right, within a budget of tokens.
 
 Attention is causal and padding stands on the right, so no trained position can see it and no attention mask is needed.
-Legend: `B` rows, `T` target positions (position t of the input predicts target t), `N` trained tokens.
+Legend: `B` rows, `T` target positions (position t of the input predicts target t), `N` trained tokens. Losses are taken
+over the flat `N` and never see how rows were laid out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from thor_tir.learner.row import Component, Row
+from thor_tir.learner.objective import Mean
+from thor_tir.learner.row import Component, Kind, Row
 
 Value = TypeVar("Value")
 
@@ -44,12 +46,18 @@ class MicroBatch:
     """int64, up to but not including each row's last trained token."""
     target_ids_BT: Tensor
     """int64, the inputs moved on by one."""
-    trained_BT: Tensor
-    """bool, on targets."""
     trained_N: Tensor
-    """int64, where `trained_BT`, flattened, is True: gathering by index does not wait for the device."""
-    old_logp_BT: Tensor
-    """float32 or float64, nats, of the targets; NaN where unknown."""
+    """int64, places of the trained targets in the flattened `BT`: gathering by index does not wait for the device."""
+    row_N: Tensor
+    """int64, the row of each trained target, counted within the micro-batch."""
+    num_trained_B: Tensor
+    """float, trained targets of each row."""
+    old_logp_N: Tensor
+    """float32 or float64, nats, of the trained targets; NaN where unknown."""
+    reference_logp_N: Tensor
+    """The same under the reference policy."""
+    correction_N: Tensor
+    """float, constant factor of the surrogate."""
     shares: Mapping[Component, Share]
     """Of each component that some row carries."""
     num_tokens: int
@@ -65,7 +73,7 @@ class MicroBatch:
 
 def leaves_gradient(row: Row) -> bool:
     """Whether any term can move the model: it has weight, and a surrogate also needs an advantage."""
-    alive = (t.weight != 0 and (t.advantage != 0 or not t.component.is_surrogate) for t in row.terms)
+    alive = (t.weight != 0 and (t.advantage != 0 or t.component.kind is not Kind.SURROGATE) for t in row.terms)
     return row.num_trained > 0 and any(alive)
 
 
@@ -76,6 +84,15 @@ def token_counts(rows: Iterable[Row]) -> Counter[Component]:
         for component in _components(row):
             counts[component] += row.num_trained
     return counts
+
+
+def masses(rows: Iterable[Row], mean_of: Callable[[Component], Mean]) -> dict[Component, float]:
+    """The denominator of each component's mean over all rows: N_c where the mean is one over tokens."""
+    sums: dict[Component, float] = {}
+    for row in rows:
+        for component in _components(row):
+            sums[component] = sums.get(component, 0.0) + mean_of(component).mass(row.num_trained)
+    return sums
 
 
 def row_counts(rows: Iterable[Row]) -> Counter[Component]:
@@ -108,13 +125,22 @@ def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32) -> Micro
     """Tensors on the CPU, padded to the longest row; `dtype` is that of the loss."""
     widths = [num_inputs(row) for row in rows]
     width = max(widths)
-    trained_BT = torch.tensor(_padded([row.trained[1:] for row in rows], width, False), dtype=torch.bool)
+    places = [[t for t, is_trained in enumerate(row.trained[1:]) if is_trained] for row in rows]
+    counts = torch.tensor([len(place) for place in places])
+
+    def of_trained(sequences: Sequence[Sequence[float]], missing: float) -> Tensor:
+        pairs = zip(sequences, places, strict=True)
+        return torch.tensor([s[t + 1] if s else missing for s, place in pairs for t in place], dtype=dtype)
+
     return MicroBatch(
         input_ids_BT=torch.tensor(_padded([row.token_ids[:-1] for row in rows], width, PADDING_ID)),
         target_ids_BT=torch.tensor(_padded([row.token_ids[1:] for row in rows], width, PADDING_ID)),
-        trained_BT=trained_BT,
-        trained_N=trained_BT.flatten().nonzero().squeeze(1),
-        old_logp_BT=torch.tensor(_padded([row.old_logprobs[1:] for row in rows], width, float("nan")), dtype=dtype),
+        trained_N=torch.tensor([b * width + t for b, place in enumerate(places) for t in place]),
+        row_N=torch.arange(len(rows)).repeat_interleave(counts),
+        num_trained_B=counts.to(dtype),
+        old_logp_N=of_trained([row.old_logprobs for row in rows], float("nan")),
+        reference_logp_N=of_trained([row.reference_logprobs for row in rows], float("nan")),
+        correction_N=of_trained([row.correction for row in rows], 1.0),
         shares={component: _share(rows, component, dtype) for component in row_counts(rows)},
         num_tokens=sum(widths),
     )

@@ -14,15 +14,13 @@ from thor_tir.learner.objective import token_logprobs
 
 
 def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
-    """log pi of each trained target in nats, shape (B, T) and 0 elsewhere.
+    """log pi of each trained target in nats, shape N.
 
     Hidden states are gathered at trained positions on their way into the output head, so logits of prompts,
     observations and padding are never computed, and whatever a model does to its logits afterwards still happens.
     """
     logits_NV = _logits(model, batch)
-    logp_N = token_logprobs(logits_NV, batch.target_ids_BT.flatten()[batch.trained_N])
-    flat = logp_N.new_zeros(batch.trained_BT.numel())
-    return flat.index_copy(0, batch.trained_N, logp_N).view(batch.trained_BT.shape)
+    return token_logprobs(logits_NV, batch.target_ids_BT.flatten()[batch.trained_N])
 
 
 def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:

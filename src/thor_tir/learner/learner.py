@@ -1,12 +1,12 @@
 """The trainer of token rows: one call, one optimiser step over all the rows it is given.
 
 The objective is `sum_c (1 / N_c) sum_t w_c * l_c(t)` (paper, Eq. 3, 4, 8 and 10). Every N_c counts tokens of the whole
-step, so the result does not depend on padding, order or accumulation. The learner knows no episodes, steps, rewards
-or groups, and it runs in one process.
+step, so the result does not depend on padding, order or accumulation. The learner knows no episodes, steps, rewards,
+groups or algorithms: rows carry what differs from row to row, an `Objective` the formulas. It runs in one process.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -18,11 +18,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from thor_tir.faults import MachineFault, UsageError
-from thor_tir.learner.batch import MicroBatch, collate, leaves_gradient, plan, row_counts, token_counts
+from thor_tir.learner.batch import MicroBatch, Share, collate, leaves_gradient, masses, plan, row_counts, token_counts
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.metrics import ComponentMetrics, StepMetrics, Sums, fetch, measure
-from thor_tir.learner.objective import Clip, clipped_surrogate, token_sum
-from thor_tir.learner.row import Component, Row
+from thor_tir.learner.objective import (
+    Mean,
+    Objective,
+    clipped_surrogate,
+    kl_to_reference,
+    log_ratio,
+    token_mean,
+    token_sum,
+)
+from thor_tir.learner.row import Component, Kind, Row
 from thor_tir.learner.schedule import Schedule
 
 MAX_FAILURES = 3
@@ -42,7 +50,7 @@ class LearnerConfig:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     max_gradient_norm: float = 1.0
-    clip: Clip = field(default_factory=Clip)
+    objective: Objective = field(default_factory=Objective)
     micro_batch_tokens: int = 2048
     """Padded tokens of one forward pass: it bounds memory and leaves the result alone. The default suits one core; an
     accelerator wants as many as its memory holds."""
@@ -104,16 +112,16 @@ class Learner:
 
     def accumulate(self, rows: Sequence[Row]) -> "Gathered":
         """Add the gradient of the whole objective over `rows` to the parameters' gradients."""
-        num_tokens = token_counts(rows)
+        denominators = masses(rows, self._mean)
         tally = _Tally()
         with _mode(self.model, is_training=True):
             for batch in self._batches([row for row in rows if leaves_gradient(row)]):
                 with self._autocast():
-                    logp_BT = trained_logprobs(self.model, batch)
-                self._objective(logp_BT, batch, num_tokens, tally).backward()  # type: ignore[no-untyped-call]
+                    logp_N = trained_logprobs(self.model, batch)
+                self._objective(logp_N, batch, denominators, tally).backward()  # type: ignore[no-untyped-call]
                 tally.num_tokens += batch.num_tokens
                 tally.num_padded += batch.input_ids_BT.numel()
-        return tally.freeze(num_tokens, row_counts(rows))
+        return tally.freeze(token_counts(rows), row_counts(rows))
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> dict[Component, float]:
@@ -122,10 +130,9 @@ class Learner:
         with _mode(self.model, is_training=False):
             for batch in self._batches([row for row in rows if row.num_trained]):
                 with self._autocast():
-                    logp_BT = trained_logprobs(self.model, batch)
+                    logp_N = trained_logprobs(self.model, batch)
                 for component, share in batch.shares.items():
-                    mask_BT = batch.trained_BT & share.is_carried_B[:, None]
-                    sums[component] += token_sum(-logp_BT, mask_BT).item()
+                    sums[component] += token_sum(-logp_N, share.is_carried_B[batch.row_N]).item()
         return {component: sums[component] / max(1, count) for component, count in token_counts(rows).items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,20 +156,31 @@ class Learner:
         for group in plan(rows, micro_batch_tokens=self.config.micro_batch_tokens):
             yield collate(group, dtype=dtype).to(self.model.device)
 
-    def _objective(self, logp_BT: Tensor, batch: MicroBatch, num_tokens: Counter[Component], tally: "_Tally") -> Tensor:
+    def _mean(self, component: Component) -> Mean:
+        return token_mean() if component.kind is Kind.NLL else self.config.objective.mean
+
+    def _objective(
+        self, logp_N: Tensor, batch: MicroBatch, denominators: Mapping[Component, float], tally: "_Tally"
+    ) -> Tensor:
         """A micro-batch's part of the objective, measured into `tally` on the way."""
-        clip = self.config.clip
         losses = []
         for component, share in batch.shares.items():
-            loss_BT = -logp_BT
-            if component.is_surrogate:
-                loss_BT = clipped_surrogate(
-                    logp_BT, batch.old_logp_BT, share.adv_B, low=clip.low, high=clip.high, dual_clip=clip.dual
-                )
-            mask_BT = batch.trained_BT & share.is_carried_B[:, None]
-            losses.append(token_sum(share.weight_B[:, None] * loss_BT, mask_BT) / num_tokens[component])
-            tally.add(component, measure(losses[-1], logp_BT, batch.old_logp_BT, share.adv_B, mask_BT, clip))
+            loss_N = self._losses(component.kind, logp_N, batch, share)
+            weight_B = share.weight_B * self._mean(component).weight(batch.num_trained_B)
+            mask_N = share.is_carried_B[batch.row_N]
+            losses.append(token_sum(weight_B[batch.row_N] * loss_N, mask_N) / denominators[component])
+            tally.add(component, measure(losses[-1], logp_N, batch, share, self.config.objective))
         return torch.stack(losses).sum()
+
+    def _losses(self, kind: Kind, logp_N: Tensor, batch: MicroBatch, share: Share) -> Tensor:
+        """l_c(t), before weights and means."""
+        if kind is Kind.NLL:
+            return -logp_N
+        if kind is Kind.KL:
+            return kl_to_reference(logp_N, batch.reference_logp_N)
+        objective = self.config.objective
+        ratio_N = objective.ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
+        return batch.correction_N * clipped_surrogate(ratio_N, share.adv_B[batch.row_N], objective.clip)
 
     def _update(self, gathered: "Gathered", learning_rate: float) -> tuple[float, bool]:
         """Gradient norm before clipping, and whether the weights moved."""

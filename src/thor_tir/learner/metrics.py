@@ -1,6 +1,6 @@
 """What one optimiser step tells about itself, gathered beside the loss and fetched from the device once.
 
-Legend: `B` rows, `T` target positions.
+Legend: `B` rows, `N` trained tokens.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,12 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from thor_tir.learner.objective import MAX_LOG_RATIO, Clip, log_ratio, token_sum
-from thor_tir.learner.row import Component
+from thor_tir.learner.batch import MicroBatch, Share
+from thor_tir.learner.objective import Objective, log_ratio, token_ratio, token_sum
+from thor_tir.learner.row import Component, Kind
+
+HISTOGRAM_EDGES = (-1.0, -1e-1, -1e-2, -1e-3, -1e-4, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Of the log ratio, in nats: eleven bins, the middle one for tokens on which both policies agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Drift:
     """Largest |log ratio|, nats."""
     approx_kl: float
     """KL(old || new) in nats per token, estimated by ratio - 1 - log ratio, which is never negative."""
+    histogram: tuple[int, ...]
+    """Tokens by log ratio, between `HISTOGRAM_EDGES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,8 @@ class Sums:
     log_ratio: Tensor
     kl: Tensor
     max_log_ratio: Tensor
+    histogram: Tensor
+    """One count for each bin."""
 
     def __add__(self, other: "Sums") -> "Sums":
         added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
@@ -93,8 +101,11 @@ class Sums:
 
 def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: int) -> ComponentMetrics:
     """Means of the sums, with one transfer from the device; all 0 where no row of the component was run."""
-    values = torch.stack([getattr(sums, f.name) for f in fields(sums)]).tolist() if sums else [0.0] * len(fields(Sums))
-    loss, tokens, *totals, largest = values
+    num_bins = len(HISTOGRAM_EDGES) + 1
+    values = [0.0] * (len(fields(Sums)) - 1 + num_bins)
+    if sums is not None:
+        values = torch.cat([getattr(sums, f.name).reshape(-1) for f in fields(sums)]).tolist()
+    loss, tokens, *totals, largest = values[:-num_bins]
     nll, low, high, dual, mean_log_ratio, kl = (total / max(1.0, tokens) for total in totals)
     drift = Drift(
         low_share=low,
@@ -103,32 +114,42 @@ def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: in
         mean_log_ratio=mean_log_ratio,
         max_log_ratio=largest,
         approx_kl=kl,
+        histogram=tuple(map(int, values[-num_bins:])),
     )
     return ComponentMetrics(
         loss=loss,
         nll=nll,
         num_tokens=num_tokens,
         num_rows=num_rows,
-        drift=drift if component.is_surrogate else None,
+        drift=drift if component.kind is Kind.SURROGATE else None,
     )
 
 
 @torch.no_grad()
-def measure(loss: Tensor, logp_BT: Tensor, old_logp_BT: Tensor, adv_B: Tensor, mask_BT: Tensor, clip: Clip) -> Sums:
+def measure(loss: Tensor, logp_N: Tensor, batch: MicroBatch, share: Share, objective: Objective) -> Sums:
     """Sums over the tokens of one component in one micro-batch. Without old log-probabilities the drift is 0."""
-    log_ratio_BT = log_ratio(logp_BT, old_logp_BT)
-    ratio_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    is_bad_B1, is_good_B1 = adv_B[:, None] < 0, adv_B[:, None] > 0
-    distance_BT = torch.where(mask_BT, log_ratio_BT.abs(), 0.0)
-    dtype = logp_BT.dtype
+    mask_N, adv_N, clip = share.is_carried_B[batch.row_N], share.adv_B[batch.row_N], objective.clip
+    log_ratio_N = log_ratio(logp_N, batch.old_logp_N)
+    clipped_N = objective.ratio(log_ratio_N, batch.row_N)
+    is_bad_N, is_good_N = mask_N & (adv_N < 0), mask_N & (adv_N > 0)
+    distance_N = torch.where(mask_N, log_ratio_N.abs(), 0.0)
+    dtype = logp_N.dtype
     return Sums(
         loss=loss.detach(),
-        tokens=mask_BT.sum(dtype=dtype),
-        nll=token_sum(-logp_BT, mask_BT),
-        low=(mask_BT & is_bad_B1 & (ratio_BT < 1 - clip.low)).sum(dtype=dtype),
-        high=(mask_BT & is_good_B1 & (ratio_BT > 1 + clip.high)).sum(dtype=dtype),
-        dual=(mask_BT & is_bad_B1 & (ratio_BT > clip.dual)).sum(dtype=dtype),
-        log_ratio=distance_BT.sum(),
-        kl=token_sum(ratio_BT - 1 - log_ratio_BT, mask_BT),
-        max_log_ratio=distance_BT.max(),
+        tokens=mask_N.sum(dtype=dtype),
+        nll=token_sum(-logp_N, mask_N),
+        low=(is_bad_N & (clipped_N < 1 - clip.low)).sum(dtype=dtype),
+        high=(is_good_N & (clipped_N > 1 + clip.high)).sum(dtype=dtype),
+        dual=(is_bad_N & (clipped_N > clip.dual)).sum(dtype=dtype),
+        log_ratio=distance_N.sum(),
+        kl=token_sum(token_ratio(log_ratio_N, batch.row_N) - 1 - log_ratio_N, mask_N),
+        max_log_ratio=distance_N.max(),
+        histogram=_histogram(log_ratio_N, mask_N).to(dtype),
     )
+
+
+def _histogram(log_ratio_N: Tensor, mask_N: Tensor) -> Tensor:
+    edges = torch.tensor(HISTOGRAM_EDGES, dtype=log_ratio_N.dtype, device=log_ratio_N.device)
+    bins = torch.arange(len(HISTOGRAM_EDGES) + 1, device=log_ratio_N.device)
+    bin_N = torch.bucketize(log_ratio_N, edges)
+    return ((bin_N[:, None] == bins) & mask_N[:, None]).sum(dim=0)

@@ -1,13 +1,14 @@
-"""The formulas of the loss, free of models and records (paper, Eq. 3, 4 and 8; dual clip as in the released code).
+"""The formulas of the loss, free of models and records, and the record that says which of them a learner composes.
 
-Legend: `B` rows, `T` target positions, `N` trained tokens of a micro-batch, `V` vocabulary.
+Legend: `B` rows, `N` trained tokens of a micro-batch, `V` vocabulary; `row_N` is the row of each token.
 Losses are to be minimised and computed in float32, or in float64 where the input is.
 
-Departure from the paper: ratios are per token and Eq. 4's mean over each sequence is a mean over all trained tokens,
-as in the released code; which mean is taken is the caller's choice, made with `token_sum` and a count.
+Departure from the paper: by default ratios are per token and Eq. 4's mean over each sequence is a mean over all trained
+tokens, as in the released code; `sequence_ratio` and `sequence_mean` are the printed forms.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ LOGITS_AT_ONCE = 2**26
 
 MAX_LOG_RATIO = 20.0
 """Nats. Far outside any clip range, and small enough that no exponential overflows into a NaN gradient."""
+
+Ratio = Callable[[Tensor, Tensor], Tensor]
+"""From log ratios and `row_N` to the ratio that the clip looks at, one per token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,31 +41,84 @@ class Clip:
             raise ValueError(f"expected 0 <= low <= 1, high >= 0 and dual >= 1 + high, found {self}")
 
 
-def log_ratio(logp_BT: Tensor, old_logp_BT: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """A weighted mean over rows i of n_i trained tokens: `sum_i weight(n_i) sum_t l_i(t) / sum_i mass(n_i)`."""
+
+    weight: Callable[[Tensor], Tensor]
+    """Of each token, given `n_B`."""
+    mass: Callable[[int], float]
+    """What a row adds to the denominator."""
+
+
+def token_mean() -> Mean:
+    """Every trained token weighs the same: a long row counts more (DAPO, arXiv 2503.14476, Eq. 8)."""
+    return Mean(weight=torch.ones_like, mass=float)
+
+
+def sequence_mean() -> Mean:
+    """Every row weighs the same: tokens of a long row count less (paper, Eq. 4)."""
+    return Mean(weight=torch.reciprocal, mass=lambda n: float(n > 0))
+
+
+def constant_mean(length: int) -> Mean:
+    """Every row's sum over one constant: no length is favoured (Dr. GRPO, arXiv 2503.20783, section 3.2)."""
+    return Mean(weight=lambda n_B: torch.full_like(n_B, 1 / length), mass=lambda n: float(n > 0))
+
+
+def log_ratio(logp_N: Tensor, old_logp_N: Tensor) -> Tensor:
     """log pi(s) - log pi_old(s), in nats; the constant 0 where the old one is NaN, so that no gradient passes there."""
-    logp_BT, old_logp_BT = _precise(logp_BT), _precise(old_logp_BT)
-    is_known_BT = ~old_logp_BT.isnan()
-    zero = logp_BT.new_zeros(())
-    return torch.where(is_known_BT, logp_BT, zero) - torch.where(is_known_BT, old_logp_BT, zero)
+    logp_N, old_logp_N = _precise(logp_N), _precise(old_logp_N)
+    is_known_N = ~old_logp_N.isnan()
+    zero = logp_N.new_zeros(())
+    return torch.where(is_known_N, logp_N, zero) - torch.where(is_known_N, old_logp_N, zero)
 
 
-def clipped_surrogate(
-    logp_BT: Tensor, old_logp_BT: Tensor, adv_B: Tensor, *, low: float, high: float, dual_clip: float
-) -> Tensor:
-    """Loss per token: max(-A rho, -A clip(rho, 1 - low, 1 + high)), and where A < 0 at most -dual_clip * A.
+def token_ratio(log_ratio_N: Tensor, row_N: Tensor) -> Tensor:
+    """rho(t) = pi(s_t) / pi_old(s_t)."""
+    return log_ratio_N.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
-    rho = exp(log pi - log pi_old) per token (paper, Eq. 4 and 8, with the dual clip of the released code). Where the
-    old log-probability is NaN the value is -A and the gradient 0.
+
+def sequence_ratio(log_ratio_N: Tensor, row_N: Tensor) -> Tensor:
+    """The geometric mean of a row's token ratios, at each of its tokens (GSPO, arXiv 2507.18071, Eq. 7)."""
+    zero_N = torch.zeros_like(log_ratio_N)  # rows have a trained token each, so there are at most N of them
+    totals_N = zero_N.index_add(0, row_N, log_ratio_N)
+    counts_N = zero_N.index_add(0, row_N, torch.ones_like(log_ratio_N))
+    return token_ratio((totals_N / counts_N.clamp(min=1))[row_N], row_N)
+
+
+def clipped_surrogate(ratio_N: Tensor, adv_N: Tensor, clip: Clip) -> Tensor:
+    """Loss per token: max(-A rho, -A clip(rho, 1 - low, 1 + high)), and where A < 0 at most -dual * A.
+
+    Paper, Eq. 4 and 8, with the dual clip of the released code.
     """
-    ratio_BT = log_ratio(logp_BT, old_logp_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    adv_B1 = adv_B[:, None].to(ratio_BT.dtype)
-    loss_BT = torch.maximum(-adv_B1 * ratio_BT, -adv_B1 * ratio_BT.clamp(1 - low, 1 + high))
-    return torch.where(adv_B1 < 0, torch.minimum(loss_BT, -dual_clip * adv_B1), loss_BT)
+    adv_N = adv_N.to(ratio_N.dtype)
+    loss_N = torch.maximum(-adv_N * ratio_N, -adv_N * ratio_N.clamp(1 - clip.low, 1 + clip.high))
+    return torch.where(adv_N < 0, torch.minimum(loss_N, -clip.dual * adv_N), loss_N)
 
 
-def token_sum(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def kl_to_reference(logp_N: Tensor, reference_logp_N: Tensor) -> Tensor:
+    """rho - 1 - log rho with rho = pi_ref / pi: never negative, and on average over samples of pi KL(pi || pi_ref).
+
+    The estimator k3 of http://joschu.net/blog/kl-approx.html, as in GRPO (arXiv 2402.03300, Eq. 4).
+    """
+    back_N = -log_ratio(logp_N, reference_logp_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return back_N.exp() - 1 - back_N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the surrogate is composed of. The learner calls these functions and knows no algorithm by name."""
+
+    ratio: Ratio = token_ratio
+    clip: Clip = field(default_factory=Clip)
+    mean: Mean = field(default_factory=token_mean)
+    """Of surrogates and of the KL. Log-likelihoods have a token mean always (paper, Eq. 3 and Eq. 4, last term)."""
+
+
+def token_sum(values_N: Tensor, mask_N: Tensor) -> Tensor:
     """Sum over the tokens where the mask holds; whatever stands elsewhere, NaN included, leaves value and gradient."""
-    return torch.where(mask_BT.bool(), values_BT, values_BT.new_zeros(())).sum()
+    return torch.where(mask_N.bool(), values_N, values_N.new_zeros(())).sum()
 
 
 def token_logprobs(logits_NV: Tensor, target_ids_N: Tensor, *, logits_at_once: int = LOGITS_AT_ONCE) -> Tensor:

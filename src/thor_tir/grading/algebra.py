@@ -42,7 +42,7 @@ def compare(reference: str, answer: str, strictness: Strictness = Strictness.STR
         if not is_same:
             return Outcome.WRONG, "not equal to the reference by value"
     except (Unreadable, RecursionError):
-        return _by_math_verify(reference, answer, gold, found)
+        return _by_math_verify(reference, answer, (gold, found), strictness)
     if strictness is Strictness.STRICT and (complaint := unworked(gold, found)):
         return Outcome.WRONG, complaint
     return Outcome.CORRECT, "equal to the reference by value"
@@ -174,9 +174,12 @@ def _differ_by_constant(expected: Tree, found: Tree) -> bool:
     return all(abs(difference - differences[0]) < mpmath.mpf(10) ** -20 for difference in differences)
 
 
-def _by_math_verify(reference: str, answer: str, gold: str, found: str) -> tuple[Outcome, str]:
+def _by_math_verify(
+    reference: str, answer: str, canonical_pair: tuple[str, str], strictness: Strictness
+) -> tuple[Outcome, str]:
     from math_verify import parse, verify
 
+    gold, found = canonical_pair
     if not is_parsable(found):
         return Outcome.WRONG, "an unevaluated or too costly expression other than the reference"
     expected, parsed = (
@@ -186,6 +189,7 @@ def _by_math_verify(reference: str, answer: str, gold: str, found: str) -> tuple
         return Outcome.UNSCORED, f"the reference {reference[:80]!r} cannot be read"
     if not verify(expected, parsed, timeout_seconds=None):
         return Outcome.WRONG, "not equal to the reference by math-verify"
-    if complaint := objection(gold, found):
+    complaint = objection(gold, found) or (unworked(gold, found) if strictness is Strictness.STRICT else None)
+    if complaint:
         return Outcome.WRONG, complaint
     return Outcome.CORRECT, "equal to the reference by math-verify"

@@ -8,12 +8,13 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
 from thor_tir.faults import MachineFault
-from thor_tir.grading.extract import extract_answer
+from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
 from thor_tir.grading.frames import Row
 from thor_tir.grading.guard import calls_only_maths
 from thor_tir.grading.gym import UNREADABLE
@@ -122,7 +123,7 @@ class BlockingGrader:
     def begin(self, submission: Submission) -> "Future[Graded]":
         """Grade without waiting, as far as that takes a process. The future raises GraderUnavailable."""
         began = perf_counter()
-        problem = submission.problem
+        problem = _with_plain_reference(submission.problem)
         answer = self._answer(submission)
         if answer is None:
             return self._at_once((Outcome.WRONG, "no answer found"), None, Path.QUICK, began)
@@ -145,7 +146,7 @@ class BlockingGrader:
 
     def _answer(self, submission: Submission) -> str | None:
         if submission.kind is Kind.ANSWER:
-            return submission.text.strip() or None
+            return from_its_box(submission.text[-MAX_RESPONSE_CHARS:]).strip() or None
         return extract_answer(submission.text[-MAX_RESPONSE_CHARS:], self.strictness)
 
     def _quick(self, problem: Problem, answer: str) -> tuple[Outcome, str] | None:
@@ -231,6 +232,12 @@ class BlockingGrader:
         extracted = answer[:MAX_ANSWER_CHARS] if answer else answer
         verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1])
         return Graded(verdict=verdict, path=path, seconds=seconds)
+
+
+def _with_plain_reference(problem: Problem) -> Problem:
+    """A reference that is a whole solution stands for its box."""
+    boxed = from_its_boxes(problem.answer)
+    return problem if boxed is problem.answer else replace(problem, answer=boxed)
 
 
 def _request(problem: Problem, answer: str, strictness: Strictness) -> Row:

@@ -7,6 +7,8 @@ variables; every other font command is dropped. The functions take at most a few
 import re
 import unicodedata
 
+from thor_tir.grading.expression import FUNCTIONS
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -127,9 +129,17 @@ _PYTHON_PREFIX = re.compile(r"\b(?:np|numpy|math|sp|sympy|cmath)\.(?=[a-zA-Z])")
 _TAIL = re.compile(r"(?:\s|\\\\|[.;,](?![.]))+$")
 _ROW_SPACE = re.compile(r"\\\\\s*\[\s*-?[\d.]*\s*(?:pt|em|ex|cm|mm)\s*\]")
 _OVER = re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}")
-_LONE_SIGN = re.compile(r"\{([,:;=.])\}")
+_LONE_SIGN = re.compile(r"\{ ?([,:;=.]) ?\}")
+_LONE_COMMA = re.compile(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})")
+_DOUBLED = re.compile(
+    r"(?<!\\)\\\\(?=(?:[dtc]?frac|left|right|sqrt|boxed|text|pi|leq?|geq?|cdot|times|infty|cup|pm|circ)(?![a-zA-Z]))"
+)
+"""Backslashes that were escaped on their way: no row of a matrix begins with the letters of a command."""
+_COLOUR = re.compile(r"\\(?:text)?color(?:box)?\s?\{[^{}]*\}")
+_BAR = re.compile(r"\\(?:bar|overline)\s?(?:\{(\d+)\}|(\d))")
+_EMPTY = re.compile(r"\\\{ ?\\\}")
 _PROVISO = re.compile(r"\s*,?\s*\\text\{\s*(?:for|where|with) [^{}]*\}.*$", re.DOTALL)
-_TIGHT_JOIN = re.compile(r"(?<=[)\]}\d])\s*(or|and)\s*(?=[(\[\d\\-])")
+_TIGHT_JOIN = re.compile(r"(?<=[)\]}\d])\s*(or|and)\s*(?=[(\[\d\\-]|[a-zA-Z][(=])")
 _STARS = re.compile(r"^\*\*(.*)\*\*$", re.DOTALL)
 
 
@@ -139,11 +149,14 @@ def canonical(text: str) -> str:
     `\left`, `\displaystyle`, `\,`, `$` and their like are gone, `\dfrac` is `\frac`, `×` and `\cdot` are `*`, `\leq`,
     `≤` and `<=` are `\le`, `²` is `^{2}`; punctuation at the end is dropped, and so is a pair of braces around it all.
     """
-    text = _JOINED_GROUPS.sub(",", _LONE_SIGN.sub(r"\1", without_unicode(text.replace("\\$", "¤"))))
+    text = " ".join(text.split())  # or a run of spaces would make the patterns below quadratic
+    text = _DOUBLED.sub(r"\\", without_unicode(text.replace("\\$", "¤")))
+    text = _JOINED_GROUPS.sub(",", _LONE_SIGN.sub(r"\1", _LONE_COMMA.sub(",", _COLOUR.sub("", text))))
     text = _OVER.sub(r"\\frac{\1}{\2}", _ROW_SPACE.sub(r"\\\\", text))
     text = _HALF_BRACKET.sub(" ", text)
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
-    text = " ".join(text.split())  # or a run of spaces would make the patterns below quadratic
+    text = " ".join(text.split())
+    text = _BAR.sub(lambda bar: rf"\overline{{{bar[1] or bar[2]}}}", _EMPTY.sub(r"\\emptyset ", text))
     text = _TIGHT_JOIN.sub(r" \1 ", text)
     text = _PROVISO.sub("", _TEXT.sub(_words, text))
     text = _PYTHON_PREFIX.sub("", text.replace("**", "^")) if not _STARS.match(text) else text.strip("* ")
@@ -207,6 +220,8 @@ def _words(found: re.Match[str]) -> str:
         return f" {joining[1].lower()} "
     if not content or content == ",":
         return content
+    if content in FUNCTIONS:
+        return f"{content} "
     if not _LETTERS_OF_TWO.search(content) and (len(content) > 1 or content in "ei,." or content.isdigit()):
         return f" {content} "
     follows_number = found.string[: found.start()].rstrip()[-1:]

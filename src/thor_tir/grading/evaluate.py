@@ -165,13 +165,13 @@ def _called(name: str, parts: list[Number], noise: Noise) -> Number:
         return abs(parts[0])
     if name in ("floor", "ceil"):
         return mpmath.floor(parts[0]) if name == "floor" else mpmath.ceil(parts[0])
-    if name in ("sin", "cos", "tan", "cot", "sec", "csc"):
+    if name in ("sin", "cos", "tan", "cot", "sec", "csc", "cis"):
         if abs(parts[0]) > _MAX_EXPONENT:
             raise Unreadable("an angle too large")
         noise.scale = max(noise.scale, abs(parts[0]), mpmath.mpf(1))
     if name == "ln":
         noise.scale = max(noise.scale, mpmath.mpf(1))
-    return getattr(mpmath, name)(parts[0])
+    return getattr(mpmath, "expj" if name == "cis" else name)(parts[0])
 
 
 def agree(one: Number, other: Number, noise: Noise) -> bool:

@@ -20,7 +20,8 @@ _TOKEN = re.compile(
 )
 FUNCTIONS = frozenset(
     (  # noqa: SIM905  # as a list of one name a line it hides the file
-        "sin cos tan cot sec csc asin acos atan sinh cosh tanh asinh acosh atanh ln log exp sqrt cbrt abs floor ceil"
+        "sin cos tan cot sec csc cis asin acos atan sinh cosh tanh asinh acosh atanh "
+        "ln log exp sqrt cbrt abs floor ceil"
     ).split()
 )
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "Abs": "abs", "ceiling": "ceil", "arcsinh": "asinh"}
@@ -254,7 +255,8 @@ class _Parser:
             name += "_" + self.raw_group()
         while self.peek() == "'":
             name += self.take()
-        if name.rstrip("'") in _OPAQUE and self.peek() == "(":
+        is_initial_value = self.peek() == "(" and self.ahead(1) == "0" and self.ahead(2) == ")"  # `I(0)` is no product
+        if is_initial_value or (name.rstrip("'") in _OPAQUE and self.peek() == "("):
             return ("opaque", ("sym", name), self.group("(", ")"))
         return ("sym", name)
 

@@ -1,60 +1,100 @@
 r"""Find the answer in what a model wrote. It does not judge it, and it must never be shown a tool's output.
 
-A strict reading takes the last box, and nothing else. A lenient one goes on to `<answer>` tags, to a sentence such as
-"the answer is", and in the end to the last number.
+A strict reading takes the last box, or else what stands in `<answer>` tags, and nothing else. A lenient one goes on to
+what `unboxed.py` finds: a sentence such as "the answer is", a formula, and in the end the last number.
 """
 
 import re
-from collections import deque
+from collections.abc import Callable
 
 from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.unboxed import outside_a_box, tagged
 
 MAX_CHARS = 1_000_000
 """Of a response; only its end can hold the answer, so what stands before is not read."""
 
 _MARK = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 """An opening box, an escaped character (so `\\{` is no brace), or a brace."""
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+([^\s{}$\\.,]{1,64})|(\d{1,64}))")
 
 _THOUGHT_ENDS = "</think>"
 _TOOL_FENCE = re.compile(r"^```(?:output|result|text output|python|py)[ \t]*\n", re.MULTILINE)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+([^\s{}$\\.,]{1,64})")
-_TAG_OPENS, _TAG_CLOSES = "<answer>", "</answer>"
-_SENTENCE = re.compile(
-    r"(?:final answer|the answer|answer|réponse finale|la réponse|die antwort|la respuesta|答案)"
-    r"(?: (?:is|ist|est|es|to the problem is|would be))?[ *]*[:：=是为]?[ *]*",
-    re.IGNORECASE,
-)
-_ENDS = re.compile(r"\n|(?<!\d)\.(?=\s|$)|\.(?=\s|$)|[。]|, (?:which|because|since|as|so) ")
-_MATHS_SPAN = re.compile(r"\$\$?([^$]{1,2000})\$\$?|\\\(([^\n]{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|-?\.\d+")
+
+_DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:boxed|fbox)\s*\{)")
+"""A box whose backslash was escaped on its way."""
+
+_DELIMITER = re.compile(r"\\[()\[\]]|\\q?quad|\$|\\[ ,;]|\\text\s*\{([^{}]*)\}|\s+")
+_CONJUNCTIONS = frozenset((",", ";", "and", "or", ",and", ",or"))
+_VARIABLE = re.compile(r"[a-z](?:_\{?\w\}?)?=$")
+_MAX_JOINER = 60
+_MAX_WORDS_BETWEEN = 15
+"""Characters between two boxes of a reference: `\\boxed{1} papers and \\boxed{2} bins`."""
 
 
 def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str | None:
     r"""The final answer in a response; None where there is none.
 
-    That is the content of the last `\boxed{...}` or `\fbox{...}` whose braces balance. An empty last box takes the
-    answer back. Of nested boxes the innermost of the last one counts. Where the model closed a `<think>` block, only
-    what follows it is an answer: inside it candidates are still weighed. Linear in the length, whatever the nesting.
+    That is the content of the last `\boxed{...}` or `\fbox{...}` whose braces balance, together with the boxes that a
+    comma, `and` or `or` alone joins to it: `\boxed{1} and \boxed{2}` is one answer of two values. An empty last box
+    takes the answer back. Of nested boxes the innermost of the last one counts. Where the model closed a `<think>`
+    block, only what follows it is an answer: inside it candidates are still weighed. Linear in the length, whatever
+    the nesting.
     """
-    text = _without_tool_output(text[-MAX_CHARS:].rpartition(_THOUGHT_ENDS)[2])
-    boxed = _last_box(text)
-    if boxed is not None:
-        return boxed.strip() or None
-    return _outside_a_box(text) if strictness is Strictness.LENIENT else None
+    text = _DOUBLED.sub(r"\\", _without_tool_output(text[-MAX_CHARS:].rpartition(_THOUGHT_ENDS)[2]))
+    if (boxed := _last_boxes(text)) is not None:
+        return boxed or None
+    if bare := list(_BARE_BOX.finditer(text)):
+        return bare[-1][1] or bare[-1][2]
+    if (inside := tagged(text)) is not None:
+        return inside or None
+    return outside_a_box(text) if strictness is Strictness.LENIENT else None
 
 
-def _last_box(text: str) -> str | None:
-    """Content of the last complete box, perhaps empty; None where no box is complete."""
-    last_start = last_end = -1
-    opened: list[int] = []
+def from_its_box(text: str) -> str:
+    """An answer that came with text around its box: what is in the box. Others stay as they are."""
+    return (_last_boxes(_DOUBLED.sub(r"\\", text)) or text) if _BOX.search(text) else text
+
+
+def from_its_boxes(reference: str) -> str:
+    """A reference that is a whole solution: what is in its boxes. Those close together are parts of one answer."""
+    if not _BOX.search(reference):
+        return reference
+    text = _DOUBLED.sub(r"\\", reference)
+    return _last_boxes(text, joins=lambda between: len(between) <= _MAX_WORDS_BETWEEN or _joins(between)) or reference
+
+
+def _joins(between: str) -> bool:
+    if len(between) > _MAX_JOINER:
+        return False
+    plain = _DELIMITER.sub(lambda sign: (sign[1] or "").strip(), between).lower()
+    return _VARIABLE.sub("", plain) in _CONJUNCTIONS
+
+
+def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
+    """Content of the last complete box, perhaps empty, and of those joined to it; None where no box is complete."""
+    boxes = _complete_boxes(text)
+    if not boxes:
+        return None
+    first = len(boxes) - 1
+    while first and joins(text[boxes[first - 1][2] + 1 : boxes[first][0]]):
+        first -= 1
+    distinct = dict.fromkeys(text[start:end].strip() for _, start, end in boxes[first:])
+    return ", ".join(distinct)
+
+
+def _complete_boxes(text: str) -> list[tuple[int, int, int]]:
+    """Where the command, its content and its closing brace stand, of boxes that hold no other, in order."""
+    boxes: list[tuple[int, int, int]] = []
+    opened: list[tuple[int, int]] = []
     for mark in _MARK.finditer(text):
         if mark[0] == "}":
-            start = opened.pop() if opened else -1
-            if start > last_start:
-                last_start, last_end = start, mark.start()
+            command, start = opened.pop() if opened else (-1, -1)
+            if start >= 0 and (not boxes or start > boxes[-1][1]):
+                boxes.append((command, start, mark.start()))
         elif mark[0].endswith("{") and mark[0] != r"\{":
-            opened.append(mark.end() if len(mark[0]) > 1 else -1)
-    return text[last_start:last_end] if last_start >= 0 else None
+            opened.append((mark.start(), mark.end()) if len(mark[0]) > 1 else (-1, -1))
+    return boxes
 
 
 def _without_tool_output(text: str) -> str:
@@ -65,35 +105,3 @@ def _without_tool_output(text: str) -> str:
         end = text.find("\n```", fence.end() - 1)
         at = len(text) if end < 0 else end + 4
     return "".join([*kept, text[at:]])
-
-
-def _outside_a_box(text: str) -> str | None:
-    bare = _last_match(_BARE_BOX, text)
-    if bare:
-        return bare[1]
-    start = text.rfind(_TAG_OPENS)
-    end = text.find(_TAG_CLOSES, start)
-    if start >= 0 and end >= 0:
-        return _unwrapped(text[start + len(_TAG_OPENS) : end]) or None
-    if sentence := _last_match(_SENTENCE, text):
-        rest = text[sentence.end() :].lstrip()
-        said = rest[:2000]
-        if (span := _MATHS_SPAN.match(said)) or (span := _MATHS_SPAN.match(said.lstrip("* "))):
-            return _unwrapped(span[1] or span[2] or span[3])
-        first = _ENDS.split(said, maxsplit=1)[0].strip(" *.$")
-        if first:
-            return _unwrapped(first)
-    number = _last_match(_NUMBER, text)
-    return number[0].rstrip(",") if number else None
-
-
-def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = deque(pattern.finditer(text), maxlen=1)
-    return found[0] if found else None
-
-
-def _unwrapped(text: str) -> str:
-    """Without the dollars, brackets and stars that set a formula apart."""
-    text = text.strip().strip("*").strip()
-    span = _MATHS_SPAN.fullmatch(text)
-    return (span[1] or span[2] or span[3]).strip() if span else text.rstrip(".").strip()

@@ -12,7 +12,7 @@ from thor_tir.grading.canonical import bare_letters, canonical, squeezed, withou
 from thor_tir.grading.quantity import Quantity, quantity, scale
 from thor_tir.grading.reals import real_set
 from thor_tir.grading.relations import same_relation
-from thor_tir.grading.structure import Kind, Sequence, chain, matrix, sequence, split_at, without_parentheses
+from thor_tir.grading.structure import Kind, Sequence, chain, combined_matrices, sequence, split_at, without_parentheses
 from thor_tir.grading.wording import same_choice, same_time, same_words, without_label
 
 T = TypeVar("T")
@@ -85,10 +85,13 @@ def _digits_and_base(text: str) -> tuple[str, str] | None:
 
 
 def _matrices(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
-    """Cell by cell; a vector may be written as a tuple or lie down."""
+    """Cell by cell; a vector may be written as a tuple or lie down, and be called `v =` or carry a common factor."""
+    if combined_matrices(gold) is None and combined_matrices(answer) is None:
+        return None
     one, other = _rows(gold), _rows(answer)
-    if one is None or other is None or (matrix(gold) is None and matrix(answer) is None):
-        return None if matrix(gold) is None and matrix(answer) is None else False
+    if one is None or other is None:
+        is_product = (gold + answer).count(r"\begin") > 2
+        return None if is_product else False
     if all(min(len(rows), max(map(len, rows), default=0)) == 1 for rows in (one, other)):
         one, other = _upright(one), _upright(other)
     if [len(row) for row in one] != [len(row) for row in other]:
@@ -102,7 +105,7 @@ def _upright(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _rows(text: str) -> list[tuple[str, ...]] | None:
-    if (rows := matrix(text)) is not None:
+    if (rows := combined_matrices(text)) is not None:
         return list(rows)
     parts = sequence(text)
     return [(item,) for item in parts.items] if parts and parts.kind in (Kind.TUPLE, Kind.BRACKET) else None
@@ -222,8 +225,13 @@ def _matched(one: tuple[T, ...], other: tuple[T, ...], equal: Callable[[T, T], b
     return not left
 
 
+_TO = re.compile(r"(?<=\d) ?(?:\\text\{to\}|to) ?(?=\d)")
+
+
 def _ratios(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
-    """`3:4` is `6:8` and `3/4`."""
+    r"""`3:4` is `6:8`, `3/4` and `3 \text{ to } 4`."""
+    if ":" in gold + answer:
+        gold, answer = (_TO.sub(":", text) for text in (gold, answer))
     one, other = (split_at(text, frozenset(":"))[0] for text in (gold, answer))
     if len(one) == len(other) == 1:
         return None
@@ -266,8 +274,12 @@ def _contradict(expected: Quantity, found: Quantity) -> bool:
     return bool(one and other) and not one & other
 
 
+_BELOW_ONE = re.compile(r"[+-]?0?\.\d+")
+
+
 def _same_percent(gold: str, answer: str, *, found_is_percent: bool, arithmetic: Arithmetic) -> bool:
-    if same(gold, answer, arithmetic):
+    r"""Of the two readings of a bare reference the natural one: `25` asks for percent, and `0.05` is not `0.05\%`."""
+    if not (found_is_percent and _BELOW_ONE.fullmatch(gold)) and same(gold, answer, arithmetic):
         return True
     if found_is_percent:
         return same(gold, f"({answer})/100", arithmetic)

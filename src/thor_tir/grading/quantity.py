@@ -177,6 +177,7 @@ _SCALES: dict[str, tuple[str, int | Fraction]] = {
     "usd": ("money", 1), "l": ("volume", 1), "liter": ("volume", 1), "litre": ("volume", 1),
     "ml": ("volume", Fraction(1, 1000)), "milliliter": ("volume", Fraction(1, 1000)),
 }  # fmt: skip
+_MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _GENERIC = frozenset(("", "unit", "square unit", "cubic unit", "sq unit"))
 
 
@@ -233,6 +234,9 @@ def quantity(text: str) -> Quantity:
     text = text.rstrip(" ,/")
     is_percent |= unit in ("percent", "pct", "percentage", "per cent")
     is_degrees |= unit in ("degree", "deg")
+    for name, factor in _MULTIPLES.items():
+        if name in unit.split():
+            unit, text = " ".join(word for word in unit.split() if word != name), f"({text})*{factor}"
     unit = "" if unit in ("percent", "pct", "percentage", "per cent", "degree", "deg") else unit
     return Quantity(
         number=text, unit=unit, is_percent=is_percent, is_degrees=is_degrees, is_money=bool(money) or is_money
@@ -264,7 +268,7 @@ def _measure(unit: str) -> tuple[str, Fraction]:
 
 
 def _is_unit(words: str) -> bool:
-    return all(word in _WORDS for word in words.lower().replace(".", "").split())
+    return all(word in _WORDS or word in _MULTIPLES for word in words.lower().replace(".", "").split())
 
 
 def _unit(tail: re.Match[str]) -> str:

@@ -12,6 +12,8 @@ _ALL = re.compile(
 )
 _INFINITY = r"\infty"
 _INFINITIES = re.compile(r"\+\s*\\infty|(?<![a-z\\])(?:inf|oo|infinity)\b")
+_BUILDER = re.compile(r"\\\{ ?[a-z] ?(?:\\in ?\{? ?R ?\}? ?)?[|:](.*)\\\}", re.DOTALL)
+r"""`\{x : x > 5\}`; canonical text knows no fonts, so that the reals are `R`."""
 _UNIONS = frozenset((r"\cup", "U", "or", ","))
 
 
@@ -39,6 +41,8 @@ class RealSet:
 def real_set(text: str) -> RealSet | None:
     """The set that a canonical text describes, or None."""
     text = _INFINITIES.sub(lambda _: _INFINITY, text)
+    if builder := _BUILDER.fullmatch(text):
+        text = builder[1]
     variable = ""
     if (found := chain(text)) and found.relations == (r"\in",) and _NAME.fullmatch(found.operands[0]):
         variable, text = found.operands
@@ -114,7 +118,19 @@ def _ascending(sides: tuple[str, ...], signs: tuple[str, ...]) -> RealSet | None
         name = sides[1]
     else:
         return None
-    return RealSet(parts=(part,), is_explicit=True, variable=name)
+    parts: tuple[Part, ...] = (part,)
+    if name.startswith("|") and name.endswith("|"):
+        name, parts = name.strip("|"), _without_bars(part)
+    return RealSet(parts=parts, is_explicit=True, variable=name)
+
+
+def _without_bars(size: Part) -> tuple[Part, ...]:
+    r"""What `a < |x| < b` says of `x` itself, with `a` taken to be no less than zero."""
+    if size.low == f"-{_INFINITY}":
+        return (Part(low=f"-({size.high})", high=size.high, has_low=size.has_high, has_high=size.has_high),)
+    mirrored_high = _INFINITY if size.high == _INFINITY else f"({size.high})"
+    mirrored = Part(low=f"-{mirrored_high}", high=f"-({size.low})", has_low=size.has_high, has_high=size.has_low)
+    return (mirrored, size)
 
 
 def _ray_both() -> Part:

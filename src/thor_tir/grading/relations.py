@@ -17,6 +17,7 @@ _EQUALITIES = frozenset(("=", r"\approx", r"\equiv", r"\in", r"\sim", r"\simeq")
 _NAME = re.compile(r"(?:\\[a-zA-Z]+|[a-zA-Z])(?:_(?:\w|\{[^{}]*\})|')*(?:\^\{?[\w'*]+\}?)?(?:\([^()=]*\))?")
 _FUNCTION = re.compile(r"([a-zA-Z]\w*)'*\(([a-zA-Z])\)")
 _QUANTITY = re.compile(r"[a-zA-Z\\{}()_+\-*/|:,'^ \d.]+")
+_CURVE = re.compile(r"\^|[xyz][+-][xyz]")
 _OWN_NUMBER = re.compile(r"(?<![\w\^_{(.])\d")
 _LARGER = {">": "<", r"\ge": r"\le"}
 
@@ -38,6 +39,8 @@ def same_relation(gold: str, answer: str, arithmetic: "Arithmetic", same: Same) 
         value = _asserted(found, arithmetic, is_zero=gold.strip() == "0")
         return value is not None and same(gold, value, arithmetic)
     if expected is not None and found is None:
+        if _CURVE.search(squeezed(expected.operands[0])):
+            return False  # `x^2+y^2=25` is a circle and not 25
         value = _asserted(expected, arithmetic, is_zero=answer.strip() == "0")
         return value is not None and same(value, answer, arithmetic)
     assert expected is not None

@@ -14,7 +14,7 @@ _RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MATRIX = re.compile(
-    r"\\begin\s*\{(?:[pbvBV]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
+    r"\\begin\s*\{(?:[pbB]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
 )
 _PYTHON_MATRIX = re.compile(r"(?:Matrix|array)\s*\((.*)\)", re.DOTALL)
 
@@ -84,7 +84,7 @@ def matrix(text: str) -> tuple[tuple[str, ...], ...] | None:
     inner = text.strip()
     if (outer := _whole(inner, "([")) and outer[1].strip().startswith(r"\begin"):
         inner = outer[1].strip()
-    if found := _MATRIX.fullmatch(inner):
+    if (found := _MATRIX.fullmatch(inner)) and r"\begin" not in found[1]:
         rows = [row for row in split_at(found[1], frozenset((r"\\",)))[0] if row]
         return tuple(tuple(split_at(row, frozenset(("&",)))[0]) for row in rows)
     if found := _PYTHON_MATRIX.fullmatch(inner):
@@ -95,6 +95,29 @@ def matrix(text: str) -> tuple[tuple[str, ...], ...] | None:
         if all(inner_rows):
             return tuple(_items(row[1]) for row in inner_rows if row)
     return None
+
+
+def combined_matrices(text: str) -> tuple[tuple[str, ...], ...] | None:
+    r"""The rows of a matrix, of a multiple of one, or of a sum; what stands before an equals sign is its name."""
+    if (rows := matrix(text)) is not None or r"\begin" not in text:
+        return rows
+    if (named := chain(text)) and named.relations == ("=",) and r"\begin" not in named.operands[0]:
+        return combined_matrices(named.operands[1])
+    terms, signs = split_at(text, frozenset("+-"))
+    terms, signs = (terms[1:], signs) if not terms[0] else (terms, ["+", *signs])
+    summands = [_multiple(term, sign) for term, sign in zip(terms, signs, strict=True)]
+    given = [rows for rows in summands if rows is not None]
+    if len(given) < len(summands) or len({tuple(map(len, rows)) for rows in given}) != 1:
+        return None
+    return tuple(tuple("+".join(cells) for cells in zip(*rows, strict=True)) for rows in zip(*given, strict=True))
+
+
+def _multiple(term: str, sign: str) -> tuple[tuple[str, ...], ...] | None:
+    start = term.find(r"\begin")
+    start -= 1 if start > 0 and term[start - 1] in "([" else 0
+    rows = matrix(term[start:]) if start >= 0 else None
+    factor = term[:start].rstrip(" *") or "1"
+    return None if rows is None else tuple(tuple(f"({sign}({factor})*({cell}))" for cell in row) for row in rows)
 
 
 def without_parentheses(text: str) -> str:

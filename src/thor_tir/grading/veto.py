@@ -9,6 +9,7 @@ from thor_tir.grading.structure import chain, split_at
 
 _NAMES = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 _NOT_VARIABLES = frozenset((r"\frac", r"\sqrt", r"\text", r"\begin", r"\end", r"\pi", "e", "i", r"\infty", r"\,"))
+_BASED = re.compile(r"\d_\{?\w*")
 _COMMAS = frozenset((",", ";", "and", "or"))
 _UNWORKED = frozenset(("factorial", "binom", "add"))
 _MAX_POWER = 10**6
@@ -23,6 +24,8 @@ def objection(gold: str, answer: str) -> str | None:
         return "two relations of one truth value are not one relation"
     if r"\ldots" in gold or r"\ldots" in answer:
         return "a list with dots is compared letter for letter"
+    if _BASED.findall(squeezed(gold)) != _BASED.findall(squeezed(answer)):
+        return "a number in another base"
     if _variables(gold) != _variables(answer):
         return "other variables than the reference's"
     if len(split_at(gold, _COMMAS)[1]) != len(split_at(answer, _COMMAS)[1]):
@@ -36,6 +39,8 @@ def unworked(gold: str, answer: str) -> str | None:
     `1+1`, `5!` and a binomial are refused for a reference that is a plain number; fractions, radicals, products and
     powers of moderate size are natural forms and are not.
     """
+    if answer.count(r"\begin") > max(1, gold.count(r"\begin")):
+        return "a calculation with matrices instead of its result"
     if rational(gold) is None or rational(answer) is not None:
         return None
     try:

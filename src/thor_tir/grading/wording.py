@@ -37,6 +37,9 @@ _NUMBERS = [
     "nineteen",
     "twenty",
 ]
+_ANNOUNCED = re.compile(
+    r"(?:the )?(?:final |correct )?(?:answer|option|choice)(?: is)?(?: ?: ?| )(?=\S)", re.IGNORECASE
+)
 _ARTICLES = re.compile(r"^(?:the|an?|it is|is)\s+")
 
 
@@ -56,6 +59,8 @@ def same_choice(gold: str, answer: str) -> bool | None:
 def without_label(gold: str, answer: str) -> str | None:
     r"""What follows the label in `\textbf{(C)}\ 42`, if the reference has none."""
     plain = _without_text(answer)
+    if (announced := _ANNOUNCED.match(plain)) and not _ANNOUNCED.match(_without_text(gold)):
+        return plain[announced.end() :]
     found = _LABELLED.fullmatch(plain)
     if not found or not found[3].strip() or (found[1] or "A") not in "ABCDE" or _LABELLED.fullmatch(gold):
         return None

@@ -16,7 +16,7 @@ from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
 Grade = Callable[[Problem, str], Awaitable[Verdict]]
-"""Grades what the model wrote outside of code against a problem's reference. Raises GraderUnavailable."""
+"""Grades what the model wrote against a problem's reference. Raises GraderUnavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,11 @@ class Attempt:
         return self.verdict.outcome is Outcome.CORRECT
 
 
+def words_of(trajectory: Trajectory) -> str:
+    """What is graded of a trajectory unless somebody says otherwise: what the model wrote outside of code."""
+    return trajectory.response_text
+
+
 Unit = Callable[[], Awaitable[dict[str, Any]]]
 """Work that ends in one journal row. Raises machine faults."""
 
@@ -65,6 +70,8 @@ class Workshop:
     world: World
     grade: Grade
     config: RolloutConfig
+    graded: Callable[[Trajectory], str] = words_of
+    """The text that the grader gets."""
     repair: Repair | None = None
     concurrency: int = 256
     """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
@@ -81,7 +88,7 @@ async def attempt(request: Request, shop: Workshop) -> Attempt:
         seed=request.seed,
     )
     trajectory = await rollout(draft, shop.world, shop.config, shop.repair)
-    verdict = await shop.grade(request.problem, trajectory.response_text)
+    verdict = await shop.grade(request.problem, shop.graded(trajectory))
     return Attempt(problem=request.problem, trajectory=trajectory, verdict=verdict)
 
 

@@ -1,22 +1,27 @@
-"""A benchmark run of a policy that says what it is told, with the real grader and no programs."""
+"""A benchmark run of a policy that says what it is told, with the real grader and, for code, the real sandbox."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
-from scripted_world import world_of
-from thor_tir.attempt import Workshop
+from scripted_world import FakeSandbox
+from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.benchmark_folder import WHOLE, BenchmarkFolder, Shard
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.problem import Problem
-from thor_tir.problems.benchmarks import ProblemSet, digest_of
-from thor_tir.recipes.benchmarking import BenchmarkRun, fill, manifest
+from thor_tir.problems.benchmarks import Kind, ProblemSet, digest_of
+from thor_tir.recipes.benchmarking import BenchmarkRun, fill, manifest, shop_for
 from thor_tir.recipes.settings import EvalConfig, RunConfig
-from thor_tir.recipes.stages import Contestant
+from thor_tir.recipes.stages import Bench, Contestant
 from thor_tir.rollout import RolloutConfig
+from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from tiny_models import tiny_tokenizer
 
 Replies = Callable[[Problem], Sequence[str]]
+TOOLS_CONTESTANT = Contestant(name="tools", model="scripted", samples=2)
 
 
 class Quiet:
@@ -49,9 +54,18 @@ def set_of(*problems: Problem, name: str = "mine") -> ProblemSet:
     return ProblemSet(name=name, title=name, problems=problems, sha256=digest_of(problems))
 
 
-def scripted_run(folder: Path, sets: Sequence[ProblemSet], *, samples: int = 2, shard: Shard = WHOLE) -> BenchmarkRun:
+def scripted_run(
+    folder: Path,
+    sets: Sequence[ProblemSet],
+    *,
+    samples: int = 2,
+    shard: Shard = WHOLE,
+    contestant: Contestant = TOOLS_CONTESTANT,
+) -> BenchmarkRun:
+    from dataclasses import replace
+
     return BenchmarkRun(
-        contestant=Contestant(name="tools", model="scripted", samples=samples),
+        contestant=replace(contestant, samples=samples),
         sets=tuple(sets),
         config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=4000))),
         folder=BenchmarkFolder(path=folder),
@@ -62,14 +76,21 @@ def scripted_run(folder: Path, sets: Sequence[ProblemSet], *, samples: int = 2, 
 def play(run: BenchmarkRun, replies: Replies) -> list[str]:
     """Fill the run's folder; returns what the policy was asked."""
     scripts = {problem.question.strip(): replies(problem) for each in run.sets for problem in each.problems}
-    world = world_of(scripts)
+    policy = ScriptedPolicy(tiny_tokenizer(), scripts)
 
     async def work() -> None:
-        async with Grader(strictness=Strictness.LENIENT) as grader:
-            shop = Workshop(world=world, grade=grader.grade, config=run.config.eval.rollout)
-            await fill(run, shop, Quiet())
+        async with AsyncExitStack() as stack:
+            grader = await stack.enter_async_context(Grader(strictness=Strictness.LENIENT))
+            sandbox: Any = FakeSandbox()
+            if any(asked.kind is Kind.CODE for asked in run.sets):
+                sandbox = await stack.enter_async_context(
+                    LocalSandbox(LocalSandboxConfig(modules=("json",), heavy_modules=()))
+                )
+            tools = Bench(run.config.machinery, sandbox, grader)
+            for asked in run.sets:
+                await fill(run, asked, shop_for(run, asked, tools, policy, tiny_tokenizer()), Quiet())
 
     with run.folder.writing(run.shard):
         run.folder.start(run.sets, manifest(run, weights="none", sandbox="scripted"))
         asyncio.run(work())
-    return [asked.text for asked in world.policy.asked]
+    return [asked.text for asked in policy.asked]

@@ -151,9 +151,10 @@ def test_results_count_ends_apart_and_break_down_by_level(tmp_path: Path) -> Non
     ends = {"correct": 9, "wrong": 0, "truncated": 2, "no_answer": 1, "unscored": 0, "dropped": 0}
     assert entry["ends"] == ends
     # Levels are id % 2: 11, 13, 15 have 1/2, 1, 1; 12, 14, 16 have 0, 1, 1.
+    # Three problems resampled: all three may be the one without a right attempt, or all right ones.
     assert entry["by_level"] == {
-        "0": {"accuracy": pytest.approx(2 / 3), "n": 3},
-        "1": {"accuracy": pytest.approx(5 / 6), "n": 3},
+        "0": {"value": pytest.approx(2 / 3), "ci95": [0.0, 1.0], "n": 3},
+        "1": {"value": pytest.approx(5 / 6), "ci95": [0.5, 1.0], "n": 3},
     }
     # pass@2 solves all but sum/12; in sum/11 the silent attempt abstains, so the vote of two is right as well.
     assert entry["pass_at"]["2"]["value"] == entry["maj_at"]["2"]["value"] == pytest.approx(5 / 6)

@@ -12,7 +12,7 @@ from thor_tir.eval.code.extraction import program_from_completion, program_from_
 from thor_tir.execution import Status
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal
-from thor_tir.problems.code_sources import AssertTests, CodeTask
+from thor_tir.problems.code_tasks import AssertTests, CodeTask
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 
 PROMPT = "from typing import List\n\ndef first(xs: List[int]) -> int:\n    '''The first.'''\n"
@@ -27,6 +27,7 @@ def task(number: int, benchmark: str = "humaneval") -> CodeTask:
         reference=PROMPT + "    return xs[0]\n",
         tests=AssertTests(text="def check(f):\n    assert f([3, 4]) == 3\n", checks=True),
         timeout_s=5.0,
+        fingerprint="",
     )
 
 

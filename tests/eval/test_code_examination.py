@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from thor_tir.eval.code.examination import CodeVerdict, Examiner
 from thor_tir.execution import Status
-from thor_tir.problems.code_sources import AssertTests, CallTests, CodeTask, ExampleTests
+from thor_tir.problems.code_tasks import AssertTests, CallTests, CodeTask, ExampleTests
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 
 REFERENCE = "def double(n):\n    return 2 * n\n"
@@ -24,6 +25,7 @@ def task(tests: AssertTests | CallTests | ExampleTests, *, entry: str = "double"
         reference=REFERENCE,
         tests=tests,
         timeout_s=timeout_s,
+        fingerprint="",
     )
 
 
@@ -57,6 +59,15 @@ def test_right_programs_pass_and_wrong_ones_fail_on_every_kind_of_test() -> None
         (PRINTED, adding.format("*")),
     )
     assert [verdict.passed for verdict in verdicts] == [True] * 4 + [False] * 4
+
+
+def test_arguments_of_every_kind_are_known_again_when_the_test_is_repeated() -> None:
+    calls = ["(1, 2), (2, 3)", "[(1,), (2,)], {3: (4,)}", "{1, 2}, 'text'", "1.5, None", "[], [[]]"]
+    text = "def check(f):\n" + "".join(f"    assert f({call}) == f({call})\n" for call in calls)
+    same = task(AssertTests(text=text, checks=True), entry="pair")
+    program = "def pair(a, b):\n    return [a, b]\n"
+    (verdict,) = check_all((replace(same, reference=program), program))
+    assert (verdict.passed, verdict.reason) == (True, "all assertions hold")
 
 
 EXPLOITS = {

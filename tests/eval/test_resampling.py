@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from thor_tir.eval.estimators import Interval
-from thor_tir.eval.resampling import average_of_sets, bootstrap, bootstrap_difference
+from thor_tir.eval.resampling import average_of_sets, bootstrap, bootstrap_difference, bootstrap_share
 
 
 def test_the_bootstrap_of_four_problems_has_the_quantiles_of_all_256_resamples() -> None:
@@ -58,9 +58,32 @@ def test_the_average_keeps_the_two_ends_of_skewed_sets_apart() -> None:
     assert (found.mean, found.low, found.high) == (0.5, pytest.approx(0.3), pytest.approx(0.65))
 
 
-def test_a_difference_that_is_the_same_on_every_problem_has_no_width() -> None:
+def test_equal_values_leave_room_for_the_problems_that_were_not_met() -> None:
+    # s = 0.025^(1/2) = 0.158114: the ends are s / 2 and s / 2 + (1 - s) = 1 - s / 2.
+    found = bootstrap([0.5, 0.5], seed=0)
+    assert (found.mean, found.low, found.high) == (0.5, pytest.approx(0.079057), pytest.approx(0.920943))
+
+
+def test_a_difference_that_is_the_same_on_every_problem_is_not_known_exactly() -> None:
     found = bootstrap_difference([0.75, 0.5, 0.25], [0.5, 0.25, 0.0], seed=0)
-    assert (found.mean, found.low, found.high) == (0.25, 0.25, 0.25)
+    # s = 0.025^(1/3) = 0.292402: 0.25 s - (1 - s) and 0.25 s + (1 - s).
+    assert (found.mean, found.low, found.high) == (0.25, pytest.approx(-0.634498), pytest.approx(0.780699))
+
+
+def test_a_share_is_drawn_by_problems_with_all_their_trials() -> None:
+    # Three problems, 9 of 10, 0 of 1, 1 of 1: of the 27 resamples 0.675 fall out on either side, so that the ends are
+    # the least and the largest: thrice the second problem has no success, thrice the third no failure.
+    found = bootstrap_share([(9, 10), (0, 1), (1, 1)], seed=0)
+    assert (found.mean, found.low, found.high) == (pytest.approx(10 / 12), 0.0, 1.0)
+    assert bootstrap_share([(4, 8)] * 2, seed=0) == bootstrap([0.5, 0.5], seed=0)
+    with pytest.raises(ValueError, match="trial"):
+        bootstrap_share([(0, 0)], seed=0)
+
+
+def test_calls_that_agree_within_a_problem_are_not_taken_for_independent_ones() -> None:
+    # 40 problems, half of which always succeed: ten calls each say no more than one call each.
+    ten, one = [(10, 10), (0, 10)] * 20, [(1, 1), (0, 1)] * 20
+    assert bootstrap_share(ten, seed=1) == bootstrap_share(one, seed=1)
 
 
 def test_pairing_makes_the_interval_of_a_difference_narrower_than_that_of_unpaired_runs() -> None:

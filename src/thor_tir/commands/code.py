@@ -17,7 +17,7 @@ class CodeCheck:
     """
 
     benchmark: str
-    """humaneval, humaneval_plus, mbpp, mbpp_plus or livecodebench."""
+    """humaneval, humaneval_plus, mbpp, mbpp_plus, livecodebench (v1, public tests) or livecodebench_v1 to _v6."""
     data: Path
     """The benchmark's file, or a folder that holds it."""
     solutions: str = "canonical"

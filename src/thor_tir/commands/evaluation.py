@@ -28,7 +28,7 @@ class Eval:
     problems: str = NANO.problems
     """JSONL file, reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
     benchmark: str = ""
-    """Instead of --problems: names such as math500,aime24 (or `six` for the paper's six sets), and JSONL files."""
+    """Instead of --problems: names such as math500,aime24 (`six`: the paper's six), humanevalplus, and JSONL files."""
     data: Path | None = None
     """A benchmark's file, or the folder that holds the files of several; without it they are asked of the hub."""
     samples: int | None = None
@@ -37,6 +37,8 @@ class Eval:
     """Of all attempts, instead of --eval.seed."""
     limit: int | None = None
     """Only the first so many problems of each benchmark."""
+    window: str = ""
+    """Only problems of contests in these days, as in 2024-08-01..2025-05-31, for LiveCodeBench."""
     shard: str = ""
     """i/n: only this part of the problems, into the same folder as the other parts; `thor eval merge` unites them."""
     accept_modified: bool = False
@@ -61,8 +63,10 @@ class Eval:
         if self.benchmark:
             self._run_benchmarks()
             return
-        if self.data or self.shard or self.limit or self.accept_modified:
-            raise UsageError("--data, --shard, --limit and --accept-modified belong to --benchmark, which is not given")
+        if self.data or self.shard or self.limit or self.accept_modified or self.window:
+            raise UsageError(
+                "--data, --shard, --limit, --window and --accept-modified belong to --benchmark, which is not given"
+            )
         self._run_problems()
 
     def _run_problems(self) -> None:
@@ -95,14 +99,17 @@ class Eval:
 
     def _run_benchmarks(self) -> None:
         from thor_tir.eval.benchmark_folder import BenchmarkFolder, shard_of
-        from thor_tir.problems.benchmarks import SIX_SETS, load_benchmark
+        from thor_tir.problems.benchmarks import SIX_SETS
+        from thor_tir.problems.sets import load_set, within
         from thor_tir.recipes.benchmarking import BenchmarkRun, limited, run_benchmarks
         from thor_tir.recipes.stages import claim
 
         words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
         names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
         shard = shard_of(self.shard)
-        sets = [load_benchmark(name, self.data, accept_modified=self.accept_modified) for name in names]
+        sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in names]
+        if self.window:
+            sets = [within(each, self.window) for each in sets]
         options = self._options()
         output = self._output(options)
         run = BenchmarkRun(
@@ -152,7 +159,7 @@ class Eval:
         )
 
 
-_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "shard", "accept_modified"}
+_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified"}
 """Options without a meaning for --problems, or that are told by what they replace."""
 
 

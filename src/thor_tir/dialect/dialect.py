@@ -21,6 +21,8 @@ class DialectConfig:
     style: PromptStyle = TOOLS
     is_reasoning: bool = False
     """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
+    runs_programs: bool = True
+    """Off: a fenced program is text like any other, which ends no turn and is run by nobody."""
     observation_chars: int = 512
     """Longer outputs keep both ends around a marker."""
 
@@ -32,12 +34,11 @@ class DialectConfig:
 class Dialect:
     """Stateless apart from the tokenizer; shared by every trajectory of a run."""
 
-    stop: tuple[str, ...] = (STOP,)
-    """Stop strings for an engine: what can complete an action."""
-
     def __init__(self, tokenizer: Any, config: DialectConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or DialectConfig()
+        self.stop: tuple[str, ...] = (STOP,) if self.config.runs_programs else ()
+        """Stop strings for an engine: what can complete an action."""
         self._end_ids = frozenset({tokenizer.eos_token_id} - {None})
 
     def prompt(self, text: str) -> Span:
@@ -77,7 +78,7 @@ class Dialect:
         """
         whole = (*kept, *span.token_ids)
         text = self.decode(whole)
-        block = first_block(text)
+        block = first_block(text) if self.config.runs_programs else None
         if block is None:
             return Thought(text=self.decode(span.token_ids), span=span), None
         cut = max(0, self._tokens_before(whole, text[: block.start]) - len(kept))

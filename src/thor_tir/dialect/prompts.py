@@ -33,6 +33,26 @@ TOOLS = PromptStyle(
 )
 """Tool-integrated reasoning: cold start, RL, inference (paper, figures 9 and 10)."""
 
+CODE = PromptStyle(
+    system="You are a careful programmer.",
+    user="{text}\nThink first. Then write the whole program once, between a line ```python and a line ```.",
+)
+"""A programming task, in words alone."""
+
+CODE_TOOLS = PromptStyle(
+    system=(
+        "You are a careful programmer who tries things out.\n"
+        "A program between a line ```python and a line ``` is run at once, without input; its output follows in an"
+        " ```output block.\n"
+        "Every program stands alone: it imports what it needs and knows no earlier program."
+    ),
+    user=(
+        "{text}\nThink, try things out where it helps, and end with the whole program between a line ```python and a"
+        " line ```: the last one that you write is your answer."
+    ),
+)
+"""A programming task with tools."""
+
 CRITIC = PromptStyle(
     system=(
         "You are an expert in mathematics and programming. You are given one isolated piece of somebody's reasoning.\n"

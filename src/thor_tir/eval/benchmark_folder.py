@@ -21,7 +21,7 @@ from thor_tir.eval.run import Evaluation
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import read_problems, write_problems
-from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.problems.benchmarks import Kind, ProblemSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,14 @@ class BenchmarkFolder:
         for each in sets:
             write_problems(self._problems(each.name), each.problems)
         entries = [
-            {"name": s.name, "title": s.title, "n": len(s.problems), "sha256": s.sha256, "notes": list(s.notes)}
+            {
+                "name": s.name,
+                "title": s.title,
+                "kind": s.kind.value,
+                "n": len(s.problems),
+                "sha256": s.sha256,
+                "notes": list(s.notes),
+            }
             for s in sets
         ]
         write_atomically(self.path / "manifest.json", json.dumps({**manifest, "sets": entries}, indent=1) + "\n")
@@ -105,6 +112,7 @@ class BenchmarkFolder:
                 problems=tuple(read_problems(self._problems(entry["name"]))),
                 sha256=entry["sha256"],
                 notes=tuple(entry["notes"]),
+                kind=Kind(entry.get("kind", Kind.MATHEMATICS)),
             )
             for entry in self.manifest["sets"]
         )

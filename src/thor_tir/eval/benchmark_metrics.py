@@ -11,11 +11,11 @@ from typing import Any
 
 from thor_tir.attempt import Attempt
 from thor_tir.eval.association import mantel_haenszel
-from thor_tir.eval.estimators import Interval, association, pass_at_k, wilson
-from thor_tir.eval.resampling import average_of_sets, bootstrap
+from thor_tir.eval.estimators import Interval, association, pass_at_k
+from thor_tir.eval.resampling import average_of_sets, bootstrap, bootstrap_share
 from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
 from thor_tir.eval.voting import majority_at_k
-from thor_tir.problems.benchmarks import SIX_SETS, ProblemSet
+from thor_tir.problems.benchmarks import SIX_SETS, Kind, ProblemSet
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome
 
@@ -29,41 +29,51 @@ def set_result(
     """The entry of one set. `seconds` are the wall-clock times of its attempts."""
     scored = [group for group in map(_scored, evaluation.groups) if group]
     sizes = [k for k in _sizes(samples) if any(len(group) >= k for group in scored)]
+    votes = sizes if asked.kind is Kind.MATHEMATICS else []  # no two programs are spelled alike
     return {
         "name": asked.name,
         "title": asked.title,
+        "kind": asked.kind.value,
         "n": len(asked.problems),
         "n_scored": len(scored),
         "notes": list(asked.notes),
         "avg": _over(scored, _accuracy, 1, seed),
         "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
-        "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in sizes},
-        **costs(evaluation, seconds),
+        "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
+        **costs(evaluation, seconds, seed=seed),
         "ends": ends(evaluation.attempts, expected=len(asked.problems) * samples),
-        "by_subject": by_extra(scored, "subject"),
-        "by_level": by_extra(scored, "level"),
+        "by_subject": by_extra(scored, "subject", seed=seed),
+        "by_level": by_extra(scored, "level", seed=seed),
         "tool_success": tool_success(scored),
         "failure_classes": failure_classes(evaluation.attempts),
     }
 
 
 def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Unweighted means over sets: `average` over all of them, `six_set_average` where the paper's six are there.
+    """Unweighted means over sets: `average` over those of mathematics, `code_average` over those of programs.
 
-    The latter is the "Avg." of the paper's Table 1: each set weighs a sixth, so that one problem of AIME counts as much
-    as sixteen of MATH500.
+    `six_set_average`, where the paper's six sets are there, is the "Avg." of its Table 1: each set weighs a sixth, so
+    that one problem of AIME counts as much as sixteen of MATH500.
     """
-    six = [result for result in results if result["name"] in SIX_SETS]
+    code = [result for result in results if result["kind"] == Kind.CODE]
+    others = [result for result in results if result["kind"] != Kind.CODE]
+    six = [result for result in others if result["name"] in SIX_SETS]
     is_whole = {result["name"] for result in six} == set(SIX_SETS)
-    return {"average": _mean_of(results), "six_set_average": _mean_of(six) if is_whole else None}
+    return {
+        "average": _mean_of(others) if others else None,
+        "six_set_average": _mean_of(six) if is_whole else None,
+        "code_average": _mean_of(code) if code else None,
+    }
 
 
-def costs(evaluation: Evaluation, seconds: Sequence[float]) -> dict[str, Any]:
+def costs(evaluation: Evaluation, seconds: Sequence[float], *, seed: int) -> dict[str, Any]:
     """Code ratio, calls, their success, tokens and seconds, per attempt."""
     attempts = evaluation.attempts
     num = max(1, len(attempts))
     calls = [step for a in attempts for step in a.trajectory.calls]
-    success = wilson(sum(step.succeeded for step in calls), len(calls)) if calls else None
+    of_problems = [[step for a in group for step in a.trajectory.calls] for group in evaluation.groups]
+    tried = [(sum(step.succeeded for step in steps), len(steps)) for steps in of_problems if steps]
+    success = bootstrap_share(tried, seed=seed) if tried else None
     lost = sum(discarded_tokens(a.trajectory) for a in attempts)
     return {
         "attempts": len(attempts),
@@ -103,13 +113,13 @@ def end_of(attempt: Attempt) -> str:
     return "no_answer" if attempt.verdict.extracted is None else "wrong"
 
 
-def by_extra(groups: Sequence[Group], name: str) -> dict[str, dict[str, float]]:
+def by_extra(groups: Sequence[Group], name: str, *, seed: int) -> dict[str, dict[str, Any]]:
     """Accuracy and number of problems by a field of the problems, for those that have it."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for group in groups:
         if name in group[0].problem.extra:
             found[str(group[0].problem.extra[name])].append(_accuracy(group))
-    return {value: {"accuracy": fmean(rates), "n": len(rates)} for value, rates in sorted(found.items())}
+    return {value: {**as_json(bootstrap(rates, seed=seed)), "n": len(rates)} for value, rates in sorted(found.items())}
 
 
 def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
@@ -176,12 +186,15 @@ def _mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             as_json(average_of_sets([interval_of(e) for e in known])) if known and len(known) == len(entries) else None
         )
 
-    shared = [k for k in (results[0]["pass_at"] if results else ()) if all(k in r["pass_at"] for r in results)]
+    def of_sizes(kind: str) -> dict[str, Any]:
+        shared = [k for k in results[0][kind] if all(k in r[kind] for r in results)]
+        return {k: mean([r[kind][k] for r in results]) for k in shared}
+
     return {
         "of": [result["name"] for result in results],
         "avg": mean([result["avg"] for result in results]),
-        "pass_at": {k: mean([r["pass_at"][k] for r in results]) for k in shared},
-        "maj_at": {k: mean([r["maj_at"][k] for r in results]) for k in shared},
+        "pass_at": of_sizes("pass_at"),
+        "maj_at": of_sizes("maj_at"),
         **{name: fmean(r[name] for r in results) for name in ("code_ratio", "calls", "tokens_kept", "seconds")},
     }
 

@@ -23,7 +23,7 @@ def markdown(results: Results) -> str:
         "## Tool success and correctness",
         _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
         *_breakdowns(results),
-        *(["## The data are not the registered ones", "\n".join(notes)] if notes else []),
+        *(["## Departures from the registered sets", "\n".join(notes)] if notes else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -80,8 +80,12 @@ def score(entry: Mapping[str, Any] | None) -> str:
 
 
 def score_table(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and rows of the scores, for a terminal."""
-    return ("set", "n", *_score_names(results)), _score_rows(results)
+    """Head and rows of the scores, for a terminal: of every k the largest, which is what fits."""
+    largest = dict(_sizes(results))
+    shown = [place for place, (kind, k) in enumerate(_sizes(results)) if largest[kind] == k]
+    head, rows = ("set", "n", *_score_names(results)), _score_rows(results)
+    kept = (0, 1, 2, *(3 + place for place in shown))
+    return tuple(head[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
 _COST_NAMES = ("set", "code ratio %", "calls", "calls ok %", "tokens kept", "tokens discarded", "seconds")
@@ -91,29 +95,37 @@ _TOOL_NAMES = ("set", "ran: right, wrong", "failed: right, wrong", "chi2", "p", 
 
 def _with_averages(results: Results) -> list[dict[str, Any]]:
     rows = list(results["sets"])
-    for key, title in (("average", "average"), ("six_set_average", "six-set average")):
-        if results[key] is not None and len(rows) > 1:
+    for key, title in (
+        ("average", "average"),
+        ("six_set_average", "six-set average"),
+        ("code_average", "code average"),
+    ):
+        if results[key] is not None and len(results[key]["of"]) > 1:
             rows.append({**results[key], "title": title, "n": ""})
     return rows
 
 
 def _score_names(results: Results) -> tuple[str, ...]:
-    sizes = [k for k in _sizes(results) if k != "1"]
-    return (f"Avg@{results['samples']}", *(f"pass@{k}" for k in sizes), *(f"maj@{k}" for k in sizes))
+    return (f"Avg@{results['samples']}", *(f"{kind.removesuffix('_at')}@{k}" for kind, k in _sizes(results)))
 
 
-def _sizes(results: Results) -> list[str]:
-    return sorted({k for entry in results["sets"] for k in entry["pass_at"]}, key=int)
+def _sizes(results: Results) -> list[tuple[str, str]]:
+    """`pass_at` and `maj_at` with each k above 1 that some set has; at 1 both are the Avg."""
+    return [
+        (kind, k)
+        for kind in ("pass_at", "maj_at")
+        for k in sorted({k for entry in results["sets"] for k in entry[kind]}, key=int)
+        if k != "1"
+    ]
 
 
 def _score_rows(results: Results) -> list[tuple[str, ...]]:
-    sizes = [k for k in _sizes(results) if k != "1"]
     return [
         (
             entry["title"],
             str(entry["n"]),
             score(entry["avg"]),
-            *(score(entry[kind].get(k)) for kind in ("pass_at", "maj_at") for k in sizes),
+            *(score(entry[kind].get(k)) for kind, k in _sizes(results)),
         )
         for entry in _with_averages(results)
     ]
@@ -156,7 +168,7 @@ def _breakdowns(results: Results) -> list[str]:
     for key, title in (("by_subject", "subject"), ("by_level", "level")):
         for entry in results["sets"]:
             if len(entry[key]) > 1:
-                rows = [(name, str(v["n"]), f"{100 * v['accuracy']:.1f}") for name, v in entry[key].items()]
+                rows = [(name, str(v["n"]), score(v)) for name, v in entry[key].items()]
                 parts += [f"## {entry['title']} by {title}", _table((title, "n", "accuracy %"), rows)]
     return parts
 

@@ -9,6 +9,7 @@ from thor_tir.eval.estimators import Interval
 
 NUM_RESAMPLES = 10_000
 """Enough that the ends of a 95 % interval move by less than a hundredth of its width from seed to seed."""
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 _CHUNK = 1 << 22
 """Numbers drawn at once, so that memory stays small whatever the number of problems."""
 
@@ -17,23 +18,41 @@ def bootstrap(values_P: Sequence[float], *, seed: int, num_resamples: int = NUM_
     """Mean over problems P with its percentile bootstrap interval, 95 %, for values in [0, 1].
 
     Problems are drawn with replacement, each with all its attempts (its value is their mean), so attempts at one
-    problem are never taken for independent ones. Where all values are 0, or all are 1, no resample differs from the
-    sample; the other end is then the exact binomial one (Clopper and Pearson, 1934): 1 - 0.025^(1/P) above 0,
-    0.025^(1/P) below 1.
-    Raises ValueError without problems.
+    problem are never taken for independent ones. Equal values all through: see `unseen`. Raises ValueError without
+    problems.
     """
-    values = np.asarray(values_P, dtype=np.float64)
-    num = len(values)
-    if num == 0:
+    if not len(values_P):
         raise ValueError("no problems: the mean of nothing has no interval")
-    mean = math.fsum(values_P) / num
-    exact = 0.025 ** (1 / num)
-    if not values.any():
-        return Interval(mean=0.0, low=0.0, high=1 - exact)
-    if (values == 1).all():
-        return Interval(mean=1.0, low=exact, high=1.0)
-    low, high = np.quantile(_resampled_means(values, seed, num_resamples), [0.025, 0.975])
-    return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean))
+    if min(values_P) == max(values_P):
+        return unseen(values_P[0], len(values_P), lowest=0.0, highest=1.0)
+    return _interval(_resampled(np.asarray(values_P), seed, num_resamples), math.fsum(values_P) / len(values_P))
+
+
+def unseen(value: float, num: int, *, lowest: float, highest: float) -> Interval:
+    """The 95 % interval of a mean where all of `num` problems have one value, so that no resample shows anything.
+
+    With chance 1 - s, s = 0.025^(1/num), a problem may have another value without one having been met: at worst
+    `lowest`, or `highest`. The ends are s value + (1 - s) times either. Between 0 and 1 that is at 0 and at 1 the exact
+    binomial interval (Clopper and Pearson, 1934): 1 - s above 0, s below 1.
+    """
+    s = 0.025 ** (1 / num)
+    return Interval(mean=value, low=s * value + (1 - s) * lowest, high=s * value + (1 - s) * highest)
+
+
+def bootstrap_share(counts_P: Sequence[tuple[int, int]], *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Interval:
+    """Share of successes among all trials of all problems P, where a problem has (successes, trials).
+
+    The bootstrap draws problems, each with all its trials, and divides the sums. Equal shares all through: see
+    `unseen`. Raises ValueError for a problem without trials.
+    """
+    if not counts_P or min(trials for _, trials in counts_P) < 1:
+        raise ValueError("every problem must have a trial, and there must be one")
+    shares = {successes / trials for successes, trials in counts_P}
+    if len(shares) == 1:
+        return unseen(shares.pop(), len(counts_P), lowest=0.0, highest=1.0)
+    counts = np.asarray(counts_P, dtype=np.float64)
+    drawn = _resampled(counts, seed, num_resamples)
+    return _interval(drawn[:, 0] / drawn[:, 1], float(counts[:, 0].sum() / counts[:, 1].sum()))
 
 
 def bootstrap_difference(
@@ -41,15 +60,15 @@ def bootstrap_difference(
 ) -> Interval:
     """Mean of `ours - theirs` over the same problems in the same order, with its percentile bootstrap interval.
 
-    Both sides of a problem are drawn together: the pairing takes the difficulty of the problems out. Raises ValueError
-    when the lengths differ or are 0.
+    Both sides of a problem are drawn together: the pairing takes the difficulty of the problems out. Equal differences
+    all through: see `unseen`. Raises ValueError when the lengths differ or are 0.
     """
     gaps = [a - b for a, b in zip(ours_P, theirs_P, strict=True)]
     if not gaps:
         raise ValueError("no problems: the mean of nothing has no interval")
-    low, high = np.quantile(_resampled_means(np.asarray(gaps), seed, num_resamples), [0.025, 0.975])
-    mean = math.fsum(gaps) / len(gaps)
-    return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean))
+    if min(gaps) == max(gaps):
+        return unseen(gaps[0], len(gaps), lowest=-1.0, highest=1.0)
+    return _interval(_resampled(np.asarray(gaps), seed, num_resamples), math.fsum(gaps) / len(gaps))
 
 
 def average_of_sets(sets: Sequence[Interval]) -> Interval:
@@ -67,11 +86,17 @@ def average_of_sets(sets: Sequence[Interval]) -> Interval:
     return Interval(mean=mean, low=mean - below, high=mean + above)
 
 
-def _resampled_means(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", seed: int, times: int) -> list[float]:
+def _interval(means: Array, mean: float) -> Interval:
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(mean=mean, low=min(float(low), mean), high=max(float(high), mean))
+
+
+def _resampled(values: Array, seed: int, times: int) -> Array:
+    """Means over problems, the first axis, of so many samples drawn with replacement."""
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(values))
-    means: list[float] = []
+    means = []
     for start in range(0, times, rows):
         drawn = rng.integers(len(values), size=(min(rows, times - start), len(values)))
-        means += values[drawn].mean(axis=1).tolist()
-    return means
+        means.append(values[drawn].mean(axis=1))
+    return np.concatenate(means)

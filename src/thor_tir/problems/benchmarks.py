@@ -16,6 +16,7 @@ from typing import Any
 
 from thor_tir.faults import UsageError
 from thor_tir.problem import Problem, digest, read_problems
+from thor_tir.problems.code_tasks import CodeTask
 
 
 class AnswerType(StrEnum):
@@ -169,6 +170,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark i
 SIX_SETS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 """The sets whose unweighted mean is the paper's "Avg." (Table 1)."""
 
+
+class Kind(StrEnum):
+    """What an answer is."""
+
+    MATHEMATICS = "mathematics"
+    CODE = "code"
+
+
 _KEPT = ("subject", "level", "answer_type", "unit", "is_multiple_answer")
 """Fields of a row that become `Problem.extra`."""
 
@@ -184,6 +193,9 @@ class ProblemSet:
     """Of all problems that were found, whatever is asked of them; see `digest_of`."""
     notes: tuple[str, ...] = field(default=())
     """How the set departs from the registered one; empty where it does not."""
+    kind: Kind = Kind.MATHEMATICS
+    tasks: Mapping[str, CodeTask] = field(default_factory=dict)
+    """Of code: what each problem's program is tested on. Not kept with a run."""
 
 
 def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:
@@ -252,18 +264,23 @@ def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_hub(benchmark: Benchmark) -> list[Problem]:
-    """Ask the hub through the `datasets` package, whose own cache serves a machine that has had the set before."""
+    return [_of_hub_row(benchmark, row) for row in hub_rows(benchmark.hub, benchmark.how_to_obtain)]
+
+
+def hub_rows(hub: HubSet, how_to_obtain: str) -> list[Mapping[str, Any]]:
+    """Ask the hub through the `datasets` package, whose own cache serves a machine that has had the set before.
+
+    Raises UsageError, which ends with `how_to_obtain`, where the package or the set cannot be had.
+    """
     try:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
-        raise UsageError(f"no --data, and `datasets` is not installed; {benchmark.how_to_obtain}") from error
-    hub = benchmark.hub
+        raise UsageError(f"no --data, and `datasets` is not installed; {how_to_obtain}") from error
     try:
-        rows = list(datasets.load_dataset(hub.path, hub.config, split=hub.split))
+        return list(datasets.load_dataset(hub.path, hub.config, split=hub.split))
     except (OSError, ValueError) as error:  # no network, no such set, or a set without that split
         reason = str(error).strip().splitlines()[:1]
-        raise UsageError(f"{hub.path} cannot be loaded ({' '.join(reason)}); {benchmark.how_to_obtain}") from error
-    return [_of_hub_row(benchmark, row) for row in rows]
+        raise UsageError(f"{hub.path} cannot be loaded ({' '.join(reason)}); {how_to_obtain}") from error
 
 
 def _of_hub_row(benchmark: Benchmark, row: Mapping[str, Any]) -> Problem:

@@ -1,131 +1,143 @@
-"""Benchmarks whose answer is a program: their files, and what each task tests.
+"""Benchmarks whose answer is a program: where their tasks come from, and the proof that they are those.
 
 HumanEval (arXiv 2107.03374), MBPP (2108.07732, the sanitised tasks), HumanEval+ and MBPP+ (EvalPlus, 2305.01210) and
-LiveCodeBench v1 with its public tests (2403.07974). Files are the user's own: none is shipped, and a file that differs
-from the one whose reference solutions are known to pass is refused.
+LiveCodeBench (2403.07974). None is shipped: a task comes from a file of the user's or from the Hugging Face hub, and
+tasks that differ from those whose reference solutions are known to pass are refused.
 """
 
 import gzip
 import json
-import re
-import textwrap
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from thor_tir.faults import UsageError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssertTests:
-    """A program of assertions, as HumanEval and MBPP have it."""
-
-    text: str
-    checks: bool
-    """It defines `check(candidate)`; otherwise it asserts at its top level and calls the entry point by name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallTests:
-    """Arguments and expected results, as EvalPlus has them. All three texts are Python."""
-
-    preamble: str
-    """Imports and, where results are computed, the definition of `ref_func`."""
-    inputs: str
-    """A list of argument lists."""
-    results: str
-    """The list of expected results; may refer to `inputs` and to the preamble."""
-    tolerance: float
-    """EvalPlus's `atol`; 0 asks for equality, except of floats."""
-    num_base: int | None = None
-    """So many of the first inputs are the original benchmark's; None where the file does not say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExampleTests:
-    """Pairs of input and output, as LiveCodeBench has them: lines for a whole program, or JSON for a method."""
-
-    pairs: tuple[tuple[str, str], ...]
-    is_stdin: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeTask:
-    """One programming task."""
-
-    id: str
-    benchmark: str
-    """A name of BENCHMARKS."""
-    prompt: str
-    """What the benchmark asks: the head of a function (HumanEval), or a sentence."""
-    entry_point: str
-    """The function that is called; `Solution.name` for a method; empty for a program that reads its input."""
-    reference: str
-    """The reference solution as a whole program; empty where the benchmark has none."""
-    tests: AssertTests | CallTests | ExampleTests
-    timeout_s: float
-    """For one run of the program under test, on all calls or on one example."""
-
-    @property
-    def is_continued(self) -> bool:
-        """Whether the prompt is the beginning of the program."""
-        return self.benchmark.startswith("humaneval")
+from thor_tir.problems import code_rows
+from thor_tir.problems.benchmarks import HubSet, hub_rows
+from thor_tir.problems.code_tasks import CodeTask
+from thor_tir.problems.livecodebench import FILES, NUM_TASKS, release_files, release_tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBenchmark:
-    """What is known about one benchmark's file."""
+    """What is known about one benchmark."""
 
+    title: str
+    """In tables."""
     files: tuple[str, ...]
-    """Names under which a folder may hold it, each also with `.gz` added."""
+    """Names under which a folder may hold it, each also with `.gz` added; of a release of LiveCodeBench all of them."""
     num_tasks: int
     digest: str
-    """SHA-256 of the unpacked file."""
+    """See `digest_of`; empty where no copy was at hand, so that the number of tasks alone is checked."""
     timeout_s: float
-    read: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """From a row to the other fields of CodeTask. Raises KeyError, TypeError or ValueError."""
+    """See `CodeTask.timeout_s`."""
+    origin: str
+    licence: str
+    read: Callable[[code_rows.Row], code_rows.Fields] | None = None
+    """From a row to the fields of a task; None for a release of LiveCodeBench."""
+    hub: HubSet | None = None
+    """None where the hub has no copy of just these tasks."""
+
+    @property
+    def release(self) -> int:
+        """Of LiveCodeBench: how many of its files; 0 for another benchmark."""
+        return len(self.files) if self.read is None else 0
 
 
-def code_tasks(name: str, path: Path, *, verify: bool = True) -> list[CodeTask]:
-    """The tasks of a benchmark from its file, or from a folder that holds it under one of its names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeSet:
+    """The tasks that were found under a name."""
 
-    Raises UsageError for an unknown name, a missing or damaged file, and, unless `verify` is off, for a wrong number
-    of tasks or a digest other than that of the file that the checks of the reference solutions were made on.
+    name: str
+    title: str
+    tasks: tuple[CodeTask, ...]
+    sha256: str
+    """See `digest_of`."""
+    notes: tuple[str, ...]
+    """How they depart from the known ones; empty where they do not."""
+
+
+def known_name(name: str) -> str | None:
+    """The name as `BENCHMARKS` spells it: `HumanEval+`, `humanevalplus` and `humaneval_plus` are one."""
+    wanted = _bare(name)
+    return next((known for known in BENCHMARKS if _bare(known) == wanted), None)
+
+
+def code_set(name: str, data: Path | None) -> CodeSet:
+    """A benchmark from its file, from a folder that holds it, or (`data` None) from the hub, with its departures.
+
+    Raises UsageError for an unknown name and for data that cannot be had or read.
     """
-    if name not in BENCHMARKS:
+    spelled = known_name(name)
+    if spelled is None:
         raise UsageError(f"unknown code benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
-    known, file = BENCHMARKS[name], _find(name, path)
-    text = _unpacked(file)
-    lines = [line for line in text.split(b"\n") if line.strip()]
-    if verify:
-        _verify(known, file, len(lines), sha256(text).hexdigest())
-    tasks = [_task(name, known, line, f"{file}, line {number}") for number, line in enumerate(lines, 1)]
+    known = BENCHMARKS[spelled]
+    tasks = tuple(_tasks(spelled, known, data))
     if len({task.id for task in tasks}) < len(tasks):
-        raise UsageError(f"{file}: a task's id is used twice")
-    return tasks
+        raise UsageError(f"{name}: a task's id is used twice; obtain the file again")
+    digest = digest_of(tasks)
+    notes = tuple(_departures(spelled, known, len(tasks), digest))
+    return CodeSet(name=spelled, title=known.title, tasks=tasks, sha256=digest, notes=notes)
 
 
-def _verify(known: CodeBenchmark, file: Path, count: int, digest: str) -> None:
-    if count != known.num_tasks:
-        raise UsageError(f"{file} has {count} tasks and the benchmark has {known.num_tasks}; obtain the whole file")
-    if digest != known.digest:
-        raise UsageError(
-            f"{file} is another version: its SHA-256, unpacked, begins with {digest[:12]} and should with "
-            f"{known.digest[:12]}; obtain that version, or accept this one with --any-version"
-        )
+def code_tasks(name: str, data: Path, *, verify: bool = True) -> list[CodeTask]:
+    """The tasks of `code_set`. Raises UsageError also, unless `verify` is off, where they are not the known ones."""
+    found = code_set(name, data)
+    if found.notes and verify:
+        raise UsageError(f"{'; '.join(found.notes)}; obtain that version, or accept this one with --any-version")
+    return list(found.tasks)
 
 
-def _find(name: str, path: Path) -> Path:
-    if path.is_file():
-        return path
-    names = [variant for file in BENCHMARKS[name].files for variant in (file, f"{file}.gz")]
+def digest_of(tasks: Iterable[CodeTask]) -> str:
+    """SHA-256 of all that decides verdicts, whatever the order of the tasks and their ids."""
+    return sha256("".join(sorted(task.fingerprint for task in tasks)).encode()).hexdigest()
+
+
+def _departures(name: str, known: CodeBenchmark, num_tasks: int, digest: str) -> Iterator[str]:
+    if num_tasks != known.num_tasks:
+        yield f"{name} has {known.num_tasks} tasks, found {num_tasks}"
+    elif known.digest and digest != known.digest:
+        yield f"{name}: the SHA-256 of its tasks is {known.digest[:12]}..., found {digest[:12]}..."
+
+
+def _bare(name: str) -> str:
+    return name.casefold().replace("+", "plus").replace("_", "").replace("-", "")
+
+
+def _tasks(name: str, known: CodeBenchmark, data: Path | None) -> Iterator[CodeTask]:
+    if data is not None and not data.exists():
+        raise UsageError(f"no file or folder at {data}; {_how_to_obtain(name, known)}")
+    if known.read is None:
+        yield from release_tasks(name, release_files(known.release, data), timeout_s=known.timeout_s)
+    elif data is None:
+        if known.hub is None:
+            raise UsageError(f"the hub has no copy of {name}; {_how_to_obtain(name, known)}")
+        for number, row in enumerate(hub_rows(known.hub, _how_to_obtain(name, known)), 1):
+            yield _task(name, known, known.read, row, f"{known.hub.path}, row {number}")
+    else:
+        file = _find(name, known, data)
+        for number, line in enumerate(_unpacked(file).split(b"\n"), 1):
+            if line.strip():
+                yield _task(name, known, known.read, line, f"{file}, line {number}")
+
+
+def _how_to_obtain(name: str, known: CodeBenchmark) -> str:
+    join = " and " if known.read is None else " or "
+    told = f"give --data the file of {name}, or a folder with {join.join(known.files)}"
+    return told if known.hub is None else f"{told}; {known.hub.path} on the Hugging Face hub has it"
+
+
+def _find(name: str, known: CodeBenchmark, data: Path) -> Path:
+    if data.is_file():
+        return data
+    names = [variant for file in known.files for variant in (file, f"{file}.gz")]
     for candidate in names:
-        if (path / candidate).is_file():
-            return path / candidate
-    raise UsageError(f"no file of {name} at {path}; expected the file itself, or a folder with {' or '.join(names)}")
+        if (data / candidate).is_file():
+            return data / candidate
+    raise UsageError(f"no file of {name} at {data}; expected the file itself, or a folder with {' or '.join(names)}")
 
 
 def _unpacked(file: Path) -> bytes:
@@ -138,127 +150,91 @@ def _unpacked(file: Path) -> bytes:
         raise UsageError(f"{file} is damaged ({error}); obtain it again") from error
 
 
-def _task(name: str, known: CodeBenchmark, line: bytes, where: str) -> CodeTask:
+def _task(
+    name: str,
+    known: CodeBenchmark,
+    read: Callable[[code_rows.Row], code_rows.Fields],
+    row: bytes | Mapping[str, Any],
+    where: str,
+) -> CodeTask:
     try:
-        row = json.loads(line)
-        return CodeTask(
-            id=str(row["id"]),
-            prompt=str(row["prompt"]),
-            benchmark=name,
-            timeout_s=known.timeout_s,
-            **known.read(row),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        fields = read(json.loads(row) if isinstance(row, bytes) else row)
+        fields["id"] = str(fields["id"])
+        deciding = [fields[key] for key in ("prompt", "entry_point", "reference", "tests")]
+        fingerprint = sha256(repr(deciding).encode(errors="surrogatepass")).hexdigest()
+        return CodeTask(benchmark=name, timeout_s=known.timeout_s, fingerprint=fingerprint, **fields)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(f"{where}: not a task of {name} ({type(error).__name__}: {error})") from error
 
 
-def _humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "entry_point": row["entry_point"],
-        "reference": row["prompt"] + row["canonical_solution"],
-        "tests": AssertTests(text=row["test"], checks=True),
-    }
-
-
-def _mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
-    imports = "\n".join(row["test_imports"])
-    return {
-        "entry_point": row.get("entry_point") or _called(row["test_list"][0]),
-        "reference": f"{imports}\n{row['canonical_solution']}",
-        "tests": AssertTests(text="\n".join([imports, *row["test_list"]]), checks=False),
-    }
-
-
-def _called(assertion: str) -> str:
-    """The function that an assertion calls first."""
-    found = re.match(r"assert[\s(]+(\w+)\s*\(", assertion)
-    if found is None:
-        raise ValueError(f"no entry_point, and none to be seen in {assertion!r}")
-    return found[1]
-
-
-def _humaneval_plus(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "entry_point": row["entry_point"],
-        "reference": row["prompt"] + row["canonical_solution"],
-        "tests": _call_tests(row["test"], num_base=None),
-    }
-
-
-def _mbpp_plus(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "entry_point": row["entry_point"],
-        "reference": "\n".join([*row["test_imports"], row["canonical_solution"]]),
-        "tests": _call_tests(row["test"], num_base=len(row["test_list"])),
-    }
-
-
-def _call_tests(text: str, *, num_base: int | None) -> CallTests:
-    """Take a test of EvalPlus's release apart, line by line: its literals are up to a megabyte long."""
-    body = textwrap.dedent(text[text.index("def check(") :].partition("\n")[2]) if "def check(" in text else text
-    lines = body.split("\n")
-    values = dict(line.split(" = ", 1) for line in lines if line.startswith(("inputs = ", "results = ")))
-    last = next(line for line in reversed(lines) if line.strip())
-    tolerance = re.search(r"(?:, |<= )([0-9.e-]+)\)?$", last)
-    if tolerance is None:
-        raise ValueError(f"no tolerance in the last line of its test: {last[:80]!r}")
-    return CallTests(
-        preamble=text.partition("def check(")[0] if body is not text else text.partition("\ninputs = ")[0],
-        inputs=values["inputs"],
-        results=values.get("results", "[ref_func(*_copy.deepcopy(arguments)) for arguments in inputs]"),
-        tolerance=float(tolerance[1]),
-        num_base=num_base,
-    )
-
-
-def _livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {test["testtype"] for test in row["public_tests"]}
-    if kinds not in ({"stdin"}, {"functional"}):
-        raise ValueError(f"tests of the kinds {sorted(kinds)}; expected stdin or functional")
-    pairs = tuple((test["input"], test["output"]) for test in row["public_tests"])
-    is_stdin = kinds == {"stdin"}
-    return {
-        "entry_point": "" if is_stdin else f"Solution.{json.loads(row['metadata'])['func_name']}",
-        "reference": "",
-        "tests": ExampleTests(pairs=pairs, is_stdin=is_stdin),
-    }
-
+_LICENCE_PLUS = "Apache-2.0; MBPP texts CC BY 4.0"
+_LIVE = "LiveCodeBench (Jain et al., 2024), problems of LeetCode, AtCoder and Codeforces"
 
 BENCHMARKS: Mapping[str, CodeBenchmark] = {
     "humaneval": CodeBenchmark(
+        title="HumanEval",
         files=("humaneval.jsonl", "HumanEval.jsonl"),
         num_tasks=164,
-        digest="f2a6d785f5686da24a6aef19d17bcf923c9539bfa022130efcd205d063f9b3ed",
+        digest="617daa23f93749a469f634b89d1de6e8ad9efa0278ca3d71a539d38818209bdb",
         timeout_s=10.0,
-        read=_humaneval,
+        origin="HumanEval (Chen et al., 2021)",
+        licence="MIT",
+        read=code_rows.humaneval,
+        hub=HubSet(path="openai/openai_humaneval"),
     ),
     "humaneval_plus": CodeBenchmark(
+        title="HumanEval+",
         files=("humaneval_plus.jsonl",),
         num_tasks=164,
-        digest="c61275db9f2d3b122ec744fe2afba85c47cffc5d366cd6c00ee3a829c01f5d49",
+        digest="3da02dd1c1125933b3444d98ec869263329a589e97db150c547dba50bbc0a339",
         timeout_s=30.0,
-        read=_humaneval_plus,
+        origin="EvalPlus (Liu et al., 2023), with task 32 mended, whose own test refuses its reference",
+        licence="Apache-2.0",
+        read=code_rows.humaneval_plus,
+        hub=HubSet(path="evalplus/humanevalplus"),
     ),
     "mbpp": CodeBenchmark(
+        title="MBPP",
         files=("mbpp_sanitized_399.jsonl", "mbpp_sanitized.jsonl", "mbpp.jsonl"),
         num_tasks=399,
-        digest="14cef3d5105198529ff14290ee54b5e7691ae9fd91633521c8f2d027a77a64ad",
+        digest="87994f6e866084328a1d1c7f69fcc3750ccbe182d4f61137954378ae41c39273",
         timeout_s=10.0,
-        read=_mbpp,
+        origin="MBPP (Austin et al., 2021), the 399 sanitised tasks that EvalPlus started from",
+        licence="CC BY 4.0",
+        read=code_rows.mbpp,
     ),
     "mbpp_plus": CodeBenchmark(
+        title="MBPP+",
         files=("mbpp_plus.jsonl",),
         num_tasks=378,
-        digest="ba0053c28fc2a4685c93b2e9dcbd595b90f77a6b9b91445a8623186dd2a8d506",
+        digest="1d048a305ba8ac07c34aaee25fd9efb8d08474ba0b0f103fd848f25bf7f31612",
         timeout_s=30.0,
-        read=_mbpp_plus,
+        origin="EvalPlus (Liu et al., 2023), release 0.2.0",
+        licence=_LICENCE_PLUS,
+        read=code_rows.mbpp_plus,
+        hub=HubSet(path="evalplus/mbppplus"),
     ),
     "livecodebench": CodeBenchmark(
+        title="LCB v1, public tests",
         files=("livecodebench_v1_public.jsonl", "livecodebench.jsonl"),
         num_tasks=400,
-        digest="f0e0b90a1cc52035bbe02a2b9dbfa576aef4d5f1d30c25e4fdb611269158f776",
-        timeout_s=10.0,
-        read=_livecodebench,
+        digest="18d2a0ef8cc38868b99d35384ea04e1ce47b67d4fc7b215311649f852245caef",
+        timeout_s=6.0,
+        origin=f"{_LIVE}; release 1 without its hidden tests",
+        licence="CC",
+        read=code_rows.livecodebench,
     ),
+    **{
+        f"livecodebench_v{release}": CodeBenchmark(
+            title=f"LCB v{release}",
+            files=FILES[:release],
+            num_tasks=num_tasks,
+            digest="",
+            timeout_s=6.0,
+            origin=f"{_LIVE}; release {release}",
+            licence="CC",
+        )
+        for release, num_tasks in enumerate(NUM_TASKS, 1)
+    },
 }
 """By the name that the command line knows."""

@@ -11,19 +11,22 @@ from time import perf_counter
 from typing import Any
 
 from thor_tir.attempt import DROPPED, Request, Workshop, attempt, attempt_to_json, record_all
-from thor_tir.dialect.prompts import WORDS
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.prompts import CODE, CODE_TOOLS, WORDS, PromptStyle
 from thor_tir.engines.loading import load_model
+from thor_tir.engines.protocol import Policy
 from thor_tir.eval.benchmark_folder import BenchmarkFolder, Shard
 from thor_tir.eval.benchmark_metrics import averages, set_result
 from thor_tir.eval.benchmark_tables import latex, markdown, plot
+from thor_tir.eval.code.grading import CodeGrader, written
 from thor_tir.faults import UsageError
 from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.version import grader_version
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.journal import write_atomically
-from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.problems.benchmarks import Kind, ProblemSet
 from thor_tir.recipes.settings import RunConfig
-from thor_tir.recipes.stages import Contestant, Reporter, bench, dialect_of
+from thor_tir.recipes.stages import Bench, Contestant, Reporter, bench
 from thor_tir.rollout import RolloutConfig, seed_of
 
 VERSIONED = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "numpy")
@@ -41,6 +44,11 @@ class BenchmarkRun:
     folder: BenchmarkFolder
     shard: Shard
 
+    @property
+    def has_tools(self) -> bool:
+        """Whether programs in a response are run."""
+        return self.contestant.style is not WORDS
+
 
 async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     """Make the attempts of this shard that are not on disk yet.
@@ -54,12 +62,29 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     with run.folder.writing(run.shard):
         model, tokenizer = load_model(contestant.model)
         async with bench(config.machinery, Strictness.LENIENT) as tools, tools.engine(model, tokenizer) as engine:
-            rollout = rollout_of(run)
-            shop = tools.shop(engine, dialect_of(tokenizer, contestant.style, reasoning=config.reasoning), rollout)
-            if contestant.correction is not None:
-                shop.repair = self_correction(shop.world, rollout, contestant.correction)
             run.folder.start(run.sets, manifest(run, weights=weights_digest(model), sandbox=tools.sandbox.level))
-            await fill(run, shop, reporter)
+            for asked in run.sets:
+                await fill(run, asked, shop_for(run, asked, tools, engine, tokenizer), reporter)
+
+
+def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, engine: Policy, tokenizer: Any) -> Workshop:
+    """How attempts at one set are made: its kind decides what the model is told and what is graded."""
+    config = DialectConfig(
+        style=style_of(run.contestant, asked.kind), is_reasoning=run.config.reasoning, runs_programs=run.has_tools
+    )
+    shop = tools.shop(engine, Dialect(tokenizer, config), rollout_of(run))
+    if asked.kind is Kind.CODE:
+        shop.grade, shop.graded = CodeGrader(asked.tasks, tools.sandbox).grade, written
+    if run.contestant.correction is not None:
+        shop.repair = self_correction(shop.world, shop.config, run.contestant.correction)
+    return shop
+
+
+def style_of(contestant: Contestant, kind: Kind) -> PromptStyle:
+    """What the contestant is told before a problem of that kind."""
+    if kind is Kind.MATHEMATICS:
+        return contestant.style
+    return CODE if contestant.style is WORDS else CODE_TOOLS
 
 
 def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
@@ -73,22 +98,21 @@ def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
 def rollout_of(run: BenchmarkRun) -> RolloutConfig:
     """How each trajectory is sampled; without tools no call may be made."""
     rollout = run.config.eval.rollout
-    return replace(rollout, max_calls=0) if run.contestant.style is WORDS else rollout
+    return rollout if run.has_tools else replace(rollout, max_calls=0)
 
 
-async def fill(run: BenchmarkRun, shop: Workshop, reporter: Reporter) -> None:
-    """Add the missing attempts of this shard to its files, set by set, in the order of the problems."""
-    for asked in run.sets:
-        requests = requests_of(run, asked)
-        journal = run.folder.journal(asked.name, run.shard, hold=run.config.machinery.deterministic)
-        elsewhere = run.folder.rows(asked.name, besides=journal.path)
-        todo = {r.id: partial(_timed, r, shop) for r in requests if r.id not in elsewhere}
-        with reporter.stage(f"{asked.title}: {run.contestant.name}", len(requests)) as progress:
-            progress.advance(len(requests) - len(todo))
-            await record_all(todo, shop, journal, progress)
+async def fill(run: BenchmarkRun, asked: ProblemSet, shop: Workshop, reporter: Reporter) -> None:
+    """Add the missing attempts of this shard at a set to its file, in the order of the problems."""
+    requests = requests_of(run, asked)
+    journal = run.folder.journal(asked.name, run.shard, hold=run.config.machinery.deterministic)
+    elsewhere = run.folder.rows(asked.name, besides=journal.path)
+    todo = {r.id: partial(_timed, r, shop) for r in requests if r.id not in elsewhere}
+    with reporter.stage(f"{asked.title}: {run.contestant.name}", len(requests)) as progress:
+        progress.advance(len(requests) - len(todo))
+        await record_all(todo, shop, journal, progress)
     if shop.dropped:
         lost = ", ".join(f"{count} {name}" for name, count in sorted(shop.dropped.items()))
-        reporter.say(f"attempts lost to faults of the machine: {lost}; they count for nothing")
+        reporter.say(f"{asked.title}, attempts lost to faults of the machine: {lost}; they count for nothing")
 
 
 def requests_of(run: BenchmarkRun, asked: ProblemSet) -> list[Request]:
@@ -143,7 +167,7 @@ def manifest(run: BenchmarkRun, *, weights: str, sandbox: str) -> dict[str, Any]
         "samples": contestant.samples,
         "seed": run.config.eval.seed,
         "reasoning": run.config.reasoning,
-        "prompt": asdict(contestant.style),
+        "prompts": {kind.value: asdict(style_of(contestant, kind)) for kind in sorted({s.kind for s in run.sets})},
         "rollout": asdict(rollout_of(run)),
         "correction": None if contestant.correction is None else asdict(contestant.correction),
         "machinery": asdict(run.config.machinery),

@@ -103,7 +103,9 @@ def _show_attempts(run: BenchmarkFolder, id: str, reporter: Any) -> None:
         return
     for stored in exact or found:
         problem, verdict = stored.attempt.problem, stored.attempt.verdict
-        reporter.say(f"{stored.title}: {problem.question.strip()}\nreference: {problem.answer}")
+        reporter.say(f"{stored.title}: {problem.question.strip()}")
+        if problem.answer:  # a task whose answer is a program has none
+            reporter.say(f"reference: {problem.answer}")
         segments = readable_segments(stored.attempt.trajectory)
         reporter.console.print(render(segments, answer=verdict.extracted, outcome=verdict.outcome))
         reporter.say(f"graded {verdict.outcome}: {verdict.reason}")

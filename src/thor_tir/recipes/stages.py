@@ -21,6 +21,7 @@ from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS, WORDS, PromptStyle
 from thor_tir.engines.attendance import Attendance
 from thor_tir.engines.loading import load_model
+from thor_tir.engines.protocol import Policy
 from thor_tir.engines.transformers import EngineConfig, TransformersEngine
 from thor_tir.eval.run import Evaluation, evaluate
 from thor_tir.faults import UsageError
@@ -71,7 +72,7 @@ class Bench:
         )
         return TransformersEngine(model, tokenizer, config, attendance)
 
-    def shop(self, engine: TransformersEngine, dialect: Dialect, config: RolloutConfig) -> Workshop:
+    def shop(self, engine: Policy, dialect: Dialect, config: RolloutConfig) -> Workshop:
         """Attempts by one policy."""
         return Workshop(
             world=World(policy=engine, sandbox=self.sandbox, dialect=dialect),

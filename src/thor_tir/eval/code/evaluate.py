@@ -14,7 +14,7 @@ from thor_tir.execution import Status
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal
 from thor_tir.problem import digest
-from thor_tir.problems.code_sources import CodeTask
+from thor_tir.problems.code_tasks import CodeTask
 from thor_tir.sandbox.protocol import Sandbox
 
 CONCURRENCY = 16

@@ -15,7 +15,7 @@ from thor_tir.eval.code.comparison import matches_evalplus, matches_printed, mat
 from thor_tir.eval.code.exchange import decode, encode
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.faults import UsageError
-from thor_tir.problems.code_sources import AssertTests, CallTests, CodeTask, ExampleTests
+from thor_tir.problems.code_tasks import AssertTests, CallTests, CodeTask, ExampleTests
 from thor_tir.sandbox.protocol import Limits, Sandbox
 
 MEMORY_BYTES = 4 * 2**30
@@ -28,7 +28,13 @@ _LCB_MODULES = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
     *("itertools", "functools", "operator", "io", "sys", "json", "builtins", "typing"),
 )
-_LCB_IMPORTS = "\n".join(f"from {module} import *" for module in _LCB_MODULES)
+_LCB_IMPORTS = "\n".join(
+    [
+        *(f"from {module} import *" for module in _LCB_MODULES),
+        *(f"import {module}" for module in _LCB_MODULES if module not in ("builtins", "typing", "operator")),
+        "sys.setrecursionlimit(50000)",
+    ]
+)
 """What LiveCodeBench's own runner puts before every program."""
 
 
@@ -127,30 +133,38 @@ class Examiner:
         return _verdict(task, done.run, reason=reason, passed=not wrong, base=base)
 
     async def _check_printed(self, task: CodeTask, tests: ExampleTests, program: str) -> CodeVerdict:
-        seconds = 0.0
-        for number, (given, expected) in enumerate(tests.pairs, 1):
-            run = await self._run(f"{_LCB_IMPORTS}\n{program}", task.timeout_s, stdin=given)
+        seconds, pairs = 0.0, await asyncio.to_thread(tests.every_pair)
+        for number, (given, expected) in enumerate(pairs, 1):
+            run = await self._run_tested(f"{_LCB_IMPORTS}\n{program}", task.timeout_s, stdin=given)
             seconds += run.seconds
             if not run.succeeded:
                 return _verdict(task, run, reason=f"example {number}: {run.error or run.status.value}", seconds=seconds)
             if not matches_printed(run.stdout, expected):
                 return _verdict(task, run, reason=f"example {number}: wrong output", seconds=seconds)
-        return _verdict(task, run, reason=f"{len(tests.pairs)} examples right", passed=True, seconds=seconds)
+        return _verdict(task, run, reason=f"{len(pairs)} examples right", passed=True, seconds=seconds)
 
     async def _check_returned(self, task: CodeTask, tests: ExampleTests, program: str) -> CodeVerdict:
+        pairs = await asyncio.to_thread(tests.every_pair)
         try:
-            calls = [[[json.loads(line) for line in given.split("\n")], {}] for given, _ in tests.pairs]
-            expected = [json.loads(result) for _, result in tests.pairs]
+            calls = [[[json.loads(line) for line in given.split("\n")], {}] for given, _ in pairs]
+            expected = [json.loads(result) for _, result in pairs]
         except ValueError as error:
             raise UsageError(f"{task.id}: an example is not JSON ({error})") from error
         done = await self._call(task, f"{_LCB_IMPORTS}\n{program}", f"_json.loads({json.dumps(calls)!r})")
+        run, seconds = done.run, done.run.seconds
         for call, want in enumerate(expected):
-            returned, value = done.value(call)
+            outcomes, at = done, call
+            if done.run.status is Status.TIMEOUT and call not in done.by_call:
+                # The time is for one call, and all together were given no more than that: this one alone.
+                alone = f"_json.loads({json.dumps([calls[call]])!r})"
+                outcomes, at = await self._call(task, f"{_LCB_IMPORTS}\n{program}", alone), 0
+                run, seconds = outcomes.run, seconds + outcomes.run.seconds
+            returned, value = outcomes.value(at)
             if not returned:
-                return _verdict(task, done.run, reason=done.failure(call))
+                return _verdict(task, run, reason=f"example {call + 1}: {outcomes.failure(at)}", seconds=seconds)
             if not matches_returned(value, want):
-                return _verdict(task, done.run, reason=f"call {call + 1} returned a wrong value")
-        return _verdict(task, done.run, reason=f"{len(expected)} examples right", passed=True)
+                return _verdict(task, run, reason=f"call {call + 1} returned a wrong value", seconds=seconds)
+        return _verdict(task, run, reason=f"{len(expected)} examples right", passed=True, seconds=seconds)
 
     async def _of_reference(self, task: CodeTask, program: str) -> Any:
         """What a program of the benchmark's own code tells; run once a task."""
@@ -170,11 +184,16 @@ class Examiner:
 
     async def _call(self, task: CodeTask, program: str, calls: str) -> _Outcomes:
         code = programs.calling(program, task.entry_point, calls)
-        run = await self._run(code, task.timeout_s)
-        if run.status is Status.TIMEOUT and 0 < run.cpu_s < 0.9 * task.timeout_s:
-            # A busy machine, or a program that sleeps, did not get the processor for its whole time: once more.
-            run = await self._run(code, min(task.timeout_s**2 / run.cpu_s, 4 * task.timeout_s))
+        run = await self._run_tested(code, task.timeout_s)
         return _Outcomes(run=run, by_call=programs.told(run.stdout))
+
+    async def _run_tested(self, code: str, timeout_s: float, *, stdin: str = "") -> ExecutionResult:
+        """Run code of the program under test within its time, on a machine that may be busy."""
+        run = await self._run(code, timeout_s, stdin=stdin)
+        if run.status is Status.TIMEOUT and 0 < run.cpu_s < 0.9 * timeout_s:
+            # It did not get the processor for its whole time, or sleeps: once more.
+            run = await self._run(code, min(timeout_s**2 / run.cpu_s, 4 * timeout_s), stdin=stdin)
+        return run
 
     async def _run(self, program: str, timeout_s: float, *, stdin: str = "") -> ExecutionResult:
         limits = Limits(timeout_s=timeout_s, memory_bytes=MEMORY_BYTES, output_bytes=OUTPUT_BYTES)

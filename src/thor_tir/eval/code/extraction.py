@@ -3,7 +3,7 @@
 import ast
 import re
 
-from thor_tir.problems.code_sources import CodeTask
+from thor_tir.problems.code_tasks import CodeTask
 
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint", "\nassert", "\n```", "\n@")
 """Where the continuation of a function by a base model ends (arXiv 2107.03374, section 2.1, and what models add)."""
@@ -12,18 +12,35 @@ _PYTHON = frozenset({"", "python", "py", "python3"})
 
 
 def program_from_response(task: CodeTask, response: str) -> str:
-    """The last fenced Python block that defines the entry point, else the last block, else the response itself.
+    """The program of `find_program`, or the response itself where there is none."""
+    return find_program(task, response) or response
 
-    Only what follows `</think>` counts where there is one. A block that continues the prompt's function is put behind
-    the prompt, and a block that defines the function keeps the imports of the prompt.
+
+def find_program(task: CodeTask, response: str) -> str | None:
+    """The last fenced Python block that defines the entry point, else the last block; without blocks, bare code.
+
+    Only what follows `</think>` counts where there is one. A block that is indented, the body of the prompt's function,
+    is put behind the prompt; any other keeps the imports of the prompt. None for mere words.
     """
     answer = response.rpartition("</think>")[2]
     blocks = [body for language, body in _FENCE.findall(answer) if language.lower() in _PYTHON]
     defining = [block for block in blocks if defines(block, task.entry_point)]
-    found: str = (defining or blocks or [answer])[-1]
-    if not task.is_continued:
-        return found
-    return f"{_imports(task.prompt)}\n{found}" if defines(found, task.entry_point) else task.prompt + found
+    bare = [answer] if _is_code(answer) or (task.is_continued and _is_code(task.prompt + answer)) else []
+    chosen: list[str] = defining or blocks or bare
+    if not chosen or not task.is_continued:
+        return chosen[-1] if chosen else None
+    found = chosen[-1]
+    is_body = not defines(found, task.entry_point) and found.lstrip("\n")[:1].isspace()
+    return task.prompt + found if is_body else f"{_imports(task.prompt)}\n{found}"
+
+
+def _is_code(text: str) -> bool:
+    """Whether Python can read it, and it ends as no mere words can: other than by a name or a value."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return bool(body) and (not isinstance(body[-1], ast.Expr) or isinstance(body[-1].value, ast.Call))
 
 
 def program_from_completion(task: CodeTask, completion: str) -> str:

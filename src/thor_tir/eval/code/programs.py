@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.eval.code import exchange
-from thor_tir.problems.code_sources import CallTests
+from thor_tir.problems.code_tasks import CallTests
 
 MOST_BYTES = 2**28
 """Of one outcome, unpacked."""
@@ -80,7 +80,8 @@ import builtins as _builtins
 _next = iter(_calls)
 def _replay(*args, **kwargs):
     asked, outcome = next(_next)
-    assert [encode(list(args)), encode(kwargs)] == asked, "the test asked something else than it was recorded to ask"
+    given = _json.loads(_json.dumps([encode(list(args)), encode(kwargs)]))
+    assert given == asked, "the test asked something else than it was recorded to ask"
     if "returned" in outcome:
         return decode(outcome["returned"])
     kind = getattr(_builtins, outcome["raised"], None)

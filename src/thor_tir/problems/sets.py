@@ -1,0 +1,83 @@
+"""A benchmark by its name, whether its answers are numbers or programs, as an evaluation asks it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from thor_tir.faults import UsageError
+from thor_tir.problem import Problem
+from thor_tir.problems.benchmarks import BENCHMARKS, Kind, ProblemSet, load_benchmark
+from thor_tir.problems.code_sources import BENCHMARKS as CODE_BENCHMARKS
+from thor_tir.problems.code_sources import code_set, known_name
+from thor_tir.problems.code_tasks import CodeTask, ExampleTests
+
+
+def load_set(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:
+    """The problems of a benchmark by its name, or those of a JSONL file of one's own by its path.
+
+    `data` is the benchmark's file or a folder that holds it; None asks the hub. Raises UsageError for an unknown name,
+    for data that cannot be had, and for data that are not the registered ones unless `accept_modified`.
+    """
+    if name in BENCHMARKS or name.endswith(".jsonl") or Path(name).is_file():
+        return load_benchmark(name, data, accept_modified=accept_modified)
+    if known_name(name) is None:
+        raise UsageError(
+            f"unknown benchmark {name!r}; known: {', '.join([*BENCHMARKS, *CODE_BENCHMARKS])}; "
+            "or give the path of a JSONL file"
+        )
+    found = code_set(name, data)
+    if found.notes and not accept_modified:
+        raise UsageError(
+            f"{'; '.join(found.notes)}: not the known {found.name}; --accept-modified evaluates it all the same"
+        )
+    return ProblemSet(
+        name=found.name,
+        title=found.title,
+        problems=tuple(problem_of(task) for task in found.tasks),
+        sha256=found.sha256,
+        notes=found.notes,
+        kind=Kind.CODE,
+        tasks={task.id: task for task in found.tasks},
+    )
+
+
+def problem_of(task: CodeTask) -> Problem:
+    """The task as it is asked. Its tests stay behind."""
+    said = {"subject": task.subject, "level": task.level, "date": task.date, "entry_point": task.entry_point}
+    extra = {name: value for name, value in said.items() if value}
+    return Problem(id=task.id, question=question_of(task), answer="", source=task.benchmark, extra=extra)
+
+
+def question_of(task: CodeTask) -> str:
+    """What the benchmark asks, with what it shows beside it."""
+    if task.is_continued:
+        return f"Complete this function:\n\n```\n{task.prompt.rstrip()}\n```"
+    if isinstance(task.tests, ExampleTests):
+        if task.tests.is_stdin:
+            how = "Write a Python program that reads standard input and writes the answer to standard output."
+        else:
+            how = f"Write it in Python, beginning so:\n\n```\n{task.shown.rstrip()}\n```"
+        return f"{task.prompt.strip()}\n\n{how}"
+    return f"{task.prompt.strip()}\nThe function is called `{task.entry_point}` and must satisfy\n\n{task.shown}"
+
+
+def within(asked: ProblemSet, window: str) -> ProblemSet:
+    """Only the problems of contests from one day to another, both included, as in `2024-08-01..2025-05-31`.
+
+    An open side is left empty. Raises UsageError for another form, a set without dates, and a window without problems.
+    """
+    first, dots, last = window.partition("..")
+    if not dots or not all(_is_day(day) for day in (first, last) if day) or not (first or last):
+        raise UsageError(f"--window is like 2024-08-01..2025-05-31, either day may be left out, found {window!r}")
+    if not all("date" in problem.extra for problem in asked.problems):
+        raise UsageError(f"--window needs dates, which {asked.name} has not; LiveCodeBench has")
+    kept = tuple(p for p in asked.problems if first <= p.extra["date"] <= (last or "9999"))
+    if not kept:
+        days = [problem.extra["date"] for problem in asked.problems]
+        raise UsageError(f"no problem of {asked.name} is of {window}; its days are {min(days)} to {max(days)}")
+    note = f"{asked.name}: the {len(kept)} of {len(asked.problems)} problems of {window}"
+    return replace(asked, problems=kept, notes=(*asked.notes, note))
+
+
+def _is_day(text: str) -> bool:
+    year, *rest = text.split("-")
+    return len(year) == 4 and len(rest) == 2 and all(part.isdecimal() for part in (year, *rest))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from thor_tir.archive import from_json, to_json
-from thor_tir.faults import GraderUnavailable, SandboxUnavailable
+from thor_tir.faults import GraderUnavailable, RequestFault, SandboxUnavailable
 from thor_tir.journal import Journal
 from thor_tir.problem import Problem
 from thor_tir.rollout import Draft, Repair, RolloutConfig, World, rollout
@@ -113,8 +113,9 @@ async def record_all(
     """Run units of work at once and journal each row under its key as it finishes.
 
     A journal that holds its lines (deterministic runs) gets them in the order of `work`, chunk by chunk, each wholly or
-    not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults drop the
-    unit, which is counted and stays dropped when the run is resumed; any other fault cancels the rest and is raised.
+    not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults, and a
+    single request that an engine cannot answer, drop the unit, which is counted and stays dropped when the run is
+    resumed; any other fault cancels the rest and is raised.
     Units the journal already holds are not run.
     """
     keys = list(work)
@@ -135,7 +136,7 @@ async def _record(work: Mapping[str, Unit], shop: Workshop, journal: Journal, pr
         async with gate:
             try:
                 row = await unit()
-            except (SandboxUnavailable, GraderUnavailable) as fault:
+            except (SandboxUnavailable, GraderUnavailable, RequestFault) as fault:
                 row = {DROPPED: type(fault).__name__}
         if not journal.hold:
             journal.add(key, row)

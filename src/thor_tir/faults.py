@@ -17,5 +17,9 @@ class EngineFault(MachineFault):
     """An engine stopped before it could finish what was asked of it."""
 
 
+class RequestFault(MachineFault):
+    """An engine answers others, but failed again and again at one request: what asked for it is dropped and counted."""
+
+
 class UsageError(ValueError):
     """The user's mistake, told in one sentence: what was expected, what was found, what to do."""

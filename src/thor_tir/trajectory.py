@@ -70,6 +70,8 @@ class Completion:
     span: Span
     stop: StopReason
     policy_version: int = 0
+    num_tokens: int | None = None
+    """Sampled, as a server counted them where the span's ids are not the model's own; None where the span tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

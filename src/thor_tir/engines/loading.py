@@ -13,6 +13,11 @@ EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "n
 """Folders of the models that the package carries, by the names they are asked for."""
 
 
+def is_address(name: str) -> bool:
+    """Whether a model's name is where it is served; `engines/endpoint.py` speaks to it there."""
+    return name.startswith(("http://", "https://"))
+
+
 def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: str | None = None) -> tuple[Any, Any]:
     """A causal language model in eval mode and its tokenizer, which has a chat template.
 
@@ -48,6 +53,10 @@ def load_tokenizer(name_or_path: str) -> Any:
 
 def _source(name_or_path: str) -> str:
     """What transformers is asked to load."""
+    if is_address(name_or_path):
+        raise UsageError(
+            f"{name_or_path} serves a model, and what was asked for needs its weights here: give a folder or a hub name"
+        )
     folder = EMBEDDED.get(name_or_path)
     if folder is None:
         path = Path(name_or_path).expanduser()

@@ -7,6 +7,7 @@ where an 8B model writes thousands, so limits shrink and learning rates grow wit
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from thor_tir.engines.endpoint import EndpointConfig
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.rl.episode import EpisodeConfig
@@ -45,6 +46,8 @@ class Machinery:
     sandbox_timeout_s: float = 5.0
     sandbox_endpoints: tuple[str, ...] = ()
     """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """How models behind an address are asked."""
     deterministic: bool = False
     """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
 

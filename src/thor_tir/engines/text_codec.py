@@ -1,0 +1,117 @@
+"""Token ids for a model whose tokenizer is not here: an id is a piece of text, and says which.
+
+Dialect, rollout, TIRGen and self-correction speak token ids. Where a model is reached by text alone, these ids stand in
+for its own: about as long as a model's tokens, the same in every process, and turned back into text without a table.
+They mean nothing to any model; who trains on such a trajectory encodes its text again (`sft/examples.py`).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LOWEST = 1 << 24
+"""Every id here is at least this large, and no vocabulary of a model is."""
+PIECE_BYTES = 7
+"""Of UTF-8 in one id at most, so that ids fit 63 bits."""
+SHORT_BYTES = 3
+"""Shorter pieces are padded to this, which keeps their ids above those of control tokens."""
+
+SYSTEM, USER, ASSISTANT, THINKING, END = (
+    f"<|thor:{name}|>" for name in ("system", "user", "assistant", "think", "end")
+)
+CONTROLS = {name: LOWEST + number for number, name in enumerate((END, SYSTEM, USER, ASSISTANT, THINKING))}
+"""What only a template writes: beginnings of turns and the end of the model's own."""
+_NAMES = {token_id: name for name, token_id in CONTROLS.items()}
+_CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROLS)) + ")")
+_PIECE = re.compile(r" ?[^\W\d_]+|\d| ?[^\w\s]|_|\s")
+"""A word with the space before it, a digit, a mark, a blank: how the tokenizers of models cut, roughly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What a context of such ids says, for a server that is sent messages or plain text."""
+
+    system: str
+    user: str
+    answer: str
+    """The model's turn so far; empty where it has not begun."""
+    is_thinking: bool
+
+    @property
+    def plain(self) -> str:
+        """All of it as one text, for a model without a chat template."""
+        return "\n\n".join(part for part in (self.system, self.user) if part) + "\n\n" + self.answer
+
+
+class TextTokenizer:
+    """As much of a Hugging Face tokenizer as a `Dialect` asks for. Any text survives encoding and decoding."""
+
+    eos_token = END
+    eos_token_id = CONTROLS[END]
+    all_special_tokens = tuple(CONTROLS)
+    chat_template = "messages"
+
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        """Ids; with `split_special_tokens=True` names of control tokens are text like any other."""
+        if options.get("split_special_tokens"):
+            return {"input_ids": list(_ids(text))}
+        ids: list[int] = []
+        for part in _CONTROL.split(text):
+            ids += [CONTROLS[part]] if part in CONTROLS else _ids(part)
+        return {"input_ids": ids}
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        """The ids alone."""
+        return self(text, **options)["input_ids"]
+
+    def decode(self, token_ids: Sequence[int], **_: Any) -> str:
+        """The text of ids; control tokens by their names."""
+        return "".join(_NAMES.get(token_id) or _text(token_id) for token_id in token_ids)
+
+    def apply_chat_template(self, turns: Sequence[dict[str, str]], *, enable_thinking: bool = False, **_: Any) -> str:
+        """The turns one after another, and the beginning of the model's."""
+        said = "".join(f"<|thor:{turn['role']}|>{turn['content']}" for turn in turns)
+        return said + (THINKING if enable_thinking else ASSISTANT)
+
+
+def conversation(token_ids: Sequence[int]) -> Conversation:
+    """What a context says. Raises ValueError for ids that no `TextTokenizer` made."""
+    if not is_text_level(token_ids):
+        raise ValueError("these token ids belong to a model's own tokenizer, not to text")
+    said = {SYSTEM: "", USER: "", ASSISTANT: "", THINKING: ""}
+    speaker = USER
+    start = 0
+    for place, token_id in enumerate([*token_ids, CONTROLS[END]]):
+        if token_id in _NAMES:
+            said[speaker] += "".join(map(_text, token_ids[start:place]))
+            start = place + 1
+            if _NAMES[token_id] != END:
+                speaker = _NAMES[token_id]
+    is_thinking = speaker == THINKING
+    return Conversation(system=said[SYSTEM], user=said[USER], answer=said[speaker], is_thinking=is_thinking)
+
+
+def is_text_level(token_ids: Iterable[int]) -> bool:
+    """Whether ids are text, and no model's own."""
+    return all(token_id >= LOWEST for token_id in token_ids)
+
+
+def _ids(text: str) -> Iterable[int]:
+    for match in _PIECE.finditer(text):
+        piece = match.group()
+        while piece:
+            data, length = b"", 0
+            for length, character in enumerate(piece, 1):
+                more = data + character.encode("utf-8", errors="surrogatepass")
+                if len(more) > PIECE_BYTES:
+                    length -= 1
+                    break
+                data = more
+            piece = piece[length:]
+            yield int.from_bytes(bytes([16 + len(data)]) + data.rjust(SHORT_BYTES, b"\0"))
+
+
+def _text(token_id: int) -> str:
+    head, *_ = blob = token_id.to_bytes(8).lstrip(b"\0")
+    return blob[-(head - 16) :].decode("utf-8", errors="surrogatepass")

@@ -10,7 +10,7 @@ import pytest
 from endpoint_server import Server, completion, floods, hangs, resets, says, sends, serving, streams
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.asking import retry_after_s
-from thor_tir.engines.endpoint import EndpointConfig, EndpointPolicy, ServedModel, check_address
+from thor_tir.engines.endpoint import EndpointConfig, EndpointPolicy, ServedAs, check_address
 from thor_tir.engines.patience import PatienceConfig
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.speech import Manner
@@ -27,7 +27,7 @@ ENOUGH = Sampling(max_tokens=50, stop=(FENCE,))
 
 def policy_on(server: Server, *, said: list[str] | None = None, config=CONFIG, **served) -> EndpointPolicy:
     say = [].append if said is None else said.append
-    return EndpointPolicy(ServedModel(address=server.address, **served), config, say)
+    return EndpointPolicy(server.address, ServedAs(**served), config, say)
 
 
 def ask(*script, num: int = 1, said: list[str] | None = None, config=CONFIG, sampling=ENOUGH) -> list[Completion]:
@@ -302,7 +302,7 @@ def test_what_no_server_serves_is_said_before_a_run_begins():
     with pytest.raises(UsageError, match="neither continues an assistant's turn nor completes text"):
         opened(usual=says({}, 404))
     with pytest.raises(EngineFault, match="see that it runs"):
-        asyncio.run(EndpointPolicy(ServedModel(address="http://127.0.0.1:9/v1"), CONFIG).__aenter__())
+        asyncio.run(EndpointPolicy("http://127.0.0.1:9/v1", config=CONFIG).__aenter__())
 
 
 @pytest.mark.parametrize("address", ["ftp://x/v1", "http://", "http://user:pw@x/v1", "http://x/v1?key=1"])

@@ -1,11 +1,15 @@
 """Which tokens of a trajectory the cold start trains."""
 
 import math
+from dataclasses import replace
 
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.engines.text_codec import TextTokenizer
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.learner.row import Component
-from thor_tir.sft.examples import sft_row, within
+from thor_tir.sft.examples import sft_row, spelled_for, within
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
+from tiny_models import tiny_tokenizer
 
 
 def model(*ids: int) -> Span:
@@ -58,3 +62,40 @@ def test_a_row_that_is_too_long_is_left_out_whole():
     row = sft_row(TRAJECTORY, prompt=PROMPT)  # 9 tokens
     assert within([row], 9) == [row]
     assert within([row], 8) == []
+
+
+def text_level(words: str, code: str, output: str, answer: str) -> Trajectory:
+    """A finished trajectory whose model was reached by text alone."""
+    dialect = Dialect(TextTokenizer())
+    end = (dialect.tokenizer.eos_token_id,)
+
+    def span(text: str, *more: int) -> Span:
+        return Span(token_ids=(*dialect.encode(text), *more), author=Author.MODEL)
+
+    result = ExecutionResult(status=Status.OK, stdout=output)
+    action = Action(code=code, span=span(f"```python\n{code}```\n"))
+    steps = (
+        Step(thought=Thought(text=words, span=span(words)), action=action, observation=dialect.observe(result)),
+        Step(thought=Thought(text=answer, span=span(answer, *end))),
+    )
+    return Trajectory(
+        id="t", problem_id="p", prompt=dialect.prompt("What is 7 * 11?"), steps=steps, finish=Finish.ENDED
+    )
+
+
+def test_what_a_model_said_by_text_alone_is_trained_on_in_the_trained_models_own_tokens():
+    tokenizer = tiny_tokenizer()
+    dialect = Dialect(tokenizer)
+    said = text_level("We multiply.\n", "print(7 * 11)\n", "77\n", "It is \\boxed{77}.")
+    prompt = dialect.prompt("What is 7 * 11?")
+    row = sft_row(spelled_for(said, dialect), prompt=prompt)
+    words = "We multiply.\n```python\nprint(7 * 11)\n```\n```output\n77\n```\nIt is \\boxed{77}."
+    assert tokenizer.decode(row.token_ids) == tokenizer.decode(prompt.token_ids) + words + tokenizer.eos_token
+    observed = [i for i, trained in zip(row.token_ids, row.trained, strict=True) if not trained]
+    assert tokenizer.decode(observed[len(prompt) :]) == "```output\n77\n```\n"
+    assert row.trained[-1]  # the end of the turn is learnt
+
+
+def test_a_trajectory_of_the_models_own_tokens_is_left_token_for_token():
+    trajectory = replace(text_level("a", "b", "c", "d"), prompt=Span(token_ids=(1, 2), author=Author.PROMPT))
+    assert spelled_for(trajectory, Dialect(tiny_tokenizer())) is trajectory

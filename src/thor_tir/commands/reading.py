@@ -16,7 +16,14 @@ class Solve:
 
     question: tyro.conf.Positional[str]
     model: str = ""
-    """Hub name or local folder; by default the newest trained model of runs/quickstart, else the embedded one."""
+    """Hub name, local folder or the address that serves it; by default the newest trained model of runs/quickstart,
+    else the embedded one."""
+    model_name: str = ""
+    """Of an address: the model as its server names it; not needed where it serves one alone."""
+    model_tokenizer: str = ""
+    """Of an address: the model's tokenizer, a folder or hub name; without it text is all there is."""
+    model_key: str = "OPENAI_API_KEY"
+    """Of an address: the environment variable that holds the key."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     attempts: int = 1
@@ -26,9 +33,11 @@ class Solve:
 
     def run(self) -> None:
         """Sample and print."""
+        from thor_tir.engines.endpoint import ServedAs
         from thor_tir.recipes.solve import Question, solve
 
-        task = Question(text=self.question, model=self.model, reasoning=self.reasoning)
+        served = ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key)
+        task = Question(text=self.question, model=self.model, served=served, reasoning=self.reasoning)
         solve(task, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
 
 

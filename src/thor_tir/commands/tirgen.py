@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter
+from thor_tir.engines.endpoint import ServedAs
 from thor_tir.recipes.settings import Machinery, RunConfig
 from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
@@ -21,9 +22,20 @@ class TirgenGenerate:
     """
 
     actor: str = NANO.actor
-    """Hub name, local folder, or nano/actor. The model that will be trained."""
+    """Hub name, local folder, nano/actor, or the address that serves it, such as http://10.0.0.5:8000/v1. The model
+    that will be trained."""
+    actor_model: str = ""
+    """Of an address: the model as its server names it; not needed where it serves one alone."""
+    actor_tokenizer: str = ""
+    """Of an address: the model's tokenizer, a folder or hub name. Without it text is all there is, see
+    docs/tirgen.md."""
+    actor_key: str = "OPENAI_API_KEY"
+    """Of an address: the environment variable that holds the key."""
     critic: str = NANO.critic
-    """Hub name, local folder, or nano/critic. Sees isolated steps only."""
+    """Hub name, local folder, nano/critic, or an address. Sees isolated steps only."""
+    critic_model: str = ""
+    critic_tokenizer: str = ""
+    critic_key: str = "OPENAI_API_KEY"
     problems: str = NANO.problems
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen
@@ -56,6 +68,10 @@ class TirgenGenerate:
         return RunConfig(
             actor=self.actor,
             critic=self.critic,
+            actor_served=ServedAs(model=self.actor_model, tokenizer=self.actor_tokenizer, key_variable=self.actor_key),
+            critic_served=ServedAs(
+                model=self.critic_model, tokenizer=self.critic_tokenizer, key_variable=self.critic_key
+            ),
             problems=self.problems,
             num_tirgen=self.count,
             reasoning=self.reasoning,

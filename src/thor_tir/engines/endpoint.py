@@ -45,11 +45,9 @@ class EndpointConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
-    """A model behind an address."""
+class ServedAs:
+    """What a user says of a model behind an address."""
 
-    address: str
-    """Base of the API, such as http://10.0.0.5:8000/v1."""
     model: str = ""
     """As the server names it; empty where it serves one alone."""
     tokenizer: str = ""
@@ -62,16 +60,21 @@ class EndpointPolicy:
     """A `Policy`, usable between `async with` and its end, from one event loop."""
 
     def __init__(
-        self, served: ServedModel, config: EndpointConfig | None = None, say: Callable[[str], None] = _LOG.warning
+        self,
+        address: str,
+        served: ServedAs | None = None,
+        config: EndpointConfig | None = None,
+        say: Callable[[str], None] = _LOG.warning,
     ) -> None:
+        self.address = check_address(address)
+        """Base of the API, such as http://10.0.0.5:8000/v1."""
+        self.served = served = served or ServedAs()
         self.config = config or EndpointConfig()
-        self.served = served
         self.tokenizer: Any = load_tokenizer(served.tokenizer) if served.tokenizer else TextTokenizer()
         """What a dialect for this model speaks."""
         self.spent: Counter[str] = Counter()
         """Calls, and tokens as the server counts them."""
-        self._address = check_address(served.address)
-        self.patience = Patience(name=self._address, config=self.config.patience, say=say)
+        self.patience = Patience(name=self.address, config=self.config.patience, say=say)
         self._gate = asyncio.Semaphore(self.config.concurrency)
         self._asker: Asker | None = None
         self._speech: Speech | None = None
@@ -82,7 +85,7 @@ class EndpointPolicy:
         Raises EngineFault when nothing answers, UsageError when it does not serve this model.
         """
         self._asker = Asker(
-            self._address,
+            self.address,
             key_variable=self.served.key_variable,
             timeout_s=self.config.timeout_s,
             connect_s=self.config.connect_s,
@@ -92,7 +95,7 @@ class EndpointPolicy:
             self._speech = await find_speech(self._asker, self.served.model, self.tokenizer)
         except (Transient, Refused) as failure:
             await self._asker.close()
-            raise EngineFault(f"{self.served.address} does not serve: {failure}; see that it runs") from failure
+            raise EngineFault(f"{self.address} does not serve: {failure}; see that it runs") from failure
         except BaseException:
             await self._asker.close()
             raise
@@ -107,7 +110,7 @@ class EndpointPolicy:
         """How the server is spoken to and what it cost so far, for the run's record."""
         speech = self.speech
         return {
-            "address": self.served.address,
+            "address": self.address,
             "model": speech.model,
             "tokenizer": self.served.tokenizer or None,
             "manner": speech.manner.value,
@@ -121,7 +124,7 @@ class EndpointPolicy:
     def speech(self) -> Speech:
         """What was found out. Raises EngineFault before `async with`."""
         if self._speech is None:
-            raise EngineFault(f"{self.served.address} is not open")
+            raise EngineFault(f"{self.address} is not open")
         return self._speech
 
     def attend(self) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ where an 8B model writes thousands, so limits shrink and learning rates grow wit
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from thor_tir.engines.endpoint import EndpointConfig
+from thor_tir.engines.endpoint import EndpointConfig, ServedAs
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.rl.episode import EpisodeConfig
@@ -57,8 +57,11 @@ class RunConfig:
     """The whole method on one actor and one critic."""
 
     actor: str = "nano/actor"
-    """Hub name, local folder, or an embedded model."""
+    """Hub name, local folder, an embedded model, or the address that serves it."""
     critic: str = "nano/critic"
+    actor_served: ServedAs = field(default_factory=ServedAs)
+    """Of an actor behind an address: which model, and how."""
+    critic_served: ServedAs = field(default_factory=ServedAs)
     reasoning: bool = False
     """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
     problems: str = "reasoning_gym"

@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from thor_tir.archive import from_json
 from thor_tir.attempt import Attempt, Request, attempt
 from thor_tir.dialect.prompts import TOOLS
-from thor_tir.engines.loading import load_model
+from thor_tir.engines.endpoint import ServedAs
 from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.eval.segments import Part, Segment, segments_of
 from thor_tir.eval.stored import readable_segments, stored_attempts
@@ -38,6 +38,8 @@ class Question:
     text: str
     model: str = ""
     """Empty for the newest trained model of the quickstart, else the embedded one."""
+    served: ServedAs = field(default_factory=ServedAs)
+    """Of an address: which model, and how."""
     reasoning: bool = False
 
 
@@ -49,17 +51,19 @@ def solve(question: Question, config: EvalConfig, reporter: Any, *, attempts: in
         raise UsageError(f"attempts is {attempts}; at least one is needed")
     name = question.model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
     reporter.say(f"model: {name}")
-    chosen, decode = asyncio.run(_answer(replace(question, model=name), config, attempts=attempts, seed=seed))
+    question = replace(question, model=name)
+    chosen, decode = asyncio.run(_answer(question, config, reporter, attempts=attempts, seed=seed))
     segments = segments_of(chosen.trajectory, decode)
     reporter.console.print(render(segments, answer=chosen.verdict.extracted))
 
 
-async def _answer(question: Question, config: EvalConfig, *, attempts: int, seed: int) -> tuple[Attempt, Any]:
+async def _answer(
+    question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int
+) -> tuple[Attempt, Any]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
-    model, tokenizer = load_model(question.model)
-    async with bench(Machinery()) as tools, tools.engine(model, tokenizer) as engine:
-        dialect = dialect_of(tokenizer, TOOLS, reasoning=question.reasoning)
-        shop = tools.shop(engine, dialect, config.rollout)
+    async with bench(Machinery()) as tools, tools.seat(question.model, question.served, reporter) as seat:
+        dialect = dialect_of(seat.tokenizer, TOOLS, reasoning=question.reasoning)
+        shop = tools.shop(seat.policy, dialect, config.rollout)
         shop.grade = _ungraded
         if attempts == 1:
             shop.repair = self_correction(shop.world, config.rollout, config.correction)

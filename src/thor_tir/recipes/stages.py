@@ -3,8 +3,8 @@
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,9 +20,10 @@ from thor_tir.attempt import (
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS, WORDS, PromptStyle
 from thor_tir.engines.attendance import Attendance
+from thor_tir.engines.endpoint import ServedAs
 from thor_tir.engines.loading import load_model
 from thor_tir.engines.protocol import Policy
-from thor_tir.engines.transformers import EngineConfig, TransformersEngine
+from thor_tir.engines.transformers import TransformersEngine
 from thor_tir.eval.run import Evaluation, evaluate
 from thor_tir.faults import UsageError
 from thor_tir.grading.equivalence import Grader
@@ -31,6 +32,7 @@ from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correc
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
+from thor_tir.recipes.models import Seat, local_engine, seated
 from thor_tir.recipes.settings import Machinery, RunConfig
 from thor_tir.rl import train as rl
 from thor_tir.rollout import RolloutConfig, World, seed_of
@@ -39,7 +41,7 @@ from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sft import train as sft
-from thor_tir.sft.examples import sft_row, within
+from thor_tir.sft.examples import sft_row, spelled_for, within
 from thor_tir.tirgen.dataset import read_dataset
 
 
@@ -63,19 +65,20 @@ class Bench:
         self.sandbox = sandbox
         self.grader = grader
 
-    def engine(self, model: Any, tokenizer: Any, attendance: Attendance | None = None) -> TransformersEngine:
+    def engine(self, model: Any, tokenizer: Any) -> TransformersEngine:
         """An engine over a loaded model."""
-        config = EngineConfig(
-            max_rows=self.machinery.max_rows,
-            num_threads=self.machinery.engine_threads,
-            deterministic=self.machinery.deterministic,
-        )
-        return TransformersEngine(model, tokenizer, config, attendance)
+        return local_engine(model, tokenizer, self.machinery)
 
-    def shop(self, engine: Policy, dialect: Dialect, config: RolloutConfig) -> Workshop:
+    def seat(
+        self, name: str, served: ServedAs, reporter: Reporter, attendance: Attendance | None = None
+    ) -> AbstractAsyncContextManager[Seat]:
+        """A model to sample from, by whatever name (see `recipes/models.py`)."""
+        return seated(name, served, self.machinery, reporter.say, attendance=attendance)
+
+    def shop(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> Workshop:
         """Attempts by one policy."""
         return Workshop(
-            world=World(policy=engine, sandbox=self.sandbox, dialect=dialect),
+            world=World(policy=policy, sandbox=self.sandbox, dialect=dialect),
             grade=self.grader.grade,
             config=config,
             concurrency=self.machinery.concurrency,
@@ -155,7 +158,7 @@ def fine_tune(
     rows = within(
         (
             sft_row(
-                a.trajectory,
+                spelled_for(a.trajectory, dialect),
                 prompt=dialect.prompt(a.problem.question),
                 trains_observations=config.trains_observations,
             )
@@ -209,11 +212,14 @@ class Contestant:
 
     name: str
     model: str
+    """By name, or the address that serves it."""
     samples: int
     """Attempts per problem."""
     style: PromptStyle = TOOLS
     """WORDS runs no program."""
     correction: SelfCorrectionConfig | None = None
+    served: ServedAs = field(default_factory=ServedAs)
+    """Of an address: which model, and how."""
 
 
 async def evaluate_model(
@@ -226,10 +232,9 @@ async def evaluate_model(
 ) -> Evaluation:
     """A contestant's attempts at given problems, journaled in `folder` under its name."""
     name, style = contestant.name, contestant.style
-    model, tokenizer = load_model(contestant.model)
     rollout = config.eval.rollout if style is not WORDS else in_words(config.eval.rollout.max_tokens)
-    async with bench.engine(model, tokenizer) as engine:
-        shop = bench.shop(engine, dialect_of(tokenizer, style, reasoning=config.reasoning), rollout)
+    async with bench.seat(contestant.model, contestant.served, reporter) as seat:
+        shop = bench.shop(seat.policy, dialect_of(seat.tokenizer, style, reasoning=config.reasoning), rollout)
         if contestant.correction is not None:
             shop.repair = self_correction(shop.world, rollout, contestant.correction)
         journal = bench.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")

@@ -4,7 +4,6 @@ The rows of `raw.jsonl` are all that later stages need: problem, trajectory, ver
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from thor_tir.attempt import (
 )
 from thor_tir.dialect.prompts import CRITIC, WORDS
 from thor_tir.engines.attendance import Attendance
-from thor_tir.engines.loading import load_model
 from thor_tir.journal import Journal
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
@@ -53,21 +51,20 @@ async def generate_raw(config: RunConfig, folder: Path, bench: Bench, reporter: 
     """Write or continue `raw.jsonl` and `words.jsonl`."""
     problems = tirgen_problems(config)
     attendance = Attendance()
-    actor, actor_tokenizer = load_model(config.actor)
-    critic, critic_tokenizer = load_model(config.critic)
-    async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(bench.engine(actor, actor_tokenizer, attendance))
-        critic_engine = await stack.enter_async_context(bench.engine(critic, critic_tokenizer, attendance))
-        dialect = dialect_of(actor_tokenizer, WORDS, reasoning=config.reasoning)
+    async with (
+        bench.seat(config.actor, config.actor_served, reporter, attendance) as actor,
+        bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
+    ):
+        dialect = dialect_of(actor.tokenizer, WORDS, reasoning=config.reasoning)
         studio = Studio(
-            actor=engine,
+            actor=actor.policy,
             dialect=dialect,
             critic=Critic(
-                policy=critic_engine, dialect=dialect_of(critic_tokenizer, CRITIC), config=config.tirgen.critic
+                policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic
             ),
             sandbox=bench.sandbox,
         )
-        shop = bench.shop(engine, dialect, in_words(config.tirgen.max_tokens))
+        shop = bench.shop(actor.policy, dialect, in_words(config.tirgen.max_tokens))
         with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
             raw = bench.journal(folder / "raw.jsonl")
             units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench) for p in problems}

@@ -1,9 +1,14 @@
 """Trajectories -> rows of the cold start. The prompt they were generated under may be replaced by the policy's own."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.fences import CLOSE, OPEN
+from thor_tir.dialect.observation import frame
+from thor_tir.engines.text_codec import is_text_level
 from thor_tir.learner.row import Component, Row, Term
-from thor_tir.trajectory import Author, Span, Trajectory, flatten
+from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory, flatten
 
 
 def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool = False) -> Row:
@@ -29,3 +34,34 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
 def within(rows: Iterable[Row], max_tokens: int) -> list[Row]:
     """Rows that fit; a longer one is left out whole, since half a program teaches a broken one."""
     return [row for row in rows if len(row.token_ids) <= max_tokens]
+
+
+def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
+    """The same trajectory in the trained model's own tokens.
+
+    That is the trajectory itself, token for token, unless its model was reached by text alone: then its ids are text
+    (`engines/text_codec.py`), which is encoded here for the first time.
+    """
+    if not is_text_level(trajectory.prompt.token_ids):
+        return trajectory
+    steps = [_spelled(step, dialect) for step in trajectory.steps]
+    if steps and trajectory.finish is Finish.ENDED and (end := dialect.tokenizer.eos_token_id) is not None:
+        last = steps[-1]
+        span = last.thought.span + Span(token_ids=(end,), author=Author.MODEL)
+        steps[-1] = replace(last, thought=replace(last.thought, span=span))
+    return replace(trajectory, prompt=replace(trajectory.prompt, token_ids=()), steps=tuple(steps))
+
+
+def _spelled(step: Step, dialect: Dialect) -> Step:
+    def span(text: str, author: Author = Author.MODEL) -> Span:
+        return Span(token_ids=dialect.encode(text), author=author)
+
+    thought = Thought(text=step.thought.text, span=span(step.thought.text))
+    if step.action is None or step.observation is None:
+        return Step(thought=thought)
+    code, told = step.action.code, step.observation.text
+    return Step(
+        thought=thought,
+        action=Action(code=code, span=span(f"{OPEN}\n{code}{CLOSE}\n")),
+        observation=Observation(text=told, span=span(frame(told), Author.ENVIRONMENT), result=step.observation.result),
+    )

@@ -34,7 +34,8 @@ from thor_tir.rl.episode import EpisodeConfig, episode_rows
 from thor_tir.rl.rows import episode_row
 from thor_tir.rl.step import Query, Repaired, StepConfig, queries, repaired_to_json, sample_repair, step_rows
 from thor_tir.rollout import RolloutConfig, World, rollout
-from thor_tir.tirgen.filters import Candidate, FilterConfig, sieve
+from thor_tir.tirgen.filters import FilterConfig, sieve
+from thor_tir.tirgen.rules import Candidate
 from thor_tir.trajectory import Author, Finish, Prefix, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_model, tiny_tokenizer
@@ -369,7 +370,8 @@ def test_09_the_chi_squared_of_table_4_is_336_29():
 
 def test_10_filter_rejects_a_single_trivial_block_and_an_empty_box_and_dedups_globally():
     def candidate(question: str, code: str, answer: str) -> Candidate:
-        trajectory = replace(run(world_of(["Let us see.\n" + program(code), answer])), problem_id=question)
+        whole = run(world_of(["Let us see.\n" + program(code), answer]))
+        trajectory = replace(whole, id=f"{question}/{code}", problem_id=question)
         extracted = extract_answer(trajectory.response_text)
         verdict = Verdict(outcome=Outcome.CORRECT, extracted=extracted, reason="a scorer that reads more than the box")
         return Candidate(trajectory=trajectory, verdict=verdict)
@@ -384,13 +386,13 @@ def test_10_filter_rejects_a_single_trivial_block_and_an_empty_box_and_dedups_gl
         *others,  # the same question again, far from its first sample
         candidate("twice", "print(70 + 7)", box),
     ]
-    kept, stages = sieve(raw, FilterConfig(one_call_share=1.0))
+    kept, stages = sieve(raw, FilterConfig(max_share=1.0))
     assert Counter(c.trajectory.problem_id for c in kept) == Counter(
         ["twice", *(c.trajectory.problem_id for c in others)]
     )
     rejected = {stage.name: dict(stage.rejected) for stage in stages if stage.rejected}
     assert rejected == {
         "format": {"empty box": 2},
-        "code quality": {"trivial code": 1},
-        "one per question": {"one per question": 1},
+        "code": {"prints what is known": 1},
+        "question": {"another sample of the question": 1},
     }

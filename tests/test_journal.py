@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.faults import UsageError
-from thor_tir.journal import Journal, write_atomically
+from thor_tir.journal import Journal, write_atomically, writing_atomically
 
 SPECIAL = "line\u2028separator\u2029next\x85line\x0bfeed\nnewline é😀"
 """Everything that some reader takes for the end of a line."""
@@ -146,3 +146,14 @@ def test_a_kill_at_any_byte_leaves_whole_commits_where_lines_are_held(tmp_path_f
     assert "".join(row["key"] for row in again) == ["", "ab", "abc", "abcdef"][whole]
     assert all(set(row) == {"key", "number", "text"} for row in again)
     again.close()
+
+
+def test_a_file_that_is_written_piece_by_piece_is_there_whole_or_not_at_all(tmp_path: Path):
+    def fail() -> None:
+        with writing_atomically(tmp_path / "file") as out:
+            out.write("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(tmp_path.iterdir()) == []

@@ -7,21 +7,35 @@ only damage a kill can do to an append, is cut off when the journal is opened ag
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from thor_tir.faults import UsageError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing: to a temporary neighbour first, then renamed over the old one."""
+    """Write a whole file or nothing."""
+    with writing_atomically(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[TextIO]:
+    """A file to be written piece by piece: a temporary neighbour, renamed over the old one at the end.
+
+    Whatever is raised within leaves the old file as it was and no temporary one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 _COMMITTED = b', "commits": true}\n'

@@ -13,6 +13,7 @@ PLACES: Mapping[str, str] = {
     "nano": "training.NanoPretrain",
     "tirgen": "tirgen.Tirgen",
     "tirgen generate": "tirgen.TirgenGenerate",
+    "tirgen filter": "tirgen_data.TirgenFilter",
     "sft": "training.Sft",
     "rl": "training.Rl",
     "solve": "reading.Solve",

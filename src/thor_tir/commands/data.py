@@ -1,12 +1,10 @@
 """Commands that look after data sets."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from thor_tir.console import ConsoleReporter
-from thor_tir.problem import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +29,15 @@ class DataOverlap:
         """Compare and report."""
         from thor_tir.faults import UsageError
         from thor_tir.journal import write_atomically
-        from thor_tir.problems.overlap import overlaps
+        from thor_tir.problems.overlap import overlaps, question_files, read_questions
 
         if self.ngram < 1 or not 0 <= self.share <= 1:
             raise UsageError(f"--ngram {self.ngram} must be at least 1 and --share {self.share} between 0 and 1")
         reporter = ConsoleReporter()
-        train = _questions(self.problems)
-        files = [file for path in self.benchmarks for file in _files(path) if file.resolve() != self.problems.resolve()]
-        benchmark = [problem for file in files for problem in _questions(file)]
+        train = read_questions(self.problems)
+        named = [file for path in self.benchmarks for file in question_files(path)]
+        files = [file for file in named if file.resolve() != self.problems.resolve()]
+        benchmark = [problem for file in files for problem in read_questions(file)]
         if not benchmark:
             raise UsageError(f"no benchmark problems at {', '.join(map(str, self.benchmarks))}; expected JSONL files")
         found = overlaps(train, benchmark, ngram=self.ngram, share=self.share)
@@ -54,29 +53,3 @@ class DataOverlap:
         rows = {overlap.train_id: asdict(overlap) for overlap in found}
         write_atomically(self.out, json.dumps({"ngram": self.ngram, "drop": rows}, indent=1, ensure_ascii=False) + "\n")
         reporter.say(f"report: {self.out}")
-
-
-def _files(path: Path) -> Sequence[Path]:
-    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-
-
-def _questions(file: Path) -> list[Problem]:
-    """The questions of a file, whose answers may be missing or lists: they are not compared."""
-    from thor_tir.faults import UsageError
-
-    found = []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {file}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            question = next(row[name] for name in ("question", "problem", "prompt") if isinstance(row.get(name), str))
-        except (ValueError, AttributeError, StopIteration) as error:
-            raise UsageError(f"{file}, line {number}: expected JSON with question, problem or prompt") from error
-        name = str(row.get("id") or row.get("task_id") or f"{file.stem}, line {number}")
-        found.append(Problem(id=name, question=question, answer="", source=file.stem))
-    return found

@@ -2,11 +2,11 @@
 
 import asyncio
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from thor_tir.commands.presets import NANO
+from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.engines.endpoint import ServedAs
 from thor_tir.recipes.settings import Machinery, RunConfig
@@ -104,7 +104,5 @@ class Tirgen(TirgenGenerate):
 
         with claim(self.output, dataclasses.asdict(self)):
             path = asyncio.run(work())
-        for stage in json.loads((self.output / "funnel.json").read_text(encoding="utf-8"))["stages"]:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
-            reporter.say(f"{stage['kept']:>7} after {stage['name']}" + (f" (dropped: {reasons})" if reasons else ""))
+        tell_funnel(self.output, reporter)
         reporter.say(f"data set: {path}")

@@ -1,10 +1,13 @@
 """Which training problems also occur in a benchmark. It compares text alone: a paraphrase passes."""
 
+import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from thor_tir.faults import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import normalised
 
@@ -109,3 +112,28 @@ class _Index:
 def _letters(question: str) -> str:
     """What is compared exactly; a question without letters and digits is compared as it is."""
     return "".join(_WORDS.findall(question.casefold())) or question
+
+
+def question_files(path: Path) -> Sequence[Path]:
+    """The JSONL files of a folder, or the file itself."""
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+
+
+def read_questions(file: Path) -> list[Problem]:
+    """The questions of a file, whose answers may be missing or lists: they are not compared. Raises UsageError."""
+    found = []
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            question = next(row[name] for name in ("question", "problem", "prompt") if isinstance(row.get(name), str))
+        except (ValueError, AttributeError, StopIteration) as error:
+            raise UsageError(f"{file}, line {number}: expected JSON with question, problem or prompt") from error
+        name = str(row.get("id") or row.get("task_id") or f"{file.stem}, line {number}")
+        found.append(Problem(id=name, question=question, answer="", source=file.stem))
+    return found

@@ -119,7 +119,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),
-        filter=FilterConfig(seed=seed),
+        filter=FilterConfig(seed=seed, max_share=1),  # a cold start of a hundred samples can spare none for balance
         machinery=Machinery(engine_threads=1, deterministic=deterministic),
         seed=seed,
     )

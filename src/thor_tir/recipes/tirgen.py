@@ -19,6 +19,7 @@ from thor_tir.attempt import (
     attempt_to_json,
     record_all,
 )
+from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import CRITIC, WORDS
 from thor_tir.engines.attendance import Attendance
 from thor_tir.journal import Journal
@@ -26,18 +27,19 @@ from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import Bench, Reporter, dialect_of, in_words
-from thor_tir.recipes.tirgen_filter import select
+from thor_tir.recipes.tirgen_filter import filter_raw
 from thor_tir.rollout import seed_of
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import Studio, generate
+from thor_tir.tirgen.provenance import prompt_digest, sign, thinking_of, versions
+from thor_tir.tirgen.raw_rows import PROVENANCE
 from thor_tir.verdict import Outcome
 
 
 async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> Path:
-    """TIRGen and its filter: `raw.jsonl`, `words.jsonl`, `funnel.json`, and the data set, whose path is returned."""
-    problems = tirgen_problems(config)
+    """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned."""
     await generate_raw(config, folder, bench, reporter)
-    return select(problems, bench.journal(folder / "raw.jsonl"), bench.journal(folder / "words.jsonl"), config, folder)
+    return filter_raw([folder], config.filter, folder)
 
 
 def tirgen_problems(config: RunConfig) -> list[Problem]:
@@ -67,19 +69,34 @@ async def generate_raw(config: RunConfig, folder: Path, bench: Bench, reporter: 
         shop = bench.shop(actor.policy, dialect, in_words(config.tirgen.max_tokens))
         with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
             raw = bench.journal(folder / "raw.jsonl")
-            units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench) for p in problems}
+            signed = sign(folder / PROVENANCE, provenance_of(config, dialect))
+            units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench, signed) for p in problems}
             await record_all(units, shop, raw, progress)
         good = [p for p in problems if _is_promising(raw[f"{p.id}/0"])]
         with reporter.stage("TIRGen: what words alone solve", len(good) * config.words_samples) as progress:
             await _answer_in_words(good, shop, bench.journal(folder / "words.jsonl"), config, progress)
 
 
-async def _raw_sample(problem: Problem, studio: Studio, config: RunConfig, bench: Bench) -> dict[str, Any]:
+def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
+    """What every raw row of this run has in common."""
+    return {
+        "actor": config.actor,
+        "critic": config.critic,
+        "prompts": {"actor": prompt_digest(WORDS), "critic": prompt_digest(CRITIC)},
+        "thinking": thinking_of(dialect).value,
+        "problems": config.problems,
+        "seed": config.seed,
+        "tirgen": asdict(config.tirgen),
+        "versions": versions(),
+    }
+
+
+async def _raw_sample(problem: Problem, studio: Studio, config: RunConfig, bench: Bench, signed: str) -> dict[str, Any]:
     seed = seed_of(config.seed, "tirgen", problem.id)
     sample = await generate(problem, studio, config.tirgen, id=f"{problem.id}/0", seed=seed)
     verdict = await bench.grader.grade(problem, sample.trajectory.response_text)
     attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
-    told = {"critic": dict(sample.critic), "seed": seed, "problem": asdict(problem)}
+    told = {"critic": dict(sample.critic), "seed": seed, "problem": asdict(problem), "provenance": signed}
     return {**attempt_to_json(attempt), **told}
 
 

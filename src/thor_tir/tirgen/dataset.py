@@ -1,24 +1,124 @@
-"""A data set that TIRGen wrote, as attempts for the cold start."""
+"""The data set that TIRGen's filter writes: one JSON object a line, in segments with their tokens and executions.
+
+A row is whole: the trajectory is built from it again token for token, so that what is trained is what was read and
+written, with each token's author. It also says who made it (`provenance`), from which seed, and what was checked.
+"""
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from thor_tir.attempt import Attempt, attempt_from_json
+from thor_tir.archive import from_json, to_json
+from thor_tir.attempt import Attempt
 from thor_tir.faults import UsageError
 from thor_tir.problem import Problem
+from thor_tir.trajectory import Author
+from thor_tir.verdict import Outcome, Verdict
+
+THOUGHT, CODE, OUTPUT = "thought", "code", "output"
+"""Kinds of segments. The model is the author of the first two."""
+
+
+def to_row(attempt: Attempt, *, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample as it stands in the file; `told` holds what is known about it beside the attempt itself."""
+    whole = to_json(attempt.trajectory)
+    segments = [segment for step in whole["steps"] for segment in _segments(step)]
+    return {
+        "id": attempt.trajectory.id,
+        "problem": asdict(attempt.problem),
+        "answer": attempt.verdict.extracted,
+        "finish": whole["finish"],
+        "policy_version": whole["policy_version"],
+        "prompt_ids": whole["prompt"]["ids"],
+        "segments": segments,
+        "num_calls": len(attempt.trajectory.calls),
+        "num_tokens": sum(len(segment["ids"]) for segment in segments),
+        **told,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Attempt:
+    """The sample of a row. Raises ValueError, KeyError or TypeError for a damaged one."""
+    steps: list[dict[str, Any]] = []
+    for segment in row["segments"]:
+        if segment["type"] == THOUGHT or not steps:
+            steps.append({"thought": _words("text", ""), "action": None, "observation": None, "discarded": []})
+        place, value = _part(segment)
+        steps[-1][place] = value
+    trajectory = {
+        "id": row["id"],
+        "problem_id": row["problem"]["id"],
+        "finish": row["finish"],
+        "policy_version": row["policy_version"],
+        "prompt": {"author": Author.PROMPT.value, "ids": row["prompt_ids"], "logprobs": None},
+        "steps": steps,
+    }
+    verdict = Verdict(outcome=Outcome.CORRECT, extracted=row["answer"], reason="chosen by the filter")
+    return Attempt(problem=Problem(**row["problem"]), trajectory=from_json(trajectory), verdict=verdict)
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a data set, one after the other. Raises UsageError naming the first bad line."""
+    for _, row in _numbered(path):
+        yield row
 
 
 def read_dataset(path: Path) -> list[Attempt]:
-    """The attempts of a data set that TIRGen wrote. Raises UsageError naming the first bad line."""
-    if not path.is_file():
-        raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
+    """The samples of a data set. Raises UsageError naming the first bad line."""
     attempts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if not line:
-            continue
+    for number, row in _numbered(path):
         try:
-            row = json.loads(line)
-            attempts.append(attempt_from_json(row, Problem(**row["problem"])))
+            attempts.append(from_row(row))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
     return attempts
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if not path.is_file():
+        raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                missing = [name for name in ("id", "problem", "segments") if name not in row]
+            except (ValueError, TypeError, RecursionError) as error:
+                raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
+            if missing:
+                raise UsageError(f"{path}, line {number} is no TIRGen sample: {missing[0]} is missing")
+            yield number, row
+
+
+def _segments(step: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    thought, action, seen = step["thought"], step["action"], step["observation"]
+    found = [{"type": THOUGHT, "text": thought["text"], "ids": thought["ids"]}]
+    if action is not None:
+        result = seen["result"]
+        digest = sha256(result["stdout"].encode("utf-8", "replace")).hexdigest()
+        found.append({"type": CODE, "text": action["code"], "ids": action["ids"]})
+        found.append(
+            {"type": OUTPUT, "text": seen["text"], "ids": seen["ids"], "execution": {**result, "stdout_sha256": digest}}
+        )
+    return found
+
+
+def _part(segment: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Which part of a step a segment is, as the archive spells it."""
+    kind, text, ids = segment["type"], segment["text"], segment["ids"]
+    if kind == THOUGHT:
+        return "thought", _words("text", text, ids)
+    if kind == CODE:
+        return "action", _words("code", text, ids)
+    if kind == OUTPUT:
+        seen = {"text": text, "author": Author.ENVIRONMENT.value, "ids": ids, "logprobs": None}
+        return "observation", {**seen, "result": segment["execution"]}
+    raise ValueError(f"a segment is {THOUGHT}, {CODE} or {OUTPUT}, found {kind!r}")
+
+
+def _words(name: str, text: str, ids: Sequence[int] = ()) -> dict[str, Any]:
+    return {name: text, "author": Author.MODEL.value, "ids": list(ids), "logprobs": None}

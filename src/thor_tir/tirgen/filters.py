@@ -1,49 +1,90 @@
 """The multi-stage filter: which raw trajectories become training data (paper, section 2.2; specification, 3.3 and 3.5).
 
-Every rule is a pure function from a candidate to a reason for rejection, or None. `sieve` applies the stages in order
-and keeps the count of each reason. The same candidates and seed give the same selection.
+First each trajectory is judged alone (`examine`), then those that passed are weighed against each other (`choose`).
+Between the two only small entries are kept, so that the trajectories need not fit into memory. Every rejected one is
+named with its stage and reason. The same trajectories and seed give the same selection, in whatever order they come.
 """
 
-import ast
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
+from functools import partial
+from typing import Literal, get_args
 
-from thor_tir.trajectory import Finish, Trajectory
-from thor_tir.verdict import Outcome, Verdict
+from thor_tir.problem import Problem
+from thor_tir.problems.overlap import NGRAM, overlaps
+from thor_tir.tirgen.rules import (
+    Candidate,
+    bad_format,
+    bad_length,
+    easy_in_words,
+    failed_calls,
+    repetition,
+    trivial_code,
+    wrong_answer,
+)
+from thor_tir.tirgen.selection import Entry, balance, per_question, rank
+from thor_tir.verdict import Outcome
+
+Stage = Literal["answer", "calls", "format", "code", "repetition", "length", "words", "overlap", "question", "balance"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In the order in which they are applied; the first that rejects a sample is told as the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """What is kept."""
 
+    skip: tuple[Stage, ...] = ()
+    """Stages that are left out."""
     needs_import_or_control_flow: bool = False
     """The paper's rule for code quality. Off, a program need only compute: on arithmetic the rule would drop most."""
     max_trivial_share: float = 0.0
     """Share of a sample's programs that may be trivial."""
-    solved_in_words: float = 1.0
-    """Drop a question whose tool-free samples are right at least this often; above 1 drops none."""
-    per_question: int = 1
     max_repeats: int = 20
     """Occurrences of one 20-character window of prose that are still no repetition."""
-    one_call_share: float = 0.5
-    """At most this share of the selection may make a single call; more is sampled away."""
+    min_tokens: int = 1
+    """Of the response, outputs included."""
+    max_tokens: int | None = None
+    """Of the response; None for any. Fine-tuning has a limit of its own."""
+    solved_in_words: float = 1.0
+    """Drop a question whose tool-free samples are right at least this often; above 1 drops none."""
+    benchmarks: tuple[str, ...] = ()
+    """JSONL files or folders of benchmarks whose questions must not be trained on."""
+    ngram: int = NGRAM
+    """Words in a row that count as copied from a benchmark; equal questions count whatever their length."""
+    overlap_share: float = 0.0
+    """At least this share of the shorter question's runs must be common; 0 counts a single run, stock phrases too."""
+    per_question: int = 1
+    max_share: float = 0.5
+    """No number of calls (1, 2, 3, 4 and more) may make up more of the selection than this."""
+    min_kept: float = 0.5
+    """But balance leaves at least this share of each number of calls."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.per_question < 1 or self.ngram < 1:
+            raise ValueError(f"per_question and ngram are at least 1, found {self.per_question} and {self.ngram}")
+        shares = (self.max_trivial_share, self.overlap_share, self.max_share, self.min_kept)
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(
+                "max_trivial_share, overlap_share, max_share and min_kept lie between 0 and 1, "
+                f"found {', '.join(map(str, shares))}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A raw trajectory with what is known about it."""
+class Rejected:
+    """A sample that is left out."""
 
-    trajectory: Trajectory
-    verdict: Verdict
-    words_pass_rate: float | None = None
-    """Of tool-free samples of the same question; None where none were drawn."""
+    id: str
+    problem_id: str
+    stage: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StageCount:
     """What one stage of the filter left, and why it dropped the rest."""
 
     name: str
@@ -51,133 +92,150 @@ class Stage:
     rejected: Mapping[str, int]
 
 
-Rule = Callable[[Candidate], str | None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A sample after it was judged alone: small, whatever its trajectory holds."""
+
+    id: str
+    problem_id: str
+    question: str
+    """Kept only where it passed."""
+    num_calls: int
+    is_correct: bool | None
+    """None where the grader could not say."""
+    rejected: Rejected | None
 
 
-def sieve(candidates: Sequence[Candidate], config: FilterConfig) -> tuple[list[Candidate], list[Stage]]:
-    """The selection, and one record for every stage."""
-    rng = Random(config.seed)
-    stages = [Stage(name="generated", kept=len(candidates), rejected={})]
-    kept = list(candidates)
-    rules: Sequence[tuple[str, Rule]] = (
-        ("correct answer", wrong_answer),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The outcome."""
+
+    kept: tuple[str, ...]
+    """Ids in the order of the data set: a shuffle by rank, so that any part of it is a fair sample."""
+    rejected: tuple[Rejected, ...]
+    """Every sample that is left out, by stage and id."""
+    stages: tuple[StageCount, ...]
+    solved: Mapping[str, float]
+    """For each question, the share of the actor's graded attempts that were right, with tools and without."""
+
+
+def examine(candidate: Candidate, config: FilterConfig) -> Examined:
+    """Judge one trajectory alone."""
+    trajectory, outcome = candidate.trajectory, candidate.verdict.outcome
+    rejected = None
+    for stage, rule in _rules(config):
+        if stage not in config.skip and (reason := rule(candidate)) is not None:
+            rejected = Rejected(id=trajectory.id, problem_id=trajectory.problem_id, stage=stage, reason=reason)
+            break
+    return Examined(
+        id=trajectory.id,
+        problem_id=trajectory.problem_id,
+        question="" if rejected else candidate.question,
+        num_calls=len(trajectory.calls),
+        is_correct=None if outcome is Outcome.UNSCORED else outcome is Outcome.CORRECT,
+        rejected=rejected,
+    )
+
+
+def _rules(config: FilterConfig) -> Sequence[tuple[Stage, Callable[[Candidate], str | None]]]:
+    code = partial(
+        trivial_code,
+        max_share=config.max_trivial_share,
+        needs_import_or_control_flow=config.needs_import_or_control_flow,
+    )
+    return (
+        ("answer", wrong_answer),
         ("calls", failed_calls),
         ("format", bad_format),
-        ("code quality", lambda c: trivial_code(c, config)),
+        ("code", code),
         ("repetition", lambda c: repetition(c, config.max_repeats)),
-        ("needs a tool", lambda c: easy_in_words(c, config.solved_in_words)),
+        ("length", lambda c: bad_length(c, min_tokens=config.min_tokens, max_tokens=config.max_tokens)),
+        ("words", lambda c: easy_in_words(c, config.solved_in_words)),
     )
-    for name, rule in rules:
-        reasons = [rule(candidate) for candidate in kept]
-        kept = [c for c, reason in zip(kept, reasons, strict=True) if reason is None]
-        stages.append(Stage(name=name, kept=len(kept), rejected=dict(Counter(r for r in reasons if r is not None))))
-    for name, select in (("one per question", _per_question), ("balance", _balance)):
-        chosen = select(kept, config, rng)
-        dropped = len(kept) - len(chosen)
-        kept = chosen
-        stages.append(Stage(name=name, kept=len(kept), rejected={name: dropped} if dropped else {}))
-    return kept, stages
 
 
-def wrong_answer(candidate: Candidate) -> str | None:
-    """Only answers that the grader accepts teach."""
-    outcome = candidate.verdict.outcome
-    return None if outcome is Outcome.CORRECT else f"answer {outcome}"
-
-
-def failed_calls(candidate: Candidate) -> str | None:
-    """At least one call, and none that failed."""
-    calls = candidate.trajectory.calls
-    if not calls:
-        return "no call"
-    return "failed call" if any(step.failed for step in calls) else None
-
-
-def bad_format(candidate: Candidate) -> str | None:
-    """The turn was ended by the model, fences are closed, and the answer's box is not empty."""
-    if candidate.trajectory.finish is not Finish.ENDED:
-        return f"finish: {candidate.trajectory.finish}"
-    if "```" in candidate.trajectory.response_text:
-        return "stray fence"
-    if not (candidate.verdict.extracted or "").strip():
-        return "empty box"
-    return None
-
-
-def trivial_code(candidate: Candidate, config: FilterConfig) -> str | None:
-    """Programs that compute nothing teach the habit of calling, not its use."""
-    programs = [step.action.code for step in candidate.trajectory.calls if step.action is not None]
-    is_good = has_import_or_control_flow if config.needs_import_or_control_flow else computes
-    trivial = sum(not is_good(code) for code in programs)
-    return "trivial code" if trivial > config.max_trivial_share * len(programs) else None
-
-
-def repetition(candidate: Candidate, max_repeats: int) -> str | None:
-    """Prose that goes round in circles. Runs of blanks count as one, so indentation is no repetition."""
-    text = " ".join(candidate.trajectory.response_text.split())
-    windows = Counter(text[i : i + 20] for i in range(len(text) - 19))
-    return "repetition" if windows and max(windows.values()) > max_repeats else None
-
-
-def easy_in_words(candidate: Candidate, threshold: float) -> str | None:
-    """Questions that pure reasoning solves as often as `threshold`."""
-    rate = candidate.words_pass_rate
-    return "solved in words" if rate is not None and rate >= threshold else None
-
-
-def computes(code: str) -> bool:
-    """Whether a program that parses does more than print what it was given."""
-    tree = _parsed(code)
-    return tree is not None and any(_is_computation(node) for node in ast.walk(tree))
-
-
-def has_import_or_control_flow(code: str) -> bool:
-    """The paper's rule: a library that is used, or a loop, branch, comprehension or function."""
-    tree = _parsed(code)
-    if tree is None:
-        return False
-    flow = (ast.For, ast.While, ast.If, ast.comprehension, ast.FunctionDef, ast.Lambda)
-    imported = {
-        (alias.asname or alias.name).split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return any(isinstance(node, flow) for node in ast.walk(tree)) or bool(imported & used)
-
-
-def _parsed(code: str) -> ast.Module | None:
-    try:
-        return ast.parse(code)
-    except (SyntaxError, ValueError):
-        return None
-
-
-def _is_computation(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        return not (isinstance(node.func, ast.Name) and node.func.id in ("print", "str", "repr"))
-    return isinstance(node, ast.BinOp | ast.BoolOp | ast.Compare | ast.comprehension | ast.For | ast.While)
-
-
-def _per_question(candidates: Sequence[Candidate], config: FilterConfig, rng: Random) -> list[Candidate]:
-    """A random choice among the samples of each question, over the whole set at once."""
-    by_question: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        by_question.setdefault(candidate.trajectory.problem_id, []).append(candidate)
-    chosen = [
-        rng.sample(group, config.per_question) if len(group) > config.per_question else group
-        for group in by_question.values()
+def choose(
+    examined: Sequence[Examined],
+    config: FilterConfig,
+    *,
+    words: Mapping[str, Sequence[bool]] | None = None,
+    benchmark: Iterable[Problem] = (),
+) -> Selection:
+    """Weigh those that passed against each other. `words` are the verdicts on tool-free samples by problem id."""
+    solved = solved_shares(examined, words or {})
+    passed = {e.id: e for e in examined if e.rejected is None}
+    left = [
+        Entry(id=e.id, problem_id=e.problem_id, num_calls=e.num_calls, solved=solved.get(e.problem_id, 0.0))
+        for e in passed.values()
     ]
-    return [candidate for group in chosen for candidate in group]
+    rejected = [e.rejected for e in examined if e.rejected is not None]
+    copied = _copied(passed.values(), benchmark, config) if "overlap" not in config.skip else {}
+    rejected += [_rejected(e, "overlap", copied[e.problem_id]) for e in left if e.problem_id in copied]
+    left = [e for e in left if e.problem_id not in copied]
+    for stage, select in _selections(config):
+        chosen = {e.id for e in left} if stage in config.skip else select(left)
+        rejected += [_rejected(e, stage, _CROWDED[stage]) for e in left if e.id not in chosen]
+        left = [e for e in left if e.id in chosen]
+    order = sorted(left, key=lambda e: rank(e, config.seed, "order"))
+    return Selection(
+        kept=tuple(e.id for e in order),
+        rejected=tuple(sorted(rejected, key=lambda r: (_ORDER[r.stage], r.id))),
+        stages=_counted(len(examined), rejected, config),
+        solved=solved,
+    )
 
 
-def _balance(candidates: Sequence[Candidate], config: FilterConfig, rng: Random) -> list[Candidate]:
-    """Down-sample single-call trajectories to their share, in the order in which they came."""
-    single = [i for i, c in enumerate(candidates) if len(c.trajectory.calls) == 1]
-    several = len(candidates) - len(single)
-    if config.one_call_share >= 1 or not several:
-        return list(candidates)
-    room = int(several * config.one_call_share / (1 - config.one_call_share))
-    dropped = set(rng.sample(single, max(0, len(single) - room)))
-    return [c for i, c in enumerate(candidates) if i not in dropped]
+GENERATED = "generated"
+"""Name of the first count, and stage of attempts that a machine fault ended."""
+_CROWDED = {"question": "another sample of the question", "balance": "too many of its number of calls"}
+_ORDER = {name: place for place, name in enumerate((GENERATED, *STAGES))}
+
+
+def _selections(config: FilterConfig) -> Sequence[tuple[Stage, Callable[[Sequence[Entry]], set[str]]]]:
+    return (
+        ("question", lambda entries: per_question(entries, config.per_question, config.seed)),
+        (
+            "balance",
+            lambda entries: balance(entries, max_share=config.max_share, min_kept=config.min_kept, seed=config.seed),
+        ),
+    )
+
+
+def _copied(passed: Iterable[Examined], benchmark: Iterable[Problem], config: FilterConfig) -> dict[str, str]:
+    """By problem id, which benchmark problem a question equals or shares a run of words with."""
+    questions = {e.problem_id: e.question for e in passed}
+    asked = [Problem(id=id, question=text, answer="", source="") for id, text in sorted(questions.items())]
+    found = overlaps(asked, benchmark, ngram=config.ngram, share=config.overlap_share)
+    return {o.train_id: f"equals {o.exact[0]}" if o.exact else f"shares words with {o.shared[0]}" for o in found}
+
+
+def _rejected(entry: Entry, stage: str, reason: str) -> Rejected:
+    return Rejected(id=entry.id, problem_id=entry.problem_id, stage=stage, reason=reason)
+
+
+def solved_shares(examined: Iterable[Examined], words: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    """For each question, the share of graded attempts that were right, whether or not they used tools."""
+    verdicts: dict[str, list[bool]] = {id: list(found) for id, found in words.items()}
+    for e in examined:
+        if e.is_correct is not None:
+            verdicts.setdefault(e.problem_id, []).append(e.is_correct)
+    return {id: sum(found) / len(found) for id, found in verdicts.items() if found}
+
+
+def _counted(total: int, rejected: Iterable[Rejected], config: FilterConfig) -> tuple[StageCount, ...]:
+    by_stage: dict[str, Counter[str]] = {}
+    for r in rejected:
+        by_stage.setdefault(r.stage, Counter())[r.reason] += 1
+    counts = []
+    for name in (GENERATED, *(stage for stage in STAGES if stage not in config.skip)):
+        reasons = by_stage.get(name, Counter())
+        total -= reasons.total()
+        counts.append(StageCount(name=name, kept=total, rejected=dict(sorted(reasons.items()))))
+    return tuple(counts)
+
+
+def sieve(candidates: Sequence[Candidate], config: FilterConfig) -> tuple[list[Candidate], tuple[StageCount, ...]]:
+    """The selection of candidates that are all in memory, and what each stage left."""
+    selection = choose([examine(candidate, config) for candidate in candidates], config)
+    by_id = {candidate.trajectory.id: candidate for candidate in candidates}
+    return [by_id[id] for id in selection.kept], selection.stages

@@ -1,0 +1,128 @@
+"""Raw trajectories in one file or many, read row by row: they need not fit into memory.
+
+A row is found again by its place, so that a second reading takes only the rows that were chosen. The same attempt in
+two files is one attempt if both tell the same, and a mistake of whoever gives the files otherwise.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from thor_tir.attempt import DROPPED, Attempt, attempt_from_json
+from thor_tir.faults import UsageError
+from thor_tir.problem import Problem
+from thor_tir.verdict import Outcome
+
+RAW, WORDS, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a row stands."""
+
+    file: Path
+    offset: int
+    """In bytes."""
+    line: int
+    """Counted from 1, for people."""
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+
+def raw_files(paths: Sequence[Path], name: str = RAW) -> list[Path]:
+    """The files of one name that folders hold; a path that is a file stands for its folder's. Raises UsageError."""
+    found = []
+    for path in paths:
+        file = path / RAW if path.is_dir() else path
+        if not file.is_file():
+            raise UsageError(f"no raw trajectories at {file}; `thor tirgen generate` writes them")
+        wanted = file if name == RAW else file.with_name(name)
+        if wanted.is_file() and wanted not in found:
+            found.append(wanted)
+    return found
+
+
+def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Each row once, in the order of the files.
+
+    A torn last line, which a kill may leave, is left alone. An attempt that a machine fault ended in one file gives way
+    to the one that another file made. Raises UsageError for a damaged line, and for two rows of one key that differ.
+    """
+    seen: dict[str, tuple[bytes, Place]] = {}
+    lost: dict[str, tuple[Place, dict[str, Any]]] = {}
+    for file in files:
+        for place, row in _lines(file):
+            key, digest = str(row["key"]), _digest(row)
+            if DROPPED in row:
+                lost.setdefault(key, (place, row))
+                continue
+            if key in seen:
+                if seen[key][0] != digest:
+                    raise UsageError(
+                        f"attempt {key!r} is told in two ways: {seen[key][1]} and {place}; "
+                        "files can be united where each attempt was made once"
+                    )
+                continue
+            seen[key] = (digest, place)
+            yield place, row
+    yield from (found for key, found in lost.items() if key not in seen)
+
+
+def read_at(place: Place) -> dict[str, Any]:
+    """The row at a place that `rows` named."""
+    with place.file.open("rb") as file:
+        file.seek(place.offset)
+        return _parsed(file.readline(), place)
+
+
+def attempt_of(row: Mapping[str, Any], place: Place) -> Attempt:
+    """The graded trajectory of a raw row. Raises UsageError naming the line."""
+    try:
+        attempt = attempt_from_json(dict(row), Problem(**row["problem"]))
+        if attempt.trajectory.id != row["key"]:
+            raise ValueError(f"the trajectory is {attempt.trajectory.id!r} and the key {row['key']!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{place} is no raw trajectory of TIRGen: {error}") from error
+    return attempt
+
+
+def words_verdicts(files: Sequence[Path]) -> dict[str, list[bool]]:
+    """For each question whether its graded tool-free samples were right."""
+    found: dict[str, list[bool]] = {}
+    for place, row in rows(files):
+        if DROPPED in row or row.get("outcome") == Outcome.UNSCORED:
+            continue
+        if not isinstance(row.get("problem_id"), str) or "outcome" not in row:
+            raise UsageError(f"{place} is no tool-free sample of TIRGen: problem_id or outcome is missing")
+        found.setdefault(row["problem_id"], []).append(row["outcome"] == Outcome.CORRECT)
+    return found
+
+
+def _lines(file: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    with file.open("rb") as blob:
+        offset = 0
+        for number, line in enumerate(blob, 1):
+            if not line.endswith(b"\n"):
+                return
+            place = Place(file=file, offset=offset, line=number)
+            offset += len(line)
+            yield place, _parsed(line, place)
+
+
+def _parsed(line: bytes, place: Place) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict) or "key" not in row:
+            raise ValueError("expected an object with a key")
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place} is damaged ({error}); delete that line or the file") from error
+    row.pop("commits", None)  # how a journal marks the end of a chunk
+    return row
+
+
+def _digest(row: Mapping[str, Any]) -> bytes:
+    return blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()

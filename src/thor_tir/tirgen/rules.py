@@ -1,0 +1,120 @@
+"""What one raw trajectory is judged by, alone: each rule is a pure function to a reason for rejection, or None.
+
+(Paper, section 2.2; specification, 3.3 and 3.5.) Rules that weigh samples against each other are in `selection.py`.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+from thor_tir.grading.extract import extract_answer
+from thor_tir.tirgen.code_quality import fault_of
+from thor_tir.trajectory import Finish, Trajectory
+from thor_tir.verdict import Outcome, Verdict
+
+OPENS, CLOSES = "<think>", "</think>"
+WINDOW = 20
+"""Characters of prose that are compared for repetition, as in the released filter."""
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+
+
+class Thinking(StrEnum):
+    """How a reasoning model's thoughts are marked."""
+
+    NONE = "none"
+    """No tags: the model is not asked for a thinking turn."""
+    OWN = "own"
+    """The model writes both tags."""
+    OPENED = "opened"
+    """The prompt ends with the opening tag, so the response holds the closing one alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A raw trajectory with what is known about it."""
+
+    trajectory: Trajectory
+    verdict: Verdict
+    words_pass_rate: float | None = None
+    """Of tool-free samples of the same question; None where none were drawn."""
+    question: str = ""
+    thinking: Thinking = Thinking.NONE
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the whole response, outputs included."""
+        return sum(len(span) for step in self.trajectory.steps for span in step.spans)
+
+
+def wrong_answer(candidate: Candidate) -> str | None:
+    """Only answers that the grader accepts teach."""
+    outcome = candidate.verdict.outcome
+    return None if outcome is Outcome.CORRECT else f"answer {outcome}"
+
+
+def failed_calls(candidate: Candidate) -> str | None:
+    """At least one call, and none that failed."""
+    calls = candidate.trajectory.calls
+    if not calls:
+        return "no call"
+    return "failed call" if any(step.failed for step in calls) else None
+
+
+def bad_format(candidate: Candidate) -> str | None:
+    """The model ended its turn; fences, think tags and dollars are in pairs; the answer stands in a box."""
+    text = candidate.trajectory.response_text
+    if candidate.trajectory.finish is not Finish.ENDED:
+        return f"finish: {candidate.trajectory.finish}"
+    if "```" in text:  # those of a program belong to its action, so that this one is open or opens no program
+        return "stray fence"
+    if not has_sound_thinking(text, candidate.thinking):
+        return "think tags"
+    if _ESCAPED.sub("", text).count("$") % 2:
+        return "unbalanced $"
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return "no box"
+    if not (candidate.verdict.extracted or "").strip() or extract_answer(text) is None:
+        return "empty box"
+    return None
+
+
+def has_sound_thinking(text: str, thinking: Thinking) -> bool:
+    """Exactly one pair of tags around something, at the head of the response; none at all without a thinking turn."""
+    opens, closes = text.count(OPENS), text.count(CLOSES)
+    if thinking is Thinking.NONE:
+        return not opens and not closes
+    if closes != 1 or opens != (1 if thinking is Thinking.OWN else 0):
+        return False
+    before, _, thought = text.partition(CLOSES)[0].rpartition(OPENS)
+    return not before.strip() and bool(thought.strip())
+
+
+def trivial_code(candidate: Candidate, *, max_share: float, needs_import_or_control_flow: bool) -> str | None:
+    """Programs that compute nothing teach the habit of calling, not its use. The reason is the first one's."""
+    programs = [step.action.code for step in candidate.trajectory.calls if step.action is not None]
+    faults = [fault_of(code, needs_import_or_control_flow=needs_import_or_control_flow) for code in programs]
+    found = [fault for fault in faults if fault is not None]
+    return found[0] if len(found) > max_share * len(programs) else None
+
+
+def repetition(candidate: Candidate, max_repeats: int) -> str | None:
+    """Prose that goes round in circles. Runs of blanks count as one, so indentation is no repetition."""
+    text = " ".join(candidate.trajectory.response_text.split())
+    if len(text) <= max_repeats:  # not enough places for so many windows
+        return None
+    windows = Counter(text[i : i + WINDOW] for i in range(len(text) - WINDOW + 1))
+    return "repetition" if windows and max(windows.values()) > max_repeats else None
+
+
+def bad_length(candidate: Candidate, *, min_tokens: int, max_tokens: int | None) -> str | None:
+    """Neither shorter nor longer than asked, in tokens of the response."""
+    if candidate.num_tokens < min_tokens:
+        return "too short"
+    return "too long" if max_tokens is not None and candidate.num_tokens > max_tokens else None
+
+
+def easy_in_words(candidate: Candidate, threshold: float) -> str | None:
+    """Questions that pure reasoning solves as often as `threshold`."""
+    rate = candidate.words_pass_rate
+    return "solved in words" if rate is not None and rate >= threshold else None

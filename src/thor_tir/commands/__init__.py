@@ -14,6 +14,8 @@ PLACES: Mapping[str, str] = {
     "tirgen": "tirgen.Tirgen",
     "tirgen generate": "tirgen.TirgenGenerate",
     "tirgen filter": "tirgen_data.TirgenFilter",
+    "tirgen merge": "tirgen_data.TirgenMerge",
+    "tirgen export": "tirgen_data.TirgenExport",
     "sft": "training.Sft",
     "rl": "training.Rl",
     "solve": "reading.Solve",

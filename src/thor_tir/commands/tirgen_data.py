@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -43,6 +44,63 @@ class TirgenFilter:
         path = filter_raw(self.sources, self.filter, output)
         tell_funnel(output, reporter)
         reporter.say(f"data set: {path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TirgenMerge:
+    """Unite raw folders: the shards of one run, or further attempts at the same questions.
+
+    The same attempt in two folders is one if both tell the same; otherwise nothing is written and both are named.
+    Rows are ordered by their keys, so that the order of the folders does not matter.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders that `thor tirgen generate` wrote."""
+    output: Path
+    """A folder for the united raw.jsonl, words.jsonl and provenance.json."""
+
+    def run(self) -> None:
+        """Copy every row once."""
+        from thor_tir.recipes.tirgen_merge import merge
+
+        if not self.sources:
+            raise UsageError("no raw folders are named; give those that `thor tirgen generate` wrote")
+        merged = merge(self.sources, self.output)
+        reporter = ConsoleReporter()
+        reporter.say(f"{merged.attempts} attempts ({merged.lost} lost to faults), {merged.words} tool-free samples")
+        reporter.say(f"raw trajectories: {self.output / 'raw.jsonl'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TirgenExport:
+    """Write a filtered data set in the forms that other trainers and `datasets.load_dataset` read.
+
+    parquet: a table with messages, segments and provenance. messages: one chat a line, for TRL's SFTTrainer, ms-swift
+    and most others; the loss of such trainers covers tool outputs too. turns: outputs are turns of the tool, which
+    ms-swift leaves out of the loss. tokens: ids and labels, for TRL with the same tokenizer; exactly what `thor sft`
+    trains. The data set itself, dataset.jsonl, holds everything.
+    """
+
+    folder: tyro.conf.Positional[Path] = Path("runs/tirgen")
+    """Where dataset.jsonl is."""
+    output: Path | None = None
+    """Where the forms go; by default the folder `export` within it."""
+    forms: tuple[Literal["parquet", "messages", "turns", "tokens"], ...] = ("parquet", "messages", "turns", "tokens")
+    """Which ones."""
+    model: str = NANO.actor
+    """For tokens: hub name or local folder of the model that will be trained."""
+    reasoning: bool = False
+    """For tokens: a reasoning model; its chat template opens a thinking turn."""
+
+    def run(self) -> None:
+        """Write, and say where."""
+        from thor_tir.recipes.tirgen_export import export
+
+        output = self.output or self.folder / "export"
+        reporter = ConsoleReporter()
+        paths = export(self.folder / "dataset.jsonl", output, self.forms, model=self.model, reasoning=self.reasoning)
+        for path in paths:
+            reporter.say(f"{path}")
 
 
 def tell_funnel(folder: Path, reporter: ConsoleReporter) -> None:

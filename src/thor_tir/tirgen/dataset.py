@@ -67,14 +67,17 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_dataset(path: Path) -> list[Attempt]:
-    """The samples of a data set. Raises UsageError naming the first bad line."""
-    attempts = []
+    """All samples of a data set. Raises UsageError naming the first bad line."""
+    return list(attempts_of(path))
+
+
+def attempts_of(path: Path) -> Iterator[Attempt]:
+    """The samples of a data set, one after the other. Raises UsageError naming the first bad line."""
     for number, row in _numbered(path):
         try:
-            attempts.append(from_row(row))
+            yield from_row(row)
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
-    return attempts
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -32,6 +32,12 @@ class Place:
     def __str__(self) -> str:
         return f"{self.file}, line {self.line}"
 
+    def text(self) -> str:
+        """The whole line, as it stands there."""
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            return file.readline().decode("utf-8")
+
 
 def raw_files(paths: Sequence[Path], name: str = RAW) -> list[Path]:
     """The files of one name that folders hold; a path that is a file stands for its folder's. Raises UsageError."""
@@ -74,9 +80,7 @@ def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:
 
 def read_at(place: Place) -> dict[str, Any]:
     """The row at a place that `rows` named."""
-    with place.file.open("rb") as file:
-        file.seek(place.offset)
-        return _parsed(file.readline(), place)
+    return _parsed(place.text(), place)
 
 
 def attempt_of(row: Mapping[str, Any], place: Place) -> Attempt:
@@ -113,7 +117,7 @@ def _lines(file: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
             yield place, _parsed(line, place)
 
 
-def _parsed(line: bytes, place: Place) -> dict[str, Any]:
+def _parsed(line: bytes | str, place: Place) -> dict[str, Any]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or "key" not in row:

@@ -82,6 +82,7 @@ def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
     return {
         "actor": config.actor,
         "critic": config.critic,
+        "served_as": [config.actor_served.model, config.critic_served.model],
         "prompts": {"actor": prompt_digest(WORDS), "critic": prompt_digest(CRITIC)},
         "thinking": thinking_of(dialect).value,
         "problems": config.problems,

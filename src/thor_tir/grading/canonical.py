@@ -126,7 +126,6 @@ _TEXT_JOIN = re.compile(r"\s*,?\s*(and|or)\s*,?\s*", re.IGNORECASE)
 _LETTERS_OF_TWO = re.compile(r"[A-Za-z]{2}")
 _HALF_BRACKET = re.compile(r"\\(left|right)\s*\.")
 _PYTHON_PREFIX = re.compile(r"\b(?:np|numpy|math|sp|sympy|cmath)\.(?=[a-zA-Z])")
-_TAIL = re.compile(r"(?:\s|\\\\|[.;,](?![.]))+$")
 _ROW_SPACE = re.compile(r"\\\\\s*\[\s*-?[\d.]*\s*(?:pt|em|ex|cm|mm)\s*\]")
 _OVER = re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}")
 _LONE_SIGN = re.compile(r"\{ ?([,:;=.]) ?\}")
@@ -177,7 +176,12 @@ def without_unicode(text: str) -> str:
 
 def without_tail(text: str) -> str:
     r"""The text without spaces, full stops, commas and `\\` at its end, an ellipsis kept."""
-    return _TAIL.sub("", text.strip()).strip()
+    while True:
+        shorter = text.rstrip(" ;,").removesuffix("\\\\")
+        shorter = shorter if shorter.endswith("..") else shorter.removesuffix(".")
+        if shorter == text:
+            return text.lstrip()
+        text = shorter
 
 
 def without_braces(text: str) -> str:

@@ -13,7 +13,7 @@ from thor_tir.grading.quantity import Quantity, quantity, scale
 from thor_tir.grading.reals import real_set
 from thor_tir.grading.relations import same_relation
 from thor_tir.grading.structure import Kind, Sequence, chain, combined_matrices, sequence, split_at, without_parentheses
-from thor_tir.grading.wording import same_choice, same_time, same_words, without_label
+from thor_tir.grading.wording import same_choice, same_time, same_words, without_labels
 
 T = TypeVar("T")
 _MAX_ITEMS = 64
@@ -58,7 +58,7 @@ def _wording(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
     for rule in (same_choice, same_time, same_words):
         if (verdict := rule(gold, answer)) is not None:
             return verdict
-    if (rest := without_label(gold, answer)) is not None:
+    if (rest := without_labels(gold, answer)) is not None:
         return same(gold, rest, arithmetic)
     return None
 

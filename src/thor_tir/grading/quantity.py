@@ -177,7 +177,10 @@ _SCALES: dict[str, tuple[str, int | Fraction]] = {
     "usd": ("money", 1), "l": ("volume", 1), "liter": ("volume", 1), "litre": ("volume", 1),
     "ml": ("volume", Fraction(1, 1000)), "milliliter": ("volume", Fraction(1, 1000)),
 }  # fmt: skip
+_SYNONYMS = {"mph": "mile per hour", "mi/h": "mile per hour", "kph": "km/h", "kilometer per hour": "km/h"}
 _MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_MAX_CHARS = 512
+"""No number with a unit is longer, and the patterns for units are not linear."""
 _GENERIC = frozenset(("", "unit", "square unit", "cubic unit", "sq unit"))
 
 
@@ -213,12 +216,16 @@ def _kinds(one: Quantity) -> frozenset[str]:
 
 def quantity(text: str) -> Quantity:
     """The canonical text taken apart."""
+    if len(text) > _MAX_CHARS:
+        return Quantity(number=text)
     unit, is_percent, is_degrees, is_money = "", False, False, False
     money = _CURRENCY.match(text)
     if money:
         text = money[1] + text[money.end() :]
     elif is_money := text.endswith(("¤", "€")):
         text = text[:-1].rstrip()
+    if _CURRENCY.match(text) or text.endswith(("¤", "€")):
+        return Quantity(number="")
     text = _PREFIX.sub("", text)
     while True:
         if text.endswith("%"):
@@ -274,6 +281,7 @@ def _is_unit(words: str) -> bool:
 def _unit(tail: re.Match[str]) -> str:
     words = " ".join(tail[1].lower().replace(".", "").split())
     words = " ".join(_singular(word) for word in words.split())
+    words = _SYNONYMS.get(words, words)
     return f"{words}^{tail[2]}" if tail[2] else words
 
 

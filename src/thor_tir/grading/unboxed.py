@@ -9,6 +9,8 @@ from collections import deque
 _TAG_OPENS, _TAG_CLOSES = "<answer>", "</answer>"
 _MAX_CHARS = 2_000
 """Of a formula or a sentence."""
+_WINDOW_CHARS = 20_000
+"""Of the response's end; a flood of opening brackets costs at most the product of the two."""
 _SENTENCE = re.compile(
     r"(?:final answer|the answer|answer|réponse finale|la réponse|die antwort|la respuesta|答案)"
     r"(?: (?:is|ist|est|es|to the problem is|would be))?[ *]{0,9}[:：=是为]?[ *]{0,9}",
@@ -16,7 +18,7 @@ _SENTENCE = re.compile(
 )
 _ENDS = re.compile(r"\n|(?<!\d)\.(?=\s|$)|\.(?=\s|$)|[。]|, (?:which|because|since|as|so) ")
 _FORMULA = re.compile(
-    rf"\$\$?((?:[^$\\]|\\.){{1,{_MAX_CHARS}}})\$\$?"
+    rf"(?<!\\)\$\$?((?:[^$\\]|\\.){{1,{_MAX_CHARS}}})\$\$?"
     rf"|\\\(([^\n]{{1,{_MAX_CHARS}}}?)\\\)|\\\[(.{{1,{_MAX_CHARS}}}?)\\\]",
     re.DOTALL,
 )
@@ -39,7 +41,7 @@ def tagged(text: str) -> str | None:
 
 def outside_a_box(text: str) -> str | None:
     """The answer of a sentence that announces one; or the whole of a short text; or the last formula or number."""
-    text = text[-100 * _MAX_CHARS :]
+    text = text[-_WINDOW_CHARS:]
     sentence = _last_match(_SENTENCE, text)
     if sentence and (announced := _announced(text[sentence.end() :].lstrip()[:_MAX_CHARS])):
         return announced

@@ -37,6 +37,7 @@ _NUMBERS = [
     "nineteen",
     "twenty",
 ]
+_MAX_LABELS = 2
 _ANNOUNCED = re.compile(
     r"(?:the )?(?:final |correct )?(?:answer|option|choice)(?: is)?(?: ?: ?| )(?=\S)", re.IGNORECASE
 )
@@ -56,8 +57,17 @@ def same_choice(gold: str, answer: str) -> bool | None:
     return letter == choice[2] if choice[2] and not found[1] else letter.upper() == (choice[1] or choice[2]).upper()
 
 
-def without_label(gold: str, answer: str) -> str | None:
-    r"""What follows the label in `\textbf{(C)}\ 42`, if the reference has none."""
+def without_labels(gold: str, answer: str) -> str | None:
+    r"""What follows the labels in `\textbf{(C)}\ 42` or `Answer: (C) 42`, if the reference has none."""
+    rest = answer
+    for _ in range(_MAX_LABELS):
+        if (shorter := _without_label(gold, rest)) is None:
+            break
+        rest = shorter
+    return rest if rest != answer and _without_label(gold, rest) is None else None
+
+
+def _without_label(gold: str, answer: str) -> str | None:
     plain = _without_text(answer)
     if (announced := _ANNOUNCED.match(plain)) and not _ANNOUNCED.match(_without_text(gold)):
         return plain[announced.end() :]

@@ -157,3 +157,8 @@ def test_a_file_that_is_written_piece_by_piece_is_there_whole_or_not_at_all(tmp_
     with pytest.raises(KeyError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_that_utf_8_cannot_hold_is_kept_all_the_same(path: Path, opened: Callable[..., Journal]) -> None:
+    opened(path).add("a", {"text": "half a pair \ud800, and é"})
+    assert opened(path)["a"]["text"] == "half a pair \ud800, and é"

@@ -6,7 +6,7 @@ only damage a kill can do to an append, is cut off when the journal is opened ag
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,6 +36,16 @@ def writing_atomically(path: Path) -> Iterator[TextIO]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON. Half a surrogate pair, which JSON may spell and UTF-8 cannot hold, stays escaped."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row)
+    return line + "\n"
 
 
 _COMMITTED = b', "commits": true}\n'
@@ -104,7 +114,7 @@ class Journal:
             return
         if self.hold:
             self._held[-1] = {**self._held[-1], "commits": True}
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._held)
+        text = "".join(map(line_of, self._held))
         with self.path.open("a", encoding="utf-8") as file:  # not held open: whoever raises need not close it
             file.write(text)
         self._held.clear()

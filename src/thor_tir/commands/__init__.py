@@ -16,6 +16,7 @@ PLACES: Mapping[str, str] = {
     "tirgen filter": "tirgen_data.TirgenFilter",
     "tirgen merge": "tirgen_data.TirgenMerge",
     "tirgen export": "tirgen_data.TirgenExport",
+    "tirgen card": "tirgen_data.TirgenCard",
     "sft": "training.Sft",
     "rl": "training.Rl",
     "solve": "reading.Solve",

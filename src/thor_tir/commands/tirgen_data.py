@@ -103,6 +103,34 @@ class TirgenExport:
             reporter.say(f"{path}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TirgenCard:
+    """Describe a filtered data set: README.md in the hub's form, one HTML page, and figures as PNG.
+
+    Samples by number of calls and difficulty, lengths, sources, what each stage of the filter left, code ratio, and
+    what became of the critic's replies. With the files of `thor tirgen export` it makes a folder to be published.
+    """
+
+    folder: tyro.conf.Positional[Path] = Path("runs/tirgen")
+    """Where dataset.jsonl and funnel.json are."""
+    output: Path | None = None
+    """Where the card goes; by default the folder `export` within it."""
+    title: str = "TIRGen: tool-integrated mathematical reasoning"
+    """Name of the data set."""
+    licence: str = ""
+    """Its licence as the hub spells it, such as apache-2.0; none is claimed by default."""
+
+    def run(self) -> None:
+        """Count, draw, write."""
+        from thor_tir.recipes.tirgen_card import write_card
+
+        output = self.output or self.folder / "export"
+        page = write_card(self.folder, output, title=self.title, licence=self.licence)
+        reporter = ConsoleReporter()
+        reporter.say(f"card: {output / 'README.md'}")
+        reporter.say(f"page: {page}")
+
+
 def tell_funnel(folder: Path, reporter: ConsoleReporter) -> None:
     """One line for each stage of the filter."""
     for stage in json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["stages"]:

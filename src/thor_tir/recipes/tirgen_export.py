@@ -1,6 +1,5 @@
 """Publish a data set: the forms of `tirgen/export.py` in one folder that others can load as it is."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +7,7 @@ from typing import Any, Literal
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.faults import UsageError
-from thor_tir.journal import writing_atomically
+from thor_tir.journal import line_of, writing_atomically
 from thor_tir.recipes.stages import dialect_of
 from thor_tir.sft.examples import sft_row
 from thor_tir.tirgen.dataset import attempts_of, rows_of
@@ -33,7 +32,7 @@ def export(dataset: Path, folder: Path, forms: Sequence[Form], *, model: str, re
             path = folder / f"{form}.jsonl"
             with writing_atomically(path) as out:
                 for row in _lines(form, dataset, model, reasoning):
-                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    out.write(line_of(row))
         written.append(path)
     return written
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from thor_tir.attempt import DROPPED
 from thor_tir.faults import UsageError
-from thor_tir.journal import write_atomically, writing_atomically
+from thor_tir.journal import line_of, write_atomically, writing_atomically
 from thor_tir.problem import Problem
 from thor_tir.problems.overlap import question_files, read_questions
 from thor_tir.tirgen.dataset import to_row
@@ -51,7 +51,7 @@ def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path) -> P
     _write_dataset(path, selection, reading, words)
     with writing_atomically(folder / "rejected.jsonl") as out:
         for rejected in selection.rejected:
-            out.write(json.dumps(asdict(rejected), ensure_ascii=False) + "\n")
+            out.write(line_of(asdict(rejected)))
     if provenance:
         write_provenance(folder / PROVENANCE, provenance)
     funnel = {
@@ -120,4 +120,4 @@ def _write_dataset(path: Path, selection: Selection, reading: _Reading, words: d
                 "seed": row.get("seed"),
                 "provenance": row.get("provenance"),
             }
-            out.write(json.dumps(to_row(attempt, told=told), ensure_ascii=False) + "\n")
+            out.write(line_of(to_row(attempt, told=told)))

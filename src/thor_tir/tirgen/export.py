@@ -63,7 +63,7 @@ def token_row(row: Row) -> dict[str, list[int]]:
 def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A flat row of the Parquet table; what has no fixed shape is JSON text."""
     problem, words = row["problem"], row.get("words") or {}
-    return {
+    flat = {
         "id": row["id"],
         "problem_id": problem["id"],
         "question": problem["question"],
@@ -80,6 +80,9 @@ def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": row.get("provenance"),
         "extra": json.dumps(problem.get("extra", {}), ensure_ascii=False),
     }
+    # Arrow holds UTF-8 alone: half a surrogate pair becomes a question mark.
+    whole: dict[str, Any] = json.loads(json.dumps(flat, ensure_ascii=False).encode("utf-8", "replace"))
+    return whole
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

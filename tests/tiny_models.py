@@ -5,12 +5,18 @@ from functools import cache
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -30,6 +36,15 @@ LINES = [
     "```output\n77\n```\nSo the answer is \\boxed{77}. Let us check the answer once more.",
     "First we import the module, then we define a function and print the result.",
 ]
+
+GROUPED = {
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config),
+    "llama": (LlamaForCausalLM, LlamaConfig),
+    "mistral": (MistralForCausalLM, MistralConfig),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config),
+}
+"""Kinds whose attention shares keys and values among heads."""
 
 
 @cache
@@ -70,17 +85,16 @@ def tiny_model(kind: str = "qwen3", *, seed: int = 0, sharpness: float = 4.0) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel
-        if kind == "qwen3":
-            model = Qwen3ForCausalLM(Qwen3Config(**shape, **grouped, initializer_range=0.2))
-        elif kind == "llama":
-            model = LlamaForCausalLM(LlamaConfig(**shape, **grouped, initializer_range=0.2))
+        if kind in GROUPED:
+            family, configured = GROUPED[kind]
+            model = family(configured(**shape, **grouped, initializer_range=0.2))
         elif kind == "gpt2":
             config = GPT2Config(
                 **shape, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2, tie_word_embeddings=False
             )
             model = GPT2LMHeadModel(config)
         else:
-            raise ValueError(f"unknown kind {kind!r}; known: qwen3, llama, gpt2")
+            raise ValueError(f"unknown kind {kind!r}; known: gpt2, {', '.join(GROUPED)}")
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(sharpness)
     model.generation_config.eos_token_id = tiny_tokenizer().eos_token_id

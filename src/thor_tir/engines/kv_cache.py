@@ -62,7 +62,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         if rows > self._num_slots:
             self._num_slots = min(self.max_rows, max(rows, 2 * self._num_slots))
         if tokens > self._capacity:
-            wanted = max(tokens, self._capacity * 5 // 4)
+            wanted = max(tokens, self._capacity * 3 // 2)
             self._capacity = min(self.max_tokens, _whole_blocks(wanted))
         if self._keys_LSHCD is not None and self._values_LSHCD is not None:
             self._keys_LSHCD = self._grown(self._keys_LSHCD)
@@ -76,28 +76,35 @@ class SlotCache(Cache):  # type: ignore[misc]
         new[:, :slots, :, :capacity] = old
         return new
 
-    def _allocated(self, states_BHTD: Tensor) -> Tensor:
+    def _allocated(self, states_NHD: Tensor) -> Tensor:
         # Zeros, not empty memory: hidden positions get weight 0, and 0 times a stray NaN would be NaN.
-        _, heads, _, size = states_BHTD.shape
-        return states_BHTD.new_zeros(self.num_layers, self._num_slots, heads, self._capacity, size)
+        _, heads, size = states_NHD.shape
+        return states_NHD.new_zeros(self.num_layers, self._num_slots, heads, self._capacity, size)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Store one layer's new keys and values [B, H, T, D] and return all that are visible, [B, H, K, D]."""
-        if self._keys_LSHCD is None or self._values_LSHCD is None:
-            self._keys_LSHCD, self._values_LSHCD = self._allocated(key_states), self._allocated(value_states)
-        return self._store(self._keys_LSHCD[layer_idx], key_states), self._store(
-            self._values_LSHCD[layer_idx], value_states
-        )
+        self.write(layer_idx, self._stored(key_states), self._stored(value_states), self._window)
+        return self.visible(layer_idx, self._window)
 
-    def _store(self, buffer_SHCD: Tensor, states_BHTD: Tensor) -> Tensor:
-        window = self._window
-        new_NHD = states_BHTD.transpose(1, 2).flatten(0, 1)
-        if window.source_N is not None:
-            new_NHD = new_NHD.index_select(0, window.source_N)
-        buffer_SHCD[window.slot_N, :, window.position_N] = new_NHD
-        return buffer_SHCD[window.rows, :, : window.visible]
+    def _stored(self, states_BHTD: Tensor) -> Tensor:
+        states_NHD = states_BHTD.transpose(1, 2).flatten(0, 1)
+        source_N = self._window.source_N
+        return states_NHD if source_N is None else states_NHD.index_select(0, source_N)
+
+    def write(self, layer: int, key_NHD: Tensor, value_NHD: Tensor, window: Window) -> None:
+        """Store the keys and values of one layer where the window says."""
+        if self._keys_LSHCD is None or self._values_LSHCD is None:
+            self._keys_LSHCD, self._values_LSHCD = self._allocated(key_NHD), self._allocated(value_NHD)
+        self._keys_LSHCD[layer][window.slot_N, :, window.position_N] = key_NHD
+        self._values_LSHCD[layer][window.slot_N, :, window.position_N] = value_NHD
+
+    def visible(self, layer: int, window: Window) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer that the window shows, [B, H, K, D]: views of the buffers."""
+        keys_LSHCD, values_LSHCD = self._buffers()
+        shown = (layer, window.rows, slice(None), slice(0, window.visible))
+        return keys_LSHCD[shown], values_LSHCD[shown]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Visible tokens; models ask only where they were given no positions, which this engine always gives."""
@@ -123,9 +130,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         return self._keys_LSHCD, self._values_LSHCD
 
     def release(self) -> None:
-        """Free the buffers; the next forward call allocates them anew."""
+        """Free the buffers; the next forward call allocates them anew, as large as they were."""
         self._keys_LSHCD = self._values_LSHCD = None
-        self._num_slots = self._capacity = 0
 
 
 def _whole_blocks(tokens: int) -> int:

@@ -169,7 +169,7 @@ class TransformersEngine:
         if self._rows or self._pending:
             raise ValueError(f"{len(self._rows) + len(self._pending)} requests are active; let them finish first")
         self._parked.clear()
-        self._model.cache.release()
+        self._model.release()
 
     def _refuse_unfit(self, token_ids: Sequence[int]) -> None:
         if not token_ids:
@@ -269,6 +269,8 @@ class TransformersEngine:
             self._pending.sort(key=lambda request: request.order)
         chosen, self._pending = self._pending[:num_free], self._pending[num_free:]
         self._draws = None
+        rows = len(self._rows) + len(chosen)
+        self._model.cache.reserve(rows=rows, tokens=max(len(request.ids) for request in chosen))
         for wave in waves(chosen):
             self._enter(wave)
 
@@ -277,7 +279,6 @@ class TransformersEngine:
         first_row = len(self._rows)
         finds = [(request, *self._parked.find(request.ids[:-1])) for request in wave]
         finds.sort(key=lambda find: len(find[0].ids) - 1 - find[2])
-        self._model.cache.reserve(rows=first_row + len(wave), tokens=max(len(request.ids) for request in wave))
         for row, (request, entry, num_reused) in enumerate(finds, first_row):
             self._rows.append(request)
             if entry is not None:

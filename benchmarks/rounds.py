@@ -56,6 +56,12 @@ def interleaved(sides: Mapping[str, Measure], *, rounds: int) -> list[Measured]:
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             rates[name].append(sides[name]())
+    return rows_of(rates)
+
+
+def rows_of(rates: Mapping[str, Sequence[float]]) -> list[Measured]:
+    """What was measured in turns, with ratios to the last side."""
+    names = list(rates)
     peer = rates[names[-1]]
     return [
         Measured(

@@ -1,12 +1,13 @@
 """Group-relative advantages against numbers derived by hand."""
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.rl.advantage import group_advantages
+from thor_tir.rl.advantage import centred_advantages, group_advantages
 
 REWARDS = st.lists(st.floats(-10, 10), min_size=2, max_size=16)
 
@@ -41,3 +42,23 @@ def test_a_lone_sample_has_its_reward_as_advantage_and_an_empty_group_has_none()
 def test_a_reward_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="leave unscored samples out"):
         group_advantages([1.0, float("nan")])
+
+
+def test_centred_advantages_are_distances_from_the_mean_and_know_no_deviation():
+    assert centred_advantages([1.0, 0.0, 0.0, 0.0]) == [0.75, -0.25, -0.25, -0.25]
+    assert centred_advantages([1.0, 1.0]) == [0.0, 0.0]
+    assert centred_advantages([1.0]) == group_advantages([1.0])
+    assert centred_advantages([]) == []
+
+
+@given(REWARDS)
+def test_centred_advantages_are_those_of_the_group_times_its_deviation(rewards):
+    deviation = statistics.stdev(rewards) + 1e-6
+    scaled = [a * deviation for a in group_advantages(rewards)]
+    if min(rewards) != max(rewards):
+        assert centred_advantages(rewards) == pytest.approx(scaled, abs=1e-9)
+
+
+def test_unscored_samples_have_no_centred_advantage_either():
+    with pytest.raises(ValueError, match="leave unscored samples out"):
+        centred_advantages([1.0, math.nan])

@@ -42,6 +42,7 @@ from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sft import train as sft
 from thor_tir.sft.examples import sft_row, spelled_for, within
+from thor_tir.tirgen.code_quality import fault_of
 from thor_tir.tirgen.dataset import read_dataset
 
 
@@ -193,6 +194,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             shop=bench.shop(engine, dialect, config.rl.rollout),
             problems=problems,
             rollouts=bench.journal(folder / "rollouts.jsonl"),
+            is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             validate=validate,
         )
         with reporter.stage(rl.TITLES[config.rl.recipe], config.rl.num_rounds) as progress:

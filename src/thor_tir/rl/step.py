@@ -15,7 +15,10 @@ from thor_tir.attempt import Attempt
 from thor_tir.backtrack import failed_prefix
 from thor_tir.learner.row import Row
 from thor_tir.rl.advantage import group_advantages
+from thor_tir.rl.algorithms import Advantages
 from thor_tir.rl.rows import step_row
+from thor_tir.rl.scope import CHOICES, CUTS, Cut, Which
+from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
 from thor_tir.rollout import RolloutConfig, World, seed_of, take_step
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 
@@ -28,6 +31,15 @@ class StepConfig:
     """Repairs sampled per failed call; they share one baseline."""
     suffix_tokens: int = 100
     """L_suf: how far to go back into the failing thought (100 non-reasoning, 500 reasoning)."""
+    cut: Cut = "suffix"
+    """`suffix` always goes back so far (paper); `by-error` writes a program that did not compile again from a thought
+    that stands."""
+    which: Which = "first"
+    """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
+    trajectories that go on after a failure)."""
+    reward: RewardName = "runs"
+    """What a repair must do: its call `runs` (paper), runs and is `substantial` (computes something), or runs and
+    `agrees` with what most of its group prints."""
     nll_weight: float = 0.01
     """Alpha, for repairs of positive advantage."""
     max_queries_share: float = 1.0
@@ -59,17 +71,18 @@ class Repaired:
 
     @property
     def reward(self) -> float:
-        """1 for an executed, successful call; 0 for a failed one and for none at all."""
+        """1 for an executed, successful call; 0 for a failed one and for none at all (paper)."""
         return float(self.step.succeeded)
 
 
 def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int, seed: int) -> list[Query]:
-    """The first failed call of each trajectory that has one, down-sampled to `max_queries`."""
+    """Failed calls of the trajectories that have one, by default the first of each, down-sampled to `max_queries`."""
     found = []
     for trajectory in (attempt.trajectory for attempt in attempts):
-        call = next((i for i, step in enumerate(trajectory.steps) if step.failed), None)
-        if call is not None:
-            prefix = failed_prefix(trajectory, call, suffix_tokens=config.suffix_tokens)
+        failed = [i for i, step in enumerate(trajectory.steps) if step.failed]
+        for call in CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ():
+            suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
+            prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
             found.append(Query(id=f"{trajectory.id}/step{call}", prefix=prefix))
     if len(found) <= max_queries:
         return found
@@ -95,19 +108,27 @@ async def sample_repair(query: Query, number: int, world: World, config: Rollout
 
 
 def step_rows(
-    groups: Sequence[tuple[Query, Sequence[Repaired]]], config: StepConfig, dropped: Counter[str]
+    groups: Sequence[tuple[Query, Sequence[Repaired]]],
+    config: StepConfig,
+    dropped: Counter[str],
+    *,
+    advantages: Advantages = group_advantages,
+    is_substantial: IsSubstantial = bool,
 ) -> list[Row]:
-    """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted."""
+    """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted.
+
+    `is_substantial` is read by the reward of that name alone; by default any program is.
+    """
     rows: list[Row] = []
     for query, repairs in groups:
-        rewards = [repair.reward for repair in repairs]
+        rewards = REWARDS[config.reward]([repair.step for repair in repairs], is_substantial)
         if len(repairs) < config.min_survivors:
             dropped["step: too few survivors"] += len(repairs)
             continue
         if min(rewards) == max(rewards):
             dropped[f"step: all {'succeed' if rewards[0] else 'fail'}"] += len(repairs)
             continue
-        for repair, advantage in zip(repairs, group_advantages(rewards), strict=True):
+        for repair, advantage in zip(repairs, advantages(rewards), strict=True):
             rows.append(
                 step_row(
                     query.prefix,

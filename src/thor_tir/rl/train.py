@@ -6,7 +6,7 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,7 +23,9 @@ from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.row import Row
 from thor_tir.learner.schedule import Schedule
 from thor_tir.problem import Problem
+from thor_tir.rl.algorithms import Algorithm, LossConfig
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.scoring import Scorer
 from thor_tir.rl.step import (
     Query,
     Repaired,
@@ -34,6 +36,7 @@ from thor_tir.rl.step import (
     sample_repair,
     step_rows,
 )
+from thor_tir.rl.step_reward import IsSubstantial
 from thor_tir.rollout import RolloutConfig, seed_of
 
 
@@ -74,6 +77,9 @@ class RLConfig:
     is_cosine: bool = False
     """Decay to a tenth of the rate over the run; the paper keeps it constant."""
     micro_batch_tokens: int = 4096
+    loss: LossConfig = field(default_factory=LossConfig)
+    calls_grow_over: int = 0
+    """Rounds over which the call limit grows from 1 to that of the rollout, as in the released schedule; 0 for none."""
     seed: int = 0
     validate_every: int = 0
     """Rounds between validations; 0 for none."""
@@ -87,6 +93,11 @@ class RLConfig:
                 "RL samples at temperature 1 without top-p and top-k: anything else trains on a ratio of two different "
                 f"distributions, found {self.rollout}"
             )
+        if self.step.which != "first" and self.rollout.stop_at_failure:
+            raise ValueError(
+                f"trajectories end at their first failed call, so there is none but the first to repair; "
+                f"`which` {self.step.which!r} needs rollouts that go on (--rl.rollout.no-stop-at-failure)"
+            )
 
     @property
     def learner(self) -> LearnerConfig:
@@ -94,8 +105,16 @@ class RLConfig:
         num_steps = self.num_rounds * self.updates_per_round
         schedule = Schedule.fitted(num_steps=num_steps, warmup_steps=self.warmup_steps, is_cosine=self.is_cosine)
         return LearnerConfig(
-            learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
+            learning_rate=self.learning_rate,
+            schedule=schedule,
+            objective=self.algorithm.objective,
+            micro_batch_tokens=self.micro_batch_tokens,
         )
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How rewards become a loss in this run."""
+        return self.loss.compose(max_tokens=self.rollout.max_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +129,8 @@ class Trainees:
     problems: Sequence[Problem]
     rollouts: Journal
     """Everything sampled, episodes and repairs."""
+    is_substantial: IsSubstantial = bool
+    """Whether a program computes something; read by the step reward of that name."""
     validate: Callable[[int], Awaitable[float]] | None = None
     """Accuracy on problems that training never sees, given the version of the weights."""
 
@@ -140,6 +161,14 @@ def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig
     return chosen
 
 
+def calls_of_round(number: int, config: RLConfig) -> int:
+    """The call limit of a round: from 1 to the rollout's in equal stages over `calls_grow_over` rounds."""
+    most = config.rollout.max_calls
+    if number >= config.calls_grow_over or most <= 1:
+        return most
+    return 1 + (most - 1) * number // config.calls_grow_over
+
+
 async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
     """Train in place, or continue where `folder` was left.
 
@@ -150,6 +179,13 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
     learner = Learner(trainees.model, config.learner)
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}
+    scorer = Scorer.begin(
+        trainees.model,
+        config.loss,
+        folder / "scores.jsonl",
+        hold=trainees.rollouts.hold,
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
     if checkpoint is not None:
         place |= load_checkpoint(checkpoint, learner)
     trainees.policy.weights_changed(learner.num_steps)
@@ -160,7 +196,7 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         first_update = place["update"] if number == place["round"] else 0
         gathered = await _gather(number, trainees, config)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
-        rows = _rows(gathered, config, dropped)
+        rows = scorer.score(_rows(gathered, trainees, config, dropped))
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
@@ -195,8 +231,10 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
         ]
         for place, problem in enumerate(batch)
     ]
+    rollout = replace(config.rollout, max_calls=calls_of_round(number, config))
+    shop = replace(trainees.shop, config=rollout)
     began = perf_counter()
-    attempts = await attempt_all([r for group in requests for r in group], trainees.shop, trainees.rollouts)
+    attempts = await attempt_all([r for group in requests for r in group], shop, trainees.rollouts)
     by_id = {attempt.trajectory.id: attempt for attempt in attempts}
     groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
     sampled = perf_counter()
@@ -234,9 +272,19 @@ async def _repairs(
     ]
 
 
-def _rows(gathered: Gathered, config: RLConfig, dropped: Counter[str]) -> list[Row]:
+def _rows(gathered: Gathered, trainees: Trainees, config: RLConfig, dropped: Counter[str]) -> list[Row]:
     episodes = () if config.recipe == "step" else gathered.groups
-    return episode_rows(episodes, config.episode, dropped) + step_rows(gathered.repairs, config.step, dropped)
+    advantages, decode = config.algorithm.advantages, trainees.shop.world.dialect.decode
+    return [
+        *episode_rows(episodes, config.episode, dropped, advantages=advantages, decode=decode),
+        *step_rows(
+            gathered.repairs,
+            config.step,
+            dropped,
+            advantages=advantages,
+            is_substantial=trainees.is_substantial,
+        ),
+    ]
 
 
 def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]]:

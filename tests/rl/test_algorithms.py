@@ -1,0 +1,67 @@
+"""Algorithms as records: what each is composed of, and what a run may change."""
+
+import pytest
+import torch
+
+from thor_tir.learner.objective import Clip, sequence_ratio, token_ratio
+from thor_tir.rl.advantage import centred_advantages, group_advantages
+from thor_tir.rl.algorithms import ALGORITHMS, LossConfig
+from thor_tir.rl.train import RLConfig, calls_of_round
+from thor_tir.rollout import RolloutConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "advantages", "ratio", "clip", "weights", "mass"),
+    [
+        # of tokens of rows with 2 and 5 trained tokens, and what the latter adds to the denominator
+        ("token-mean", group_advantages, token_ratio, Clip(low=0.2, high=0.28), [1, 1], 5),
+        ("sequence-mean", group_advantages, token_ratio, Clip(low=0.2, high=0.28), [1 / 2, 1 / 5], 1),
+        ("dr-grpo", centred_advantages, token_ratio, Clip(low=0.2, high=0.28), [1 / 40, 1 / 40], 1),
+        ("gspo", group_advantages, sequence_ratio, Clip(low=3e-4, high=4e-4), [1 / 2, 1 / 5], 1),
+    ],
+)
+def test_each_algorithm_is_composed_as_its_paper_says(name, advantages, ratio, clip, weights, mass):
+    config = RLConfig(loss=LossConfig(algorithm=name), rollout=RolloutConfig(max_tokens=40, stop_at_failure=True))
+    objective = config.learner.objective
+    assert (config.algorithm.advantages, objective.ratio, objective.clip) == (advantages, ratio, clip)
+    assert objective.mean.weight(torch.tensor([2.0, 5.0])).tolist() == pytest.approx(weights)
+    assert objective.mean.mass(5) == mass
+
+
+def test_the_defaults_are_those_of_the_paper():
+    loss = LossConfig()
+    assert (loss.algorithm, loss.kl_weight, loss.correction_cap) == ("token-mean", 0.0, 0.0)
+
+
+def test_a_run_may_set_single_ends_of_the_clip_and_keeps_the_rest():
+    assert LossConfig(clip_high=0.3).compose(max_tokens=9).objective.clip == Clip(low=0.2, high=0.3, dual=3.0)
+    assert LossConfig(algorithm="gspo", clip_low=0.1).compose(max_tokens=9).objective.clip == Clip(low=0.1, high=4e-4)
+
+
+@pytest.mark.parametrize("field", [{"clip_dual": 1.1}, {"clip_low": -0.1}, {"kl_weight": -1.0}, {"correction_cap": -1}])
+def test_a_loss_that_cannot_be_is_refused_before_anything_is_loaded(field):
+    with pytest.raises(ValueError, match=r"expected|cannot be negative"):
+        LossConfig(**field)
+
+
+def test_every_algorithm_has_a_docstring_that_names_where_it_comes_from():
+    assert [name for name, compose in ALGORITHMS.items() if len(compose.__doc__ or "") < 40] == []
+
+
+def test_the_call_limit_grows_in_equal_stages_from_one_to_the_rollouts():
+    config = RLConfig(calls_grow_over=8, rollout=RolloutConfig(max_calls=5))
+    assert [calls_of_round(number, config) for number in range(10)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+@pytest.mark.parametrize(("grow_over", "max_calls"), [(0, 5), (7, 1), (7, 0)])
+def test_without_stages_or_room_the_call_limit_is_the_rollouts(grow_over, max_calls):
+    config = RLConfig(calls_grow_over=grow_over, rollout=RolloutConfig(max_calls=max_calls))
+    assert {calls_of_round(number, config) for number in range(9)} == {max_calls}
+
+
+def test_later_failed_calls_cannot_be_asked_for_where_trajectories_end_at_the_first():
+    from thor_tir.rl.step import StepConfig
+
+    with pytest.raises(ValueError, match=r"--rl\.rollout\.no-stop-at-failure"):
+        RLConfig(step=StepConfig(which="all"))
+    RLConfig(step=StepConfig(which="all"), rollout=RolloutConfig())

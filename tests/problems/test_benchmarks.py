@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,10 +90,14 @@ def test_without_the_datasets_package_the_sentence_says_what_to_do(monkeypatch: 
         load_benchmark("gsm8k")
 
 
+def stand_in(load: Callable[[str, str | None, str], object]) -> SimpleNamespace:
+    """For the `datasets` package, which test_hub.py meets itself."""
+    return SimpleNamespace(load_dataset=load, exceptions=SimpleNamespace(DatasetsError=RuntimeError))
+
+
 def test_the_hubs_rows_are_read_by_their_own_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": "How many?", "answer": "2 * 600 = 1,200\n#### 1,200"}]
-    hub = SimpleNamespace(load_dataset=lambda path, config, split: rows)
-    monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.setitem(sys.modules, "datasets", stand_in(lambda path, config, split: rows))
     (problem,) = load_benchmark("gsm8k", accept_modified=True).problems
     assert (problem.question, problem.answer) == ("How many?", "1200")
     with pytest.raises(UsageError, match="has the columns question, answer; expected problem"):
@@ -103,6 +108,6 @@ def test_a_hub_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     def offline(path: str, config: str | None, split: str) -> None:
         raise ConnectionError("Couldn't reach the hub\nand a second line")
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=offline))
+    monkeypatch.setitem(sys.modules, "datasets", stand_in(offline))
     with pytest.raises(UsageError, match=r"cannot be loaded \(Couldn't reach the hub\); give --data"):
         load_benchmark("svamp")

@@ -17,6 +17,15 @@ def test_the_same_letters_and_digits_are_the_same_question_whatever_stands_betwe
     assert (found.train_id, found.exact, found.shared, found.share) == ("t", ("b",), (), 0.0)
 
 
+def test_layout_that_latex_writes_for_the_eye_tells_no_questions_apart() -> None:
+    train = problem("t", r"Let \[a^3 - \dfrac{1}{2} = 0 \quad \text{and} \quad \left(b\right) = 1.\] Compute $a + b$.")
+    copied = problem("b", r"\quad Let $$ a^{3}-\frac{1}{2}=0 \text { and }(b)=1. $$ Compute $a+b$.")
+    (found,) = overlaps([train], [copied])
+    assert found.exact == ("b",)
+    arrow, left = problem("t", r"a \rightarrow b"), problem("b", r"a \leftarrow b")
+    assert overlaps([arrow], [left]) == []
+
+
 def test_signs_alone_still_tell_questions_apart() -> None:
     assert overlaps([problem("t", "+ - ?")], [problem("b", "- + ?")]) == []
 

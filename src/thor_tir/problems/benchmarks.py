@@ -278,7 +278,8 @@ def hub_rows(hub: HubSet, how_to_obtain: str) -> list[Mapping[str, Any]]:
         raise UsageError(f"no --data, and `datasets` is not installed; {how_to_obtain}") from error
     try:
         return list(datasets.load_dataset(hub.path, hub.config, split=hub.split))
-    except (OSError, ValueError) as error:  # no network, no such set, or a set without that split
+    # No network, no such set, a set without that split; a file that cannot be read.
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[:1]
         raise UsageError(f"{hub.path} cannot be loaded ({' '.join(reason)}); {how_to_obtain}") from error
 

@@ -14,6 +14,11 @@ from thor_tir.problems.sources import normalised
 NGRAM = 13
 """Tokens in a row that count as copying, the length customary since GPT-3 (arXiv 2005.14165, appendix C)."""
 _WORDS = re.compile(r"[^\W_]+")
+_LAYOUT = re.compile(
+    r"\\(?:q?quad|text(?:bf|it|rm)?|math(?:rm|bf|it)|left|right|displaystyle|limits)(?![a-z])"
+    r"|\\(?:begin|end)\{(?:align|equation)\*?\}|(?<=\\)[dt](?=frac)"
+)
+"""What LaTeX writes for the eye alone: copies of one problem differ in it."""
 _SIGNS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -42,10 +47,10 @@ def overlaps(
 ) -> list[Overlap]:
     """The training problems, in their order, that overlap with the benchmark's.
 
-    Two questions overlap if they have the same letters and digits, or share `ngram` tokens in a row, and of such runs
-    at least the given share of those of the shorter question: phrases such as "where m and n are relatively prime
-    positive integers" stand in many. Tokens are words and numbers, with `signs` also single signs, so that `2 + 2` and
-    `2 - 2` differ. Raises ValueError unless `ngram` is positive.
+    Two questions overlap if they have the same letters and digits, LaTeX's layout aside, or share `ngram` tokens in a
+    row, and of such runs at least the given share of those of the shorter question: phrases such as "where m and n are
+    relatively prime positive integers" stand in many. Tokens are words and numbers, with `signs` also single signs, so
+    that `2 + 2` and `2 - 2` differ. Raises ValueError unless `ngram` is positive.
     """
     if ngram < 1:
         raise ValueError(f"ngram is {ngram}; a run has at least one token")
@@ -88,7 +93,7 @@ class _Index:
                 self.runs[run].append(problem.id)
 
     def runs_of(self, problem: Problem) -> set[str]:
-        words = self._tokens.findall(problem.question.casefold())
+        words = self._tokens.findall(_plain(problem.question))
         return {" ".join(words[start : start + self._ngram]) for start in range(len(words) - self._ngram + 1)}
 
     def look_up(self, problem: Problem, share: float) -> Overlap | None:
@@ -111,7 +116,11 @@ class _Index:
 
 def _letters(question: str) -> str:
     """What is compared exactly; a question without letters and digits is compared as it is."""
-    return "".join(_WORDS.findall(question.casefold())) or question
+    return "".join(_WORDS.findall(_plain(question))) or question
+
+
+def _plain(question: str) -> str:
+    return _LAYOUT.sub(" ", question).casefold()
 
 
 def question_files(path: Path) -> Sequence[Path]:

@@ -1,0 +1,118 @@
+"""The hub's sets through the real `datasets` package, with folders on this machine in the place of repositories."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thor_tir.faults import UsageError
+from thor_tir.problems import benchmarks, code_sources
+from thor_tir.problems.benchmarks import BENCHMARKS, HubSet, load_benchmark
+from thor_tir.problems.code_sources import code_set
+
+pyarrow = pytest.importorskip("pyarrow.parquet", reason="`datasets` is not installed: pip install thor-tir[hub]")
+
+ROWS = [
+    {"problem": "What is $1 + 1$?", "answer": "2", "subject": "Algebra", "level": 1},
+    {"problem": "What is $1 / 2$?", "answer": r"\frac{1}{2}", "subject": "Algebra", "level": 2},
+]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of its own: a set that was loaded once is not looked for again."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def repository(folder: Path, rows: list[dict[str, Any]], split: str = "test") -> Path:
+    import pyarrow as pa
+
+    (folder / "data").mkdir(parents=True)
+    pyarrow.write_table(pa.Table.from_pylist(rows), folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def known(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    table = {**BENCHMARKS, name: replace(BENCHMARKS[name], **changes)}
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", table)
+
+
+def test_a_parquet_set_is_read_and_held_against_count_and_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = HubSet(path=str(repository(tmp_path / "math", ROWS)))
+    known(monkeypatch, "math500", hub=hub)
+    with pytest.raises(UsageError, match="math500 has 500 problems, found 2: not the known math500"):
+        load_benchmark("math500")
+    known(monkeypatch, "math500", hub=hub, size=2)
+    with pytest.raises(UsageError, match=r"SHA-256 of its problems is 96ab71e252c6\.\.\."):
+        load_benchmark("math500")
+    found = load_benchmark("math500", accept_modified=True)
+    assert [(p.answer, p.extra["level"]) for p in found.problems] == [("2", 1), (r"\frac{1}{2}", 2)]
+    known(monkeypatch, "math500", hub=hub, size=2, sha256=found.sha256)
+    assert load_benchmark("math500").notes == ()
+
+
+def test_a_wrapped_answer_and_one_behind_a_derivation_are_unwrapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = repository(tmp_path / "olympiad", [{"question": "Which?", "final_answer": ["$7$"]}])
+    known(monkeypatch, "olympiadbench", hub=replace(BENCHMARKS["olympiadbench"].hub, path=str(folder)))
+    assert load_benchmark("olympiadbench", accept_modified=True).problems[0].answer == "$7$"
+    folder = repository(tmp_path / "gsm", [{"question": "How many?", "answer": "2 * 600 = 1,200\n#### 1,200"}])
+    known(monkeypatch, "gsm8k", hub=replace(BENCHMARKS["gsm8k"].hub, path=str(folder), config=None))
+    assert load_benchmark("gsm8k", accept_modified=True).problems[0].answer == "1200"
+
+
+@pytest.mark.parametrize(
+    ("files", "hub"),
+    [
+        ({}, {"path": "no/such"}),
+        ({"data/test.parquet": b"PAR1 this is no parquet file PAR1"}, {}),
+        ({"data/test.jsonl": json.dumps(ROWS[0]).encode()}, {"split": "validation"}),
+        ({"data/test.jsonl": json.dumps(ROWS[0]).encode()}, {"config": "other"}),
+        ({"data/test.jsonl": b"{not json"}, {}),
+    ],
+    ids=["missing", "damaged parquet", "no such split", "no such config", "damaged json"],
+)
+def test_a_set_that_cannot_be_had_is_one_sentence_with_what_to_do(
+    files: Mapping[str, bytes], hub: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+    wanted: dict[str, Any] = {"path": str(tmp_path / "set"), **hub}
+    known(monkeypatch, "amc23", hub=HubSet(**wanted))
+    with pytest.raises(UsageError, match=r"cannot be loaded \(.+\); give --data a folder with amc23\.jsonl") as told:
+        load_benchmark("amc23")
+    assert "\n" not in str(told.value)
+
+
+def test_code_sets_of_the_hub_are_read_by_their_own_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = "inputs = [[1]]\nresults = [2]\nfor i, (inp, exp) in enumerate(zip(inputs, results)):\n"
+    row = {
+        "task_id": 2,
+        "code": "def double(n):\n    return 2 * n",
+        "prompt": "Double a number.",
+        "test_imports": [],
+        "test_list": ["assert double(1) == 2"],
+        "test": check + "    assertion(double(*inp), exp, 0)\n",
+    }
+    folder = repository(tmp_path / "mbpp", [row])
+    plus = code_sources.BENCHMARKS["mbpp_plus"]
+    table = {**code_sources.BENCHMARKS, "mbpp_plus": replace(plus, hub=HubSet(path=str(folder)))}
+    monkeypatch.setattr(code_sources, "BENCHMARKS", table)
+    found = code_set("mbppplus", None)
+    assert found.notes == ("mbpp_plus has 378 tasks, found 1",)
+    (task,) = found.tasks
+    assert (task.id, task.entry_point, task.shown) == ("MBPP/2", "double", "assert double(1) == 2")
+    with pytest.raises(UsageError, match="the hub has no copy of mbpp; give --data the file of mbpp, or a folder"):
+        code_set("mbpp", None)

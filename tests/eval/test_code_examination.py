@@ -70,6 +70,14 @@ def test_arguments_of_every_kind_are_known_again_when_the_test_is_repeated() -> 
     assert (verdict.passed, verdict.reason) == (True, "all assertions hold")
 
 
+def test_a_function_that_changes_its_argument_is_tested_on_what_it_was_given() -> None:
+    text = "def check(f):\n    assert f([3, 1, 2]) == [1, 2, 3]\n    assert f([2, 1]) == [1, 2]\n"
+    sorting = "def order(xs):\n    xs.sort()\n    return xs\n"
+    same = replace(task(AssertTests(text=text, checks=True), entry="order"), reference=sorting)
+    verdicts = check_all((same, sorting), (same, "def order(xs):\n    return sorted(xs)\n"), (same, "order = list\n"))
+    assert [verdict.passed for verdict in verdicts] == [True, True, False]
+
+
 EXPLOITS = {
     "leaves at once": "import os\nos._exit(0)\n",
     "leaves quietly": "import sys\nsys.exit(0)\n",

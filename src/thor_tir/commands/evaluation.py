@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,7 +24,13 @@ class Eval:
     """
 
     model: str = NANO.actor
-    """Hub name, local folder, or nano/actor."""
+    """Hub name, local folder, nano/actor, or the address of an OpenAI-compatible server: http://HOST:PORT/v1."""
+    model_name: str = ""
+    """Of an address: which of its models, where it serves several."""
+    model_tokenizer: Annotated[str, tyro.conf.arg(aliases=["--tokenizer"])] = ""
+    """Of an address: the model's tokenizer, a folder or hub name; without it text is all there is."""
+    model_key: str = "OPENAI_API_KEY"
+    """Of an address: the environment variable that holds its key."""
     problems: str = NANO.problems
     """JSONL file, reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
     benchmark: str = ""
@@ -145,6 +151,7 @@ class Eval:
 
     def _contestant(self) -> Any:
         from thor_tir.dialect.prompts import TOOLS, WORDS
+        from thor_tir.engines.endpoint import ServedAs
         from thor_tir.recipes.stages import Contestant
 
         if self.words and self.correct:
@@ -156,6 +163,7 @@ class Eval:
             samples=config.samples,
             style=WORDS if self.words else TOOLS,
             correction=config.correction if self.correct else None,
+            served=ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from thor_tir.attempt import DROPPED, Request, Workshop, attempt, attempt_to_json, record_all
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, WORDS, PromptStyle
-from thor_tir.engines.loading import load_model
+from thor_tir.engines.loading import is_address
 from thor_tir.engines.protocol import Policy
 from thor_tir.eval.benchmark_folder import BenchmarkFolder, Shard
 from thor_tir.eval.benchmark_metrics import averages, set_result
@@ -25,6 +25,7 @@ from thor_tir.grading.version import grader_version
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.journal import write_atomically
 from thor_tir.problems.benchmarks import Kind, ProblemSet
+from thor_tir.recipes.models import Seat
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import Bench, Contestant, Reporter, bench
 from thor_tir.rollout import RolloutConfig, seed_of
@@ -60,19 +61,23 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
         raise UsageError(f"two sets have one name: {', '.join(names)}; rename the file")
     contestant, config = run.contestant, run.config
     with run.folder.writing(run.shard):
-        model, tokenizer = load_model(contestant.model)
-        async with bench(config.machinery, Strictness.LENIENT) as tools, tools.engine(model, tokenizer) as engine:
-            run.folder.start(run.sets, manifest(run, weights=weights_digest(model), sandbox=tools.sandbox.level))
+        async with (
+            bench(config.machinery, Strictness.LENIENT) as tools,
+            tools.seat(contestant.model, contestant.served, reporter) as seat,
+        ):
+            run.folder.start(run.sets, manifest(run, weights=digest_of(seat), sandbox=tools.sandbox.level))
             for asked in run.sets:
-                await fill(run, asked, shop_for(run, asked, tools, engine, tokenizer), reporter)
+                await fill(run, asked, shop_for(run, asked, tools, seat.policy, seat.tokenizer), reporter)
+            if seat.model is None:
+                write_atomically(run.folder.path / "endpoint.json", json.dumps(seat.about(), indent=1) + "\n")
 
 
-def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, engine: Policy, tokenizer: Any) -> Workshop:
+def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, policy: Policy, tokenizer: Any) -> Workshop:
     """How attempts at one set are made: its kind decides what the model is told and what is graded."""
     config = DialectConfig(
         style=style_of(run.contestant, asked.kind), is_reasoning=run.config.reasoning, runs_programs=run.has_tools
     )
-    shop = tools.shop(engine, Dialect(tokenizer, config), rollout_of(run))
+    shop = tools.shop(policy, Dialect(tokenizer, config), rollout_of(run))
     if asked.kind is Kind.CODE:
         shop.grade, shop.graded = CodeGrader(asked.tasks, tools.sandbox).grade, written
     if run.contestant.correction is not None:
@@ -156,13 +161,14 @@ def _entry(folder: BenchmarkFolder, asked: ProblemSet, known: Mapping[str, Any])
     return set_result(asked, folder.evaluation(asked), seconds, samples=known["samples"], seed=known["seed"])
 
 
-def manifest(run: BenchmarkRun, *, weights: str, sandbox: str) -> dict[str, Any]:
+def manifest(run: BenchmarkRun, *, weights: str | None, sandbox: str) -> dict[str, Any]:
     """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
     contestant = run.contestant
     return {
         "schema": 1,
         "name": contestant.name,
         "model": contestant.model,
+        "served": asdict(contestant.served) if is_address(contestant.model) else None,
         "weights_sha256": weights,
         "samples": contestant.samples,
         "seed": run.config.eval.seed,
@@ -176,6 +182,11 @@ def manifest(run: BenchmarkRun, *, weights: str, sandbox: str) -> dict[str, Any]
         "versions": _versions(VERSIONED),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def digest_of(seat: Seat) -> str | None:
+    """Which weights they are; None where they are elsewhere, and a server's word is all there is."""
+    return None if seat.model is None else weights_digest(seat.model)
 
 
 def weights_digest(model: Any) -> str:

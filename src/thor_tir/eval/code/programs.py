@@ -62,10 +62,16 @@ def _call_all(source, entry, calls, encode=encode, tell=_tell, leave=_os._exit, 
     leave(0)
 """
 
+_ASKED = """
+def _as_asked(args, kwargs):
+    # As JSON at once: what `encode` gives may share lists with the arguments, which the function may change.
+    return _json.loads(_json.dumps([encode(list(args)), encode(kwargs)]))
+"""
+
 _RECORD = """
 _calls = []
 def _recorder(*args, **kwargs):
-    _calls.append([encode(list(args)), encode(kwargs)])
+    _calls.append(_as_asked(args, kwargs))
     return _reference(*args, **kwargs)
 _names = _module("reference", _source)
 _reference = _names[_entry]
@@ -80,8 +86,7 @@ import builtins as _builtins
 _next = iter(_calls)
 def _replay(*args, **kwargs):
     asked, outcome = next(_next)
-    given = _json.loads(_json.dumps([encode(list(args)), encode(kwargs)]))
-    assert given == asked, "the test asked something else than it was recorded to ask"
+    assert _as_asked(args, kwargs) == asked, "the test asked something else than it was recorded to ask"
     if "returned" in outcome:
         return decode(outcome["returned"])
     kind = getattr(_builtins, outcome["raised"], None)
@@ -99,7 +104,7 @@ def _prelude() -> str:
 
 def recording(reference: str, entry_point: str, test: str, *, checks: bool) -> str:
     """A program that tells [arguments, keywords] of each call that the test makes; `checks`: it defines `check`."""
-    return _prelude() + _bind(source=reference, entry=entry_point, test=test, checks=checks) + _RECORD
+    return _prelude() + _ASKED + _bind(source=reference, entry=entry_point, test=test, checks=checks) + _RECORD
 
 
 def calling(program: str, entry_point: str, calls: str) -> str:
@@ -125,7 +130,7 @@ def replaying(
     """A program that runs the test on recorded outcomes and tells True if the test passes."""
     calls = [list(pair) for pair in zip(asked, outcomes, strict=True)]
     given = f"_calls = _json.loads({json.dumps(calls)!r})\n"
-    return _prelude() + _bind(source=reference, entry=entry_point, test=test, checks=checks) + given + _REPLAY
+    return _prelude() + _ASKED + _bind(source=reference, entry=entry_point, test=test, checks=checks) + given + _REPLAY
 
 
 def told(stdout: str) -> dict[int, Any]:

@@ -1,0 +1,48 @@
+"""A benchmark run of a model behind an address: the same folder, and a record that says how it was reached."""
+
+import asyncio
+from pathlib import Path
+
+from endpoint_server import Server, completion, says, serving
+from eval.scripted_benchmark import Quiet, right, set_of
+from thor_tir.eval.benchmark_folder import WHOLE, BenchmarkFolder
+from thor_tir.problem import Problem
+from thor_tir.recipes.benchmarking import BenchmarkRun, run_benchmarks, write_results
+from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
+from thor_tir.recipes.stages import Contestant
+from thor_tir.rollout import RolloutConfig
+
+SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine")
+
+
+def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path) -> None:
+    asked = set_of(SUM)
+    run = BenchmarkRun(
+        contestant=Contestant(name="tools", model="", samples=2),
+        sets=(asked,),
+        config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), machinery=Machinery(concurrency=2)),
+        folder=BenchmarkFolder(path=tmp_path / "run"),
+        shard=WHOLE,
+    )
+
+    async def work(server: Server) -> int:
+        from dataclasses import replace
+
+        contestant = replace(run.contestant, model=server.address)
+        before = len(server.asked)
+        await run_benchmarks(replace(run, contestant=contestant), Quiet())
+        return len(server.asked) - before
+
+    async def both() -> tuple[int, int]:
+        async with serving() as server:
+            server.usual = says(completion(right(SUM)[0], stop_reason=None))
+            return await work(server), await work(server)
+
+    first, second = asyncio.run(both())
+    assert first == second + 2  # the second only found out again how to speak: both attempts were on disk
+    results = write_results(run.folder, Quiet())
+    assert results is not None
+    assert results["sets"][0]["avg"]["value"] == 1.0
+    known = run.folder.manifest
+    assert (known["weights_sha256"], known["served"]["key_variable"]) == (None, "OPENAI_API_KEY")
+    assert '"address": "http://127.0.0.1:' in (tmp_path / "run" / "endpoint.json").read_text()

@@ -13,8 +13,8 @@ from thor_tir.grading.unboxed import outside_a_box, tagged
 MAX_CHARS = 1_000_000
 """Of a response; only its end can hold the answer, so what stands before is not read."""
 
-_MARK = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-"""An opening box, an escaped character (so `\\{` is no brace), or a brace."""
+_MARK = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|\{+|\}+", re.DOTALL)
+"""An opening box, an escaped character (so `\\{` is no brace), or braces in a row."""
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+([^\s{}$\\.,]{1,64})|(\d{1,64}))")
 
@@ -86,14 +86,21 @@ def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
 def _complete_boxes(text: str) -> list[tuple[int, int, int]]:
     """Where the command, its content and its closing brace stand, of boxes that hold no other, in order."""
     boxes: list[tuple[int, int, int]] = []
-    opened: list[tuple[int, int]] = []
+    opened: list[tuple[int, int, int]] = []  # command, content, and the number of braces open with its own
+    depth = 0
     for mark in _MARK.finditer(text):
-        if mark[0] == "}":
-            command, start = opened.pop() if opened else (-1, -1)
-            if start >= 0 and (not boxes or start > boxes[-1][1]):
-                boxes.append((command, start, mark.start()))
-        elif mark[0].endswith("{") and mark[0] != r"\{":
-            opened.append((mark.start(), mark.end()) if len(mark[0]) > 1 else (-1, -1))
+        if mark[0][0] == "{":
+            depth += len(mark[0])
+        elif mark[0][0] == "}":
+            left = max(0, depth - len(mark[0]))
+            while opened and opened[-1][2] > left:
+                command, start, own = opened.pop()
+                if not boxes or start > boxes[-1][1]:
+                    boxes.append((command, start, mark.start() + depth - own))
+            depth = left
+        elif mark[0][-1] == "{" and mark[0] != r"\{":
+            depth += 1
+            opened.append((mark.start(), mark.end(), depth))
     return boxes
 
 

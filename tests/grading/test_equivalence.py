@@ -1,5 +1,6 @@
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,17 @@ def test_one_grader_serves_one_event_loop_after_another(grader):
         Outcome.CORRECT,
         Outcome.WRONG,
     ]
+
+
+def test_one_grader_serves_several_event_loops_at_once(grader):
+    async def both(name):
+        return await asyncio.gather(
+            *(grader.grade_answer(f"{name}+1", answer) for answer in (f"1+{name}", f"{name}+2"))
+        )
+
+    with ThreadPoolExecutor(4) as threads:
+        verdicts = list(threads.map(lambda name: asyncio.run(both(name)), "hkmnpqrs"))
+    assert [[v.outcome for v in pair] for pair in verdicts] == [[Outcome.CORRECT, Outcome.WRONG]] * 8
 
 
 def test_a_strict_grader_takes_no_judge():

@@ -86,6 +86,13 @@ def test_verdicts_are_forgotten_when_there_are_too_many(grader, monkeypatch):
     assert [graded.path for graded in paths] == [Path.ALGEBRA, Path.CACHED, Path.ALGEBRA, Path.ALGEBRA]
 
 
+def test_what_is_remembered_of_a_long_answer_is_its_digest_and_surrogates_have_one_too(grader):
+    long = "z" * 200 + "\udc80"
+    paths = [grader.begin(pair("z+1", answer)).result().path for answer in (long, long, long + "z")]
+    assert paths == [Path.ALGEBRA, Path.CACHED, Path.ALGEBRA]
+    assert all(len(text) <= 128 for key in grader._remembered for text in key)
+
+
 @pytest.mark.parametrize(
     "answer", ["\ud800", "x\x00y", "x" * MAX_ANSWER_CHARS, "7" * 10**6, "((((" * 10**5, "\u202e1", "\\boxed{" * 2000]
 )

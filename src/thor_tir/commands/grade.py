@@ -110,7 +110,8 @@ def _grade(
     outcomes = Counter(row["outcome"] for row in rows)
     reporter.say(", ".join(f"{name} {outcomes[name]}" for name in ("correct", "wrong", "unscored")))
     paths = [f"{path} {tally.count} ({tally.seconds:.2f} s)" for path, tally in grader.stats.items() if tally.count]
-    reporter.say(f"{', '.join(paths)}; slowest {max((row['seconds'] for row in rows), default=0.0):.2f} s")
+    if rows:
+        reporter.say(f"{', '.join(paths)}; slowest {max(row['seconds'] for row in rows):.2f} s")
     reporter.say(f"{grader.strictness}, {grader_version()}; {perf_counter() - began:.1f} s; verdicts in {out}")
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
@@ -35,6 +36,7 @@ MAX_ANSWER_CHARS = 4_096
 _WINDOW = 1_024
 """Submissions of a batch that are under way at once."""
 _JUDGE_THREADS = 8
+_MAX_KEY_CHARS = 128
 
 Key = tuple[str, str, str, str, Strictness]
 
@@ -125,6 +127,8 @@ class BlockingGrader:
         began = perf_counter()
         problem = _with_plain_reference(submission.problem)
         answer = self._answer(submission)
+        if not problem.answer.strip():
+            return self._at_once((Outcome.UNSCORED, "the reference is empty"), answer, Path.QUICK, began)
         if answer is None:
             return self._at_once((Outcome.WRONG, "no answer found"), None, Path.QUICK, began)
         if (quick := self._quick(problem, answer)) is not None:
@@ -155,8 +159,6 @@ class BlockingGrader:
         A reasoning-gym reference is compared as text only, because its scorer may ask for a form (a reduced fraction,
         a clock time) that the value alone does not show.
         """
-        if not problem.answer.strip():
-            return Outcome.UNSCORED, "the reference is empty"
         if answer == problem.answer.strip():
             return Outcome.CORRECT, "the reference, letter for letter"
         if len(answer) > MAX_ANSWER_CHARS:
@@ -170,7 +172,8 @@ class BlockingGrader:
 
     def _key(self, problem: Problem, answer: str) -> Key:
         is_gym = problem.source.startswith(GYM)
-        return (problem.source if is_gym else "", problem.id if is_gym else "", problem.answer, answer, self.strictness)
+        source, id = (problem.source, problem.id) if is_gym else ("", "")
+        return (source, id, _short(problem.answer), _short(answer), self.strictness)
 
     def _submit(self, key: Key, problem: Problem, answer: str) -> "Future[Considered]":
         """Hand a pair to the pool; the lock is held."""
@@ -232,6 +235,13 @@ class BlockingGrader:
         extracted = answer[:MAX_ANSWER_CHARS] if answer else answer
         verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1])
         return Graded(verdict=verdict, path=path, seconds=seconds)
+
+
+def _short(text: str) -> str:
+    """A text by which to remember it: a long one by its digest, so that memory is bounded by the number of verdicts."""
+    if len(text) <= _MAX_KEY_CHARS:
+        return text
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _with_plain_reference(problem: Problem) -> Problem:

@@ -178,7 +178,7 @@ def without_tail(text: str) -> str:
     r"""The text without spaces, full stops, commas and `\\` at its end, an ellipsis kept."""
     while True:
         shorter = text.rstrip(" ;,").removesuffix("\\\\")
-        shorter = shorter if shorter.endswith("..") else shorter.removesuffix(".")
+        shorter = shorter if shorter.endswith("...") else shorter.removesuffix(".")
         if shorter == text:
             return text.lstrip()
         text = shorter

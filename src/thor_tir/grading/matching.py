@@ -140,22 +140,28 @@ def _sequences(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
     if one is None and other is None:
         return None
     if one is None or other is None:
-        if relation := chain(gold if one is None else answer):
-            is_whole = sequence(relation.operands[-1]) or (one or other or _NOTHING).kind is not Kind.BARE
-            return None if is_whole else False
-        if _is_decimal_comma(gold, answer) or _is_decimal_comma(answer, gold):
-            return same(gold.replace(",", "."), answer.replace(",", "."), arithmetic)
-        one = one or sequence(gold, splits_groups=True) or Sequence(kind=Kind.BARE, items=(gold,))
-        other = other or sequence(answer, splits_groups=True) or Sequence(kind=Kind.BARE, items=(answer,))
-        if len(one.items) != len(other.items) or (len(one.items) > 1 and _is_spaced(gold, answer, one)):
-            return (
-                False
-                if len(one.items) != 1 or len(other.items) != 1
-                else same(one.items[0], other.items[0], arithmetic)
-            )
-    if len(one.items) != len(other.items) or max(len(one.items), len(other.items)) > _MAX_ITEMS:
-        return False
+        return _one_against_several(gold, answer, (one, other), arithmetic)
     return _same_items(one, other, arithmetic)
+
+
+def _one_against_several(
+    gold: str, answer: str, read: tuple[Sequence | None, Sequence | None], arithmetic: Arithmetic
+) -> bool | None:
+    r"""`(x,y)=(2,4)` is `(2,4)`, `{5}` is 5, `1,234` is 1234; `15\frac{39}{40}, \frac{639}{40}` is one value twice."""
+    one, other = read
+    if relation := chain(gold if one is None else answer):
+        is_whole = sequence(relation.operands[-1]) or (one or other or _NOTHING).kind is not Kind.BARE
+        return None if is_whole else False
+    if _is_decimal_comma(gold, answer) or _is_decimal_comma(answer, gold):
+        return same(gold.replace(",", "."), answer.replace(",", "."), arithmetic)
+    is_pair = other is not None and other.kind is Kind.BARE and len(other.items) == 2 and ", " in answer
+    if is_pair and other is not None and all(same(gold, item, arithmetic) for item in other.items):
+        return True
+    one = one or sequence(gold, splits_groups=True) or Sequence(kind=Kind.BARE, items=(gold,))
+    other = other or sequence(answer, splits_groups=True) or Sequence(kind=Kind.BARE, items=(answer,))
+    if len(one.items) == len(other.items) == 1:
+        return same(one.items[0], other.items[0], arithmetic)
+    return not _is_spaced(gold, answer, one) and _same_items(one, other, arithmetic)
 
 
 def _is_spaced(gold: str, answer: str, one: Sequence) -> bool:
@@ -168,6 +174,9 @@ def _is_decimal_comma(european: str, other: str) -> bool:
 
 
 def _same_items(one: Sequence, other: Sequence, arithmetic: Arithmetic) -> bool:
+    if len(one.items) != len(other.items) or len(one.items) > _MAX_ITEMS:
+        return False
+
     def equal(a: str, b: str) -> bool:
         return same(a, b, arithmetic)
 

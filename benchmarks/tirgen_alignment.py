@@ -1,0 +1,211 @@
+"""Does TIRGen's text stay close to its actor, and does it matter? (Paper, section 2.2 and figure 4, at nano scale.)
+
+    .venv/bin/python benchmarks/tirgen_alignment.py --output runs/alignment
+
+Three authors solve the same training questions, all with right answers and programs that ran:
+
+* own: the actor itself under the tools prompt (rejection sampling);
+* tirgen: Algorithm 1, the actor's words with the critic's programs;
+* other: the steps, programs and outputs of `tirgen` with the prose reworded by rules. A stronger model would be the
+  natural other author, but the nano critic alone solves nothing; its yield is measured and printed.
+
+Measured: mean log-probability of a model-written token under the actor, prompt and outputs given; then, after the same
+cold start on each, pass@16, pass@1 and the share of attempts that call a program, on test problems. Intervals are 95 %
+bootstrap intervals over problems; the same command continues where it was stopped.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from thor_tir.attempt import Attempt
+from thor_tir.console import ConsoleReporter
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.prompts import TOOLS
+from thor_tir.engines.loading import load_model
+from thor_tir.eval.estimators import Interval, pass_at_k
+from thor_tir.eval.resampling import bootstrap, bootstrap_difference
+from thor_tir.eval.run import Evaluation
+from thor_tir.journal import line_of, writing_atomically
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.recipes.settings import RunConfig, quickstart
+from thor_tir.recipes.stages import Bench, Contestant, bench, dialect_of, evaluate_model, fine_tune
+from thor_tir.recipes.tirgen import generate_raw, tirgen_problems
+from thor_tir.recipes.tirgen_filter import filter_raw
+from thor_tir.sft.examples import sft_row
+from thor_tir.tirgen.dataset import read_dataset, to_row
+from thor_tir.tirgen.filters import FilterConfig, examine
+from thor_tir.tirgen.rules import Candidate
+from thor_tir.trajectory import Author, Span, Step, Thought, Trajectory
+
+K = 16
+REWORDED = (
+    (r"greatest common divisor|GCD", "largest shared factor"),
+    (r"\bLCM\b", "smallest shared multiple"),
+    (r"[Tt]he final answer is|[Tt]he answer is", "the result equals"),
+    (r"\bI look for\b|\bI need\b", "We search for"),
+    (r"\bI take the numbers\b", "Given are"),
+    (r"\bI work out\b|\bI count\b", "We evaluate"),
+    (r"\bI\b", "we"),
+    (r"\bfind their\b", "determine the"),
+    (r"\bNow\b|\bThen\b", "Next"),
+    (r"\bdivide\b", "reduce"),
+    (r"\bSo\b|\bTherefore\b", "Hence"),
+    (r"\badd up to\b|\badds up to\b", "amount to"),
+    (r"\bThe total is\b|\bWhat is left is\b", "Altogether there remain"),
+    (r"\bproduct\b", "multiplied value"),
+)
+"""How another author would say the same, word by word; numbers stay."""
+
+
+def by_another_hand(attempt: Attempt, dialect: Dialect) -> Attempt:
+    """The same steps, programs and outputs in somebody else's words."""
+
+    def retold(step: Step) -> Step:
+        text = step.thought.text
+        for pattern, other in REWORDED:
+            text = re.sub(pattern, other, text)
+        text = text[:1].upper() + text[1:]
+        ends = dialect.tokenizer.eos_token_id in step.thought.span.token_ids
+        ids = dialect.encode(text) + ((dialect.tokenizer.eos_token_id,) if ends else ())
+        return replace(step, thought=Thought(text=text, span=Span(token_ids=ids, author=Author.MODEL)))
+
+    whole = attempt.trajectory
+    return replace(attempt, trajectory=replace(whole, steps=tuple(map(retold, whole.steps))))
+
+
+def logprobs(model: Any, trajectory: Trajectory, prompt: Span) -> dict[str, float]:
+    """Mean log-probability, in nats, of a model-written token: of all, of words, of programs."""
+    row = sft_row(trajectory, prompt=prompt)
+    kinds = ["prompt"] * len(prompt)
+    for step in trajectory.steps:
+        spans = zip(("words", "programs", "output"), step.spans, strict=False)
+        kinds += [kind for kind, span in spans for _ in range(len(span))]
+    ids = torch.tensor([row.token_ids])
+    with torch.inference_mode():
+        table = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+    found = table.gather(1, ids[0, 1:, None])[:, 0].tolist()
+    told = [(kind, lp) for kind, lp, t in zip(kinds[1:], found, row.trained[1:], strict=True) if t]
+    means = {kind: fmean([lp for k, lp in told if k == kind]) for kind in ("words", "programs")}
+    return {"all": fmean([lp for _, lp in told]), **means}
+
+
+def chosen_by_rules(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
+    """By question, the first attempt that passes the rules that TIRGen's samples passed."""
+    found: dict[str, Attempt] = {}
+    for attempt in attempts:
+        candidate = Candidate(trajectory=attempt.trajectory, verdict=attempt.verdict)
+        if examine(candidate, FilterConfig()).rejected is None:
+            found.setdefault(attempt.problem.id, attempt)
+    return found
+
+
+async def sample(
+    name: str, model: str, problems: Sequence[Any], config: RunConfig, folder: Path, tools: Bench, samples: int
+) -> Evaluation:
+    """Attempts of one model with tools."""
+    contestant = Contestant(name=name, model=model, samples=samples, style=TOOLS)
+    return await evaluate_model(contestant, problems, config, folder, tools, ConsoleReporter())
+
+
+async def texts(config: RunConfig, folder: Path, tools: Bench) -> tuple[dict[str, dict[str, Attempt]], str]:
+    """By author and question, one sample each of the questions that all authors solved; and the critic's yield."""
+    await generate_raw(config, folder / "tirgen", tools, ConsoleReporter())
+    tirgen = {a.problem.id: a for a in read_dataset(filter_raw([folder / "tirgen"], config.filter, folder / "tirgen"))}
+    problems = tirgen_problems(config)
+    own = chosen_by_rules((await sample("own", config.actor, problems, config, folder, tools, 3)).attempts)
+    critic = (await sample("critic", config.critic, problems[:60], config, folder, tools, 1)).attempts
+    alone = f"the critic alone solves {sum(a.is_correct for a in critic)} of {len(critic)} questions"
+    common = sorted(tirgen.keys() & own.keys())
+    dialect = dialect_of(load_model(config.actor)[1], TOOLS)
+    other = {id: by_another_hand(tirgen[id], dialect) for id in common}
+    authors = {"own": own, "tirgen": tirgen, "other": other}
+    yields = f"of {len(problems)} questions tirgen gave {len(tirgen)} samples, own {len(own)}; {len(common)} in common"
+    return {name: {id: found[id] for id in common} for name, found in authors.items()}, f"{yields}; {alone}"
+
+
+def alignment(config: RunConfig, found: Mapping[str, Mapping[str, Attempt]]) -> list[str]:
+    """The first table: log-probabilities under the actor."""
+    model, tokenizer = load_model(config.actor)
+    model.eval()
+    dialect = dialect_of(tokenizer, TOOLS)
+    measured = {
+        name: [logprobs(model, a.trajectory, dialect.prompt(a.problem.question)) for a in samples.values()]
+        for name, samples in found.items()
+    }
+    lines = ["log-probability of a token under the actor, nats | all | words | programs"]
+    for name, rows in measured.items():
+        cells = [shown(bootstrap([row[kind] for row in rows], seed=0)) for kind in ("all", "words", "programs")]
+        lines.append(" | ".join([name, *cells]))
+    for name in ("own", "other"):
+        cells = []
+        for kind in ("all", "words", "programs"):
+            ours, theirs = ([row[kind] for row in measured[who]] for who in ("tirgen", name))
+            equal = "0 (the same)" if ours == theirs else shown(bootstrap_difference(ours, theirs, seed=0))
+            cells.append(equal)
+        lines.append(" | ".join([f"tirgen - {name}", *cells]))
+    return lines
+
+
+async def cold_starts(
+    config: RunConfig, found: Mapping[str, Mapping[str, Attempt]], folder: Path, tools: Bench, num_test: int
+) -> list[str]:
+    """The second table: the actor before and after the same cold start on each author's texts."""
+    problems = load_problems(config.problems, split=Split.TEST, count=num_test, seed=4, configs=config.families)
+    results = {"actor": await sample("actor", config.actor, problems, config, folder, tools, K)}
+    for name, samples in found.items():
+        data = folder / name / "dataset.jsonl"
+        with writing_atomically(data) as out:
+            out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
+        model = folder / name / "sft" / "model"
+        if not model.exists():
+            fine_tune(config.actor, data, config.sft, folder / name / "sft", ConsoleReporter())
+        results[name] = await sample(f"after {name}", str(model), problems, config, folder, tools, K)
+    lines = [f"after SFT on | pass@1 | pass@{K} | code ratio | pass@{K} minus actor"]
+    best = {name: [pass_at_k(len(g), sum(a.is_correct for a in g), K) for g in e.groups] for name, e in results.items()}
+    for name, e in results.items():
+        ratio = [fmean(bool(a.trajectory.calls) for a in group) for group in e.groups]
+        gain = "" if name == "actor" else shown(bootstrap_difference(best[name], best["actor"], seed=0))
+        cells = [shown(bootstrap(values, seed=0)) for values in (e.accuracy_P, best[name], ratio)]
+        lines.append(" | ".join([name, *cells, gain]))
+    for name in ("own", "other"):
+        gain = bootstrap_difference(results["tirgen"].accuracy_P, results[name].accuracy_P, seed=0)
+        most = bootstrap_difference(best["tirgen"], best[name], seed=0)
+        lines.append(f"tirgen - {name}: pass@1 {shown(gain)}, pass@{K} {shown(most)}")
+    return lines
+
+
+def shown(interval: Interval) -> str:
+    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+async def measure(folder: Path, *, count: int, num_test: int) -> list[str]:
+    nano = quickstart(seed=0)
+    config = replace(nano, num_tirgen=count, words_samples=0, filter=FilterConfig(max_share=1))
+    async with bench(config.machinery) as tools:
+        found, yields = await texts(config, folder, tools)
+        first = alignment(config, found)
+        return [yields, "", *first, "", *await cold_starts(config, found, folder, tools, num_test)]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--output", type=Path, default=Path("runs/alignment"))
+    options.add_argument("--count", type=int, default=240, help="training questions")
+    options.add_argument("--test", type=int, default=60, help="test problems")
+    given = options.parse_args()
+    lines = asyncio.run(measure(given.output, count=given.count, num_test=given.test))
+    (given.output / "alignment.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(json.dumps({"count": given.count, "test": given.test}), *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

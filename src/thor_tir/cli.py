@@ -11,7 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "quickstart": "the whole method on the embedded models, from questions to a report",
     "nano": "pretrain the embedded models from scratch",
-    "tirgen": "build tool-integrated training data from problems (actor, critic, sandbox, filter)",
+    "tirgen": "build tool-integrated training data: generate, filter, merge, export, card",
     "sft": "cold-start fine-tuning on that data",
     "rl": "hierarchical reinforcement learning: trajectories and single failed calls",
     "solve": "answer one question and show the transcript",

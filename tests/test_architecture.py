@@ -1,6 +1,6 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns <- sandbox | grading | dialect | engines | problems | learner <- rollout, backtrack, attempt
+    nouns <- sandbox | grading | dialect | engines | problems | learner <- rollout, backtrack, attempt, exchange
           <- tirgen | sft | rl | inference | nano <- eval <- recipes <- cli
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
@@ -33,11 +33,11 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
     return Rank(units=frozenset(units.split()), may_meet=may_meet)
 
 
-NOUNS = rank("archive execution faults journal problem trajectory verdict", may_meet=True)
+NOUNS = rank("archive claim execution faults journal problem trajectory verdict", may_meet=True)
 ORDER = (
     NOUNS,
     rank("sandbox grading dialect engines problems learner"),
-    rank("rollout backtrack attempt", may_meet=True),
+    rank("rollout backtrack attempt exchange", may_meet=True),
     rank("tirgen sft rl inference nano"),
     rank("eval"),
     rank("recipes"),

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from thor_tir.archive import from_json, to_json
+from thor_tir.exchange import exchange
 from thor_tir.faults import GraderUnavailable, RequestFault, SandboxUnavailable
 from thor_tir.journal import Journal
+from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.problem import Problem
 from thor_tir.rollout import Draft, Repair, RolloutConfig, World, rollout
 from thor_tir.trajectory import Trajectory
@@ -75,6 +77,8 @@ class Workshop:
     repair: Repair | None = None
     concurrency: int = 256
     """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
+    ranks: Ranks = ALONE
+    """Processes among which the attempts are shared out; each has an engine of its own."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Attempts that a machine fault ended, by its name: they have no reward."""
 
@@ -116,12 +120,14 @@ async def record_all(
     not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults, and a
     single request that an engine cannot answer, drop the unit, which is counted and stays dropped when the run is
     resumed; any other fault cancels the rest and is raised.
-    Units the journal already holds are not run.
+    Units the journal already holds are not run. Of several processes each runs its share; all know all rows at the end.
     """
     keys = list(work)
-    size = shop.concurrency if journal.hold else max(1, len(keys))
-    for start in range(0, len(keys), size):
-        await _record({key: work[key] for key in keys[start : start + size]}, shop, journal, progress)
+    mine = shop.ranks.share(keys)
+    size = shop.concurrency if journal.hold else max(1, len(mine))
+    for start in range(0, len(mine), size):
+        await _record({key: work[key] for key in mine[start : start + size]}, shop, journal, progress)
+    exchange(journal, mine, shop.ranks)
     # Counted from the journal, so that a resumed run counts what was dropped before the kill.
     shop.dropped.update(journal[key][DROPPED] for key in keys if DROPPED in journal[key])
 

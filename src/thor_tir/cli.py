@@ -83,5 +83,6 @@ THOR makes language models exact at mathematics by letting them write and run Py
 
 
 def _fail(sentence: str, *, status: int) -> None:
-    print(f"thor: {sentence}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # of several processes under torchrun
+    print(f"thor{'' if rank == '0' else f' (process {rank})'}: {sentence}", file=sys.stderr)
     sys.exit(status)

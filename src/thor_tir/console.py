@@ -35,10 +35,10 @@ class _Bar:
 
 
 class ConsoleReporter:
-    """Bars on a terminal; on anything else one line when a stage ends."""
+    """Bars on a terminal; on anything else one line when a stage ends. A silent one says nothing."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Console | None = None, *, is_silent: bool = False) -> None:
+        self.console = console or Console(highlight=False, quiet=is_silent)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[_Bar]:

@@ -21,5 +21,9 @@ class RequestFault(MachineFault):
     """An engine answers others, but failed again and again at one request: what asked for it is dropped and counted."""
 
 
+class DiskFull(MachineFault):
+    """A disk has no room for what must be written."""
+
+
 class UsageError(ValueError):
     """The user's mistake, told in one sentence: what was expected, what was found, what to do."""

@@ -6,12 +6,32 @@ only damage a kill can do to an append, is cut off when the journal is opened ag
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TextIO
 
-from thor_tir.faults import UsageError
+from thor_tir.faults import DiskFull, UsageError
+
+
+@contextmanager
+def told_when_full(path: Path) -> Iterator[None]:
+    """Raise DiskFull where writing to `path` fails for want of room, however a library wraps or words that."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_want_of_room(error):
+            raise
+        raise DiskFull(f"no room is left on the disk that holds {path}: free some space") from error
+
+
+def _is_want_of_room(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (ENOSPC, EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -29,7 +49,7 @@ def writing_atomically(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with told_when_full(path), draft.open("w", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -60,11 +80,17 @@ class Journal:
     disk or done again as the same batch.
     """
 
-    def __init__(self, path: Path, *, hold: bool = False) -> None:
+    def __init__(self, path: Path, *, hold: bool = False, is_ours: bool = True) -> None:
+        """Open and repair a journal. One that is not ours is only read: what is added stays in memory."""
         self.path = path
         self.hold = hold
+        self.is_ours = is_ours
         self._held: list[dict[str, Any]] = []
         self._rows: dict[str, dict[str, Any]] = {}
+        if not is_ours:
+            if path.exists():
+                self._recover()
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             self._recover()
@@ -76,7 +102,7 @@ class Journal:
         if self.hold:  # a kill may come between two pages of a long write
             last = whole.rfind(_COMMITTED)
             whole = whole[: last + len(_COMMITTED)] if last >= 0 else b""
-        if len(whole) < len(blob):
+        if len(whole) < len(blob) and self.is_ours:
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
         for number, line in enumerate(whole.split(b"\n")[:-1], 1):
@@ -104,9 +130,15 @@ class Journal:
         assert key not in self._rows, f"{key} is already in {self.path}"
         row = {"key": key, **row}
         self._rows[key] = row
-        self._held.append(row)
+        if self.is_ours:
+            self._held.append(row)
         if not self.hold:
             self.commit()
+
+    def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take over rows of another journal, which keeps them on disk."""
+        for row in rows:
+            self._rows.setdefault(row["key"], dict(row))
 
     def commit(self) -> None:
         """Hand all gathered lines to the operating system in one write."""
@@ -115,7 +147,7 @@ class Journal:
         if self.hold:
             self._held[-1] = {**self._held[-1], "commits": True}
         text = "".join(map(line_of, self._held))
-        with self.path.open("a", encoding="utf-8") as file:  # not held open: whoever raises need not close it
+        with told_when_full(self.path), self.path.open("a", encoding="utf-8") as file:  # open only while it is written
             file.write(text)
         self._held.clear()
 

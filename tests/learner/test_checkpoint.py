@@ -1,17 +1,22 @@
 """A run that is stopped and continued is the run that was not stopped."""
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_rows import mixed_rows
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from thor_tir.faults import UsageError
+from thor_tir.faults import DiskFull, UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.schedule import Schedule
@@ -86,8 +91,12 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_checkpoint(tmp_path,
     old = save_checkpoint(tmp_path, learner, extra={"save": "old"})
     run(learner, 1)
 
-    def killed(_source: Path, _target: Path) -> None:
-        raise KeyboardInterrupt
+    rename = os.rename
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(source).parent == tmp_path:  # that of the whole checkpoint: its parts are renamed too
+            raise KeyboardInterrupt
+        rename(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", killed)
@@ -100,7 +109,10 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_checkpoint(tmp_path,
     assert sorted(tmp_path.iterdir()) == [old, new]  # the next save clears the leftovers
 
 
-@pytest.mark.parametrize("file", ["model/model.safetensors", "learner.pt", "manifest.json"])
+PARTS = ("model/model.safetensors", "state/parts/__0_0.distcp", "state/parts/.metadata", "state/random-0.pt")
+
+
+@pytest.mark.parametrize("file", [*PARTS, "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "missing", "garbled"])
 def test_a_damaged_checkpoint_is_told_in_one_sentence(file, damage, tmp_path):
     learner = learner_of(tiny_model())
@@ -114,9 +126,101 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(file, damage, tmp_path):
             target.unlink()
         case "garbled":
             target.write_bytes(b"\xff" * len(blob))
-    with pytest.raises(UsageError, match=r"^the checkpoint .* delete it") as caught:
+    with pytest.raises(UsageError, match=r"^the checkpoint .* is damaged .* `rm -r .*` .* the beginning") as caught:
         load_checkpoint(path, learner)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", PARTS)
+def test_one_flipped_bit_in_a_file_of_the_right_size_is_found(file, tmp_path):
+    learner = learner_of(tiny_model())
+    path = save_checkpoint(tmp_path, learner)
+    blob = bytearray((path / file).read_bytes())
+    blob[len(blob) // 2] ^= 1
+    (path / file).write_bytes(blob)
+    before = [p.clone() for p in learner.model.parameters()]
+    with pytest.raises(UsageError, match=f"is damaged in {file}"):
+        load_checkpoint(path, learner)
+    assert all(torch.equal(p, old) for p, old in zip(learner.model.parameters(), before, strict=True))
+
+
+def test_of_two_checkpoints_the_damaged_one_is_never_skipped_unasked_but_as_its_sentence_says(tmp_path):
+    learner = learner_of(tiny_model())
+    save_checkpoint(tmp_path, learner, extra={"save": "older"})
+    newest = save_checkpoint(tmp_path, learner, extra={"save": "newer"})
+    (newest / "state/random-0.pt").unlink()
+    with pytest.raises(UsageError, match="000001-step-0") as caught:
+        load_checkpoint(newest_checkpoint(tmp_path), learner)
+    command = re.search("`(.*)`", str(caught.value)).group(1)
+    subprocess.run(command.split(), check=True)
+    assert load_checkpoint(newest_checkpoint(tmp_path), learner) == {"save": "older"}
+
+
+def test_a_checkpoint_of_a_run_with_other_options_is_refused_by_their_names(tmp_path):
+    learner = learner_of(tiny_model())
+    path = save_checkpoint(tmp_path, learner, options={"seed": 1, "clip": {"low": 0.2}, "families": ("a", "b")})
+    assert load_checkpoint(path, learner, options={"seed": 1, "clip": {"low": 0.2}, "families": ("a", "b")}) == {}
+    with pytest.raises(
+        UsageError, match=r"other options \(clip.low was 0.2, is 0.3; seed was 1, is 2\): give the same"
+    ):
+        load_checkpoint(path, learner, options={"seed": 2, "clip": {"low": 0.3}, "families": ("a", "b")})
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    learner = learner_of(tiny_model())
+    path = save_checkpoint(tmp_path, learner)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(UsageError, match="has format 99, this version of THOR reads 2"):
+        load_checkpoint(path, learner)
+
+
+def test_a_checkpoint_names_the_versions_it_was_made_with(tmp_path):
+    path = save_checkpoint(tmp_path, learner_of(tiny_model()))
+    versions = json.loads((path / "manifest.json").read_text())["versions"]
+    assert versions["torch"] == torch.__version__
+    assert set(versions) == {"thor-tir", "torch", "transformers", "python"}
+
+
+@contextmanager
+def disk(folder: Path, num_bytes: int):
+    """A file system of its own in the folder, with so much room."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root and a host that allows it")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("room", [1.1, 1.5, 1.9])
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_the_checkpoint_before(room, tmp_path):
+    """The second checkpoint finds room for a tenth, a half or nine tenths of itself: other writers fail each time."""
+    learner = learner_of(tiny_model())
+    whole = save_checkpoint(tmp_path / "ample", learner)
+    size = sum(4096 + file.stat().st_size // 4096 * 4096 for file in whole.rglob("*"))
+    small = tmp_path / "small"
+    with disk(small, int(room * size)):
+        old = save_checkpoint(small, learner, extra={"save": "old"})
+        with pytest.raises(DiskFull, match=r"^no room is left on the disk that holds .*: free some space$"):
+            save_checkpoint(small, learner)
+        assert list(small.iterdir()) == [old]  # the room is given back
+        assert load_checkpoint(old, learner) == {"save": "old"}
+
+
+@pytest.mark.parametrize("module", ["safetensors", "io"])
+def test_want_of_room_is_recognised_in_the_words_of_libraries(module, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        if module == "io":
+            raise RuntimeError("writer failed") from OSError(errno.ENOSPC, "No space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("thor_tir.learner.state.export", full)
+    with pytest.raises(DiskFull):
+        save_checkpoint(tmp_path, learner_of(tiny_model()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The commands behind the command line: typed options, and what each one runs. Each loads only what it needs."""
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -34,11 +35,18 @@ PLACES: Mapping[str, str] = {
 }
 """Where a command's options are: module of this folder, and class. A name of two words is a command of a group."""
 
+SHARED = ("sft", "rl")
+"""Commands that several processes can carry out together (docs/distributed.md)."""
+
 
 def run(name: str, args: list[str]) -> None:
     """Parse the options of one command and carry it out. Raises UsageError for contradictions between options."""
     if (two := " ".join([name, *args[:1]])) in PLACES:
         name, args = two, args[1:]
+    if name not in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"`thor {name}` works in one process: start it without torchrun; {', '.join(SHARED)} can share"
+        )
     if name not in PLACES:
         _explain_group(name, args)
         return

@@ -76,10 +76,11 @@ class Eval:
         self._run_problems()
 
     def _run_problems(self) -> None:
+        from thor_tir.claim import claim
         from thor_tir.eval.run import result_row
         from thor_tir.journal import write_atomically
         from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.recipes.stages import bench, claim, evaluate_model
+        from thor_tir.recipes.stages import bench, evaluate_model
 
         config = self._config()
         problems = load_problems(
@@ -104,11 +105,11 @@ class Eval:
         reporter.say(f"attempts and results: {output}")
 
     def _run_benchmarks(self) -> None:
+        from thor_tir.claim import claim
         from thor_tir.eval.benchmark_folder import BenchmarkFolder, shard_of
         from thor_tir.problems.benchmarks import SIX_SETS
         from thor_tir.problems.sets import load_set, within
         from thor_tir.recipes.benchmarking import BenchmarkRun, limited, run_benchmarks
-        from thor_tir.recipes.stages import claim
 
         words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
         names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]

@@ -50,7 +50,8 @@ class TirgenGenerate:
 
     def run(self) -> None:
         """Generate, and say where the rows are."""
-        from thor_tir.recipes.stages import bench, claim
+        from thor_tir.claim import claim
+        from thor_tir.recipes.stages import bench
         from thor_tir.recipes.tirgen import generate_raw
 
         reporter = ConsoleReporter()
@@ -92,7 +93,8 @@ class Tirgen(TirgenGenerate):
 
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""
-        from thor_tir.recipes.stages import bench, claim
+        from thor_tir.claim import claim
+        from thor_tir.recipes.stages import bench
         from thor_tir.recipes.tirgen import generate_data
 
         config = dataclasses.replace(self.config(), filter=self.filter)

@@ -77,12 +77,16 @@ class Sft:
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.recipes.stages import claim, fine_tune
+        from thor_tir.claim import claim
+        from thor_tir.learner.ranks import together
+        from thor_tir.recipes.stages import fine_tune
 
-        reporter = ConsoleReporter()
-        with claim(self.output, dataclasses.asdict(self)):
-            model = fine_tune(self.model, self.data, self.sft, self.output, reporter, reasoning=self.reasoning)
-        reporter.say(f"model: {model}")
+        with together() as ranks, ranks.led(claim(self.output, dataclasses.asdict(self))):
+            reporter = ConsoleReporter(is_silent=not ranks.leads)
+            model = fine_tune(
+                self.model, self.data, self.sft, self.output, reporter, reasoning=self.reasoning, ranks=ranks
+            )
+            reporter.say(f"model: {model}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,9 @@ class Rl:
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.recipes.stages import bench, claim, reinforce
+        from thor_tir.claim import claim
+        from thor_tir.learner.ranks import Ranks, together
+        from thor_tir.recipes.stages import bench, reinforce
 
         config = RunConfig(
             problems=self.problems,
@@ -114,12 +120,12 @@ class Rl:
             seed=self.seed,
             eval=NANO.eval,
         )
-        reporter = ConsoleReporter()
 
-        async def work() -> Path:
-            async with bench(self.machinery) as tools:
-                return await reinforce(config, self.model, self.output, tools, reporter)
+        async def work(ranks: Ranks) -> None:
+            reporter = ConsoleReporter(is_silent=not ranks.leads)
+            async with bench(self.machinery, ranks=ranks) as tools:
+                model = await reinforce(config, self.model, self.output, tools, reporter)
+            reporter.say(f"model: {model}")
 
-        with claim(self.output, dataclasses.asdict(self)):
-            model = asyncio.run(work())
-        reporter.say(f"model: {model}")
+        with together() as ranks, ranks.led(claim(self.output, dataclasses.asdict(self))):
+            asyncio.run(work(ranks))

@@ -116,6 +116,26 @@ def plan(rows: Sequence[Row], *, micro_batch_tokens: int) -> list[list[Row]]:
     return groups
 
 
+def deal(rows: Sequence[Row], num_hands: int) -> list[list[Row]]:
+    """Every row to exactly one of so many processes, the longest first and each to whom has fewest tokens so far.
+
+    A function of the rows alone, so that every process knows what the others got; a hand may stay empty.
+    """
+    if num_hands == 1:
+        return [list(rows)]
+    hands: list[list[Row]] = [[] for _ in range(num_hands)]
+    load = [0] * num_hands
+    for row in sorted(rows, key=num_inputs, reverse=True):
+        lightest = load.index(min(load))
+        hands[lightest].append(row)
+        load[lightest] += num_inputs(row)
+    return hands
+
+
+IDLE = Row(id="idle", token_ids=(PADDING_ID,) * 2, trained=(False, True), old_logprobs=(float("nan"),) * 2, terms=())
+"""Two tokens without a term: what a process reads when others read more micro-batches than it has."""
+
+
 def num_inputs(row: Row) -> int:
     """Tokens the model must read: nothing that follows the last trained token, nor that token itself, is needed."""
     return max(t for t, is_trained in enumerate(row.trained) if is_trained)

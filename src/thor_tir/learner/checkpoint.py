@@ -1,30 +1,35 @@
 """Checkpoints from which a run continues bit for bit: weights, optimiser, counters, random states, the caller's state.
 
 A checkpoint is a directory `<serial>-step-<steps>` that appears whole, by rename, or not at all; a kill at any instant
-leaves the one before it in place. One process writes to a root at a time. The caller's data order is its own to save,
-in `extra`.
+leaves the one before it in place. Its files are listed with digests, so that damage is found before it is trained on.
+Several processes write one checkpoint together, and any number of processes can read it. The caller's data order is its
+own to save, in `extra`. One run at a time writes to a root (`claim.py`).
 """
 
+import hashlib
 import json
 import os
-import random
+import platform
 import re
 import shutil
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from thor_tir.faults import UsageError
+from thor_tir.claim import changes
+from thor_tir.faults import DiskFull, UsageError
+from thor_tir.journal import told_when_full
+from thor_tir.learner import state
 from thor_tir.learner.learner import Learner
 
 _NAME = re.compile(r"(\d+)-step-\d+")
 _DRAFT = ".draft-"
-_MODEL, _STATE, _MANIFEST = "model", "learner.pt", "manifest.json"
+_MODEL, _STATE, _MANIFEST = "model", "state", "manifest.json"
+FORMAT = 2
+"""Of what stands in a checkpoint; one of another format cannot be read."""
 
 
 def save_checkpoint(
@@ -33,25 +38,28 @@ def save_checkpoint(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     extra: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
     """Write a checkpoint under `root`, remove all but the newest `keep`, and return its directory.
 
-    `extra` holds JSON values. The directory's `model/` is a Hugging Face model of its own, with the tokenizer if given.
+    `extra` holds JSON values, `options` those the run must be continued with. The directory's `model/` is a Hugging
+    Face folder of its own, with the tokenizer if given; of a model with adapters it holds these alone. Raises DiskFull.
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; at least the checkpoint just written must stay")
-    root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob(f"{_DRAFT}*"):
-        shutil.rmtree(leftover)
-    older = _complete(root)
-    serial = _serial(older[-1]) + 1 if older else 1
-    final = root / f"{serial:06d}-step-{learner.num_steps}"
+    final = learner.ranks.lead(lambda: _place(root, learner.num_steps))
     draft = root / f"{_DRAFT}{final.name}"
-    _write(draft, learner, tokenizer, dict(extra or {}))
-    os.rename(draft, final)
-    _sync(root)
-    _remove(_complete(root)[:-keep])
+    try:
+        with told_when_full(root):
+            state.write(draft / _STATE, learner)
+            state.export(draft / _MODEL, learner, tokenizer)
+            learner.ranks.lead(lambda: _seal(draft, final, learner, dict(extra or {}), options))
+    except DiskFull:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    if learner.ranks.leads:
+        _remove(_complete(root)[:-keep])
     return final
 
 
@@ -60,59 +68,86 @@ def newest_checkpoint(root: Path) -> Path | None:
     return next(reversed(_complete(root)), None)
 
 
-def load_checkpoint(path: Path, learner: Learner) -> dict[str, Any]:
+def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Put weights, optimiser, counters and random states back as they were saved; returns `extra`.
 
-    Raises UsageError where files are missing, damaged or of another model. The random states are those of Python and
-    torch, process-wide.
+    Raises UsageError where files are missing or damaged, and where the model or the run's options are others. The
+    random states are those of Python and torch, process-wide.
     """
-    extra = _verified(path)
+    manifest = learner.ranks.lead(lambda: _verified(path))
+    if options is not None and (found := changes(manifest["options"], options)):
+        raise UsageError(
+            f"the checkpoint {path} was made with other options ({'; '.join(found)}): give the same ones to continue, "
+            "or begin in another folder"
+        )
     try:
-        saved = type(learner.model).from_pretrained(path / _MODEL, local_files_only=True)
-        state = torch.load(path / _STATE, map_location="cpu", weights_only=True)
-        learner.model.load_state_dict(saved.state_dict())
-        learner.load_state_dict(state["learner"])
-        _restore_random_states(state["random"])
-    except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UsageError(f"the checkpoint {path} cannot be loaded into this model ({reason}); delete it") from error
+        state.read(path / _STATE, learner)
+    except state.Unfit as error:
+        raise UsageError(
+            f"the checkpoint {path} cannot be loaded into this model ({error}); {_advice(path)}"
+        ) from error
+    learner.num_steps, learner.num_skipped, learner.failures_in_a_row = manifest["counters"]
+    extra: dict[str, Any] = manifest["extra"]
     return extra
 
 
-def _write(draft: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase | None, extra: dict[str, Any]) -> None:
-    learner.model.save_pretrained(draft / _MODEL)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(draft / _MODEL)
-    torch.save({"learner": learner.state_dict(), "random": _random_states()}, draft / _STATE)
-    sizes = {str(f.relative_to(draft)): f.stat().st_size for f in sorted(draft.rglob("*")) if f.is_file()}
-    (draft / _MANIFEST).write_text(json.dumps({"sizes": sizes, "extra": extra}, indent=1), encoding="utf-8")
+def _place(root: Path, num_steps: int) -> Path:
+    """Where the next checkpoint goes; what kills left of earlier ones is removed."""
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.glob(f"{_DRAFT}*"):
+        shutil.rmtree(leftover)
+    older = _complete(root)
+    serial = _serial(older[-1]) + 1 if older else 1
+    return root / f"{serial:06d}-step-{num_steps}"
+
+
+def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], options: Mapping[str, Any] | None) -> None:
+    """Write the manifest, put everything on disk, and only then give the directory its name."""
+    manifest = {
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("thor-tir", "torch", "transformers")}
+        | {"python": platform.python_version()},
+        "processes": learner.ranks.size,
+        "counters": [learner.num_steps, learner.num_skipped, learner.failures_in_a_row],
+        "options": options,
+        "extra": extra,
+        "digests": {str(f.relative_to(draft)): _digest(f) for f in sorted(draft.rglob("*")) if f.is_file()},
+    }
+    (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
     for entry in [*draft.rglob("*"), draft]:
         _sync(entry)
+    os.rename(draft, final)
+    _sync(final.parent)
 
 
 def _verified(path: Path) -> dict[str, Any]:
-    """The caller's state of a checkpoint whose files have the sizes they were written with."""
+    """The manifest of a checkpoint whose files are what they were when they were written."""
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        extra: dict[str, Any] = manifest["extra"]
-        damaged = [name for name, size in manifest["sizes"].items() if (path / name).stat().st_size != size]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the checkpoint {path} is damaged ({error}); delete it to use the one before") from error
+        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise UsageError(
+                f"the checkpoint {path} has format {manifest['format']}, this version of THOR reads {FORMAT}; continue "
+                f"with the version that wrote it"
+            )
+        damaged = [name for name, digest in manifest["digests"].items() if _digest(path / name) != digest]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "its manifest is unreadable"
+        raise UsageError(f"the checkpoint {path} is damaged ({reason}); {_advice(path)}") from error
     if damaged:
-        raise UsageError(f"the checkpoint {path} is damaged in {', '.join(damaged)}; delete it to use the one before")
-    return extra
+        raise UsageError(f"the checkpoint {path} is damaged in {', '.join(damaged)}; {_advice(path)}")
+    return manifest
 
 
-def _random_states() -> dict[str, Any]:
-    states = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    return {**states, "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def _advice(path: Path) -> str:
+    """What to do about a checkpoint that cannot be used: never done unasked, since it costs work."""
+    before = [other for other in _complete(path.parent) if _serial(other) < _serial(path)]
+    where = f"from the one before, {before[-1].name}" if before else "from the beginning of this stage"
+    return f"after `rm -r {path}` the same command continues {where}"
 
 
-def _restore_random_states(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _complete(root: Path) -> list[Path]:

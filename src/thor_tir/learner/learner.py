@@ -1,26 +1,42 @@
 """The trainer of token rows: one call, one optimiser step over all the rows it is given.
 
 The objective is `sum_c (1 / N_c) sum_t w_c * l_c(t)` (paper, Eq. 3, 4, 8 and 10). Every N_c counts tokens of the whole
-step, so the result does not depend on padding, order or accumulation. The learner knows no episodes, steps, rewards,
-groups or algorithms: rows carry what differs from row to row, an `Objective` the formulas. It runs in one process.
+step, so the result does not depend on padding, order, accumulation or the number of processes. The learner knows no
+episodes, steps, rewards, groups or algorithms: rows carry what differs from row to row, an `Objective` the formulas.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import isfinite
+from operator import add
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from thor_tir.faults import MachineFault, UsageError
-from thor_tir.learner.batch import MicroBatch, Share, collate, leaves_gradient, masses, plan, row_counts, token_counts
+from thor_tir.learner.batch import (
+    IDLE,
+    MicroBatch,
+    Share,
+    collate,
+    deal,
+    leaves_gradient,
+    masses,
+    plan,
+    row_counts,
+    token_counts,
+)
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.metrics import ComponentMetrics, StepMetrics, Sums, fetch, measure
+from thor_tir.learner.nonfinite import dump, hit
 from thor_tir.learner.objective import (
     Mean,
     Objective,
@@ -30,8 +46,10 @@ from thor_tir.learner.objective import (
     token_mean,
     token_sum,
 )
+from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.learner.row import Component, Kind, Row
 from thor_tir.learner.schedule import Schedule
+from thor_tir.learner.sharding import local, shard, whole
 
 MAX_FAILURES = 3
 """Steps in a row whose loss or gradient may be non-finite: more than a coincidence is a diverged model."""
@@ -56,6 +74,8 @@ class LearnerConfig:
     accelerator wants as many as its memory holds."""
     autocast: Literal["bfloat16"] | None = None
     """Precision of the matrix products; parameters, optimiser and loss stay in float32."""
+    recompute: bool = False
+    """Compute each layer again on the way back instead of keeping what it computed: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.micro_batch_tokens < 1 or self.max_gradient_norm <= 0:
@@ -65,19 +85,30 @@ class LearnerConfig:
 class Learner:
     """A model, its optimiser and the count of steps taken."""
 
-    def __init__(self, model: PreTrainedModel, config: LearnerConfig) -> None:
-        """Trains the parameters of `model` that require a gradient, in place.
+    def __init__(
+        self, model: PreTrainedModel, config: LearnerConfig, ranks: Ranks = ALONE, *, inspection: Path | None = None
+    ) -> None:
+        """Trains the parameters of `model` that require a gradient, in place; several processes share it among them.
 
-        Raises UsageError where they are in half precision: an update of 1e-6 would be rounded away.
+        Updates that are skipped leave a file in the folder `inspection`, if given. Raises UsageError where trained
+        parameters are in half precision: an update of 1e-6 would be rounded away.
         """
         self.model = model
         self.config = config
+        self.ranks = ranks
         self.num_steps = 0
         self.num_skipped = 0
         """Updates that were skipped because loss or gradient was not finite."""
-        self._failures_in_a_row = 0
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        _refuse_half_precision(self._parameters)
+        self.failures_in_a_row = 0
+        self._inspection = inspection
+        _refuse_half_precision([p for p in model.parameters() if p.requires_grad])
+        if config.recompute:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if not ranks.is_alone:
+            shard(model, ranks, dtype=self._product_dtype)
+        self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        """What is trained, by name; of a shared model this process's parts."""
+        self._parameters = list(self.weights.values())
         self.optimizer = torch.optim.AdamW(
             self._parameters,
             lr=config.learning_rate,
@@ -95,7 +126,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         gathered = self.accumulate(rows)
         learning_rate = self.config.learning_rate * self.config.schedule.factor(self.num_steps)
-        gradient_norm, is_updated = self._update(gathered, learning_rate)
+        gradient_norm, is_updated = self._update(gathered, rows, learning_rate)
         self.num_steps += 1
         return StepMetrics(
             step=self.num_steps,
@@ -119,9 +150,8 @@ class Learner:
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
                 self._objective(logp_N, batch, denominators, tally).backward()  # type: ignore[no-untyped-call]
-                tally.num_tokens += batch.num_tokens
-                tally.num_padded += batch.input_ids_BT.numel()
-        return tally.freeze(token_counts(rows), row_counts(rows))
+        tallies = self.ranks.gather(tally if self.ranks.is_alone else tally.cpu())
+        return reduce(add, tallies).freeze(token_counts(rows), row_counts(rows))
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> dict[Component, float]:
@@ -133,27 +163,29 @@ class Learner:
                     logp_N = trained_logprobs(self.model, batch)
                 for component, share in batch.shares.items():
                     sums[component] += token_sum(-logp_N, share.is_carried_B[batch.row_N]).item()
-        return {component: sums[component] / max(1, count) for component, count in token_counts(rows).items()}
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # without a backward call the last layers stay whole, and what is loaded is not seen
+        everywhere = self.ranks.gather(sums)
+        totals = {component: sum(sums[component] for sums in everywhere) for component in Component}
+        return {component: totals[component] / max(1, count) for component, count in token_counts(rows).items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What continuing needs besides the weights: optimiser and counters."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "num_steps": self.num_steps,
-            "num_skipped": self.num_skipped,
-            "failures_in_a_row": self._failures_in_a_row,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.num_steps = state["num_steps"]
-        self.num_skipped = state["num_skipped"]
-        self._failures_in_a_row = state["failures_in_a_row"]
+    def moments(self) -> dict[str, dict[str, Tensor]]:
+        """The optimiser's own state by the names of `weights`, begun where no gradient has come yet."""
+        for parameter in self._parameters:
+            state = self.optimizer.state[parameter]
+            if not state:  # as AdamW begins it
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return {name: self.optimizer.state[parameter] for name, parameter in self.weights.items()}
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[MicroBatch]:
+        """This process's micro-batches, and idle ones until it has as many as every other."""
         dtype = torch.float64 if self._parameters[0].dtype == torch.float64 else torch.float32
-        for group in plan(rows, micro_batch_tokens=self.config.micro_batch_tokens):
+        budget = self.config.micro_batch_tokens
+        plans = [plan(hand, micro_batch_tokens=budget) for hand in deal(rows, self.ranks.size)]
+        mine = plans[self.ranks.rank]
+        for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
             yield collate(group, dtype=dtype).to(self.model.device)
 
     def _mean(self, component: Component) -> Mean:
@@ -163,6 +195,10 @@ class Learner:
         self, logp_N: Tensor, batch: MicroBatch, denominators: Mapping[Component, float], tally: "_Tally"
     ) -> Tensor:
         """A micro-batch's part of the objective, measured into `tally` on the way."""
+        if not batch.shares:
+            return 0.0 * logp_N.sum()
+        tally.num_tokens += batch.num_tokens
+        tally.num_padded += batch.input_ids_BT.numel()
         losses = []
         for component, share in batch.shares.items():
             loss_N = self._losses(component.kind, logp_N, batch, share)
@@ -182,31 +218,45 @@ class Learner:
         ratio_N = objective.ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
         return batch.correction_N * clipped_surrogate(ratio_N, share.adv_B[batch.row_N], objective.clip)
 
-    def _update(self, gathered: "Gathered", learning_rate: float) -> tuple[float, bool]:
+    def _update(self, gathered: "Gathered", rows: Sequence[Row], learning_rate: float) -> tuple[float, bool]:
         """Gradient norm before clipping, and whether the weights moved."""
         if not gathered.num_tokens:
             return 0.0, False
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_gradient_norm).item()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_gradient_norm)).item()
         if not (isfinite(norm) and isfinite(gathered.loss)):
-            self._skip(norm, gathered.loss)
+            self._skip(norm, gathered, rows)
             return norm, False
-        self._failures_in_a_row = 0
+        self.failures_in_a_row = 0
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         return norm, True
 
-    def _skip(self, norm: float, loss: float) -> None:
+    def _skip(self, norm: float, gathered: "Gathered", rows: Sequence[Row]) -> None:
         self.num_skipped += 1
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES:
+        self.failures_in_a_row += 1
+        where = ""
+        if self._inspection is not None:
+            losses = {component.value: metrics.loss for component, metrics in gathered.components.items()}
+            hits = self.ranks.gather(hit((n, local(p.grad)) for n, p in self.weights.items() if p.grad is not None))
+            path = self._inspection / f"step-{self.num_steps + 1}.json"
+            if self.ranks.leads:
+                dump(path, rows, losses=losses, gradient_norm=norm, parameters=sorted(set().union(*hits)))
+            where = f" in {path}"
+        if self.failures_in_a_row >= MAX_FAILURES:
             raise TrainingDiverged(
-                f"loss {loss} and gradient norm {norm} at step {self.num_steps}, after {MAX_FAILURES - 1} more such "
-                "steps; the weights are those of the last good step: lower the learning rate or look at the rows"
+                f"loss {gathered.loss} and gradient norm {norm} at step {self.num_steps + 1}, after "
+                f"{MAX_FAILURES - 1} more such steps; the weights are those of the last good step: "
+                f"lower the learning rate or look at the rows{where}"
             )
 
+    @property
+    def _product_dtype(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.config.autocast else None
+
     def _autocast(self) -> AbstractContextManager[Any]:
-        is_on = self.config.autocast is not None
+        """Only alone: a shared model casts its weights before it sends them round."""
+        is_on = self.config.autocast is not None and self.ranks.is_alone
         return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=is_on)
 
 
@@ -226,16 +276,30 @@ class Gathered:
         return sum(metrics.loss for metrics in self.components.values())
 
 
+@dataclass(slots=True, kw_only=True)
 class _Tally:
-    """Grows over micro-batches, on the device, and freezes into a record."""
+    """Grows over micro-batches, on the device, and freezes into a record; `+` joins those of several processes."""
 
-    def __init__(self) -> None:
-        self.sums: dict[Component, Sums] = {}
-        self.num_tokens = 0
-        self.num_padded = 0
+    sums: dict[Component, Sums] = field(default_factory=dict)
+    num_tokens: int = 0
+    num_padded: int = 0
 
     def add(self, component: Component, sums: Sums) -> None:
         self.sums[component] = self.sums[component] + sums if component in self.sums else sums
+
+    def cpu(self) -> "_Tally":
+        """The same on the CPU, to be sent to another process."""
+        return replace(self, sums={component: sums.cpu() for component, sums in self.sums.items()})
+
+    def __add__(self, other: "_Tally") -> "_Tally":
+        joined = _Tally(
+            sums=dict(self.sums),
+            num_tokens=self.num_tokens + other.num_tokens,
+            num_padded=self.num_padded + other.num_padded,
+        )
+        for component, sums in other.sums.items():
+            joined.add(component, sums)
+        return joined
 
     def freeze(self, num_tokens: Counter[Component], num_rows: Counter[Component]) -> Gathered:
         components = {

@@ -98,6 +98,10 @@ class Sums:
         added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         return Sums(**{**added, "max_log_ratio": torch.maximum(self.max_log_ratio, other.max_log_ratio)})
 
+    def cpu(self) -> "Sums":
+        """The same on the CPU, to be sent to another process."""
+        return Sums(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
+
 
 def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: int) -> ComponentMetrics:
     """Means of the sums, with one transfer from the device; all 0 where no row of the component was run."""

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from thor_tir.attempt import Attempt, attempt_from_json
+from thor_tir.claim import claim
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import WORDS
 from thor_tir.engines.loading import load_tokenizer
@@ -32,7 +33,6 @@ from thor_tir.recipes.stages import (
     Contestant,
     Reporter,
     bench,
-    claim,
     evaluate_model,
     fine_tune,
     reinforce,

@@ -1,9 +1,8 @@
 """The stages of a run: each has a folder of its own to be resumed in, and can be run alone from the command line."""
 
-import json
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +24,14 @@ from thor_tir.engines.loading import load_model
 from thor_tir.engines.protocol import Policy
 from thor_tir.engines.transformers import TransformersEngine
 from thor_tir.eval.run import Evaluation, evaluate
-from thor_tir.faults import UsageError
+from thor_tir.exchange import open_shared
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.journal import Journal, write_atomically
+from thor_tir.journal import Journal, told_when_full
+from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
+from thor_tir.learner.ranks import ALONE, Ranks
+from thor_tir.learner.sharding import copy_weights
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.models import Seat, local_engine, seated
@@ -61,7 +63,8 @@ class Reporter(Protocol):
 class Bench:
     """What stages share: a sandbox and a grader that are started once, and how engines are made."""
 
-    def __init__(self, machinery: Machinery, sandbox: Sandbox, grader: Grader) -> None:
+    def __init__(self, machinery: Machinery, sandbox: Sandbox, grader: Grader, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.machinery = machinery
         self.sandbox = sandbox
         self.grader = grader
@@ -83,46 +86,21 @@ class Bench:
             grade=self.grader.grade,
             config=config,
             concurrency=self.machinery.concurrency,
+            ranks=self.ranks,
         )
 
     def journal(self, path: Path) -> Journal:
         """A journal that is committed unit by unit, or chunk by chunk where bits must not depend on a kill."""
-        return Journal(path, hold=self.machinery.deterministic)
-
-
-@contextmanager
-def claim(folder: Path, options: Mapping[str, Any]) -> Iterator[None]:
-    """Write a run's options into its folder, or make sure that they are those it was started with.
-
-    A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
-    where another run lives in the folder: its finished units would be taken for this run's.
-    """
-    path = folder / "config.json"
-    mine = json.dumps(options, indent=1, default=str) + "\n"
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    is_first = not path.exists()
-    if is_first:
-        write_atomically(path, mine)
-    elif path.read_text(encoding="utf-8") != mine:
-        raise UsageError(
-            f"{folder} holds a run with other options (see {path}); "
-            "give the same options to continue it, or another --output"
-        )
-    try:
-        yield
-    except UsageError:
-        if is_first and list(folder.iterdir()) == [path]:
-            path.unlink()
-            for place in new:
-                place.rmdir()
-        raise
+        return open_shared(path, self.ranks, hold=self.machinery.deterministic)
 
 
 @asynccontextmanager
-async def bench(machinery: Machinery, strictness: Strictness = Strictness.STRICT) -> AsyncIterator[Bench]:
+async def bench(
+    machinery: Machinery, strictness: Strictness = Strictness.STRICT, ranks: Ranks = ALONE
+) -> AsyncIterator[Bench]:
     """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
     async with _sandbox(machinery) as sandbox, Grader(strictness=strictness) as grader:
-        yield Bench(machinery, sandbox, grader)
+        yield Bench(machinery, sandbox, grader, ranks)
 
 
 def _sandbox(machinery: Machinery) -> OpenableSandbox:
@@ -151,10 +129,11 @@ def fine_tune(
     reporter: Reporter,
     *,
     reasoning: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     attempts = read_dataset(dataset)
-    model, tokenizer = load_model(model_name, dtype=torch.float32)
+    model, tokenizer = load_trainable(model_name, config.adapters, ranks)
     dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
     rows = within(
         (
@@ -171,17 +150,23 @@ def fine_tune(
     data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])
     steps = len(sft.batches(data.train, config))
     with reporter.stage(f"cold-start SFT on {len(data.train)} samples", steps) as progress:
-        sft.train(model, tokenizer, data, config, folder, progress)
-    return publish(model, tokenizer, folder / "model")
+        learner = sft.train(model, tokenizer, data, config, folder, progress, ranks)
+    if not ranks.is_alone:
+        model, _ = load_trainable(model_name, config.adapters, ranks)
+        copy_weights(learner.weights.items(), model)
+    return ranks.lead(lambda: publish(model, tokenizer, folder / "model"))
 
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Bench, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
-    model, tokenizer = load_model(model_name, dtype=torch.float32)
+    ranks = bench.ranks
+    model, tokenizer = load_trainable(model_name, config.rl.adapters, ranks)
+    replica = None if ranks.is_alone else _replica(model_name, config.rl)
+    actor = model if replica is None else replica
     dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning)
     load = partial(load_problems, config.problems, configs=config.families)
     problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
-    async with bench.engine(model, tokenizer) as engine:
+    async with bench.engine(actor, tokenizer) as engine:
         validate = None
         if config.rl.validate_every:
             held_out = load(split=Split.VALIDATION, count=config.rl.num_validation, seed=config.seed + 3)
@@ -189,6 +174,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             validate = partial(_validate, held_out, shop, bench.journal(folder / "validation.jsonl"))
         trainees = rl.Trainees(
             model=model,
+            replica=replica,
             tokenizer=tokenizer,
             policy=engine,
             shop=bench.shop(engine, dialect, config.rl.rollout),
@@ -199,7 +185,19 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
         )
         with reporter.stage(rl.TITLES[config.rl.recipe], config.rl.num_rounds) as progress:
             await rl.train(trainees, config.rl, folder, progress)
-    return publish(model, tokenizer, folder / "model")
+    return ranks.lead(lambda: publish(actor, tokenizer, folder / "model"))
+
+
+def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[Any, Any]:
+    """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
+    model, tokenizer = load_model(name, dtype=torch.float32, device=None if ranks.is_alone else "cpu")
+    return with_adapters(model, adapters), tokenizer
+
+
+def _replica(name: str, config: rl.RLConfig) -> Any:
+    """A whole model for this process to sample from, in the precision in which the shared one multiplies."""
+    dtype = torch.bfloat16 if config.autocast else torch.float32
+    return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
 
 
 async def _validate(problems: Sequence[Problem], shop: Workshop, journal: Journal, version: int) -> float:
@@ -253,10 +251,11 @@ async def evaluate_model(
 
 
 def publish(model: Any, tokenizer: Any, path: Path) -> Path:
-    """Write a model folder whole: beside its place first, then renamed into it."""
+    """Write a model folder whole, adapters merged: beside its place first, then renamed into it."""
     draft = path.with_name(f".{path.name}.draft")
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
+    with told_when_full(path):
+        merged(model).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
     if path.exists():
         shutil.rmtree(draft)
     else:

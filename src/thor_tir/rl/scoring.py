@@ -34,13 +34,13 @@ class Scorer:
     micro_batch_tokens: int
 
     @classmethod
-    def begin(cls, model: Any, config: LossConfig, path: Path, *, hold: bool, micro_batch_tokens: int) -> "Scorer":
-        """Called while `model` has the weights that training starts from; `path` is that of the journal."""
+    def begin(cls, model: Any, config: LossConfig, path: Path, *, hold: bool, is_ours: bool, micro_batch_tokens: int) -> "Scorer":
+        """Called while `model` has the weights that training starts from; `path` is that of the journal, which is ours to write."""
         return cls(
             config=config,
             model=model,
             reference=deepcopy(model).requires_grad_(False) if config.kl_weight else None,
-            journal=Journal(path, hold=hold) if config.correction_cap else None,
+            journal=Journal(path, hold=hold, is_ours=is_ours) if config.correction_cap else None,
             micro_batch_tokens=micro_batch_tokens,
         )
 

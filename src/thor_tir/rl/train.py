@@ -6,7 +6,7 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -17,12 +17,15 @@ from thor_tir.attempt import DROPPED, Attempt, Progress, Request, Workshop, atte
 from thor_tir.engines.protocol import Policy
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal
+from thor_tir.learner.adapters import AdapterConfig
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.row import Row
 from thor_tir.learner.schedule import Schedule
+from thor_tir.learner.sharding import copy_weights
 from thor_tir.problem import Problem
+from thor_tir.rl import ledger
 from thor_tir.rl.algorithms import Algorithm, LossConfig
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
 from thor_tir.rl.scoring import Scorer
@@ -80,6 +83,13 @@ class RLConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     calls_grow_over: int = 0
     """Rounds over which the call limit grows from 1 to that of the rollout, as in the released schedule; 0 for none."""
+    autocast: Literal["bfloat16"] | None = None
+    """Precision of training's matrix products; weights, optimiser and loss stay in float32."""
+    recompute: bool = False
+    """Compute each layer again on the way back instead of keeping what it computed: less memory, more time."""
+    adapters: AdapterConfig = field(default_factory=AdapterConfig)
+    keep_checkpoints: int = 2
+    """Newest ones that stay; one that is damaged can be given up for the one before."""
     seed: int = 0
     validate_every: int = 0
     """Rounds between validations; 0 for none."""
@@ -109,6 +119,8 @@ class RLConfig:
             schedule=schedule,
             objective=self.algorithm.objective,
             micro_batch_tokens=self.micro_batch_tokens,
+            autocast=self.autocast,
+            recompute=self.recompute,
         )
 
     @property
@@ -124,11 +136,13 @@ class Trainees:
     model: Any
     tokenizer: Any
     policy: TrainablePolicy
-    """Samples from the very weights of `model`."""
+    """Samples from the very weights of `model`, or from those of `replica`."""
     shop: Workshop
     problems: Sequence[Problem]
     rollouts: Journal
     """Everything sampled, episodes and repairs."""
+    replica: Any | None = None
+    """A model like `model` that the policy samples from, where several processes hold parts of `model`."""
     is_substantial: IsSubstantial = bool
     """Whether a program computes something; read by the step reward of that name."""
     validate: Callable[[int], Awaitable[float]] | None = None
@@ -176,20 +190,23 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
     """
     if not trainees.problems:
         raise UsageError("no problems to train on")
-    learner = Learner(trainees.model, config.learner)
+    ranks = trainees.shop.ranks
+    learner = Learner(trainees.model, config.learner, ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}
     scorer = Scorer.begin(
-        trainees.model,
+        trainees.model if trainees.replica is None else trainees.replica,
         config.loss,
         folder / "scores.jsonl",
         hold=trainees.rollouts.hold,
+        is_ours=ranks.leads,
         micro_batch_tokens=config.micro_batch_tokens,
     )
     if checkpoint is not None:
-        place |= load_checkpoint(checkpoint, learner)
-    trainees.policy.weights_changed(learner.num_steps)
-    metrics = Journal(folder / "metrics.jsonl")
+        place |= load_checkpoint(checkpoint, learner, options=asdict(config))
+    _renew(trainees, learner)
+    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
+    updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     if progress is not None:
         progress.advance(place["round"])
     for number in range(place["round"], config.num_rounds):
@@ -200,8 +217,11 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
-            measured.append(_measures(learner.step(part)))
-            trainees.policy.weights_changed(learner.num_steps)
+            ledger.check(updates, learner.num_steps + 1, part)
+            step = learner.step(part)
+            ledger.enter(updates, number, part, step)
+            measured.append(_measures(step))
+            _renew(trainees, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
                 record = _record(number, gathered, rows, dropped, measured)
@@ -213,10 +233,24 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
             if is_last:
                 here = {"round": number + 1, "update": 0, "measured": []}
-            save_checkpoint(folder / "checkpoints", learner, tokenizer=trainees.tokenizer, extra=here, keep=1)
+            save_checkpoint(
+                folder / "checkpoints",
+                learner,
+                tokenizer=trainees.tokenizer,
+                extra=here,
+                options=asdict(config),
+                keep=config.keep_checkpoints,
+            )
         if progress is not None:
             progress.advance()
     metrics.close()
+
+
+def _renew(trainees: Trainees, learner: Learner) -> None:
+    """Let the policy sample from the weights that the learner has now."""
+    if trainees.replica is not None:
+        copy_weights(learner.weights.items(), trainees.replica)
+    trainees.policy.weights_changed(learner.num_steps)
 
 
 async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered:

@@ -1,17 +1,19 @@
 """The cold start: passes over shuffled rows, one checkpoint an optimiser step, so that no finished step is lost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import ceil
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from thor_tir.attempt import Progress
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal
+from thor_tir.learner.adapters import AdapterConfig
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
+from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.learner.row import Component, Row
 from thor_tir.learner.schedule import Schedule
 
@@ -31,8 +33,15 @@ class SftConfig:
     micro_batch_tokens: int = 4096
     trains_observations: bool = False
     """Reproduce the paper's Eq. 3 to the letter: tool outputs are predicted too."""
+    autocast: Literal["bfloat16"] | None = None
+    """Precision of the matrix products; weights, optimiser and loss stay in float32."""
+    recompute: bool = False
+    """Compute each layer again on the way back instead of keeping what it computed: less memory, more time."""
+    adapters: AdapterConfig = field(default_factory=AdapterConfig)
     checkpoint_every: int = 1
     """Optimiser steps between checkpoints; a kill repeats those since the last one."""
+    keep_checkpoints: int = 2
+    """Newest ones that stay; one that is damaged can be given up for the one before."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,7 +52,11 @@ class SftConfig:
         """The learner for a run of so many steps."""
         schedule = Schedule.fitted(num_steps=num_steps, warmup_steps=self.warmup_steps, is_cosine=self.is_cosine)
         return LearnerConfig(
-            learning_rate=self.learning_rate, schedule=schedule, micro_batch_tokens=self.micro_batch_tokens
+            learning_rate=self.learning_rate,
+            schedule=schedule,
+            micro_batch_tokens=self.micro_batch_tokens,
+            autocast=self.autocast,
+            recompute=self.recompute,
         )
 
 
@@ -66,20 +79,26 @@ def batches(rows: Sequence[Row], config: SftConfig) -> list[list[Row]]:
 
 
 def train(
-    model: Any, tokenizer: Any, data: SftData, config: SftConfig, folder: Path, progress: Progress | None = None
-) -> None:
-    """Train `model` in place, or continue where `folder` was left. The result is also `folder/model`.
+    model: Any,
+    tokenizer: Any,
+    data: SftData,
+    config: SftConfig,
+    folder: Path,
+    progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+) -> Learner:
+    """Train `model` in place, or continue where `folder` was left; returns what holds the trained weights.
 
     Raises UsageError where there is nothing to train on and TrainingDiverged where the loss stops being finite.
     """
     if not data.train:
         raise UsageError("no rows to train on: every trajectory was filtered out or too long")
     num_steps = config.epochs * ceil(len(data.train) / config.batch_rows)
-    learner = Learner(model, config.learner(num_steps))
+    learner = Learner(model, config.learner(num_steps), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     if checkpoint is not None:
-        load_checkpoint(checkpoint, learner)
-    metrics = Journal(folder / "metrics.jsonl")
+        load_checkpoint(checkpoint, learner, options=asdict(config))
+    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     steps = batches(data.train, config)
     if progress is not None:
         progress.advance(learner.num_steps)
@@ -98,7 +117,15 @@ def train(
         if str(measured.step) not in metrics:
             metrics.add(str(measured.step), row)
         if is_last or (number + 1) % config.checkpoint_every == 0:
-            save_checkpoint(folder / "checkpoints", learner, tokenizer=tokenizer, extra={"of": len(steps)}, keep=1)
+            save_checkpoint(
+                folder / "checkpoints",
+                learner,
+                tokenizer=tokenizer,
+                extra={"of": len(steps)},
+                options=asdict(config),
+                keep=config.keep_checkpoints,
+            )
         if progress is not None:
             progress.advance()
     metrics.close()
+    return learner

@@ -1,0 +1,112 @@
+"""Two processes train as one does: same losses, same weights, same checkpoints."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from group import Groups
+from group_cases import learner_of, thirteen_rows
+from transformers import AutoModelForCausalLM
+
+from thor_tir.learner.batch import deal, num_inputs, plan
+from thor_tir.learner.ranks import ALONE
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What one process and the first and the second of two said about every case, and where they did it."""
+    folder = tmp_path_factory.mktemp("group")
+    server = Groups()
+    (alone,) = server.run("everything", folder / "alone", size=1)
+    first, second = server.run("everything", folder / "pair")
+    (after,) = server.run("from_others", folder / "after", size=1)
+    server.close()
+    return {"alone": alone, "first": first, "second": second, "after": after, "folder": folder}
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float = 1e-5) -> None:
+    assert one["losses"] == pytest.approx(other["losses"], rel=tolerance, abs=tolerance)
+    assert one["weights"].keys() == other["weights"].keys()
+    for name, weight in one["weights"].items():
+        difference = (torch.tensor(weight) - torch.tensor(other["weights"][name])).abs().max()
+        assert difference < tolerance, name
+
+
+@pytest.mark.parametrize("case", ["sft", "rl", "recomputed", "adapters", "one row"])
+def test_two_processes_have_the_losses_and_weights_of_one(told, case):
+    assert told["first"][case] == told["second"][case]
+    assert_same(told["first"][case], told["alone"][case])
+
+
+def test_a_process_without_rows_takes_part_in_evaluations(told):
+    assert told["first"]["one row"]["nll"] == pytest.approx(told["alone"]["one row"]["nll"], rel=1e-6)
+
+
+def test_computing_layers_again_changes_nothing(told):
+    for who in ("alone", "first"):
+        assert_same(told[who]["recomputed"], told[who]["rl"], 1e-12)
+
+
+def test_adapters_are_all_that_is_trained_where_they_are(told):
+    names = told["first"]["adapters"]["weights"]
+    assert names
+    assert all("lora_" in name for name in names)
+
+
+def test_two_processes_that_multiply_in_bfloat16_stay_close_to_float32(told):
+    coarse, exact = (told["first"][case]["losses"][0] for case in ("bfloat16", "rl"))
+    assert coarse != pytest.approx(exact, rel=1e-6)
+    assert coarse == pytest.approx(exact, rel=0.05)  # bfloat16 has 8 bits
+    assert told["alone"]["bfloat16"]["losses"][0] == pytest.approx(exact, rel=0.05)
+
+
+def test_each_of_thirteen_rows_over_four_chunks_on_two_processes_contributes():
+    """Two processes do with these rows what one does ("rl" above), and here one misses each row that is left out."""
+    rows = thirteen_rows()
+    assert sum(len(plan(hand, micro_batch_tokens=30)) for hand in deal(rows, 2)) >= 4
+    full = learner_of(ALONE).step(rows).gradient_norm
+    norms = [learner_of(ALONE).step([r for r in rows if r is not row]).gradient_norm for row in rows]
+    assert len(norms) == 13
+    assert min(abs(norm - full) for norm in norms) > 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_rows_are_dealt_out_once_each_and_evenly(size):
+    rows = thirteen_rows()
+    hands = deal(rows, size)
+    assert sorted(row.id for hand in hands for row in hand) == sorted(row.id for row in rows)
+    loads = [sum(map(num_inputs, hand)) for hand in hands]
+    assert max(loads) - min(loads) <= max(map(num_inputs, rows))
+    if size == 1:
+        assert hands == [rows]  # in their order, so that alone nothing changes
+
+
+def test_an_update_that_is_no_number_is_skipped_everywhere_and_written_down_once(told):
+    for who, folder in (("alone", "alone"), ("first", "pair"), ("second", "pair")):
+        assert told[who]["skipped"] == {"is_updated": False, "same": True}
+        (path,) = (told["folder"] / folder / "nonfinite").iterdir()
+        content = json.loads(path.read_text())
+        assert content["losses"] == {"sft": "nan"}
+        assert "lm_head.weight" in content["parameters"]
+        assert len(content["rows"]) == 10
+
+
+def test_a_whole_model_is_made_of_the_parts_for_sampling(told):
+    assert told["first"]["copied"] is told["second"]["copied"] is True
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_other_way_round(told):
+    assert_same(told["after"], told["first"]["saved"])
+    assert_same(told["first"]["resumed from alone"], told["alone"]["saved"])
+
+
+def test_a_checkpoint_of_as_many_processes_goes_on_to_the_last_bit(told):
+    assert told["first"]["resumed from pair"] == told["first"]["saved"]
+    assert told["alone"]["resumed from alone"] == told["alone"]["saved"]
+
+
+def test_a_checkpoint_of_two_processes_holds_a_model_for_everybody(told):
+    (path,) = (told["folder"] / "pair" / "checkpoints").iterdir()
+    model = AutoModelForCausalLM.from_pretrained(path / "model")
+    assert type(model).__name__ == "Qwen3ForCausalLM"

@@ -1,0 +1,89 @@
+"""`kill -9` at random points of a run: nothing is trained twice or left out, and the losses stay the same."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from killed_runs import Runs
+
+from thor_tir.engines.loading import load_model
+from thor_tir.faults import UsageError
+
+
+@pytest.fixture(scope="module")
+def runs():
+    server = Runs()
+    yield server
+    server.close()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if "seconds" not in k}
+    return [without_times(entry) for entry in value] if isinstance(value, list) else value
+
+
+def assert_equal_runs(killed: Path, whole: Path) -> None:
+    """Ledger, losses, metrics and weights are the same to the last bit, and no row was trained twice or left out."""
+    updates = lines(killed / "updates.jsonl")
+    assert updates == lines(whole / "updates.jsonl")  # rows, losses and gradient norms of every update
+    assert [update["key"] for update in updates] == [str(number + 1) for number in range(len(updates))]
+    trained = Counter(id for update in updates for id in update["rows"])
+    assert set(trained.values()) == {1}
+    metrics = lines(killed / "metrics.jsonl")
+    assert len(trained) == sum(row["rows_episode"] + row["rows_step"] for row in metrics) > 0
+    assert without_times(metrics) == without_times(lines(whole / "metrics.jsonl"))
+    keys = Counter(row["key"] for row in lines(killed / "rollouts.jsonl"))
+    assert set(keys.values()) == {1}
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (killed, whole)]
+    assert weights[0] == weights[1]
+
+
+def kill_often(runs: Runs, kind: str, folder: Path, *, kills: int, seed: int) -> list[tuple[int, int]]:
+    """Kill runs at random instants until that was done so often, in another folder once one is finished, and compare
+    each with one that was left alone. Returns where the kills fell: updates and sampled units on disk."""
+    whole = folder / "whole"
+    seconds = runs.seconds(kind, whole)
+    rng, fallen, number = Random(seed), [], 0
+    while len(fallen) < kills:
+        number += 1
+        here = folder / f"killed {number}"
+        while len(fallen) < kills and runs.run(kind, here, killed_after_s=rng.uniform(0.02, 0.5) * seconds):
+            fallen.append((count(here / "updates.jsonl"), count(here / "rollouts.jsonl")))
+        runs.run(kind, here)
+        assert_equal_runs(here, whole)
+    print(f"{kind}: {len(fallen)} kills in {number} runs of {seconds:.1f} s, at {fallen}")
+    return fallen
+
+
+def count(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_run_that_is_killed_at_four_random_points_is_the_run_that_was_not(runs, tmp_path):
+    runs.run("prime", tmp_path)
+    assert len(kill_often(runs, "toy", tmp_path, kills=4, seed=0)) == 4
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_thirty_random_points_is_the_run_that_was_not(runs, tmp_path):
+    runs.run("prime", tmp_path)
+    fallen = kill_often(runs, "toy", tmp_path, kills=30, seed=1)
+    assert len(set(fallen)) > 10  # the kills were spread over the run
+
+
+@pytest.mark.slow
+def test_a_run_of_the_embedded_model_that_is_killed_at_thirty_random_points_is_the_run_that_was_not(runs, tmp_path):
+    try:
+        load_model("nano/actor")
+    except UsageError:
+        pytest.skip("the embedded models are not there")
+    fallen = kill_often(runs, "nano", tmp_path, kills=30, seed=2)
+    assert len(set(fallen)) > 10

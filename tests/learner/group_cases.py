@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 
 from thor_tir.learner.adapters import AdapterConfig, with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
@@ -13,6 +12,7 @@ from thor_tir.learner.ranks import Ranks
 from thor_tir.learner.row import Component, Row, Term
 from thor_tir.learner.sharding import copy_weights, whole
 from tiny_models import tiny_model
+from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 
 SFT = [Term(component=Component.SFT)]
 

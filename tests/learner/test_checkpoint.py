@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
-from tiny_rows import mixed_rows
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from thor_tir.faults import DiskFull, UsageError
@@ -21,6 +20,7 @@ from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model, tiny_tokenizer
+from tiny_rows import mixed_rows
 
 
 def tied_model() -> PreTrainedModel:

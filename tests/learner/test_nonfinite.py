@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_rows import episode_terms, random_row
 
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.nonfinite import hit
 from thor_tir.learner.row import Component, Term
 from tiny_models import tiny_model
+from tiny_rows import episode_terms, random_row
 
 GOOD = random_row(0, episode_terms(1.0))
 BAD = random_row(1, [Term(component=Component.SFT, weight=float("inf"))])

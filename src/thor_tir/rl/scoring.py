@@ -34,7 +34,9 @@ class Scorer:
     micro_batch_tokens: int
 
     @classmethod
-    def begin(cls, model: Any, config: LossConfig, path: Path, *, hold: bool, is_ours: bool, micro_batch_tokens: int) -> "Scorer":
+    def begin(
+        cls, model: Any, config: LossConfig, path: Path, *, hold: bool, micro_batch_tokens: int, is_ours: bool = True
+    ) -> "Scorer":
         """Called while `model` has the weights that training starts from; `path` is that of the journal, which is ours to write."""
         return cls(
             config=config,

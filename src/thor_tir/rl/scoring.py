@@ -37,7 +37,7 @@ class Scorer:
     def begin(
         cls, model: Any, config: LossConfig, path: Path, *, hold: bool, micro_batch_tokens: int, is_ours: bool = True
     ) -> "Scorer":
-        """Called while `model` has the weights that training starts from; `path` is that of the journal, which is ours to write."""
+        """Called while `model` has the weights that training starts from; `path` is that of the journal, if ours."""
         return cls(
             config=config,
             model=model,

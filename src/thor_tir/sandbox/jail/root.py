@@ -4,6 +4,7 @@ Nothing else of the host is in it: no home, no /etc, no /proc, no /sys, no devic
 from bind mounts on a tmpfs and entered with pivot_root, after which the host's own tree is detached.
 """
 
+import errno
 import os
 import sys
 
@@ -14,18 +15,27 @@ BOX = "/sandbox"
 """Landlock rules bind to a folder above a mount point, so that the tmpfs on WORK can be renewed under them."""
 WORK = f"{BOX}/work"
 """Working directory, HOME and TMPDIR of a program: the only place it can write."""
-_STAGE = "/tmp"  # any folder that every host has; the new root is mounted on it in this process's own view alone
+_STAGES = ("/tmp", "/mnt", "/var/tmp", "/run", "/opt", "/srv", "/home")
+"""The new root is mounted on one of these folders, in this process's own view alone."""
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def runtime_paths() -> list[str]:
-    """Folders and files that the interpreter needs after it has started, of those that exist here."""
+    """Folders and files that the interpreter needs after it has started, of those that exist here.
+
+    Packages may lie outside the interpreter's own folders, as where one environment borrows those of another through a
+    .pth file. Any other folder on the path, such as the sources of a project under work, is not for programs to read.
+    """
     own = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     libraries = [os.path.join(prefix, "lib") for prefix in own]
-    packages = [path for path in sys.path if path and any(path.startswith(f"{prefix}/") for prefix in own)]
+    packages = [path for path in sys.path if path.startswith(tuple(f"{prefix}/" for prefix in own)) or _is_lent(path)]
     wanted = [*_SYSTEM, *libraries, *packages]
     return [path for path in dict.fromkeys(wanted) if os.path.exists(path) and not _is_inside(path, wanted)]
+
+
+def _is_lent(path: str) -> bool:
+    return os.path.isabs(path) and os.path.basename(path) in ("site-packages", "dist-packages")
 
 
 def _is_inside(path: str, others: list[str]) -> bool:
@@ -34,19 +44,29 @@ def _is_inside(path: str, others: list[str]) -> bool:
 
 def build(paths: list[str]) -> None:
     """Make a new root of `paths` and enter it. Raises OSError."""
+    stage = _stage(paths)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", _STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,nr_inodes=4096,mode=755")
+    kernel.mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,nr_inodes=4096,mode=755")
     for path in paths:
-        _show(path)
-    os.makedirs(_STAGE + WORK, 0o755)
-    os.makedirs(f"{_STAGE}/dev", 0o755)
+        _show(path, stage + path)
+    os.makedirs(stage + WORK, 0o755)
+    os.makedirs(f"{stage}/dev", 0o755)
     for device in DEVICES:
-        _touch(_STAGE + device)
-        kernel.mount(device, _STAGE + device, None, kernel.MS_BIND)
-    os.chdir(_STAGE)
+        _touch(stage + device)
+        kernel.mount(device, stage + device, None, kernel.MS_BIND)
+    os.chdir(stage)
     kernel.pivot_root(".", ".")
     kernel.unmount(".", kernel.MNT_DETACH)  # the host's tree, which pivot_root stacked on the new root
     os.chdir("/")
+
+
+def _stage(paths: list[str]) -> str:
+    """A folder that holds nothing of what is to be shown, since the mount on it hides what it holds."""
+    shown = [os.path.realpath(path) for path in paths]
+    for folder in _STAGES:
+        if os.path.isdir(folder) and not any(path.startswith(f"{os.path.realpath(folder)}/") for path in shown):
+            return folder
+    raise FileNotFoundError(errno.ENOENT, f"the interpreter's files lie in every one of {', '.join(_STAGES)}")
 
 
 def seal() -> None:
@@ -70,8 +90,7 @@ def is_untouched() -> bool:
     return view.f_files - view.f_ffree == 1 and view.f_bfree == view.f_blocks and os.stat(WORK).st_mode & 0o777 == 0o700
 
 
-def _show(path: str) -> None:
-    target = _STAGE + path
+def _show(path: str, target: str) -> None:
     if os.path.islink(path) and not os.path.isabs(os.readlink(path)):
         os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
         os.symlink(os.readlink(path), target)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.dialect.fences import FenceParser
-from thor_tir.dialect.observation import frame, middle_out, observed_text
+from thor_tir.dialect.observation import brief_text, frame, located_text, middle_out, paper_text
 from thor_tir.execution import ExecutionResult, Status
 
 TRACE = 'Traceback (most recent call last):\n  File "program", line 1\nZeroDivisionError: division by zero\n\n'
@@ -13,7 +13,7 @@ TRACE = 'Traceback (most recent call last):\n  File "program", line 1\nZeroDivis
 
 def seen(status: Status, stdout: str = "", stderr: str = "", error: str | None = None, max_chars: int = 512) -> str:
     result = ExecutionResult(status=status, stdout=stdout, stderr=stderr, error=error)
-    return observed_text(result, max_chars=max_chars)
+    return brief_text(result, max_chars=max_chars)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,74 @@ def test_every_status_is_covered_by_some_words_of_its_own():
     said = {seen(status, stderr=TRACE) for status in Status if status not in (Status.OK, Status.OK_NO_OUTPUT)}
     assert len(said) == 5
     assert "(no output)" not in said
+
+
+FAILED = """Traceback (most recent call last):
+  File "main.py", line 9, in <module>
+    g()
+  File "main.py", line 5, in g
+    return f(2)
+  File "main.py", line 2, in f
+    return 1 / (x - 2)
+           ~~^~~~~~~~~
+ZeroDivisionError: division by zero
+"""
+
+
+def located(stderr: str, status: Status = Status.RUNTIME, error: str | None = None) -> str:
+    return located_text(ExecutionResult(status=status, stdout="", stderr=stderr, error=error), max_chars=512)
+
+
+def test_a_failure_is_traced_to_the_last_two_of_the_programs_own_lines():
+    said = "line 5: return f(2)\nline 2: return 1 / (x - 2)\nZeroDivisionError: division by zero"
+    assert located(FAILED) == said
+
+
+def test_of_chained_exceptions_the_last_one_is_told():
+    chained = FAILED + "\nDuring handling of the above exception, another exception occurred:\n\n"
+    chained += 'Traceback (most recent call last):\n  File "main.py", line 12, in <module>\n    {}[0]\nKeyError: 0\n'
+    assert located(chained) == "line 12: {}[0]\nKeyError: 0"
+
+
+def test_a_syntax_error_is_told_with_its_line():
+    stderr = "  File \"main.py\", line 3\n    x = (\n        ^\nSyntaxError: '(' was never closed\n"
+    assert located(stderr, Status.SYNTAX) == "line 3: x = (\nSyntaxError: '(' was never closed"
+
+
+def test_files_that_are_not_the_programs_are_not_told():
+    foreign = (
+        'Traceback (most recent call last):\n  File "/usr/lib/python3.11/json.py", line 1, in x\n    y\nKeyError: 1\n'
+    )
+    assert located(foreign) == "KeyError: 1"
+    assert located("", error="SIGSEGV") == "SIGSEGV"
+
+
+def test_in_all_but_failures_the_two_styles_say_the_same():
+    for status in Status:
+        if status not in (Status.SYNTAX, Status.RUNTIME):
+            result = ExecutionResult(status=status, stdout="77\n", stderr=FAILED)
+            assert located_text(result, max_chars=64) == brief_text(result, max_chars=64)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stdout", "stderr", "said"),
+    [
+        (0, " 77\n\n", "", "77"),
+        (0, "a\nError: 0.01\nbound: 2\n", "", "bound: 2"),  # a success, of which the last line alone is kept
+        (0, "", "", "timeout_decorator.TimeoutError: 'Timed Out'"),  # printed nothing
+        (0, "", "DeprecationWarning: old\n", "DeprecationWarning: old"),
+        (1, "so far\n", FAILED, "ZeroDivisionError: division by zero"),
+        (3, "so far\n", "", "timeout_decorator.TimeoutError: 'Timed Out'"),
+        (None, "so far\n", "", "timeout_decorator.TimeoutError: 'Timed Out'"),
+        (0, "x" * 255, "", "x" * 255),
+        (0, "x" * 128 + "y" * 128, "", "x" * 128 + "..." + "y" * 128),  # 256 is cut, and is longer afterwards
+        (0, "x" * 200 + "y" * 200, "", "x" * 128 + "..." + "y" * 128),
+    ],
+)
+def test_the_papers_style_is_that_of_its_released_code(exit_code, stdout, stderr, said):
+    status = Status.OK if exit_code == 0 else Status.TIMEOUT if exit_code is None else Status.RUNTIME
+    result = ExecutionResult(status=status, stdout=stdout, stderr=stderr, exit_code=exit_code)
+    assert paper_text(result, max_chars=256) == said
 
 
 @pytest.mark.parametrize("stdout", ["", "\n", "\n\n\n", " \n"])

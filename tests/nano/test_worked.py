@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from worked_cases import FAMILIES, is_as_claimed, shown, solutions_of
 
-from thor_tir.dialect.observation import observed_text
+from thor_tir.dialect.observation import brief_text
 from thor_tir.nano.worked import Program, WorkedStep, work
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits
@@ -44,7 +44,7 @@ def test_the_check_of_programs_would_notice_a_wrong_claim() -> None:
 async def seen_in_the_sandbox(programs: list[Program]) -> list[str]:
     config = LocalSandboxConfig(workers=1, limits=Limits(timeout_s=30.0), modules=("numpy", "sympy"))
     async with LocalSandbox(config) as sandbox:
-        return [observed_text(await sandbox.run(p.code), max_chars=512) for p in programs]
+        return [brief_text(await sandbox.run(p.code), max_chars=512) for p in programs]
 
 
 def test_the_sandbox_shows_the_model_what_the_solution_says() -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from thor_tir.dialect.fences import STOP, first_block
-from thor_tir.dialect.observation import frame, observed_text
+from thor_tir.dialect.observation import STYLES, frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
 from thor_tir.trajectory import Action, Author, Observation, Span, Thought
@@ -25,6 +25,9 @@ class DialectConfig:
     """Off: a fenced program is text like any other, which ends no turn and is run by nobody."""
     observation_chars: int = 512
     """Longer outputs keep both ends around a marker."""
+
+    observation: Literal["located", "brief", "paper"] = "brief"
+    """How a result is put into words, see `dialect/observation.py`; the paper's own style goes with 256 characters."""
 
     def __post_init__(self) -> None:
         if self.observation_chars < 16:
@@ -99,6 +102,6 @@ class Dialect:
 
     def observe(self, result: ExecutionResult) -> Observation:
         """What the environment writes after an action."""
-        text = observed_text(result, max_chars=self.config.observation_chars)
+        text = STYLES[self.config.observation](result, max_chars=self.config.observation_chars)
         span = Span(token_ids=self.encode(frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)

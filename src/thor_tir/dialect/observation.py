@@ -1,4 +1,12 @@
-"""What the model is shown of a program's end: short, truthful, and unable to break out of its frame."""
+"""What the model is shown of a program's end: short, truthful, and unable to break out of its frame.
+
+Execution knows nothing of this: any result can be put into any of these words. `brief_text` is the default;
+`located_text` names lines as well; `paper_text` does what the paper's released code does, faults included, for runs
+that reproduce it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 
 from thor_tir.execution import ExecutionResult, Status
 
@@ -8,20 +16,44 @@ _SAID: dict[Status, str] = {
     Status.MEMORY: "MemoryError: the program asked for too much memory",
     Status.DENIED: "PermissionError: the program tried something that is not allowed",
 }
+_FRAMES = 2
+"""Lines of the program that a failure is traced to, the last ones."""
+_FRAME = re.compile(r'  File "main\.py", line (\d+)(?:, in .*)?\n((?:    (?!\s*[~^]+\s*$).*\n)?)', re.MULTILINE)
+_BEGIN = "Traceback (most recent call last):\n"
 
 
-def observed_text(result: ExecutionResult, *, max_chars: int) -> str:
-    """stdout of a success, otherwise the last line that says what went wrong; at most about `max_chars` characters."""
-    if result.status in _SAID:
-        text = _SAID[result.status]
-    elif result.status in (Status.SYNTAX, Status.RUNTIME):
-        text = _last_line(result.stderr) or result.error or "the program failed"
-    else:
-        # Blank output shows nothing either, and an empty frame would not say so.
-        text = result.stdout.strip("\n") if result.stdout.strip() else _SAID[Status.OK_NO_OUTPUT]
-        if result.status is Status.OUTPUT_LIMIT:
-            text += "\nOutputLimitError: the program printed too much and was stopped"
-    return middle_out(text, max_chars).replace("```", "'''")
+def located_text(result: ExecutionResult, *, max_chars: int) -> str:
+    """stdout of a success, otherwise what went wrong and on which of the program's own lines."""
+    return _cut_and_fenced(_text(result, _last_lines), max_chars)
+
+
+def brief_text(result: ExecutionResult, *, max_chars: int) -> str:
+    """stdout of a success, otherwise the last line that says what went wrong."""
+    return _cut_and_fenced(_text(result, _last_line), max_chars)
+
+
+def paper_text(result: ExecutionResult, *, max_chars: int) -> str:
+    """As the paper's released code has it (vllm_rollout_spmd.py), with `max_chars` 256 there.
+
+    Success is exit code 0 with something printed; everything else shows stderr. Where the text says `Error` anywhere,
+    even in the output of a success, its last line alone is kept. No text at all reads as a time-out, also that of a
+    program which printed nothing. A text as long as the limit or longer keeps both ends around three dots. Fences in
+    what was printed stay as they are, so that it can break out of its frame.
+    """
+    text = result.stdout if result.exit_code == 0 and result.stdout else result.stderr
+    if "Error" in text:
+        text = text.strip().split("\n")[-1]
+    text = (text or "timeout_decorator.TimeoutError: 'Timed Out'").strip()
+    if len(text) >= max_chars:
+        half = max_chars // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return text
+
+
+ObservationText = Callable[..., str]
+"""One of the functions above: (result, *, max_chars) -> text."""
+
+STYLES: Mapping[str, ObservationText] = {"located": located_text, "brief": brief_text, "paper": paper_text}
 
 
 def frame(text: str) -> str:
@@ -38,5 +70,28 @@ def middle_out(text: str, max_chars: int) -> str:
     return f"{text[:head]}\n[{len(text) - max_chars} characters left out]\n{text[-tail:]}"
 
 
+def _text(result: ExecutionResult, reason: Callable[[str], str]) -> str:
+    if result.status in _SAID:
+        return _SAID[result.status]
+    if result.status in (Status.SYNTAX, Status.RUNTIME):
+        return reason(result.stderr) or result.error or "the program failed"
+    # Blank output shows nothing either, and an empty frame would not say so.
+    text = result.stdout.strip("\n") if result.stdout.strip() else _SAID[Status.OK_NO_OUTPUT]
+    if result.status is Status.OUTPUT_LIMIT:
+        text += "\nOutputLimitError: the program printed too much and was stopped"
+    return text
+
+
+def _cut_and_fenced(text: str, max_chars: int) -> str:
+    return middle_out(text, max_chars).replace("```", "'''")
+
+
 def _last_line(text: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _last_lines(text: str) -> str:
+    """The last exception, after those of the program's own lines that led to it."""
+    last = text[text.rfind(_BEGIN) :] if _BEGIN in text else text
+    places = [f"line {number}: {source.strip()}".rstrip(": ") for number, source in _FRAME.findall(last)]
+    return "\n".join([*places[-_FRAMES:], _last_line(last)]).strip()

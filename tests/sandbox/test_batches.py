@@ -67,11 +67,20 @@ def test_a_mixed_batch_of_400_is_answered_once_and_in_order_even_if_workers_are_
 
 
 def test_the_same_program_prints_the_same_bytes_in_every_worker_and_at_every_position() -> None:
-    code = "import random, numpy, os; print(random.random(), numpy.random.rand(), hash('x'), os.getpid(), object())"
+    code = """
+import random, numpy, os
+kept = [bytes(size) for size in range(0, 480, 16)]  # one of each size that the allocator knows
+kept += [object(), [], [1], {}, (1, 2, 3), 1.5e3, 2**70, set(), lambda: 0, memoryview(b"x"), numpy.zeros(100)]
+print(random.random(), numpy.random.rand(), hash("x"), os.getpid(), *map(id, kept))
+"""
 
     async def main() -> set[str]:
         async with LocalSandbox(LocalSandboxConfig(workers=2, modules=("numpy", "numpy.random"))) as sandbox:
-            noise = [Snippet(code="x = list(range(10**5)); print(len(x))")] * 3
+            noise = [
+                Snippet(code="x = list(range(10**5)); print(len(x))"),
+                Snippet(code="1 / 0"),
+                Snippet(code="print('a' * 10**5)"),
+            ]
             mixed = [Snippet(code=code), *noise] * 10
             results = await run_batch(sandbox, mixed)
             other = await sandbox.run(code, seed=1)

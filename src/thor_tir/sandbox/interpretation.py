@@ -19,7 +19,7 @@ def cpu_limit_s(limits: Limits) -> int:
 
 
 def interpret(facts: dict[str, Any], limits: Limits, level: str, *, runs: int = 1) -> ExecutionResult:
-    """The result of a program of which a template reported `facts` (see `jail/template.py: _answer`)."""
+    """The result of a program of which a template reported `facts` (see `jail/wire.py`)."""
     status, error = _judge(facts, limits)
     return ExecutionResult(
         status=status,

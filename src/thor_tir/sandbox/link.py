@@ -7,6 +7,7 @@ computes in the same loop may take long over each turn.
 import asyncio
 import contextlib
 import json
+import marshal
 import math
 import os
 import socket
@@ -18,8 +19,12 @@ from typing import IO, Any
 
 from thor_tir.sandbox.jail import launch as launcher
 from thor_tir.sandbox.jail import root
-from thor_tir.sandbox.jail.template import HEADER
+from thor_tir.sandbox.jail.program import Request
+from thor_tir.sandbox.jail.wire import BOUNDS, ENDINGS, LENGTH, NOTE_BYTES, REPORT
+from thor_tir.sandbox.protocol import Limits
 
+_MARSHAL = 2
+"""Version of the format, which every interpreter that programs may run on reads."""
 TICKS = 10
 """Waiting is cut into so many timers, so that one long block of the event loop does not look like a silent template."""
 ENVIRONMENT = {
@@ -84,26 +89,43 @@ class Mailbox(asyncio.Protocol):
             self._awaited.set_exception(TemplateLost("the template process ended"))
 
     def _take(self) -> dict[str, Any] | None:
-        """The first whole message: JSON, and the streams whose sizes it names."""
-        if len(self._buffer) < HEADER.size:
+        """The first whole message."""
+        if len(self._buffer) < LENGTH.size:
             return None
-        (length,) = HEADER.unpack_from(self._buffer)
+        (length,) = LENGTH.unpack_from(self._buffer)
+        if length == 0:
+            return self._take_report()
         if length > MESSAGE_BYTES:
             raise ValueError(length)
-        at = HEADER.size + length
+        end = LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        message = json.loads(self._buffer[LENGTH.size : end])
+        del self._buffer[:end]
+        return dict(message)
+
+    def _take_report(self) -> dict[str, Any] | None:
+        at = LENGTH.size + REPORT.size
         if len(self._buffer) < at:
             return None
-        message: dict[str, Any] = json.loads(self._buffer[HEADER.size : at])
-        sizes: list[int] = message.get("sizes", []) if isinstance(message, dict) else [-1]
-        if not all(type(size) is int and 0 <= size <= self.stream_bytes for size in sizes):
-            raise ValueError(sizes)
+        ending, code, cpu_s, seconds, peak_bytes, *sizes = REPORT.unpack_from(self._buffer, LENGTH.size)
+        if ending >= len(ENDINGS) or sizes[0] > NOTE_BYTES or max(sizes[1:]) > self.stream_bytes:
+            raise ValueError(ending, sizes)
         if len(self._buffer) < at + sum(sizes):
             return None
-        for name, size in zip(("stdout", "stderr"), sizes, strict=False):
-            message[name] = self._buffer[at : at + size].decode("utf-8", "backslashreplace")
+        texts = []
+        for size in sizes:
+            texts.append(self._buffer[at : at + size].decode("utf-8", "backslashreplace"))
             at += size
         del self._buffer[:at]
-        return message
+        return {
+            "ending": ENDINGS[ending],
+            "exit": code,
+            "cpu_s": cpu_s,
+            "seconds": seconds,
+            "peak_bytes": peak_bytes,
+            **dict(zip(("report", "stdout", "stderr"), texts, strict=True)),
+        }
 
     def _tick(self, awaited: asyncio.Future[dict[str, Any]], patience_s: float, left: int) -> None:
         if awaited.done():
@@ -135,15 +157,14 @@ class TemplateProcess:
         self._feeding, _ = await loop.create_connection(asyncio.Protocol, sock=self._feed)
         self.hello = await self._receive(patience_s)
 
-    async def ask(self, request: dict[str, Any], bounds: dict[str, Any], patience_s: float) -> dict[str, Any]:
-        """Send a program's `request` and the template's `bounds` for it, and wait for the facts (see `jail/template.py:
-        _answer`). Raises TemplateLost."""
+    async def ask(self, request: Request, limits: Limits, patience_s: float) -> dict[str, Any]:
+        """Run a program and wait for the facts of its end (see `jail/wire.py`). Raises TemplateLost."""
         if self._feeding is None or self._feeding.is_closing():
             raise TemplateLost("the template process ended")
-        self._mailbox.stream_bytes = bounds["output_bytes"]
-        for write, message in ((self._feeding.write, request), (self._write, bounds)):
-            body = json.dumps(message).encode()
-            write(HEADER.pack(len(body)) + body)
+        self._mailbox.stream_bytes = limits.output_bytes
+        program = marshal.dumps(tuple(request), _MARSHAL)
+        self._feeding.write(LENGTH.pack(len(program)) + program)
+        self._write(BOUNDS.pack(limits.timeout_s, limits.output_bytes))
         self._owed += 1
         facts = await self._receive(patience_s)
         self._owed -= 1
@@ -166,7 +187,7 @@ class TemplateProcess:
 
     def interrupt(self) -> None:
         """End the program that runs, if one does: its facts come at once."""
-        self._write(HEADER.pack(0))
+        self._write(BOUNDS.pack(0.0, 0))
 
     async def end(self) -> None:
         """Ask it to leave, then insist; when this returns the process is gone."""

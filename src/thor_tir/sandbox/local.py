@@ -13,12 +13,13 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from thor_tir.execution import ExecutionResult
 from thor_tir.faults import SandboxUnavailable, UsageError
 from thor_tir.sandbox.interpretation import cpu_limit_s, interpret
 from thor_tir.sandbox.jail.launch import FULL, LANDLOCK, NONE
+from thor_tir.sandbox.jail.program import Request
 from thor_tir.sandbox.link import Recipe, TemplateLost, TemplateProcess, launch
 from thor_tir.sandbox.protocol import Limits
 from thor_tir.sandbox.routing import HEAVY, LEAN, is_heavy
@@ -167,10 +168,8 @@ class LocalSandbox:
 class _Request:
     limits: Limits
     is_heavy: bool
-    program: dict[str, Any]
+    program: Request
     """For the process that runs it."""
-    bounds: dict[str, Any]
-    """For the template, which watches it."""
 
 
 def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
@@ -179,15 +178,14 @@ def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
     return _Request(
         limits=limits,
         is_heavy=is_heavy(code),
-        program={
-            "code": code,
-            "stdin": stdin,
-            "seed": seed,
-            "memory_bytes": limits.memory_bytes,
-            "cpu_s": cpu_limit_s(limits),
-            "told_bytes": min(TRACEBACK_BYTES, limits.output_bytes // 2),
-        },
-        bounds={"timeout_s": limits.timeout_s, "output_bytes": limits.output_bytes},
+        program=Request(
+            code=code,
+            stdin=stdin,
+            seed=seed,
+            memory_bytes=limits.memory_bytes,
+            cpu_s=cpu_limit_s(limits),
+            told_bytes=min(TRACEBACK_BYTES, limits.output_bytes // 2),
+        ),
     )
 
 
@@ -217,7 +215,7 @@ class _Worker:
             try:
                 template = await self._template(is_heavy=request.is_heavy and self._has_heavy)
                 patience_s = request.limits.timeout_s + self._config.grace_s
-                facts = await template.ask(request.program, request.bounds, patience_s)
+                facts = await template.ask(request.program, request.limits, patience_s)
             except TemplateLost as fault:
                 reasons.append(str(fault))
                 _LOG.warning("sandbox: a template process was lost: %s", fault)

@@ -6,14 +6,16 @@ import tempfile
 from dataclasses import dataclass
 
 from thor_tir.sandbox.jail import kernel, landlock, root
+from thor_tir.sandbox.jail.kernel import Call
 from thor_tir.sandbox.jail.launch import FULL, NONE, Missing, Place
-from thor_tir.sandbox.jail.seccomp import Filter, program
+from thor_tir.sandbox.jail.seccomp import installation, program
 
 THREADS = 64
 """Tasks of a program; each also needs address space for its stack."""
 OPEN_FILES = 64
 PROGRAM_PID = 2
 """Every program's pid at level `full`, where its namespace holds nobody but the template and itself."""
+_PREVIOUS_PID = str(PROGRAM_PID - 1).encode()
 READY_FD, FEED_FD = 3, 4
 """Descriptors of a program's process until its program begins; then it has 0, 1 and 2 alone."""
 
@@ -25,12 +27,10 @@ class Confinement:
     level: str
     folder: str
     """Working directory of programs."""
-    null: int
-    """/dev/null, for reading."""
-    rules: int
-    """A Landlock ruleset; -1 where there is none."""
-    filter: Filter | None
-    """For PROGRAM_PID; None where a program's number is not known beforehand, or nothing is filtered."""
+    final: tuple[Call, ...]
+    """What closes the jail once its descriptors are in place: Landlock, capabilities, the filter of system calls."""
+    has_own_pid: bool
+    """Whether a filter for the program's own number has still to follow, which is not known beforehand."""
     last_pid: int
     """A descriptor through which the next pid is chosen; -1 where it is not."""
     mapped: int
@@ -40,21 +40,17 @@ class Confinement:
     def number_next(self) -> None:
         """Give the next child of the template the number PROGRAM_PID."""
         if self.last_pid >= 0:
-            os.pwrite(self.last_pid, str(PROGRAM_PID - 1).encode(), 0)
+            os.pwrite(self.last_pid, _PREVIOUS_PID, 0)
 
     def lock(self) -> None:
         """Confine this freshly forked process. Raises OSError when something that the level promises fails."""
         os.setsid()
         os.chdir(self.folder)
-        if self.rules >= 0:
-            landlock.restrict(self.rules)
+        for call in self.final:
+            call()
+        if self.has_own_pid:
+            _filter(os.getpid(), may_chmod=self.level == FULL)()
         os.closerange(FEED_FD + 1, 4096)
-        for what, bound in _BOUNDS.items():
-            _limit(what, bound)
-        _limit(resource.RLIMIT_FSIZE, self.folder_bytes)
-        if self.level != NONE:
-            kernel.drop_capabilities()
-            (self.filter or _filter(os.getpid(), may_chmod=self.level == FULL)).install()
 
     def limit(self, memory_bytes: int, cpu_s: int) -> None:
         """Bounds that each request brings. Raises OSError or ValueError."""
@@ -63,6 +59,7 @@ class Confinement:
         _limit(resource.RLIMIT_CPU, cpu_s, spare=1)  # SIGXCPU at the first, SIGKILL at the second
 
 
+# The template holds itself to these as well, so that each of its children has them from birth.
 _BOUNDS = {
     resource.RLIMIT_CORE: 0,
     resource.RLIMIT_NOFILE: OPEN_FILES,
@@ -79,24 +76,30 @@ def _limit(what: int, bound: int, *, spare: int = 0) -> None:
         resource.setrlimit(what, (min(bound, ceiling), min(bound + spare, ceiling)))
 
 
-def _filter(pid: int, *, may_chmod: bool) -> Filter:
-    return Filter(program(kernel.machine(), pid=pid, may_chmod=may_chmod))
+def _filter(pid: int, *, may_chmod: bool) -> Call:
+    return installation(program(kernel.machine(), pid=pid, may_chmod=may_chmod))
 
 
 def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
     """What children of this process are confined with. Raises Missing for a layer without which the level is not it."""
-    last_pid = -1
+    last_pid, final = -1, []
     if place.level == FULL:
         root.renew_work(folder_bytes, folder_files, is_mounted=False)
         last_pid = _open_last_pid(place.proc)
     if place.level != NONE:
         _give_up_rights(place)
+        final = [*_rules(place), kernel.dropping_capabilities()]
+    if place.level != FULL:  # there a program ends with its namespace
+        final.insert(0, kernel.dying_with_the_parent())
+    if last_pid >= 0:
+        final.append(_filter(PROGRAM_PID, may_chmod=True))
+    for what, bound in (*_BOUNDS.items(), (resource.RLIMIT_FSIZE, folder_bytes)):
+        _limit(what, bound)
     return Confinement(
         level=place.level,
         folder={FULL: root.WORK, NONE: tempfile.gettempdir()}.get(place.level, "/"),
-        null=os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC),
-        rules=_rules(place),
-        filter=_filter(PROGRAM_PID, may_chmod=True) if last_pid >= 0 else None,
+        final=tuple(final),
+        has_own_pid=place.level != NONE and last_pid < 0,
         last_pid=last_pid,
         mapped=mapped,
         folder_bytes=folder_bytes,
@@ -111,21 +114,19 @@ def _give_up_rights(place: Place) -> None:
         raise Missing(f"system-call filter: {fault.strerror or fault}") from fault
 
 
-def _rules(place: Place) -> int:
-    if place.level == NONE:
-        return -1
+def _rules(place: Place) -> list[Call]:
     if landlock.abi() == 0:
         if place.level == FULL:
-            return -1  # the second line only; the probe reports it
+            return []  # the second line only; the probe reports it
         raise Missing("landlock: the kernel has none, and there are no namespaces in its place")
     readable = [*place.paths, *root.DEVICES]
-    return landlock.ruleset(readable, [root.BOX] if place.level == FULL else [])
+    return [landlock.restriction(landlock.ruleset(readable, [root.BOX] if place.level == FULL else []))]
 
 
 def _open_last_pid(proc: int) -> int:
     try:
         descriptor = os.open("sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-        os.pwrite(descriptor, str(PROGRAM_PID - 1).encode(), 0)
+        os.pwrite(descriptor, _PREVIOUS_PID, 0)
     except OSError:  # before Linux 5.9 only real root may choose; programs then have the numbers that come
         return -1
     return descriptor

@@ -4,8 +4,12 @@ import ctypes
 import errno
 import os
 import platform
+import signal
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from thor_tir.sandbox.jail import calls
 
 AUDIT_ARCH: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """What a seccomp filter sees of the architecture (linux/audit.h)."""
@@ -19,6 +23,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
 )
 MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 0x1, 0x2, 0x4
+_CLONE_FILES = 0x400
+_SIGINFO_BYTES = 128
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
@@ -33,11 +39,12 @@ class Numbers:
     pivot_root: int
     capset: int
     seccomp: int
+    waitid: int
 
 
 NUMBERS: Mapping[str, Numbers] = {
-    "x86_64": Numbers(pivot_root=155, capset=126, seccomp=317),
-    "aarch64": Numbers(pivot_root=41, capset=91, seccomp=277),
+    "x86_64": Numbers(pivot_root=155, capset=126, seccomp=317, waitid=247),
+    "aarch64": Numbers(pivot_root=41, capset=91, seccomp=277, waitid=95),
 }
 SYS_MOUNT_SETATTR = 442
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -45,6 +52,8 @@ SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF =
 
 _libc = ctypes.CDLL(None, use_errno=True)
 """Opened once, before any fork."""
+_libc_with_gil = ctypes.PyDLL(None)
+"""The same, for calls during which no other Python thread may run."""
 
 
 def machine() -> str:
@@ -63,6 +72,21 @@ def syscall(number: int, *arguments: object, what: str) -> int:
     return result
 
 
+class Call:
+    """A system call with its arguments made ready, so that a fresh process touches few pages of memory to make it."""
+
+    def __init__(self, number: int, *arguments: object, what: str) -> None:
+        self._arguments = (ctypes.c_long(number), *arguments)
+        self._number = number
+        self._what = what
+        self._make = _libc_with_gil.syscall
+
+    def __call__(self) -> None:
+        """Raises OSError."""
+        if self._make(*self._arguments) != 0:
+            syscall(self._number, *self._arguments[1:], what=self._what)  # once more, to learn what is wrong
+
+
 def _checked(result: int, what: str) -> None:
     if result != 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
@@ -71,6 +95,58 @@ def _checked(result: int, what: str) -> None:
 def unshare(flags: int, what: str) -> None:
     """New namespaces for this process. Raises OSError, as the other functions here do."""
     _checked(_libc.unshare(ctypes.c_int(flags)), what)
+
+
+def fork() -> int:
+    """fork(2) of a process with one thread, without the interpreter's own hooks; the child goes on as the parent was.
+
+    The hooks (new locks, new random states, one thread in the books) cost more than the call itself. They are for
+    processes with threads, and here the random states are set from the request.
+    """
+    return int(_libc_with_gil.fork())
+
+
+def fork_sharing_descriptors() -> int:
+    """As `fork`, but what one of the two opens or closes is open or closed for the other."""
+    number = calls.numbers(calls.BOUND, machine())["clone"]
+    return int(_libc_with_gil.syscall(ctypes.c_long(number), ctypes.c_long(_CLONE_FILES | signal.SIGCHLD), 0, 0, 0, 0))
+
+
+class OutcomeBuffer:
+    """Room for the end of a child, filled without making an object, so that the caller's memory stays as it is."""
+
+    def __init__(self) -> None:
+        self.data = ctypes.create_string_buffer(Outcome.SIZE)
+        """See `Outcome`."""
+        usage = ctypes.byref(self.data, _SIGINFO_BYTES)
+        number = ctypes.c_long(NUMBERS[machine()].waitid)
+        self._arguments = (number, ctypes.c_int(os.P_ALL), 0, self.data, ctypes.c_int(os.WEXITED), usage)
+        self._make = _libc_with_gil.syscall
+
+    def await_end(self) -> None:
+        """Wait for the only child to end."""
+        self._make(*self._arguments)
+
+
+class Outcome:
+    """How a child ended and what it used: the kernel's siginfo_t and struct rusage, as on every 64-bit Linux."""
+
+    SIZE = 128 + 144
+
+    def __init__(self, data: bytes) -> None:
+        _, _, how, _, _, _, status = struct.unpack_from("=7i", data)
+        self.code: int = status if how == os.CLD_EXITED else -status
+        """Exit code, or the signal's number below zero."""
+        user_s, user_us, system_s, system_us, peak_kib = struct.unpack_from("=5q", data, _SIGINFO_BYTES)
+        self.cpu_s: float = user_s + system_s + 1e-6 * (user_us + system_us)
+        self.peak_bytes: int = 1024 * peak_kib
+
+
+def sweep(whom: int, number: int) -> None:
+    """Signal processes (see kill(2)) and wait until this one has no children; it is no fault if there is none."""
+    if _libc_with_gil.kill(whom, number) == 0:
+        while _libc_with_gil.waitpid(-1, None, os.WNOHANG if whom != -1 else 0) > 0:
+            pass
 
 
 def prctl(option: int, *values: int, what: str) -> None:
@@ -114,11 +190,17 @@ def pivot_root(new: str, old: str) -> None:
     syscall(NUMBERS[machine()].pivot_root, new.encode(), old.encode(), what="pivot_root")
 
 
-def drop_capabilities() -> None:
-    """Empty every capability set of this process; with NO_NEW_PRIVS they never come back."""
+def dying_with_the_parent() -> Call:
+    """Have the calling process killed when its parent ends."""
+    number = calls.numbers(calls.BOUND, machine())["prctl"]
+    return Call(number, ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL), 0, 0, 0, what="death signal")
+
+
+def dropping_capabilities() -> Call:
+    """Empty every capability set of the calling process; with NO_NEW_PRIVS they never come back."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     nothing = (ctypes.c_uint32 * 6)()
-    syscall(NUMBERS[machine()].capset, ctypes.byref(header), ctypes.byref(nothing), what="capset")
+    return Call(NUMBERS[machine()].capset, ctypes.byref(header), ctypes.byref(nothing), what="capset")
 
 
 def personality(flags: int) -> int:

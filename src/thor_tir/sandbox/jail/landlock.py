@@ -36,7 +36,7 @@ def abi() -> int:
 
 
 def ruleset(readable: Sequence[str], writable: Sequence[str]) -> int:
-    """A descriptor for `restrict`; folders that do not exist are left out. Raises OSError."""
+    """A descriptor for `restriction`; folders that do not exist are left out. Raises OSError."""
     version = abi()
     handled = _ALL_BY_ABI[min(version, 5)]
     network = _ALL_NETWORK if version >= 4 else 0
@@ -74,8 +74,8 @@ def _allow(descriptor: int, path: str, access: int) -> None:
         os.close(parent)
 
 
-def restrict(descriptor: int) -> None:
-    """Hold this process to a ruleset for ever. Needs NO_NEW_PRIVS. Raises OSError."""
-    kernel.syscall(
+def restriction(descriptor: int) -> kernel.Call:
+    """Hold the calling process to a ruleset for ever. Needs NO_NEW_PRIVS."""
+    return kernel.Call(
         kernel.SYS_LANDLOCK_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint(0), what="landlock restriction"
     )

@@ -1,4 +1,4 @@
-"""Started for each worker: builds the jail, forks the template into it as its first process, and waits for its end.
+"""Started for each worker: builds the jail, forks the template into it as its first process, and becomes its watcher.
 
 The order matters. Root first shows the interpreter's files, which may lie under a private folder, and then becomes an
 unprivileged user for good; from there on it does what any other user does: a user namespace with no rights outside,
@@ -6,9 +6,12 @@ and all other namespaces inside it.
 """
 
 import contextlib
+import fcntl
 import json
+import mmap
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -128,27 +131,38 @@ def _write(proc: int, path: str, text: str) -> None:
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Enter the jail, fork the template, and end when it ends. What is missing is told on stderr as JSON."""
-    from thor_tir.sandbox.jail.template import serve  # now, since inside the jail this package cannot be found
+    """Enter the jail, fork the template into it, and become its watcher."""
+    from thor_tir.sandbox.jail import template  # now, since inside the jail this package cannot be found
+    from thor_tir.sandbox.jail.watch import Watch
 
     parent = os.getppid()
     _fix_addresses()
     try:
         place = enter(settings["level"])
+        gate, theirs = socket.socketpair()
+        doors, note = _doors(settings["feed"]), mmap.mmap(-1, mmap.PAGESIZE)
     except (Missing, OSError) as fault:
         print(json.dumps({"missing": str(fault)}), file=sys.stderr)
         sys.exit(3)
     launcher = os.getpid()
-    if (pid := os.fork()) == 0:
+    if (pid := kernel.fork_sharing_descriptors()) == 0:
         _die_with(launcher if place.level != FULL else 0)
-        serve(settings, place)
-    os.close(settings["control"])
-    os.close(settings["feed"])
-    if place.proc >= 0:
-        os.close(place.proc)
+        template.serve(settings, place, theirs.fileno(), doors, note)
     _die_with(parent)
-    _, status = os.waitpid(pid, 0)
-    sys.exit(0 if status == 0 else 1)
+    control = socket.socket(fileno=settings["control"])
+    watch = Watch(control, os.pidfd_open(pid), gate.fileno(), doors, note)
+    watch.serve(place.level, (settings["folder_bytes"], settings["folder_files"]))
+
+
+def _doors(feed: int) -> Any:
+    from thor_tir.sandbox.jail.template import Doors
+
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    first = 10  # beyond the numbers that a child gives them
+    high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, first) for source in (null, null, null, null, feed)]
+    for low in (null, feed):
+        os.close(low)
+    return Doors(null=high[0], out=high[1], err=high[2], ready=high[3], feed=high[4])
 
 
 def _die_with(parent: int) -> None:

@@ -13,46 +13,69 @@ import gc
 import io
 import json
 import linecache
+import marshal
 import mmap
 import os
 import random
-import struct
 import sys
 import threading
 import traceback
 import types
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 from thor_tir.sandbox.jail.confinement import FEED_FD, READY_FD, Confinement
+from thor_tir.sandbox.jail.wire import LENGTH, NOTE_BYTES
 
 READY = b"+"
 """First word on the ready pipe of a process that is confined as promised; anything else is a fault of the machine."""
-LENGTH = struct.Struct("!I")
 PROGRAM = "main.py"
 """File name of the snippet in its own tracebacks, which show no other file."""
-NOTE_BYTES = 512
-"""Size of what may stand on the shared page."""
+FIRST_SEED = 0
+"""The seed that the template has set, so that programs which ask for no other need not."""
+_AT_ONCE = 65_536
+"""Of a request, which most are shorter than."""
 _BAD_SETUP = 125
 
 
-def become_program(confinement: Confinement, descriptors: tuple[int, int, int, int], note: mmap.mmap) -> NoReturn:
-    """Confine this freshly forked process, run what comes on the feed and leave. Never returns.
+class Request(NamedTuple):
+    """A program and what it needs; it comes as a marshalled plain tuple, which one call reads."""
 
-    `descriptors` become stdout, stderr, READY_FD and FEED_FD.
+    code: str
+    stdin: str
+    seed: int
+    memory_bytes: int
+    cpu_s: int
+    told_bytes: int
+    """Of a traceback, at most."""
+
+
+def become_program(
+    confinement: Confinement, descriptors: tuple[int, ...], module: types.ModuleType, note: mmap.mmap
+) -> NoReturn:
+    """Confine this freshly forked process, run what comes on the feed as `module` and leave. Never returns.
+
+    `descriptors` become stdin, stdout, stderr, READY_FD and FEED_FD.
     """
     leave = os._exit  # bound before the program can replace it
     code = _BAD_SETUP
     try:
-        _connect(confinement.null, descriptors)
+        for target, source in enumerate(descriptors):
+            os.dup2(source, target)
         confinement.lock()
         os.write(READY_FD, READY)
         os.close(READY_FD)
-        request = _read_request()
+        program, stdin, seed, memory_bytes, cpu_s, told_bytes = _read_request()
         os.close(FEED_FD)
-        confinement.limit(request["memory_bytes"], request["cpu_s"])
-        module = _furnish(request)
-        code = _execute(request["code"], module, note, told_bytes=request["told_bytes"])
-    except (OSError, ValueError, OverflowError) as fault:  # of the set-up: what the program raises ends in _execute
+        confinement.limit(memory_bytes, cpu_s)
+        _arrange(program, stdin, seed)
+        code = _execute(program, module, note, told_bytes=told_bytes)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        OverflowError,
+    ) as fault:  # of the set-up: what the program raises ends in _execute
         with contextlib.suppress(OSError):
             os.write(READY_FD, str(fault).encode())
     finally:
@@ -60,45 +83,53 @@ def become_program(confinement: Confinement, descriptors: tuple[int, int, int, i
             leave(code)
 
 
-def _connect(null: int, descriptors: tuple[int, int, int, int]) -> None:
-    for target, source in enumerate((null, *descriptors)):
-        os.dup2(source, target)
-
-
-def _read_request() -> dict[str, Any]:
-    (length,) = LENGTH.unpack(_exactly(LENGTH.size))
-    request: dict[str, Any] = json.loads(_exactly(length))
-    return request
-
-
-def _exactly(count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        if not (part := os.read(FEED_FD, count - len(parts))):
+def _read_request() -> Request:
+    data = os.read(FEED_FD, _AT_ONCE)
+    length = LENGTH.size + int.from_bytes(data[: LENGTH.size], "big")
+    while len(data) < length:
+        if not (more := os.read(FEED_FD, length - len(data))):
             os._exit(_BAD_SETUP)  # the supervisor is gone
-        parts += part
-    return bytes(parts)
+        data += more
+    return marshal.loads(memoryview(data)[LENGTH.size :])  # type: ignore[no-any-return]  # the supervisor is trusted
 
 
-def _furnish(request: dict[str, Any]) -> types.ModuleType:
-    """The fresh `__main__`, streams, seeds and arguments that a program finds when it starts."""
-    code, seed = request["code"], request["seed"]
+def furnish() -> types.ModuleType:
+    """The fresh `__main__`, streams, seeds and arguments that every program finds; made once, in the template."""
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
     sys.argv[:] = [PROGRAM]
     sys.path.insert(0, "")
-    if request["stdin"]:
-        _provide_stdin(request["stdin"].encode("utf-8", "surrogatepass"))
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "rb", closefd=False)), "utf-8")  # type: ignore[misc]
+    spare = os.dup(2)
+    pipe = os.pipe()  # streams look at what they are opened on, and a program's are pipes
+    for descriptor in (1, 2):
+        os.dup2(pipe[1], descriptor)
+    sys.stdin = sys.__stdin__ = _reading()  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _printing_to(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _printing_to(2)  # type: ignore[misc]
+    os.dup2(spare, 2)
+    for descriptor in (spare, *pipe):
+        os.close(descriptor)
+    _seed(FIRST_SEED)
+    return module
+
+
+def _seed(seed: int) -> None:
     random.seed(seed)
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed(seed % 2**32)
+
+
+def _arrange(code: str, stdin: str, seed: int) -> None:
+    """What a program finds that is its own."""
+    if stdin:
+        _provide_stdin(stdin.encode("utf-8", "surrogatepass"))
+        sys.stdin = sys.__stdin__ = _reading()  # type: ignore[misc]
+    if seed != FIRST_SEED:
+        _seed(seed)
     linecache.cache[PROGRAM] = (len(code), None, [f"{line}\n" for line in code.split("\n")], PROGRAM)
+    gc.freeze()  # counts from zero, so that collections come at the same points of every program
     gc.enable()
-    return module
 
 
 def _provide_stdin(data: bytes) -> None:
@@ -118,6 +149,10 @@ def _provide_stdin(data: bytes) -> None:
         os.lseek(reader, 0, os.SEEK_SET)
     os.dup2(reader, 0)
     os.close(reader)
+
+
+def _reading() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "rb", closefd=False)), "utf-8")
 
 
 def _printing_to(descriptor: int) -> io.TextIOWrapper:
@@ -170,7 +205,8 @@ def _wind_up() -> int:
     fine.
     """
     with contextlib.suppress(BaseException):  # hooks and threads of the program; the interpreter ignores these too
-        threading._shutdown()  # type: ignore[attr-defined]  # the only call that also ends idle thread pools
+        if len(threading._active) + len(threading._limbo) > 1:  # type: ignore[attr-defined]
+            threading._shutdown()  # type: ignore[attr-defined]  # the only call that also ends idle thread pools
         atexit._run_exitfuncs()
     code = 0
     for stream in (sys.stdout, sys.stderr):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_rows import NAN, episode_terms, random_row, step_terms
 
 from thor_tir.learner.batch import collate, leaves_gradient, masses, num_inputs, plan, row_counts, token_counts
 from thor_tir.learner.objective import Mean, sequence_mean, token_mean
 from thor_tir.learner.row import Component, Row, Term
+from tiny_rows import NAN, episode_terms, random_row, step_terms
 
 SFT = (Term(component=Component.SFT),)
 

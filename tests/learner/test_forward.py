@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_rows import mixed_rows
 
 from thor_tir.learner.batch import collate
 from thor_tir.learner.forward import trained_logprobs
 from tiny_models import tiny_model
+from tiny_rows import mixed_rows
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_rows import NAN, episode_terms, mixed_rows, random_row, step_terms
 
 from thor_tir.faults import UsageError
 from thor_tir.learner.batch import MicroBatch, collate
@@ -15,6 +14,7 @@ from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_r
 from thor_tir.learner.row import Component, Row, Term
 from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model
+from tiny_rows import NAN, episode_terms, mixed_rows, random_row, step_terms
 
 SFT = (Term(component=Component.SFT),)
 

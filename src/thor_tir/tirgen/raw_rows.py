@@ -7,7 +7,6 @@ two files is one attempt if both tell the same, and a mistake of whoever gives t
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +57,21 @@ def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:
     A torn last line, which a kill may leave, is left alone. An attempt that a machine fault ended in one file gives way
     to the one that another file made. Raises UsageError for a damaged line, and for two rows of one key that differ.
     """
-    seen: dict[str, tuple[bytes, Place]] = {}
+    seen: dict[str, Place] = {}
     lost: dict[str, tuple[Place, dict[str, Any]]] = {}
     for file in files:
         for place, row in _lines(file):
-            key, digest = str(row["key"]), _digest(row)
+            key = str(row["key"])
             if DROPPED in row:
                 lost.setdefault(key, (place, row))
-                continue
-            if key in seen:
-                if seen[key][0] != digest:
-                    raise UsageError(
-                        f"attempt {key!r} is told in two ways: {seen[key][1]} and {place}; "
-                        "files can be united where each attempt was made once"
-                    )
-                continue
-            seen[key] = (digest, place)
-            yield place, row
+            elif key not in seen:
+                seen[key] = place
+                yield place, row
+            elif read_at(seen[key]) != row:
+                raise UsageError(
+                    f"attempt {key!r} is told in two ways: {seen[key]} and {place}; "
+                    "files can be united where each attempt was made once"
+                )
     yield from (found for key, found in lost.items() if key not in seen)
 
 
@@ -126,7 +123,3 @@ def _parsed(line: bytes | str, place: Place) -> dict[str, Any]:
         raise UsageError(f"{place} is damaged ({error}); delete that line or the file") from error
     row.pop("commits", None)  # how a journal marks the end of a chunk
     return row
-
-
-def _digest(row: Mapping[str, Any]) -> bytes:
-    return blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).digest()

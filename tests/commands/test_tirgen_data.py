@@ -1,0 +1,75 @@
+"""The commands around the filter, one after the other, as a person would type them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from thor_tir import cli
+from tirgen.samples import WRONG, candidate, raw_row, write_lines
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed; it comes with the extra report")
+
+
+def told_by(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> str:
+    """What a command that ends with this status says."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command.split())
+    told = capsys.readouterr()
+    assert ended.value.code == status, told.err
+    return told.out + told.err
+
+
+@pytest.fixture(autouse=True)
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two raw folders in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_lines(Path("one/raw.jsonl"), [raw_row(candidate(question=q)) for q in "ab"])
+    write_lines(
+        Path("two/raw.jsonl"), [raw_row(candidate(question="c")), raw_row(candidate(question="d", verdict=WRONG))]
+    )
+
+
+def test_from_shards_to_a_folder_that_can_be_published(capsys: pytest.CaptureFixture[str]):
+    assert "4 attempts (0 lost to faults), 0 tool-free samples" in told_by(capsys, "tirgen merge two one --output all")
+    told = told_by(capsys, "tirgen filter all")
+    assert "4 after generated\n" in told
+    assert "3 after answer (dropped: answer wrong 1)" in told
+    assert told.endswith("data set: all/dataset.jsonl\n")
+    told = told_by(capsys, "tirgen export all --forms parquet messages")
+    assert told.splitlines() == ["all/export/data/train.parquet", "all/export/messages.jsonl"]
+    assert "card: all/export/README.md" in told_by(capsys, "tirgen card all --title Sums")
+    assert Path("all/export/README.md").read_text().count("# Sums") == 1
+    assert Path("all/export/card.html").exists()
+
+
+def test_a_filter_of_both_shards_is_the_filter_of_their_union(capsys: pytest.CaptureFixture[str]):
+    told_by(capsys, "tirgen merge one two --output all")
+    told_by(capsys, "tirgen filter all --filter.seed 3")
+    told_by(capsys, "tirgen filter one two --output both --filter.seed 3")
+    assert Path("both/dataset.jsonl").read_bytes() == Path("all/dataset.jsonl").read_bytes()
+
+
+def test_stages_can_be_skipped_by_name(capsys: pytest.CaptureFixture[str]):
+    told = told_by(capsys, "tirgen filter two --filter.skip answer words")
+    assert "after answer" not in told
+    assert "2 after balance" in told
+    assert json.loads(Path("two/funnel.json").read_text())["config"]["skip"] == ["answer", "words"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("tirgen filter nowhere", "no raw trajectories at nowhere"),
+        ("tirgen merge one --output one", "one is one of the folders to be united"),
+        ("tirgen merge one nowhere --output all", "no raw trajectories at nowhere"),
+        ("tirgen export one", "no data set at one/dataset.jsonl"),
+        ("tirgen card one", "no funnel.json at one"),
+        ("tirgen filter one --filter.benchmarks nowhere.jsonl", "cannot read nowhere.jsonl"),
+        ("tirgen filter one --filter.per-question 0", "per_question and ngram are at least 1"),
+        ("tirgen filer one", "Unrecognized options: filer"),
+    ],
+)
+def test_a_mistake_is_named(command: str, told: str, capsys: pytest.CaptureFixture[str]):
+    assert told in told_by(capsys, command, status=2)

@@ -22,40 +22,20 @@ from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
-WORDS = [
-    "let",
-    "us",
-    "see",
-    "whether",
-    "the",
-    "sum",
-    "of",
-    "these",
-    "two",
-    "numbers",
-    "divides",
-    "their",
-    "product",
-    "and",
-    "what",
-    "is",
-    "left",
-    "when",
-    "it",
-    "does",
-    "not",
-]
+TEXT = "let us see whether the sum of these two numbers divides their product and what is left when it does not"
+WORDS = TEXT.split(" ")
+IDS = range(150_000)
 CODE = "from math import gcd\nprint(gcd({a}, {b}))\n"
 
 
 def raw_row(number: int, tokens: int, random: Random) -> dict[str, object]:
-    """One attempt: its tokens are random ids, four characters of prose each."""
+    """One attempt: its tokens are random ids, one word of prose each."""
 
     def span(length: int, author: Author = Author.MODEL) -> Span:
-        return Span(token_ids=tuple(random.randrange(150_000) for _ in range(length)), author=author)
+        return Span(token_ids=tuple(random.choices(IDS, k=length)), author=author)
 
     def thought(length: int) -> Thought:
-        return Thought(text=" ".join(random.choice(WORDS) for _ in range(length)) + "\n", span=span(length))
+        return Thought(text=" ".join(random.choices(WORDS, k=length)) + "\n", span=span(length))
 
     def call() -> Step:
         code = CODE.format(a=random.randrange(10**6), b=random.randrange(10**6))

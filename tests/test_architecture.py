@@ -33,7 +33,7 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
     return Rank(units=frozenset(units.split()), may_meet=may_meet)
 
 
-NOUNS = rank("archive claim execution faults journal problem trajectory verdict", may_meet=True)
+NOUNS = rank("archive claim execution faults journal problem shard trajectory verdict", may_meet=True)
 ORDER = (
     NOUNS,
     rank("sandbox grading dialect engines problems learner"),

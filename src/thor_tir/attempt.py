@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from thor_tir.archive import from_json, to_json
 from thor_tir.exchange import exchange
@@ -16,6 +16,8 @@ from thor_tir.problem import Problem
 from thor_tir.rollout import Draft, Repair, RolloutConfig, World, rollout
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
+
+T = TypeVar("T")
 
 Grade = Callable[[Problem, str], Awaitable[Verdict]]
 """Grades what the model wrote against a problem's reference. Raises GraderUnavailable."""
@@ -62,6 +64,10 @@ class Progress(Protocol):
 
     def advance(self, units: int = 1) -> None:
         """So many more are done."""
+        ...
+
+    def note(self, line: str) -> None:
+        """How it goes, for a person: the last line counts."""
         ...
 
 
@@ -133,32 +139,52 @@ async def record_all(
 
 
 async def _record(work: Mapping[str, Unit], shop: Workshop, journal: Journal, progress: Progress | None) -> None:
-    todo = {key: unit for key, unit in work.items() if key not in journal}
+    todo = [key for key in work if key not in journal]
     if progress is not None:
         progress.advance(len(work) - len(todo))
-    gate = asyncio.Semaphore(len(todo) + 1 if journal.hold else shop.concurrency)
+    held: dict[str, dict[str, Any]] = {}
 
-    async def run(key: str, unit: Unit) -> dict[str, Any]:
-        async with gate:
-            try:
-                row = await unit()
-            except (SandboxUnavailable, GraderUnavailable, RequestFault) as fault:
-                row = {DROPPED: type(fault).__name__}
-        if not journal.hold:
+    async def run(key: str) -> None:
+        row = await dropping(work[key])
+        if journal.hold:
+            held[key] = row
+        else:
             journal.add(key, row)
         if progress is not None:
             progress.advance()
-        return row
+
+    await in_parallel(todo, run, shop.concurrency)
+    if journal.hold:
+        for key in todo:
+            journal.add(key, held[key])
+        journal.commit()
+
+
+async def dropping(unit: Unit) -> dict[str, Any]:
+    """The row of a unit, or the one that stands for a unit lost to a fault of the machine that is its own."""
+    try:
+        return await unit()
+    except (SandboxUnavailable, GraderUnavailable, RequestFault) as fault:
+        return {DROPPED: type(fault).__name__}
+
+
+async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
+    """Work on items, so many at once; an item is taken when there is room for it, so that they may be endless.
+
+    The first fault cancels the rest and is raised.
+    """
+    shared = iter(items)
+
+    async def worker() -> None:
+        for item in shared:
+            await work(item)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {key: group.create_task(run(key, unit)) for key, unit in todo.items()}
+            for _ in range(concurrency):
+                group.create_task(worker())
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
-    if journal.hold:
-        for key, task in tasks.items():
-            journal.add(key, task.result())
-        journal.commit()
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:

@@ -10,22 +10,23 @@ from typing import Any
 
 from thor_tir.faults import UsageError
 from thor_tir.journal import write_atomically
+from thor_tir.shard import WHOLE, Shard
 
 _CONFIG, _LOCK = "config.json", ".lock"
 
 
 @contextmanager
-def claim(folder: Path, options: Mapping[str, Any]) -> Iterator[None]:
+def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Iterator[None]:
     """Write a run's options into its folder, or make sure that they are those it was started with.
 
     A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
     where another run lives in the folder, whose finished units would be taken for this run's, and while another process
-    works there. The lock goes with the process, however that ends.
+    works there; shards of one run may work there together. The lock goes with the process, however that ends.
     """
     path = folder / _CONFIG
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with _locked(folder, is_shared=not shard.is_whole):
         is_first = not path.exists()
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
@@ -62,11 +63,11 @@ def _read(path: Path) -> Any:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, is_shared: bool) -> Iterator[None]:
     """Hold the folder for this process. A record lock: it also works on network disks, and no child inherits it."""
     with (folder / _LOCK).open("a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"

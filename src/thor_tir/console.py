@@ -7,9 +7,13 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+NOTE_EVERY_S = 30.0
+"""Where there is no terminal, how a long stage goes is told this often."""
 
 
 class _Rate(ProgressColumn):
@@ -25,13 +29,22 @@ class _Bar:
 
     def __init__(self, progress: Progress, title: str, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=total)
+        self._task = progress.add_task(title, total=total, note="")
+        self._noted = perf_counter()
         self.done = 0
 
     def advance(self, units: int = 1) -> None:
         """So many more are done."""
         self.done += units
         self._progress.advance(self._task, units)
+
+    def note(self, line: str) -> None:
+        """Under the bar; where there is none, as a line now and then."""
+        if not self._progress.disable:
+            self._progress.update(self._task, note=f"\n{escape(line)}")
+        elif perf_counter() - self._noted >= NOTE_EVERY_S:
+            self._noted = perf_counter()
+            self._progress.console.print(line, markup=False, soft_wrap=True)
 
 
 class ConsoleReporter:
@@ -43,7 +56,10 @@ class ConsoleReporter:
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[_Bar]:
         """Work of `total` units."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()),
+            TextColumn("{task.fields[note]}"),
+        )
         began = perf_counter()
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             bar = _Bar(progress, title, total)

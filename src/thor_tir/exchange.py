@@ -7,7 +7,7 @@ over; what a kill left there is taken over when the run is continued, by however
 from collections.abc import Sequence
 from pathlib import Path
 
-from thor_tir.journal import Journal
+from thor_tir.journal import Brief, Journal
 from thor_tir.learner.ranks import Ranks
 
 
@@ -19,15 +19,15 @@ class BesideJournal(Journal):
         self.path.write_bytes(b"")
 
 
-def open_shared(path: Path, ranks: Ranks, *, hold: bool) -> Journal:
+def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = None) -> Journal:
     """The journal at `path` as this process adds to it; all processes must open it."""
     if ranks.leads:
-        journal = Journal(path, hold=hold)
+        journal = Journal(path, hold=hold, brief=brief)
         _take_over(journal)
         ranks.wait()
     else:
         ranks.wait()
-        journal = BesideJournal(path.with_name(f"{path.stem}.rank{ranks.rank}{path.suffix}"), hold=hold)
+        journal = BesideJournal(path.with_name(f"{path.stem}.rank{ranks.rank}{path.suffix}"), hold=hold, brief=brief)
         journal.know(Journal(path, hold=hold, is_ours=False))
     ranks.wait()  # nobody writes while somebody reads
     return journal

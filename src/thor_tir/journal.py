@@ -6,7 +6,7 @@ only damage a kill can do to an append, is cut off when the journal is opened ag
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -72,19 +72,30 @@ _COMMITTED = b', "commits": true}\n'
 """How the last line of each commit ends in a journal that holds its lines."""
 
 
+Brief = Callable[[dict[str, Any]], dict[str, Any]]
+"""What of a row stays in memory."""
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
 class Journal:
     """Finished units of work, one JSON object a line, each under a key that is unique within the file.
 
     With `hold=True` lines gather in memory until `commit()`, and what a kill left of an unfinished commit is cut off.
     Deterministic runs use it: a batch whose tokens depend on its composition in the last bit is then either wholly on
     disk or done again as the same batch.
+
+    `brief` says what of a row is kept in memory, for runs whose rows do not fit there; reading a unit then gives that.
     """
 
-    def __init__(self, path: Path, *, hold: bool = False, is_ours: bool = True) -> None:
+    def __init__(self, path: Path, *, hold: bool = False, is_ours: bool = True, brief: Brief | None = None) -> None:
         """Open and repair a journal. One that is not ours is only read: what is added stays in memory."""
         self.path = path
         self.hold = hold
         self.is_ours = is_ours
+        self._brief = brief or _whole
         self._held: list[dict[str, Any]] = []
         self._rows: dict[str, dict[str, Any]] = {}
         if not is_ours:
@@ -97,21 +108,29 @@ class Journal:
         path.touch()
 
     def _recover(self) -> None:
-        blob = self.path.read_bytes()
-        whole = blob[: blob.rfind(b"\n") + 1]
-        if self.hold:  # a kill may come between two pages of a long write
-            last = whole.rfind(_COMMITTED)
-            whole = whole[: last + len(_COMMITTED)] if last >= 0 else b""
-        if len(whole) < len(blob) and self.is_ours:
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            try:
-                row = json.loads(line.decode("utf-8"))
-                row.pop("commits", None)
-                self._rows[row["key"]] = row
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UsageError(f"{self.path}, line {number} is damaged; delete that line or the file") from error
+        pending: list[dict[str, Any]] = []
+        read = end = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # torn by a kill
+                read += len(line)
+                pending.append(self._parsed(line, number))
+                if not self.hold or line.endswith(_COMMITTED):  # a kill may come between two pages of a long write
+                    end = read
+                    self._rows |= {row["key"]: self._brief(row) for row in pending}
+                    pending.clear()
+        if end < self.path.stat().st_size and self.is_ours:
+            os.truncate(self.path, end)
+
+    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = json.loads(line.decode("utf-8"))
+            row.pop("commits", None)
+            hash(row["key"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{self.path}, line {number} is damaged; delete that line or the file") from error
+        return row
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -129,7 +148,7 @@ class Journal:
         """Record a finished unit. A key that is already there is our mistake: work would have been done twice."""
         assert key not in self._rows, f"{key} is already in {self.path}"
         row = {"key": key, **row}
-        self._rows[key] = row
+        self._rows[key] = self._brief(row)
         if self.is_ours:
             self._held.append(row)
         if not self.hold:

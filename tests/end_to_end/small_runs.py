@@ -48,6 +48,9 @@ class Quiet:
     def advance(self, units: int = 1) -> None:
         pass
 
+    def note(self, line: str) -> None:
+        pass
+
     @contextmanager
     def stage(self, title: str, total: int):
         yield self

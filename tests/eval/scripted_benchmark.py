@@ -8,7 +8,7 @@ from typing import Any
 
 from scripted_world import FakeSandbox
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.eval.benchmark_folder import WHOLE, BenchmarkFolder, Shard
+from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.problem import Problem
@@ -18,6 +18,7 @@ from thor_tir.recipes.settings import EvalConfig, RunConfig
 from thor_tir.recipes.stages import Bench, Contestant
 from thor_tir.rollout import RolloutConfig
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.shard import WHOLE, Shard
 from tiny_models import tiny_tokenizer
 
 Replies = Callable[[Problem], Sequence[str]]
@@ -36,6 +37,9 @@ class Quiet:
         return nullcontext(self)
 
     def advance(self, units: int = 1) -> None:
+        pass
+
+    def note(self, line: str) -> None:
         pass
 
     def say(self, text: str) -> None:

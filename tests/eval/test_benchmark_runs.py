@@ -10,12 +10,13 @@ import pytest
 
 from eval.scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
 from thor_tir import cli
-from thor_tir.eval.benchmark_folder import BenchmarkFolder, Shard, shard_of
+from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.eval.comparison import compare
 from thor_tir.faults import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, load_benchmark
 from thor_tir.recipes.benchmarking import limited, requests_of, write_results
+from thor_tir.shard import Shard, shard_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bench"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not beside this checkout")

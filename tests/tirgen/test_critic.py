@@ -1,13 +1,17 @@
 """What the critic is shown, and which of its replies are believed."""
 
 import asyncio
+from dataclasses import fields, replace
+from typing import get_type_hints
 
 import pytest
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, PromptStyle, messages, render
+from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.tirgen.critic import Critic, CriticConfig, Refusal, Rewriting, kept_share
+from thor_tir.tirgen.critic import Compared, Critic, CriticConfig, IsolatedStep, Refusal, Rewriting, compared
+from thor_tir.trajectory import Author, Span
 from tiny_models import tiny_tokenizer
 
 STEP = "The sum of both is 20 + 57 = 77.\n\n"
@@ -23,12 +27,12 @@ def critic_that_says(reply: str, style: PromptStyle = CRITIC, **config) -> tuple
 
 def verdict_on(reply: str, **config) -> Rewriting | Refusal:
     critic, _ = critic_that_says(reply, **config)
-    return asyncio.run(critic.rewrite(STEP, seed=3))
+    return asyncio.run(critic.rewrite(IsolatedStep(STEP), seed=3)).verdict
 
 
 def test_the_critic_is_shown_its_instruction_and_the_step_and_nothing_else():
     critic, policy = critic_that_says("NONE")
-    asyncio.run(critic.rewrite(STEP, seed=3))
+    asyncio.run(critic.rewrite(IsolatedStep(STEP), seed=3))
     (asked,) = policy.asked
     assert asked.text == render(tiny_tokenizer(), messages(CRITIC, STEP), is_reasoning=False)
     assert asked.sampling.seed == 3
@@ -36,13 +40,13 @@ def test_the_critic_is_shown_its_instruction_and_the_step_and_nothing_else():
 
 def test_a_program_after_the_unchanged_words_is_a_rewriting_whose_words_end_a_line():
     found = verdict_on(f"The sum of both is  \n{PROGRAM}")
-    assert found == Rewriting(logic="The sum of both is\n", code="print(20 + 57)\n")
+    assert found == Rewriting(logic="The sum of both is\n", code="print(20 + 57)\n", kept=1.0)
 
 
 def test_what_follows_the_program_is_never_sampled():
     """A predicted output would stand there. The stop string ends the reply before it."""
     found = verdict_on(f"The sum of both is\n{PROGRAM}```output\n78\n```\n")
-    assert found == Rewriting(logic="The sum of both is\n", code="print(20 + 57)\n")
+    assert found == Rewriting(logic="The sum of both is\n", code="print(20 + 57)\n", kept=1.0)
 
 
 @pytest.mark.parametrize("reply", ["NONE", "", "The sum of both is 77, which needs no program."])
@@ -62,32 +66,80 @@ def test_a_fence_that_makes_no_program_is_a_broken_format(reply):
     assert verdict_on(reply) is Refusal.BROKEN_FORMAT
 
 
+def test_a_reply_that_came_to_its_limit_within_a_program_is_truncated():
+    assert verdict_on(f"The sum of both is\n{PROGRAM}", max_tokens=14) is Refusal.TRUNCATED
+
+
 def test_words_that_are_not_the_steps_own_are_refused():
     assert verdict_on(f"We had better add these numbers up\n{PROGRAM}") is Refusal.CHANGED_WORDS
 
 
+def test_an_answer_that_the_step_does_not_state_is_the_critics_own_solution():
+    assert verdict_on(f"The sum of both is \\boxed{{77}}\n{PROGRAM}") is Refusal.ADDED_SOLUTION
+
+
+def test_words_that_go_on_where_the_step_ends_are_the_critics_own_solution():
+    reply = "The sum of both is{more}\n" + PROGRAM
+    more = " twenty and fifty seven hence we"  # words of 6 + 3 + 5 + 5 + 5 + 2 = 26 characters, 24 are allowed
+    assert verdict_on(reply.format(more=more), min_kept=0.3) is Refusal.ADDED_SOLUTION
+    assert isinstance(verdict_on(reply.format(more=" twenty"), min_kept=0.3), Rewriting)
+
+
+def test_a_step_that_fills_the_critics_context_stays_as_it_is():
+    class Full:
+        async def sample(self, token_ids, sampling):
+            raise ContextFull("full")
+
+    critic, _ = critic_that_says("NONE")
+    found = asyncio.run(replace(critic, policy=Full()).rewrite(IsolatedStep(STEP), seed=3))
+    assert found.verdict is Refusal.STEP_TOO_LONG
+
+
 def test_how_much_must_be_kept_is_configured():
-    # "The sum of both is" (18 characters) is kept, ", surely" (8) is new: 18 / 26 = 0.69
+    # words of "The sum of both is" (14 characters) are kept, "," and "surely" (7) are new: 14 / 21 = 0.667
     reply = f"The sum of both is, surely\n{PROGRAM}"
-    assert verdict_on(reply, min_kept=0.7) is Refusal.CHANGED_WORDS
-    assert isinstance(verdict_on(reply, min_kept=0.69), Rewriting)
+    assert verdict_on(reply, min_kept=0.67) is Refusal.CHANGED_WORDS
+    assert isinstance(verdict_on(reply, min_kept=0.66), Rewriting)
 
 
 @pytest.mark.parametrize(
     ("step", "logic", "share"),
     [
-        ("abcdef", "abcdef", 1.0),
-        ("abcdef", "abc", 1.0),  # leaving out what is computed changes no word
-        ("abcdef", "", 1.0),
-        ("abcdef", "abcxyz", 0.5),
-        ("abcdef", "axbxcx", 0.0),  # runs shorter than three characters are coincidence
-        ("abcdef", "  abcdef\n", 1.0),
+        ("We add them.", "We add them.", 1.0),
+        ("We add them.", "We add", 1.0),  # leaving out what is computed changes no word
+        ("We add them.", "", 1.0),
+        ("We add them all", "We add some new", 5 / 12),  # "We add" of 5 characters, two words of 7 more
+        ("a b c d", "a x c y", 0.0),  # runs shorter than three characters are coincidence
+        ("We add them.", "  We add them.\n", 1.0),
     ],
 )
-def test_the_kept_share_counts_runs_of_three_characters(step, logic, share):
-    assert kept_share(step, logic) == share
+def test_the_kept_share_counts_runs_of_whole_words(step, logic, share):
+    assert compared(IsolatedStep(step), [logic]).kept == share
+
+
+def test_words_between_programs_are_compared_together():
+    found = compared(IsolatedStep("First a. Then b."), ["First a.", "Then b."])
+    assert found == Compared(kept=1.0, kept_before=1.0, added_chars=0, has_new_box=False)
+
+
+def test_nothing_but_what_the_actor_wrote_can_become_an_isolated_step():
+    dialect = Dialect(tiny_tokenizer())
+    problem = dialect.prompt("What is 20 + 57?")
+    observation = Span(token_ids=dialect.encode("77"), author=Author.ENVIRONMENT)
+    for span in (problem, observation):
+        with pytest.raises(ValueError, match="not what the"):
+            IsolatedStep.of(span, dialect)
+    assert IsolatedStep.of(Span(token_ids=dialect.encode(STEP), author=Author.MODEL), dialect) == IsolatedStep(STEP)
+
+
+def test_a_prompt_of_the_critic_takes_a_step_and_nothing_else():
+    for method in (Critic.rewrite, Critic.prompt):
+        takes = {name: kind for name, kind in get_type_hints(method).items() if name != "return"}
+        assert takes in ({"step": IsolatedStep, "seed": int}, {"step": IsolatedStep})
+    assert {field.name for field in fields(Critic)} == {"policy", "dialect", "config"}  # no place to keep more
+    assert {field.name for field in fields(IsolatedStep)} == {"text"}
 
 
 def test_a_share_beyond_one_is_refused():
-    with pytest.raises(ValueError, match=r"between 0 and 1, found 1\.5"):
+    with pytest.raises(ValueError, match=r"min_kept is a share"):
         CriticConfig(min_kept=1.5)

@@ -106,10 +106,11 @@ class Eval:
 
     def _run_benchmarks(self) -> None:
         from thor_tir.claim import claim
-        from thor_tir.eval.benchmark_folder import BenchmarkFolder, shard_of
+        from thor_tir.eval.benchmark_folder import BenchmarkFolder
         from thor_tir.problems.benchmarks import SIX_SETS
         from thor_tir.problems.sets import load_set, within
         from thor_tir.recipes.benchmarking import BenchmarkRun, limited, run_benchmarks
+        from thor_tir.shard import shard_of
 
         words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
         names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
@@ -127,7 +128,7 @@ class Eval:
             shard=shard,
         )
         reporter = ConsoleReporter()
-        with claim(output, options):
+        with claim(output, options, shard):
             asyncio.run(run_benchmarks(run, reporter))
         _tell(run.folder, reporter)
 

@@ -4,12 +4,18 @@ import asyncio
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
 
 from thor_tir.commands.presets import NANO
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.engines.endpoint import ServedAs
+from thor_tir.faults import UsageError
 from thor_tir.recipes.settings import Machinery, RunConfig
+from thor_tir.shard import shard_of
+from thor_tir.tirgen.campaign import CampaignConfig
 from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
 
@@ -44,7 +50,10 @@ class TirgenGenerate:
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/tirgen")
+    shard: str = ""
+    """i/n: only this part of the questions, into the same folder as the other parts, by any number of processes."""
     seed: int = 0
+    campaign: Annotated[CampaignConfig, tyro.conf.arg(name="")] = NANO.campaign
     tirgen: TirgenConfig = NANO.tirgen
     machinery: Machinery = NANO.machinery
 
@@ -58,11 +67,21 @@ class TirgenGenerate:
 
         async def work() -> None:
             async with bench(self.machinery) as tools:
-                await generate_raw(self.config(), self.output, tools, reporter)
+                await generate_raw(self.config(), self.output, tools, reporter, shard)
 
-        with claim(self.output, dataclasses.asdict(self)):
+        shard = shard_of(self.shard)
+        with claim(self.output, self.options(), shard):
             asyncio.run(work())
-        reporter.say(f"raw trajectories: {self.output / 'raw.jsonl'}")
+        reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
+
+    def options(self) -> dict[str, Any]:
+        """What makes two commands the same run: not where it is kept, which part is done, and what it may cost."""
+        options = dataclasses.asdict(self)
+        for apart in ("shard", "output"):
+            del options[apart]
+        for apart in ("per_question", "total"):
+            del options["campaign"][apart]
+        return options
 
     def config(self) -> RunConfig:
         """The options as a run's configuration."""
@@ -77,6 +96,7 @@ class TirgenGenerate:
             num_tirgen=self.count,
             reasoning=self.reasoning,
             words_samples=self.words_samples,
+            campaign=self.campaign,
             tirgen=self.tirgen,
             machinery=self.machinery,
             seed=self.seed,
@@ -104,7 +124,9 @@ class Tirgen(TirgenGenerate):
             async with bench(self.machinery) as tools:
                 return await generate_data(config, self.output, tools, reporter)
 
-        with claim(self.output, dataclasses.asdict(self)):
+        if self.shard:
+            raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
+        with claim(self.output, self.options()):
             path = asyncio.run(work())
         tell_funnel(self.output, reporter)
         reporter.say(f"data set: {path}")

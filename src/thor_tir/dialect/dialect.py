@@ -84,17 +84,17 @@ class Dialect:
         block = first_block(text) if self.config.runs_programs else None
         if block is None:
             return Thought(text=self.decode(span.token_ids), span=span), None
-        cut = max(0, self._tokens_before(whole, text[: block.start]) - len(kept))
+        cut = max(0, self.tokens_before(whole, block.start) - len(kept))
         before = span[:cut]
         thought = Thought(text=text[: block.start] if not kept else self.decode(before.token_ids), span=before)
         return thought, Action(code=block.code, span=span[cut:])
 
-    def _tokens_before(self, token_ids: Sequence[int], text: str) -> int:
-        """How many leading tokens lie wholly within the leading `text`; bisection, since decoded length grows."""
+    def tokens_before(self, token_ids: Sequence[int], chars: int) -> int:
+        """How many leading tokens lie wholly within the leading characters; bisection, since decoded length grows."""
         low, high = 0, len(token_ids)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self.decode(token_ids[:middle])) <= len(text):
+            if len(self.decode(token_ids[:middle])) <= chars:
                 low = middle
             else:
                 high = middle - 1

@@ -7,10 +7,9 @@
 Any number of processes may fill one folder, each its own shard; what counts is the union of the files.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -22,41 +21,7 @@ from thor_tir.faults import UsageError
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import Kind, ProblemSet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One of several disjoint parts of the problems."""
-
-    index: int
-    """From 1 to `count`."""
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise UsageError(f"a shard is i/n with i from 1 to n, found {self.index}/{self.count}")
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether this is everything."""
-        return self.count == 1
-
-    def owns(self, position: int) -> bool:
-        """Whether the problem at a position of its set is this shard's; all its samples then are."""
-        return position % self.count == self.index - 1
-
-
-WHOLE = Shard(index=1, count=1)
-
-
-def shard_of(text: str) -> Shard:
-    """`2/4` as typed; empty for everything. Raises UsageError for anything else."""
-    if not text:
-        return WHOLE
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal()):
-        raise UsageError(f"--shard is i/n, for example 2/4, found {text!r}")
-    return Shard(index=int(index), count=int(count))
+from thor_tir.shard import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +84,7 @@ class BenchmarkFolder:
 
     def journal(self, name: str, shard: Shard, *, hold: bool = False) -> Journal:
         """The file that this shard adds attempts to."""
-        part = "" if shard.is_whole else f".{shard.index}-of-{shard.count}"
-        return Journal(self.path / "attempts" / f"{name}{part}.jsonl", hold=hold)
+        return Journal(shard.file(self.path / "attempts", name), hold=hold)
 
     def rows(self, name: str, *, besides: Path | None = None) -> dict[str, dict[str, Any]]:
         """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row."""
@@ -150,33 +114,12 @@ class BenchmarkFolder:
         wanted = {f"{problem.id}/{sample}" for problem in asked.problems for sample in range(self.manifest["samples"])}
         return len(wanted - self.rows(asked.name).keys())
 
-    @contextmanager
-    def writing(self, shard: Shard) -> Iterator[None]:
-        """Hold the right to add attempts: one process for each shard, or one alone for everything.
-
-        Raises UsageError where another process holds it. The operating system gives it back when a process dies.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (
-            _locked(self.path / ".lock", shared=not shard.is_whole),
-            _locked(self.path / f".lock.{shard.index}-of-{shard.count}", shared=False),
-        ):
-            yield
+    def writing(self, shard: Shard) -> AbstractContextManager[None]:
+        """Hold the right to add attempts. Raises UsageError where another process holds it."""
+        return shard.writing(self.path)
 
     def _problems(self, name: str) -> Path:
         return self.path / "problems" / f"{name}.jsonl"
-
-
-@contextmanager
-def _locked(path: Path, *, shared: bool) -> Iterator[None]:
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"another process adds attempts to {path.parent}; wait for it, or take a --shard that nobody has"
-            ) from error
-        yield
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

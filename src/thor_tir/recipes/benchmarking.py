@@ -15,7 +15,7 @@ from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, WORDS, PromptStyle
 from thor_tir.engines.loading import is_address
 from thor_tir.engines.protocol import Policy
-from thor_tir.eval.benchmark_folder import BenchmarkFolder, Shard
+from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.eval.benchmark_metrics import averages, set_result
 from thor_tir.eval.benchmark_tables import latex, markdown, plot
 from thor_tir.eval.code.grading import CodeGrader, written
@@ -29,6 +29,7 @@ from thor_tir.recipes.models import Seat
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import Bench, Contestant, Reporter, bench
 from thor_tir.rollout import RolloutConfig, seed_of
+from thor_tir.shard import Shard
 
 VERSIONED = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "numpy")
 """Packages whose version may move a score."""

@@ -15,6 +15,7 @@ from thor_tir.rl.step import StepConfig
 from thor_tir.rl.train import RLConfig
 from thor_tir.rollout import RolloutConfig
 from thor_tir.sft.train import SftConfig
+from thor_tir.tirgen.campaign import CampaignConfig
 from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
 
@@ -73,6 +74,8 @@ class RunConfig:
     """Training problems RL draws from."""
     words_samples: int = 1
     """Tool-free samples per question that tell what pure reasoning solves."""
+    campaign: CampaignConfig = field(default_factory=CampaignConfig)
+    """Attempts at each of these questions, and what they may cost."""
     tirgen: TirgenConfig = field(default_factory=TirgenConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     sft: SftConfig = field(default_factory=SftConfig)

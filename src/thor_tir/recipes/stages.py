@@ -28,7 +28,7 @@ from thor_tir.exchange import open_shared
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.journal import Journal, told_when_full
+from thor_tir.journal import Brief, Journal, told_when_full
 from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
 from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.learner.sharding import copy_weights
@@ -89,9 +89,9 @@ class Bench:
             ranks=self.ranks,
         )
 
-    def journal(self, path: Path) -> Journal:
+    def journal(self, path: Path, brief: Brief | None = None) -> Journal:
         """A journal that is committed unit by unit, or chunk by chunk where bits must not depend on a kill."""
-        return open_shared(path, self.ranks, hold=self.machinery.deterministic)
+        return open_shared(path, self.ranks, hold=self.machinery.deterministic, brief=brief)
 
 
 @asynccontextmanager

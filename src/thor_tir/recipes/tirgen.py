@@ -3,37 +3,33 @@
 The rows of `raw.jsonl` are all that later stages need: problem, trajectory, verdict, seed, and each step's fate.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thor_tir.attempt import (
-    DROPPED,
-    Attempt,
-    Progress,
-    Request,
-    Workshop,
-    attempt_all,
-    attempt_to_json,
-    record_all,
-)
+from thor_tir.attempt import Attempt, Request, Workshop, attempt, attempt_to_json, record_all
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import CRITIC, WORDS
 from thor_tir.engines.attendance import Attendance
-from thor_tir.journal import Journal
+from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
+from thor_tir.recipes.models import Seat
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import Bench, Reporter, dialect_of, in_words
 from thor_tir.recipes.tirgen_filter import filter_raw
 from thor_tir.rollout import seed_of
+from thor_tir.shard import WHOLE, Shard
+from thor_tir.tirgen.board import Board
+from thor_tir.tirgen.campaign import Campaign, Wanted, brief
 from thor_tir.tirgen.critic import Critic
-from thor_tir.tirgen.generate import Studio, generate
+from thor_tir.tirgen.generate import Form, Studio, generate, reason
 from thor_tir.tirgen.provenance import prompt_digest, sign, thinking_of, versions
 from thor_tir.tirgen.raw_rows import PROVENANCE
-from thor_tir.verdict import Outcome
+from thor_tir.tirgen.thinking import think
 
 
 async def generate_data(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> Path:
@@ -49,32 +45,90 @@ def tirgen_problems(config: RunConfig) -> list[Problem]:
     )
 
 
-async def generate_raw(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter) -> None:
-    """Write or continue `raw.jsonl` and `words.jsonl`."""
-    problems = tirgen_problems(config)
+async def generate_raw(config: RunConfig, folder: Path, bench: Bench, reporter: Reporter, shard: Shard = WHOLE) -> None:
+    """Write or continue `raw.jsonl` and `words.jsonl`, or those of one shard.
+
+    `models.json` then says how the models were reached and what they cost.
+    """
+    problems = [p for position, p in enumerate(tirgen_problems(config)) if shard.owns(position)]
     attendance = Attendance()
-    async with (
-        bench.seat(config.actor, config.actor_served, reporter, attendance) as actor,
-        bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
-    ):
-        dialect = dialect_of(actor.tokenizer, WORDS, reasoning=config.reasoning)
-        studio = Studio(
-            actor=actor.policy,
-            dialect=dialect,
-            critic=Critic(
-                policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic
-            ),
-            sandbox=bench.sandbox,
-        )
-        shop = bench.shop(actor.policy, dialect, in_words(config.tirgen.max_tokens))
-        with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
-            raw = bench.journal(folder / "raw.jsonl")
-            signed = sign(folder / PROVENANCE, provenance_of(config, dialect))
-            units = {f"{p.id}/0": partial(_raw_sample, p, studio, config, bench, signed) for p in problems}
-            await record_all(units, shop, raw, progress)
-        good = [p for p in problems if _is_promising(raw[f"{p.id}/0"])]
-        with reporter.stage("TIRGen: what words alone solve", len(good) * config.words_samples) as progress:
-            await _answer_in_words(good, shop, bench.journal(folder / "words.jsonl"), config, progress)
+    with shard.writing(folder):
+        async with (
+            bench.seat(config.actor, config.actor_served, reporter, attendance) as actor,
+            bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
+        ):
+            try:
+                maker = _maker(config, folder, bench, actor, critic)
+                raw = bench.journal(shard.file(folder, "raw"), brief)
+                await _attempt(problems, maker, raw, reporter)
+                words = bench.journal(shard.file(folder, "words"), brief)
+                await _answer_in_words([p for p in problems if _is_promising(p, raw, config)], maker, words, reporter)
+            finally:
+                told = {"actor": dict(actor.about()), "critic": dict(critic.about())}
+                write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """What raw rows are made with."""
+
+    config: RunConfig
+    studio: Studio
+    form: Form
+    shop: Workshop
+    signed: str
+    """Name of the run's provenance."""
+
+    async def __call__(self, wanted: Wanted) -> dict[str, Any]:
+        """One raw row."""
+        problem, seed = wanted.problem, _seed(self.config, wanted)
+        sample = await generate(problem, self.studio, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
+        verdict = await self.shop.grade(problem, sample.trajectory.response_text)
+        attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
+        return {
+            **attempt_to_json(attempt),
+            "critic": dict(sample.critic),
+            "kept": [round(share, 4) for share in sample.kept],
+            "spent": dict(sample.spent),
+            "seconds": round(sample.seconds, 3),
+            "seed": seed,
+            "problem": asdict(problem),
+            "provenance": self.signed,
+        }
+
+
+def _maker(config: RunConfig, folder: Path, bench: Bench, actor: Seat, critic: Seat) -> _Maker:
+    dialect = dialect_of(actor.tokenizer, WORDS, reasoning=config.reasoning)
+    rewriter = Critic(policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic)
+    return _Maker(
+        config=config,
+        studio=Studio(actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=bench.sandbox),
+        form=think if config.reasoning else reason,
+        shop=bench.shop(actor.policy, dialect, in_words(config.tirgen.max_tokens)),
+        signed=sign(folder / PROVENANCE, provenance_of(config, dialect)),
+    )
+
+
+def _seed(config: RunConfig, wanted: Wanted) -> int:
+    """Of one attempt, whatever shard or batch it is made in."""
+    first = (config.seed, "tirgen", wanted.problem.id)
+    return seed_of(*first, wanted.number) if wanted.number else seed_of(*first)
+
+
+async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, reporter: Reporter) -> None:
+    campaign = Campaign(problems, raw, maker.config.campaign)
+    board = Board(campaign)
+    with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
+
+        def made(wanted: Wanted, row: dict[str, Any]) -> None:
+            board.add(row)
+            progress.note(board.line())
+
+        await campaign.run(maker, concurrency=maker.shop.concurrency, made=made, done=progress.advance)
+    if board.attempts:
+        reporter.say(board.line())
+    if campaign.ended_by is not None:
+        reporter.say(f"the budget of {campaign.ended_by} is used up; with a larger one the same command continues")
 
 
 def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
@@ -92,27 +146,21 @@ def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-async def _raw_sample(problem: Problem, studio: Studio, config: RunConfig, bench: Bench, signed: str) -> dict[str, Any]:
-    seed = seed_of(config.seed, "tirgen", problem.id)
-    sample = await generate(problem, studio, config.tirgen, id=f"{problem.id}/0", seed=seed)
-    verdict = await bench.grader.grade(problem, sample.trajectory.response_text)
-    attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
-    told = {"critic": dict(sample.critic), "seed": seed, "problem": asdict(problem), "provenance": signed}
-    return {**attempt_to_json(attempt), **told}
-
-
-def _is_promising(row: Mapping[str, Any]) -> bool:
+def _is_promising(problem: Problem, raw: Journal, config: RunConfig) -> bool:
     """Only for these is it worth knowing what words alone do."""
-    return DROPPED not in row and row["outcome"] == Outcome.CORRECT and row["critic"].get("rewritten", 0) > 0
+    keys = (Wanted(problem=problem, number=number).key for number in range(config.campaign.attempts))
+    return any(raw[key].get("is_promising", False) for key in keys if key in raw)
 
 
-async def _answer_in_words(
-    problems: Sequence[Problem], shop: Workshop, journal: Journal, config: RunConfig, progress: Progress
-) -> None:
+async def _answer_in_words(problems: Sequence[Problem], maker: _Maker, words: Journal, reporter: Reporter) -> None:
     """Tool-free samples of each question."""
-    requests = [
-        Request(id=f"{p.id}/words{k}", problem=p, seed=seed_of(config.seed, "words", p.id, k))
-        for p in problems
-        for k in range(config.words_samples)
-    ]
-    await attempt_all(requests, shop, journal, progress)
+    samples = range(maker.config.words_samples)
+
+    async def one(problem: Problem, sample: int) -> dict[str, Any]:
+        seed = seed_of(maker.config.seed, "words", problem.id, sample)
+        request = Request(id=f"{problem.id}/words{sample}", problem=problem, seed=seed)
+        return attempt_to_json(await attempt(request, maker.shop))
+
+    with reporter.stage("TIRGen: what words alone solve", len(problems) * len(samples)) as progress:
+        units = {f"{p.id}/words{k}": partial(one, p, k) for p in problems for k in samples}
+        await record_all(units, maker.shop, words, progress)

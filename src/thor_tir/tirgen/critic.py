@@ -1,16 +1,27 @@
-"""The critic: one isolated step in, the same step with a program in place of its computation out, or nothing.
+"""The critic: one isolated step in, the same step with programs in place of its computation out, or nothing.
 
-It cannot be shown the problem, the answer or earlier steps, since `rewrite` takes a single text; that keeps the data on
-the actor's own distribution (paper, section 2.2, "policy alignment").
+It cannot be shown the problem, the answer or earlier steps: all it takes is an `IsolatedStep`, which is made of what
+the actor has just written and of nothing else. That keeps the data on the actor's own distribution (paper, section 2.2,
+"policy alignment"). Its replies are not believed: what breaks the format, solves on its own, or changes words is
+refused and counted, each under its own name.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
+from typing import Self
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import OPEN
-from thor_tir.engines.protocol import Policy, Sampling
+from thor_tir.engines.protocol import ContextFull, Policy, Sampling
+from thor_tir.trajectory import Author, Span, StopReason
+
+MATCHING_CHARS = 3
+"""Shorter runs are chance."""
+_WORD = re.compile(r"\w+|[^\w\s]")
+BOX = "\\boxed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +32,27 @@ class CriticConfig:
     temperature: float = 0.6
     top_k: int = 50
     min_kept: float = 0.9
-    """Share of the rewritten words, as characters in matching runs, that must stand in the step as they are."""
+    """Share of the rewritten words, as characters of matching runs, that must stand in the step as they are."""
+    max_added_chars: int = 24
+    """So many characters may follow the last words that are the step's own; more is a solution of the critic's."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_kept <= 1:
-            raise ValueError(f"min_kept is a share between 0 and 1, found {self.min_kept}")
+        if not 0 <= self.min_kept <= 1 or self.max_added_chars < 0:
+            raise ValueError(f"min_kept is a share, and no negative number of characters may be added, found {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class IsolatedStep:
+    """What the critic may see. There is one way to make it: from tokens the actor has written and the text they say."""
+
+    text: str
+
+    @classmethod
+    def of(cls, span: Span, dialect: Dialect) -> Self:
+        """The words of a span. Raises ValueError for what a prompt or the environment says."""
+        if span.author is not Author.MODEL:
+            raise ValueError(f"the critic sees what the actor wrote, not what the {span.author} says")
+        return cls(dialect.decode(span.token_ids))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +63,8 @@ class Rewriting:
     """r_logic: ends with a newline, so that a fence may follow."""
     code: str
     """a_t as the critic wrote it, without fences."""
+    kept: float
+    """Share of `logic` that is the step's own."""
 
 
 class Refusal(StrEnum):
@@ -43,7 +72,21 @@ class Refusal(StrEnum):
 
     NOTHING_TO_COMPUTE = "nothing to compute"
     BROKEN_FORMAT = "broken format"
+    TRUNCATED = "truncated"
+    """The reply came to its limit of tokens before a program was closed."""
     CHANGED_WORDS = "changed words"
+    ADDED_SOLUTION = "added a solution"
+    STEP_TOO_LONG = "step too long"
+    """It fills the critic's context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the critic made of a step."""
+
+    verdict: Rewriting | Refusal
+    kept: float | None = None
+    """Share of the rewritten words that are the step's own, where there was a program to judge by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +97,8 @@ class Critic:
     dialect: Dialect
     config: CriticConfig
 
-    async def rewrite(self, step: str, *, seed: int) -> Rewriting | Refusal:
+    async def rewrite(self, step: IsolatedStep, *, seed: int) -> Reply:
         """Judge one isolated step and, if code can do its computation, write that code."""
-        prompt = self.dialect.prompt(step)
         sampling = Sampling(
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature,
@@ -64,19 +106,68 @@ class Critic:
             stop=self.dialect.stop,
             seed=seed,
         )
-        completion = await self.policy.sample(prompt.token_ids, sampling)
+        try:
+            completion = await self.policy.sample(self.prompt(step).token_ids, sampling)
+        except ContextFull:
+            return Reply(verdict=Refusal.STEP_TOO_LONG)
         thought, action = self.dialect.split(completion.span)
         if action is None:
-            return Refusal.BROKEN_FORMAT if OPEN in thought.text else Refusal.NOTHING_TO_COMPUTE
-        if kept_share(step, thought.text) < self.config.min_kept:
-            return Refusal.CHANGED_WORDS
-        return Rewriting(logic=thought.text.rstrip() + "\n", code=action.code)
+            return Reply(verdict=without_program(thought.text, completion.stop))
+        words = compared(step, [thought.text])
+        if (refusal := words.refusal(self.config)) is not None:
+            return Reply(verdict=refusal, kept=words.kept)
+        rewriting = Rewriting(logic=thought.text.rstrip() + "\n", code=action.code, kept=words.kept)
+        return Reply(verdict=rewriting, kept=words.kept)
+
+    def prompt(self, step: IsolatedStep) -> Span:
+        """All that the critic is told."""
+        return self.dialect.prompt(step.text)
 
 
-def kept_share(step: str, logic: str) -> float:
-    """How much of the rewritten words is the step's own: matching runs of three characters and more."""
-    logic = logic.strip()
-    if not logic:
-        return 1.0
-    blocks = SequenceMatcher(None, step, logic, autojunk=False).get_matching_blocks()
-    return sum(block.size for block in blocks if block.size >= 3) / len(logic)
+def without_program(text: str, stop: StopReason) -> Refusal:
+    """Why a reply without a closed program has none."""
+    if OPEN in text or "```" in text:
+        return Refusal.TRUNCATED if stop is StopReason.LENGTH else Refusal.BROKEN_FORMAT
+    return Refusal.NOTHING_TO_COMPUTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """How the words of a reply differ from those of the step."""
+
+    kept: float
+    """Share of the reply's words, as characters, in runs that the step has too."""
+    kept_before: float
+    """The same of the words up to the end of the last of these runs."""
+    added_chars: int
+    """What follows it."""
+    has_new_box: bool
+    """It states an answer that the step does not state."""
+
+    def refusal(self, config: CriticConfig) -> Refusal | None:
+        """What is wrong with it; None where it may stand."""
+        goes_on = self.added_chars > config.max_added_chars and self.kept_before >= config.min_kept
+        if self.has_new_box or goes_on:
+            return Refusal.ADDED_SOLUTION
+        return Refusal.CHANGED_WORDS if self.kept < config.min_kept else None
+
+
+def compared(step: IsolatedStep, words: Sequence[str]) -> Compared:
+    """Matching runs of the step and of the rewritten words, whose pieces programs separate.
+
+    Compared word by word, which a step of thousands of tokens needs; runs of fewer than three characters are chance.
+    """
+    logic = "\n".join(piece.strip() for piece in words).strip()
+    theirs, ours = _WORD.findall(logic), _WORD.findall(step.text)
+    blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+    runs = [(block.b, block.b + block.size) for block in blocks]
+    sizes = [(sum(map(len, theirs[start:end])), end) for start, end in runs]
+    kept = [(size, end) for size, end in sizes if size >= MATCHING_CHARS]
+    kept_chars, last = sum(size for size, _ in kept), max((end for _, end in kept), default=0)
+    total, before = sum(map(len, theirs)), sum(map(len, theirs[:last]))
+    return Compared(
+        kept=kept_chars / total if total else 1.0,
+        kept_before=kept_chars / before if before else 0.0,
+        added_chars=total - before,
+        has_new_box=logic.count(BOX) > step.text.count(BOX),
+    )

@@ -1,12 +1,14 @@
 """Algorithm 1 of the paper: one problem -> one raw trajectory that mixes the actor's words with executed programs.
 
 The actor writes a step from the revised context; the critic may turn it into words plus a program; the sandbox runs the
-program and its true output stands where the computed result stood; the actor goes on from there.
+program and its true output stands where the computed result stood; the actor goes on from there. This file holds the
+form of an actor that answers at once (short chains of thought); `thinking.py` that of one that thinks first.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
@@ -15,8 +17,28 @@ from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.rollout import seed_of
 from thor_tir.sandbox.protocol import Sandbox
-from thor_tir.tirgen.critic import Critic, CriticConfig, Refusal
-from thor_tir.trajectory import Action, Author, Finish, Span, Step, StopReason, Thought, Trajectory
+from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
+from thor_tir.tirgen.spending import ACTOR, CRITIC, Metered
+from thor_tir.trajectory import Action, Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinkingConfig:
+    """The form of an actor that thinks before it answers; defaults are the paper's and its code's for a 8B model."""
+
+    window_tokens: int = 4096
+    """L_step: so much the actor writes at most before the critic sees it."""
+    min_window_tokens: int = 2048
+    """Shorter pieces are not worth the critic's time, unless thinking has ended with them."""
+    max_calls: int = 5
+    """Programs the critic may put into one window."""
+    begin: str = "<think>"
+    end: str = "</think>"
+    """Ends thinking, and with it what the critic sees."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_window_tokens <= self.window_tokens or self.max_calls < 1 or not self.end:
+            raise ValueError(f"1 <= min_window_tokens <= window_tokens, a call and an end are needed, found {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +50,15 @@ class TirgenConfig:
     step_stop: tuple[str, ...] = ("\n\n",)
     """And at the end of a paragraph."""
     max_tokens: int = 4096
-    """Of the whole response."""
+    """Of the whole response; a reasoning actor needs 20,000 or so."""
     max_steps: int = 64
     temperature: float = 0.6
     top_k: int = 50
     max_repairs: int = 1
     """Further replies asked of the critic when its program fails; then the step stays in words."""
     critic: CriticConfig = field(default_factory=CriticConfig)
+    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
+    """Of a reasoning actor alone, whose steps are windows of its thinking."""
 
     def __post_init__(self) -> None:
         if min(self.step_tokens, self.max_tokens, self.max_steps) < 1 or self.max_repairs < 0:
@@ -59,87 +83,139 @@ class RawSample:
     trajectory: Trajectory
     critic: Counter[str]
     """Fate of each step the critic saw: `rewritten`, a refusal's name, or `failed: <status>`."""
+    kept: tuple[float, ...] = ()
+    """Of every reply with a program: the share of its words that are the step's own."""
+    spent: Counter[str] = field(default_factory=Counter)
+    """Calls and tokens of actor and critic."""
+    seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Growing:
+@dataclass(slots=True, kw_only=True)
+class Growing:
     """The revised context while it grows: `words` are thoughts that no program has followed yet."""
 
     prompt: Span
     words: Span
-    steps: list[Step]
+    steps: list[Step] = field(default_factory=list)
+    fate: Counter[str] = field(default_factory=Counter)
+    kept: list[float] = field(default_factory=list)
+    finish: Finish = Finish.TOKEN_LIMIT
 
     @property
     def token_ids(self) -> list[int]:
+        """As the actor reads it."""
         spans = [self.prompt, *(span for step in self.steps for span in step.spans), self.words]
         return [token for span in spans for token in span.token_ids]
 
+    def room(self, max_tokens: int) -> int:
+        """Tokens that the response may still have."""
+        return max_tokens - (len(self.token_ids) - len(self.prompt))
 
-async def generate(problem: Problem, studio: Studio, config: TirgenConfig, *, id: str, seed: int) -> RawSample:
-    """One attempt at one problem. Raises SandboxUnavailable and EngineFault; the caller counts and goes on."""
-    growing = _Growing(studio.dialect.prompt(problem.question), _words(()), [])
-    prompt_length = len(growing.prompt)
-    fate: Counter[str] = Counter()
-    finish = Finish.TOKEN_LIMIT
+
+Form = Callable[[Growing, Studio, TirgenConfig, int], Awaitable[None]]
+"""How a trajectory grows from a seed: in steps, or in windows of thinking."""
+
+
+async def generate(
+    problem: Problem, studio: Studio, config: TirgenConfig, *, id: str, seed: int, form: Form | None = None
+) -> RawSample:
+    """One attempt at one problem; `form` is `reason` or, for an actor that thinks first, `think`.
+
+    Raises SandboxUnavailable, EngineFault and RequestFault; the caller counts.
+    """
+    spent: Counter[str] = Counter()
+    began = perf_counter()
+    metered = replace(
+        studio,
+        actor=Metered(studio.actor, ACTOR, spent),
+        critic=replace(studio.critic, policy=Metered(studio.critic.policy, CRITIC, spent)),
+    )
+    growing = Growing(prompt=studio.dialect.prompt(problem.question), words=words_of(()))
     with studio.actor.attend():  # the critic's engine shares the actor's attendance
-        for number in range(config.max_steps):
-            room = config.max_tokens - (len(growing.token_ids) - prompt_length)
-            if room < 1:
-                break
-            sampling = Sampling(
-                max_tokens=min(room, config.step_tokens),
-                temperature=config.temperature,
-                top_k=config.top_k,
-                stop=config.step_stop,
-                seed=seed_of(seed, "actor", number),
-            )
-            try:
-                completion = await studio.actor.sample(growing.token_ids, sampling)
-            except ContextFull:
-                break
-            text = studio.dialect.decode(completion.span.token_ids)
-            step = await _computed(text, growing.words, studio, config, fate, seed=seed_of(seed, "critic", number))
-            if step is not None:
-                growing.steps.append(step)
-                growing.words = _words(())
-                continue
-            growing.words = growing.words + completion.span
-            if completion.stop is StopReason.END:
-                finish = Finish.ENDED
-                break
+        await (form or reason)(growing, metered, config, seed)
     if len(growing.words):
         text = studio.dialect.decode(growing.words.token_ids)
         growing.steps.append(Step(thought=Thought(text=text, span=growing.words)))
     trajectory = Trajectory(
-        id=id, problem_id=problem.id, prompt=growing.prompt, steps=tuple(growing.steps), finish=finish
+        id=id, problem_id=problem.id, prompt=growing.prompt, steps=tuple(growing.steps), finish=growing.finish
     )
-    return RawSample(trajectory=trajectory, critic=fate)
+    return RawSample(
+        trajectory=trajectory,
+        critic=growing.fate,
+        kept=tuple(growing.kept),
+        spent=spent,
+        seconds=perf_counter() - began,
+    )
+
+
+async def reason(growing: Growing, studio: Studio, config: TirgenConfig, seed: int) -> None:
+    """Step by step, each at most `step_tokens` long, until the actor ends its turn."""
+    for number in range(config.max_steps):
+        completion = await write(
+            growing, studio, config, config.step_tokens, config.step_stop, seed_of(seed, "actor", number)
+        )
+        if completion is None:
+            return
+        step = await _computed(completion, growing, studio, config, seed=seed_of(seed, "critic", number))
+        if step is not None:
+            growing.steps.append(step)
+            growing.words = words_of(())
+            continue
+        growing.words = growing.words + completion.span
+        if completion.stop is StopReason.END:
+            growing.finish = Finish.ENDED
+            return
+
+
+async def write(
+    growing: Growing, studio: Studio, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
+) -> Completion | None:
+    """What the actor writes next from the revised context; None where there is no room for it."""
+    room = growing.room(config.max_tokens)
+    if room < 1:
+        return None
+    sampling = Sampling(
+        max_tokens=min(room, most), temperature=config.temperature, top_k=config.top_k, stop=stop, seed=seed
+    )
+    try:
+        return await studio.actor.sample(growing.token_ids, sampling)
+    except ContextFull:
+        return None
 
 
 async def _computed(
-    text: str, words: Span, studio: Studio, config: TirgenConfig, fate: Counter[str], *, seed: int
+    completion: Completion, growing: Growing, studio: Studio, config: TirgenConfig, *, seed: int
 ) -> Step | None:
     """The step with its program and true output, or None where it stays in words."""
+    if not len(completion.span):
+        return None
+    isolated = IsolatedStep.of(completion.span, studio.dialect)
     for attempt in range(1 + config.max_repairs):
-        reply = await studio.critic.rewrite(text, seed=seed_of(seed, attempt))
-        if isinstance(reply, Refusal):
-            fate[reply.value] += 1
+        reply = await studio.critic.rewrite(isolated, seed=seed_of(seed, attempt))
+        if reply.kept is not None:
+            growing.kept.append(reply.kept)
+        if isinstance(reply.verdict, Refusal):
+            growing.fate[reply.verdict.value] += 1
             return None
-        result = await studio.sandbox.run(reply.code)
+        result = await studio.sandbox.run(reply.verdict.code)
         if result.status is not Status.OK:
-            fate[f"failed: {result.status}"] += 1
+            growing.fate[f"failed: {result.status}"] += 1
             continue
-        fate["rewritten"] += 1
-        thought = words + _words(studio.dialect.encode(reply.logic))
-        fenced = f"{OPEN}\n{reply.code}{CLOSE}\n"
+        growing.fate["rewritten"] += 1
+        thought = growing.words + words_of(studio.dialect.encode(reply.verdict.logic))
         return Step(
             thought=Thought(text=studio.dialect.decode(thought.token_ids), span=thought),
-            action=Action(code=reply.code, span=_words(studio.dialect.encode(fenced))),
+            action=action_of(reply.verdict.code, studio.dialect),
             observation=studio.dialect.observe(result),
         )
     return None
 
 
-def _words(token_ids: Sequence[int]) -> Span:
+def action_of(code: str, dialect: Dialect) -> Action:
+    """A program as it stands in the actor's context."""
+    return Action(code=code, span=words_of(dialect.encode(f"{OPEN}\n{code}{CLOSE}\n")))
+
+
+def words_of(token_ids: Sequence[int]) -> Span:
     """Text in the model's voice that no policy of this run sampled."""
     return Span(token_ids=tuple(token_ids), author=Author.MODEL)

@@ -39,16 +39,25 @@ class Place:
 
 
 def raw_files(paths: Sequence[Path], name: str = RAW) -> list[Path]:
-    """The files of one name that folders hold; a path that is a file stands for its folder's. Raises UsageError."""
-    found = []
+    """The files of one name that folders hold, all shards of each; a file stands for itself and its folder's others.
+
+    Raises UsageError.
+    """
+    found: list[Path] = []
     for path in paths:
-        file = path / RAW if path.is_dir() else path
-        if not file.is_file():
-            raise UsageError(f"no raw trajectories at {file}; `thor tirgen generate` writes them")
-        wanted = file if name == RAW else file.with_name(name)
-        if wanted.is_file() and wanted not in found:
-            found.append(wanted)
-    return found
+        files = _parts(path, RAW) if path.is_dir() else [path]
+        if not files or not files[0].is_file():
+            missing = path / RAW if path.is_dir() else path
+            raise UsageError(f"no raw trajectories at {missing}; `thor tirgen generate` writes them")
+        found += files if name == RAW else _parts(files[0].parent, name)
+    return list(dict.fromkeys(found))
+
+
+def _parts(folder: Path, name: str) -> list[Path]:
+    """The file of a whole run, and those of shards (see `shard.py`)."""
+    stem, _, kind = name.rpartition(".")
+    whole = [folder / name] if (folder / name).is_file() else []
+    return whole + sorted(folder.glob(f"{stem}.*-of-*.{kind}"))
 
 
 def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:

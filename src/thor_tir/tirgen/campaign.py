@@ -1,0 +1,171 @@
+"""Many questions, several attempts at each: which are made, in what order, and when to stop.
+
+No more work exists than is in flight: attempts are taken one by one from the questions, so that memory does not grow
+with the run. What is finished is in a journal, of which only a summary stays in memory.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+from thor_tir.attempt import DROPPED, dropping, in_parallel
+from thor_tir.journal import Journal
+from thor_tir.problem import Problem
+from thor_tir.tirgen.spending import Budget
+from thor_tir.verdict import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignConfig:
+    """How much is tried."""
+
+    attempts: int = 1
+    """At each question, with seeds of their own."""
+    until_solved: bool = False
+    """No further attempt at a question after one that is right."""
+    per_question: Budget = field(default_factory=Budget)
+    """No further attempt at a question that has cost so much."""
+    total: Budget = field(default_factory=Budget)
+    """No further attempt of this run; the same command, with a larger budget, continues."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts is {self.attempts}; at least one at each question is needed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One attempt that may be made."""
+
+    problem: Problem
+    number: int
+
+    @property
+    def key(self) -> str:
+        """Of its row."""
+        return f"{self.problem.id}/{self.number}"
+
+
+Make = Callable[[Wanted], Awaitable[dict[str, Any]]]
+"""Makes one attempt: its row. Raises machine faults."""
+
+
+def brief(row: dict[str, Any]) -> dict[str, Any]:
+    """What of a raw row stays in memory."""
+    if DROPPED in row:
+        return {"key": row["key"], DROPPED: row[DROPPED]}
+    is_right = row["outcome"] == Outcome.CORRECT.value
+    spent = row.get("spent", {})
+    return {
+        "is_right": is_right,
+        "is_promising": is_right and row.get("critic", {}).get("rewritten", 0) > 0,
+        "spent": {name: spent[name] for name in sorted(spent)},
+        "seconds": row.get("seconds", 0.0),
+    }
+
+
+class Campaign:
+    """The state of a run over its questions."""
+
+    def __init__(self, problems: Sequence[Problem], journal: Journal, config: CampaignConfig) -> None:
+        self.config = config
+        self.ended_by: str | None = None
+        """The budget that is used up, if one is."""
+        self.num_questions = len(problems)
+        self.num_done = 0
+        self._problems = problems
+        self._journal = journal
+        self._began = perf_counter()
+        self._solved: set[str] = set()
+        self._open: dict[str, int] = {}
+        self._spent = Counter[str]()
+        self._by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for problem in problems:
+            for number in range(config.attempts):
+                wanted = Wanted(problem=problem, number=number)
+                if wanted.key in journal:
+                    self._note(wanted, journal[wanted.key])
+
+    @property
+    def num_solved(self) -> int:
+        """Questions with an attempt that is right."""
+        return len(self._solved)
+
+    async def run(
+        self, make: Make, *, concurrency: int, made: Callable[[Wanted, dict[str, Any]], None], done: Callable[[], None]
+    ) -> None:
+        """Make the attempts that are missing. `made` hears of each, `done` of each question that is finished."""
+
+        async def chain(wanted: Sequence[Wanted]) -> None:
+            for each in wanted:
+                if each.key in self._journal:
+                    continue
+                if self._is_enough(each):
+                    break
+                row = await dropping(lambda each=each: make(each))  # type: ignore[misc]
+                self._note(each, brief({"key": each.key, **row}))
+                made(each, row)
+                if self._journal.hold:
+                    held[each.key] = row
+                else:
+                    self._journal.add(each.key, row)
+            if self._closes(wanted[0].problem) and self.ended_by is None:
+                self.num_done += 1
+                done()
+
+        held: dict[str, dict[str, Any]] = {}
+        if not self._journal.hold:
+            await in_parallel(self._chains(), chain, concurrency)
+            return
+        for chunk in _batches(self._chains(), concurrency):  # wholly on disk or not at all, see `attempt.py`
+            held.clear()
+            await in_parallel(chunk, chain, concurrency)
+            for each in (each for wanted in chunk for each in wanted):
+                if each.key in held:
+                    self._journal.add(each.key, held[each.key])
+            self._journal.commit()
+
+    def _chains(self) -> Iterator[Sequence[Wanted]]:
+        """Attempts that must follow each other, question by question, until a budget is used up."""
+        for problem in self._problems:
+            wanted = [Wanted(problem=problem, number=number) for number in range(self.config.attempts)]
+            for chain in [wanted] if self.config.until_solved else [[each] for each in wanted]:
+                if self.ended_by is not None:
+                    return
+                yield chain
+
+    def _is_enough(self, wanted: Wanted) -> bool:
+        id = wanted.problem.id
+        if self.config.until_solved and id in self._solved:
+            return True
+        own = self._by_question[id] if id in self._by_question else Counter[str]()
+        if self.config.per_question.used_up(own, own["milliseconds"] / 1000) is not None:
+            return True
+        self.ended_by = self.config.total.used_up(self._spent, perf_counter() - self._began)
+        return self.ended_by is not None
+
+    def _closes(self, problem: Problem) -> bool:
+        """Whether this was the question's last chain."""
+        if self.config.until_solved:
+            return True
+        left = self._open.pop(problem.id, self.config.attempts) - 1
+        if left:
+            self._open[problem.id] = left
+        return not left
+
+    def _note(self, wanted: Wanted, row: dict[str, Any]) -> None:
+        if row.get("is_right"):
+            self._solved.add(wanted.problem.id)
+        self._spent.update(row.get("spent", {}))
+        if self.config.per_question != Budget():
+            cost = {**row.get("spent", {}), "milliseconds": round(1000 * row.get("seconds", 0.0))}
+            self._by_question[wanted.problem.id].update(cost)
+
+
+def _batches(chains: Iterable[Sequence[Wanted]], size: int) -> Iterator[list[Sequence[Wanted]]]:
+    rest = iter(chains)
+    while batch := list(islice(rest, size)):
+        yield batch

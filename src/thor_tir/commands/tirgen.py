@@ -75,13 +75,8 @@ class TirgenGenerate:
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
 
     def options(self) -> dict[str, Any]:
-        """What makes two commands the same run: not where it is kept, which part is done, and what it may cost."""
-        options = dataclasses.asdict(self)
-        for apart in ("shard", "output"):
-            del options[apart]
-        for apart in ("per_question", "total"):
-            del options["campaign"][apart]
-        return options
+        """What makes two commands the same run: not where it is kept, which part is done, and how much is tried."""
+        return {name: v for name, v in dataclasses.asdict(self).items() if name not in ("shard", "output", "campaign")}
 
     def config(self) -> RunConfig:
         """The options as a run's configuration."""

@@ -57,7 +57,7 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
     """What of a raw row stays in memory."""
     if DROPPED in row:
         return {"key": row["key"], DROPPED: row[DROPPED]}
-    is_right = row["outcome"] == Outcome.CORRECT.value
+    is_right = row.get("outcome") == Outcome.CORRECT.value
     spent = row.get("spent", {})
     return {
         "is_right": is_right,

@@ -10,7 +10,7 @@ from typing import Any
 
 from thor_tir.faults import UsageError
 from thor_tir.journal import write_atomically
-from thor_tir.shard import WHOLE, Shard
+from thor_tir.shard import SHARD_LOCK, WHOLE, Shard
 
 _CONFIG, _LOCK = "config.json", ".lock"
 
@@ -38,9 +38,10 @@ def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Ite
         try:
             yield
         except UsageError:
-            if is_first and {entry.name for entry in folder.iterdir()} <= {_CONFIG, _LOCK}:
-                path.unlink()
-                (folder / _LOCK).unlink()
+            ours = {path, folder / _LOCK, *folder.glob(f"{SHARD_LOCK}*")}
+            if is_first and set(folder.iterdir()) <= ours:
+                for file in ours:
+                    file.unlink()
                 for place in new:
                     place.rmdir()
             raise

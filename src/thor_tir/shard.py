@@ -11,6 +11,9 @@ from pathlib import Path
 
 from thor_tir.faults import UsageError
 
+SHARD_LOCK = ".shards"
+"""Files that say who writes, and nothing else, begin with this."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -46,8 +49,8 @@ class Shard:
         """
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            _locked(folder / ".shards", shared=not self.is_whole),
-            _locked(folder / f".shards.{self.index}-of-{self.count}", shared=False),
+            _locked(folder / SHARD_LOCK, shared=not self.is_whole),
+            _locked(folder / f"{SHARD_LOCK}.{self.index}-of-{self.count}", shared=False),
         ):
             yield
 

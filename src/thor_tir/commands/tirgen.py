@@ -40,8 +40,11 @@ class TirgenGenerate:
     critic: str = NANO.critic
     """Hub name, local folder, nano/critic, or an address. Sees isolated steps only."""
     critic_model: str = ""
+    """Of an address: the model as its server names it."""
     critic_tokenizer: str = ""
+    """Of an address: the model's tokenizer."""
     critic_key: str = "OPENAI_API_KEY"
+    """Of an address: the environment variable that holds the key."""
     problems: str = NANO.problems
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen

@@ -35,6 +35,7 @@ class EndpointConfig:
     timeout_s: float = 600.0
     """For one reply, from the first byte sent to the last one read."""
     connect_s: float = 10.0
+    """For opening a connection."""
     max_reply_bytes: int = 8 * 2**20
     """No more is read of one reply."""
     patience: PatienceConfig = field(default_factory=PatienceConfig)

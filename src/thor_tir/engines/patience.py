@@ -32,6 +32,7 @@ class PatienceConfig:
     backoff_s: float = 0.5
     """Average pause before the first retry; doubles with each."""
     max_backoff_s: float = 30.0
+    """It does not grow beyond this."""
     patience_s: float = 1800.0
     """So long a run waits for a dead server before it stops; the same command then continues."""
 

@@ -33,6 +33,7 @@ class ThinkingConfig:
     max_calls: int = 5
     """Programs the critic may put into one window."""
     begin: str = "<think>"
+    """Begins thinking, where the chat template has not begun it."""
     end: str = "</think>"
     """Ends thinking, and with it what the critic sees."""
 

@@ -1,6 +1,6 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns <- sandbox | grading | dialect | engines | problems | learner <- rollout, backtrack, attempt, exchange
+    nouns <- sandbox | grading | dialect | engines | problems | learner <- rollout, backtrack, attempt, exchange, tracking
           <- tirgen | sft | rl | inference | nano <- eval <- recipes <- cli
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
@@ -37,7 +37,7 @@ NOUNS = rank("archive claim execution faults journal problem shard trajectory ve
 ORDER = (
     NOUNS,
     rank("sandbox grading dialect engines problems learner"),
-    rank("rollout backtrack attempt exchange", may_meet=True),
+    rank("rollout backtrack attempt exchange tracking", may_meet=True),
     rank("tirgen sft rl inference nano"),
     rank("eval"),
     rank("recipes"),

@@ -36,6 +36,7 @@ from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.models import Seat, local_engine, seated
 from thor_tir.recipes.settings import Machinery, RunConfig
+from thor_tir.recipes.training_exhibits import exhibit_round
 from thor_tir.rl import train as rl
 from thor_tir.rollout import RolloutConfig, World, seed_of
 from thor_tir.sandbox.batch import OpenableSandbox
@@ -180,6 +181,13 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             shop=bench.shop(engine, dialect, config.rl.rollout),
             problems=problems,
             rollouts=bench.journal(folder / "rollouts.jsonl"),
+            exhibit=partial(
+                exhibit_round,
+                journal=Journal(folder / "trajectories.jsonl"),
+                decode=dialect.decode,
+                count=config.rl.watch.show_count,
+            ),
+            say=reporter.say,
             is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             validate=validate,
         )

@@ -13,14 +13,13 @@ from random import Random
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
-from thor_tir.attempt import DROPPED, Attempt, Progress, Request, Workshop, attempt_all, record_all
+from thor_tir.attempt import DROPPED, Attempt, Grade, Progress, Request, Workshop, attempt_all, record_all
 from thor_tir.engines.protocol import Policy
 from thor_tir.faults import UsageError
 from thor_tir.journal import Journal
 from thor_tir.learner.adapters import AdapterConfig
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.row import Row
 from thor_tir.learner.schedule import Schedule
 from thor_tir.learner.sharding import copy_weights
@@ -28,6 +27,7 @@ from thor_tir.problem import Problem
 from thor_tir.rl import ledger
 from thor_tir.rl.algorithms import Algorithm, LossConfig
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.record import Gathered, measures_of, record_of
 from thor_tir.rl.scoring import Scorer
 from thor_tir.rl.step import (
     Query,
@@ -40,7 +40,9 @@ from thor_tir.rl.step import (
     step_rows,
 )
 from thor_tir.rl.step_reward import IsSubstantial
+from thor_tir.rl.watch import Say, Watch, WatchConfig, silent
 from thor_tir.rollout import RolloutConfig, seed_of
+from thor_tir.verdict import Verdict
 
 
 class TrainablePolicy(Policy, Protocol):
@@ -81,6 +83,7 @@ class RLConfig:
     """Decay to a tenth of the rate over the run; the paper keeps it constant."""
     micro_batch_tokens: int = 4096
     loss: LossConfig = field(default_factory=LossConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     calls_grow_over: int = 0
     """Rounds over which the call limit grows from 1 to that of the rollout, as in the released schedule; 0 for none."""
     autocast: Literal["bfloat16"] | None = None
@@ -145,20 +148,12 @@ class Trainees:
     """A model like `model` that the policy samples from, where several processes hold parts of `model`."""
     is_substantial: IsSubstantial = bool
     """Whether a program computes something; read by the step reward of that name."""
+    exhibit: Callable[[int, Gathered], None] | None = None
+    """Keeps trajectories of a round, counted from 0, for people to read."""
+    say: Say = silent
+    """Tells a person one sentence."""
     validate: Callable[[int], Awaitable[float]] | None = None
     """Accuracy on problems that training never sees, given the version of the weights."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """What one round sampled, before credit."""
-
-    groups: Sequence[Sequence[Attempt]]
-    repairs: Sequence[tuple[Query, Sequence[Repaired]]]
-    num_lost: int
-    """Samples that a fault of the machine ended."""
-    rollout_s: float
-    repair_s: float
 
 
 def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:
@@ -206,12 +201,15 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         place |= load_checkpoint(checkpoint, learner, options=asdict(config))
     _renew(trainees, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
+    watch = Watch.begin(config.watch, metrics, folder, trainees.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     if progress is not None:
         progress.advance(place["round"])
     for number in range(place["round"], config.num_rounds):
         first_update = place["update"] if number == place["round"] else 0
         gathered = await _gather(number, trainees, config)
+        if trainees.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
+            trainees.exhibit(number, gathered)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
         rows = scorer.score(_rows(gathered, trainees, config, dropped))
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
@@ -220,16 +218,15 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             ledger.check(updates, learner.num_steps + 1, part)
             step = learner.step(part)
             ledger.enter(updates, number, part, step)
-            measured.append(_measures(step))
+            measured.append(measures_of(step))
             _renew(trainees, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
-                record = _record(number, gathered, rows, dropped, measured)
+                record = record_of(number, gathered, rows, dropped, measured, num_steps=learner.num_steps)
                 record["seconds"]["train"] = perf_counter() - train_s
                 if trainees.validate is not None and (number + 1) % config.validate_every == 0:
                     record["validation"] = await trainees.validate(learner.num_steps)
-                if str(number) not in metrics:
-                    metrics.add(str(number), record)
+                watch.take(number, record)
             here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
             if is_last:
                 here = {"round": number + 1, "update": 0, "measured": []}
@@ -243,7 +240,7 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             )
         if progress is not None:
             progress.advance()
-    metrics.close()
+    watch.close()
 
 
 def _renew(trainees: Trainees, learner: Learner) -> None:
@@ -266,7 +263,8 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
         for place, problem in enumerate(batch)
     ]
     rollout = replace(config.rollout, max_calls=calls_of_round(number, config))
-    shop = replace(trainees.shop, config=rollout)
+    graded = _Clock(trainees.shop.grade)
+    shop = replace(trainees.shop, config=rollout, grade=graded)
     began = perf_counter()
     attempts = await attempt_all([r for group in requests for r in group], shop, trainees.rollouts)
     by_id = {attempt.trajectory.id: attempt for attempt in attempts}
@@ -280,7 +278,23 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
         num_lost=num_asked - len(attempts) - sum(len(group) for _, group in repairs),
         rollout_s=sampled - began,
         repair_s=perf_counter() - sampled,
+        grade_s=graded.seconds,
     )
+
+
+class _Clock:
+    """A grader that knows how long it took."""
+
+    def __init__(self, grade: Grade) -> None:
+        self._grade = grade
+        self.seconds = 0.0
+
+    async def __call__(self, problem: Problem, text: str) -> Verdict:
+        began = perf_counter()
+        try:
+            return await self._grade(problem, text)
+        finally:
+            self.seconds += perf_counter() - began
 
 
 async def _repairs(
@@ -326,47 +340,3 @@ def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]
     order = list(rows)
     Random(f"rows {config.seed} {number}").shuffle(order)
     return [order[part :: config.updates_per_round] for part in range(config.updates_per_round)]
-
-
-def _record(
-    number: int, gathered: Gathered, rows: Sequence[Row], dropped: Counter[str], measured: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """One line of metrics.jsonl."""
-    attempts = [attempt for group in gathered.groups for attempt in group]
-    calls = [step for attempt in attempts for step in attempt.trajectory.calls]
-    repairs = [repair for _, group in gathered.repairs for repair in group]
-    is_repair = [bool(row.parent) for row in rows]
-    return {
-        "step": number + 1,
-        "answer_reward": _mean([float(attempt.is_correct) for attempt in attempts]),
-        "call_success": _mean([float(step.succeeded) for step in calls]),
-        "step_reward": _mean([repair.reward for repair in repairs]),
-        "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
-        "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
-        "queries": len(gathered.repairs),
-        "rows_episode": len(rows) - sum(is_repair),
-        "rows_step": sum(is_repair),
-        "dropped": dict(dropped),
-        "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
-        "drift": {name: drift for update in measured for name, drift in update["drift"].items()},
-        "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
-        "tool_seconds": sum(step.observation.result.seconds for step in calls if step.observation is not None),
-        "seconds": {"rollout": gathered.rollout_s, "repair": gathered.repair_s},
-    }
-
-
-def _measures(step: StepMetrics) -> dict[str, Any]:
-    """What the round's record needs of one update, as JSON values: checkpoints keep it until the round ends."""
-    return {
-        "loss": {c.value: m.loss for c, m in step.components.items()},
-        "drift": {
-            c.value: {"mean_log_ratio": m.drift.mean_log_ratio, "max_log_ratio": m.drift.max_log_ratio}
-            for c, m in step.components.items()
-            if m.drift is not None
-        },
-        "grad_norm": step.gradient_norm,
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

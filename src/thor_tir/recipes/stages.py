@@ -183,7 +183,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
             rollouts=bench.journal(folder / "rollouts.jsonl"),
             exhibit=partial(
                 exhibit_round,
-                journal=Journal(folder / "trajectories.jsonl"),
+                journal=Journal(folder / "trajectories.jsonl", is_ours=ranks.leads),
                 decode=dialect.decode,
                 count=config.rl.watch.show_count,
             ),

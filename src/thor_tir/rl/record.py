@@ -3,6 +3,7 @@
 `docs/rl.md` says what each figure means and what to look for.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from statistics import pstdev
 from typing import Any
 
 from thor_tir.attempt import Attempt
-from thor_tir.learner.metrics import StepMetrics
+from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
 from thor_tir.learner.row import Component, Row
 from thor_tir.rl.step import Query, Repaired
 from thor_tir.trajectory import Author, Span
@@ -52,9 +53,13 @@ def record_of(
     dropped: Counter[str],
     measured: Sequence[Mapping[str, Any]],
     *,
+    sampled: Sequence[Row],
     num_steps: int,
 ) -> dict[str, Any]:
-    """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th."""
+    """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th.
+
+    `sampled` are the rows as the engine left them, before they were scored.
+    """
     attempts, repairs = gathered.attempts, gathered.repaired
     calls = [step for attempt in attempts for step in attempt.trajectory.calls]
     tools = [*calls, *(repair.step for repair in repairs)]
@@ -70,15 +75,14 @@ def record_of(
         "queries": len(gathered.repairs),
         "rows_episode": len(rows) - sum(is_repair),
         "rows_step": sum(is_repair),
-        "dropped": dict(dropped),
+        "dropped": dict(+dropped),
         "dropped_share": dropped.total() / max(1, gathered.num_sampled),
         "levels": {
-            "episode": _episodes(gathered) | _rows(rows, Component.EPISODE, measured),
-            "step": _repairs(gathered) | _rows(rows, Component.STEP, measured),
+            "episode": _episodes(gathered) | _credit(rows, sampled, Component.EPISODE, measured),
+            "step": _repairs(gathered) | _credit(rows, sampled, Component.STEP, measured),
         },
         "staleness": {"max": num_steps - 1 - min(versions)} if versions else None,
         "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
-        "drift": {name: drift for update in measured for name, drift in update["drift"].items()},
         "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
         "tool_seconds": sum(s.observation.result.seconds for s in tools if s.observation is not None),
         "seconds": {"rollout": gathered.rollout_s, "repair": gathered.repair_s, "grade": gathered.grade_s},
@@ -125,15 +129,38 @@ def _repairs(gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _rows(rows: Sequence[Row], component: Component, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What became of a level: its rows and their credit, and how its log ratios moved over the round's updates."""
+def _credit(
+    rows: Sequence[Row], sampled: Sequence[Row], component: Component, measured: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What became of a level: the credit of its rows, and how far engine, trainer and updated policy are apart."""
+    carried = [any(t.component is component for t in row.terms) for row in rows]
     advantages = [t.advantage for row in rows for t in row.terms if t.component is component]
     drifts = [update["drift"][component.value] for update in measured if component.value in update["drift"]]
+    pairs = [(row, old) for row, old, is_in in zip(rows, sampled, carried, strict=True) if is_in and row.correction]
+    first = {name: drifts[0][name] for name in _GAP} if drifts else None
     return {
-        "groups_kept": len({row.group for row in rows if any(t.component is component for t in row.terms)}),
+        "groups_kept": len({row.group for row, is_in in zip(rows, carried, strict=True) if is_in}),
         "advantage_std": pstdev(advantages) if advantages else None,
-        "log_ratio": {"first": drifts[0], "last": drifts[-1]} if drifts else None,
+        "mismatch": engine_gap(pairs) if pairs else first,
+        "drift": drifts[-1] if drifts else None,
     }
+
+
+_GAP = ("mean_log_ratio", "max_log_ratio", "histogram")
+
+
+def engine_gap(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    """The log ratios of trainer to engine over trained tokens, from rows after and before they were corrected."""
+    gaps = [
+        new - old
+        for row, before in pairs
+        for new, old, is_trained in zip(row.old_logprobs, before.old_logprobs, row.trained, strict=True)
+        if is_trained
+    ]
+    counts = Counter(bisect_left(HISTOGRAM_EDGES, gap) for gap in gaps)
+    histogram = [counts[place] for place in range(len(HISTOGRAM_EDGES) + 1)]
+    sizes = list(map(abs, gaps))
+    return {"mean_log_ratio": _mean(sizes), "max_log_ratio": max(sizes, default=0.0), "histogram": histogram}
 
 
 def _surprise(spans: Sequence[Span]) -> float | None:

@@ -211,7 +211,8 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
         if trainees.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
             trainees.exhibit(number, gathered)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
-        rows = scorer.score(_rows(gathered, trainees, config, dropped))
+        sampled = _rows(gathered, trainees, config, dropped)
+        rows = scorer.score(sampled)
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
@@ -222,7 +223,9 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             _renew(trainees, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
-                record = record_of(number, gathered, rows, dropped, measured, num_steps=learner.num_steps)
+                record = record_of(
+                    number, gathered, rows, dropped, measured, sampled=sampled, num_steps=learner.num_steps
+                )
                 record["seconds"]["train"] = perf_counter() - train_s
                 if trainees.validate is not None and (number + 1) % config.validate_every == 0:
                     record["validation"] = await trainees.validate(learner.num_steps)

@@ -49,8 +49,9 @@ class Watch:
 
     @classmethod
     def begin(cls, config: WatchConfig, metrics: Journal, folder: Path, say: Say) -> "Watch":
-        """Raises UsageError where a tracker that was asked for is not installed."""
-        return cls(config=config, metrics=metrics, trackers=open_trackers(config.trackers, folder, say), say=say)
+        """Raises UsageError where a tracker that was asked for is not installed. Of several processes one draws."""
+        trackers = open_trackers(config.trackers, folder, say) if metrics.is_ours else []
+        return cls(config=config, metrics=metrics, trackers=trackers, say=say)
 
     def take(self, number: int, record: Mapping[str, Any]) -> None:
         """Write a round down, unless it stands there from a time that a kill undid."""

@@ -1,6 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns <- sandbox | grading | dialect | engines | problems | learner <- rollout, backtrack, attempt, exchange, tracking
+    nouns <- sandbox | grading | dialect | engines | problems | learner
+          <- rollout, backtrack, attempt, exchange, tracking
           <- tirgen | sft | rl | inference | nano <- eval <- recipes <- cli
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records

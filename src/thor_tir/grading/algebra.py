@@ -14,7 +14,7 @@ import mpmath
 
 from thor_tir.grading.canonical import canonical
 from thor_tir.grading.evaluate import DIGITS, Noise, agree, exact, far_point, is_real, point, value
-from thor_tir.grading.expression import Tree, Unreadable, operations, parse_expression, symbols
+from thor_tir.grading.expression import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
 from thor_tir.grading.guard import is_affordable, is_parsable
 from thor_tir.grading.matching import same
 from thor_tir.grading.rational import rational
@@ -24,10 +24,11 @@ from thor_tir.grading.veto import objection, unworked
 from thor_tir.verdict import Outcome
 
 _SEEDS = (0, 2, 4, 1, 3)
-_ANYTHING = frozenset(
-    ("C", "c", "K", "k", "A", "B", "D", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4", "C_0")
-)
-_ADDED = frozenset(("C", "c", "C_1", "c_1", "K", "k"))
+_CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4"))
+"""What a reference calls its constants of integration; answers may say `A`, `B`, `K` or `c` as well."""
+_ANYTHING = _CONSTANTS | frozenset(("c", "K", "k", "A", "B", "D"))
+_ARGUMENTS = frozenset(("x", "y", "z", "t", "u", "s", "r", "theta"))
+"""Of what functions with such constants are: `A + B + C` is no antiderivative."""
 _MAX_CONSTANTS = 4
 
 
@@ -41,6 +42,8 @@ def compare(reference: str, answer: str, strictness: Strictness = Strictness.STR
             is_same = same(gold, found, Algebra(strictness))
         if not is_same:
             return Outcome.WRONG, "not equal to the reference by value"
+    except NumbersCollide as error:
+        return Outcome.WRONG, str(error)
     except (Unreadable, RecursionError):
         return _by_math_verify(reference, answer, (gold, found), strictness)
     if strictness is Strictness.STRICT and (complaint := unworked(gold, found)):
@@ -65,8 +68,11 @@ class Algebra:
             return self._equal_numbers(gold, answer, expected, found)
         if names == other_names and _identical(expected, found):
             return True
+        own, other_own = names & _CONSTANTS, other_names & _ANYTHING
+        if not own or not other_own or not names & _ARGUMENTS or not _is_linear(expected, own):
+            return False
         return any(_identical(expected, _renamed(found, names)) for names in _renamings(names, other_names)) or (
-            bool(names & _ADDED and other_names & _ADDED) and _differ_by_constant(expected, found)
+            len(own) == 1 and _differ_by_constant(expected, found)
         )
 
     def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
@@ -143,8 +149,6 @@ def _renamings(names: frozenset[str], other: frozenset[str]) -> list[Mapping[str
     wanted, own = sorted(names & _ANYTHING), sorted(other & _ANYTHING)
     if names - _ANYTHING != other - _ANYTHING or len(wanted) != len(own) or not 0 < len(own) <= _MAX_CONSTANTS:
         return []
-    if not names & (_ADDED | {"C_2"}):
-        return []
     return [dict(zip(own, order, strict=True)) for order in permutations(wanted)]
 
 
@@ -154,13 +158,27 @@ def _renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
     return (tree[0], *(_renamed(child, names) if isinstance(child, tuple) else child for child in tree[1:]))
 
 
+def _is_linear(tree: Tree, constants: frozenset[str]) -> bool:
+    """Whether equal steps of a constant are equal steps of the value; the capacity in `e^{-t/(RC)}` is no constant."""
+    at, noise = {name: point(name, 0) for name in symbols(tree)}, Noise()
+    for name in constants:
+        try:
+            low, middle, high = (value(tree, {**at, name: mpmath.mpf(step)}, noise) for step in (0, 1, 2))
+        except Unreadable:
+            return False
+        if not agree(high - middle, middle - low, noise):
+            return False
+    return True
+
+
 def _differ_by_constant(expected: Tree, found: Tree) -> bool:
     """Antiderivatives: each side has a constant of its own, and what else they differ by is a constant too."""
-    own = next(iter(sorted(symbols(expected) & _ADDED)))
-    other = next(iter(sorted(symbols(found) & _ADDED)))
+    (own,) = symbols(expected) & _CONSTANTS
     variables = symbols(expected) - {own}
-    if not variables or variables != symbols(found) - {other}:
+    others = symbols(found) - variables
+    if len(others) != 1 or not others <= _ANYTHING:
         return False
+    (other,) = others
     differences = []
     for seed in (0, 2, 4):
         at, noise = {name: point(name, seed) for name in variables}, Noise()

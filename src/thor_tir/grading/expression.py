@@ -44,6 +44,10 @@ class Unreadable(Exception):
     """The text is no expression that this parser knows."""
 
 
+class NumbersCollide(Unreadable):
+    """Two numbers stand side by side, which says nothing: `\\frac{98}51` is neither a product nor a number."""
+
+
 def parse_expression(text: str) -> Tree:
     """The tree of a canonical text. Raises Unreadable."""
     return _Parser(text).whole()
@@ -124,7 +128,7 @@ class _Parser:
                 above, _, below = (self.take(), self.take(), self.take())
                 if below.isdigit() and above.isdigit() and int(below) and int(above) < int(below):
                     return ("num", left[1] + Fraction(int(above), int(below)))
-            raise Unreadable("two numbers side by side")
+            raise NumbersCollide("two numbers side by side")
         right = self.factor()
         if is_whole and sign == r"\frac" and right[0] == "div" and right[1][0] == right[2][0] == "num":
             above, below = right[1][1], right[2][1]

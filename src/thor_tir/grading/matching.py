@@ -131,6 +131,7 @@ def _reals(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
     )
 
 
+_LEADING_ZERO = re.compile(r"0\d+")
 _NOTHING = Sequence(kind=Kind.BARE, items=())
 
 
@@ -155,12 +156,14 @@ def _one_against_several(
     if _is_decimal_comma(gold, answer) or _is_decimal_comma(answer, gold):
         return same(gold.replace(",", "."), answer.replace(",", "."), arithmetic)
     is_pair = other is not None and other.kind is Kind.BARE and len(other.items) == 2 and ", " in answer
-    if is_pair and other is not None and all(same(gold, item, arithmetic) for item in other.items):
-        return True
+    if is_pair and other is not None and squeezed(other.items[0]) != squeezed(other.items[1]):
+        return all(same(gold, item, arithmetic) for item in other.items)
     one = one or sequence(gold, splits_groups=True) or Sequence(kind=Kind.BARE, items=(gold,))
     other = other or sequence(answer, splits_groups=True) or Sequence(kind=Kind.BARE, items=(answer,))
     if len(one.items) == len(other.items) == 1:
         return same(one.items[0], other.items[0], arithmetic)
+    if any(_LEADING_ZERO.fullmatch(item) for item in (*one.items, *other.items)):
+        return False  # `10,0000` is no list, and no number either
     return not _is_spaced(gold, answer, one) and _same_items(one, other, arithmetic)
 
 
@@ -234,6 +237,7 @@ def _matched(one: tuple[T, ...], other: tuple[T, ...], equal: Callable[[T, T], b
     return not left
 
 
+_ZERO = re.compile(r"0[0.]*")
 _TO = re.compile(r"(?<=\d) ?(?:\\text\{to\}|to) ?(?=\d)")
 
 
@@ -251,6 +255,8 @@ def _ratios(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
         return all(all(parts) for parts in (one, other)) and arithmetic.equal(*quotients)
     if len(one) != len(other) or not all(one) or not all(other):
         return False
+    if any(_ZERO.fullmatch(part) for part in (*one, *other)):
+        return all(arithmetic.equal(a, b) for a, b in zip(one, other, strict=True))
     return all(
         arithmetic.equal(f"({one[0]})*({b})", f"({other[0]})*({a})") for a, b in zip(one[1:], other[1:], strict=True)
     )

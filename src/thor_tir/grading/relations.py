@@ -72,7 +72,9 @@ def _renamed(relation: Chain, model: Chain) -> Chain:
     own, wanted = (_FUNCTION.fullmatch(squeezed(chain_.operands[0])) for chain_ in (relation, model))
     if not own or not wanted or own[2] == wanted[2]:
         return relation
-    pattern = re.compile(rf"(?<![a-zA-Z\\]){own[2]}(?![a-zA-Z])")
+    pattern, taken = (re.compile(rf"(?<![a-zA-Z\\]){name}(?![a-zA-Z])") for name in (own[2], wanted[2]))
+    if any(taken.search(side) for side in relation.operands):
+        return relation
     return Chain(
         operands=tuple(pattern.sub(wanted[2], side) for side in relation.operands), relations=relation.relations
     )

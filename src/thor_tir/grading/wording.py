@@ -6,7 +6,7 @@ from thor_tir.grading.canonical import squeezed
 
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
-_LABELLED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*(?=[.:)]))\s*[.:)]?\s*(.*)", re.DOTALL)
+_LABELLED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*(?=[.:)]))\s*[.:)]?\s*(?!\s*[+*/^=])(.*)", re.DOTALL)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.IGNORECASE)
 _WORDY = re.compile(r"[A-Za-z][A-Za-z ,.'\-]*")
 _LONG_WORD = re.compile(r"[A-Za-z]{3,}")
@@ -37,6 +37,7 @@ _NUMBERS = [
     "nineteen",
     "twenty",
 ]
+_PUNCTUATION = re.compile(r"[^a-z0-9 +\-*/^<>=]|(?<=[a-z])-(?=[a-z])")
 _MAX_LABELS = 2
 _ANNOUNCED = re.compile(
     r"(?:the )?(?:final |correct )?(?:answer|option|choice)(?: is)?(?: ?: ?| )(?=\S)", re.IGNORECASE
@@ -117,7 +118,7 @@ def _has_words(plain: str) -> bool:
 
 
 def _joined(plain: str) -> str:
-    words = " ".join(re.sub(r"[^a-z0-9 ]", " ", plain.lower().replace("'", "")).split())
+    words = " ".join(_PUNCTUATION.sub(" ", plain.lower().replace("'", "")).split())
     return _ARTICLES.sub("", words)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from toy_task import BREAKS, LIMITS, OTHER, RIGHT, mean, primed_model, run
 
+from thor_tir.rl.algorithms import LossConfig
 from thor_tir.rl.episode import EpisodeConfig
 from thor_tir.rl.step import StepConfig
 from thor_tir.rl.train import RLConfig
@@ -42,6 +43,20 @@ def test_the_step_level_alone_raises_the_success_of_calls(tmp_path):
     assert 0.25 < before < 0.75
     assert after > 0.82
     assert learnt(tmp_path, "rows_episode") == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "clips"),
+    [("sequence-mean", {}), ("dr-grpo", {}), ("gspo", {"clip_low": 0.2, "clip_high": 0.28})],
+    ids=["sequence-mean", "dr-grpo", "gspo"],
+)
+def test_every_other_algorithm_raises_the_answer_reward_too(tmp_path, algorithm, clips):
+    loss = LossConfig(algorithm=algorithm, correction_cap=2.0, kl_weight=1e-3, **clips)
+    run(primed_model(RIGHT, OTHER), replace(CONFIG, num_rounds=12, loss=loss), tmp_path)
+    before, after = learnt(tmp_path, "answer_reward")
+    assert before < 0.75
+    assert after > 0.82
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_mo
 from thor_tir.execution import ExecutionResult
 from thor_tir.faults import SandboxUnavailable, UsageError
 from thor_tir.learner.learner import Learner
+from thor_tir.rl.algorithms import LossConfig
 from thor_tir.rl.episode import EpisodeConfig
 from thor_tir.rl.step import StepConfig
 from thor_tir.rl.train import RLConfig, problems_of_round
@@ -74,9 +75,9 @@ def finish(folder: Path, config: RLConfig = CONFIG) -> dict[str, torch.Tensor]:
     return trained.state_dict()
 
 
-def kill(folder: Path, **fields) -> None:
+def kill(folder: Path, config: RLConfig = CONFIG, **fields) -> None:
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - asked about below
-        run(model(), CONFIG, folder, **fields)
+        run(model(), config, folder, **fields)
     error = caught.value
     assert isinstance(error, Killed) or error.subgroup(Killed) is not None, repr(error)
 
@@ -103,7 +104,7 @@ def kill_before_checkpoint(folder: Path, number: int) -> None:
         kill(folder)
 
 
-def kill_before_update(folder: Path, number: int) -> None:
+def kill_before_update(folder: Path, number: int, config: RLConfig = CONFIG) -> None:
     fuse, step = Fuse(number), Learner.step
 
     def fused(learner: Learner, rows):
@@ -112,7 +113,7 @@ def kill_before_update(folder: Path, number: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "step", fused)
-        kill(folder)
+        kill(folder, config)
 
 
 def record(folder: Path) -> list[dict]:
@@ -152,6 +153,16 @@ def test_a_killed_run_ends_with_the_bits_and_the_record_of_an_uninterrupted_one(
     assert Counter(keys(tmp_path)).most_common(1)[0][1] == 1
     assert keys(tmp_path) == keys(folder)
     assert record(tmp_path) == record(folder)
+    assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
+
+
+def test_a_kill_between_updates_changes_nothing_of_a_run_that_corrects_for_its_engine_and_keeps_a_reference(tmp_path):
+    """The weights that the log-probabilities of a round come from are gone by its second update."""
+    config = replace(CONFIG, num_rounds=1, loss=LossConfig(algorithm="gspo", kl_weight=0.1, correction_cap=2.0))
+    weights = finish(tmp_path / "whole", config)
+    kill_before_update(tmp_path / "killed", 2, config)
+    resumed = finish(tmp_path / "killed", config)
+    assert record(tmp_path / "killed") == record(tmp_path / "whole")
     assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
 
 

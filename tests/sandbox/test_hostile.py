@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_cases import DOORS, ENDS, Ends
 
 import thor_tir
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.sandbox.batch import run_batch
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
-from thor_tir.sandbox.protocol import Limits
+from thor_tir.sandbox.protocol import Limits, Snippet
+from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
+from thor_tir.sandbox.server import GracefulServer, ServerConfig, Service
 
 CASES = Path(__file__).parents[3] / "shared" / "data" / "sandbox" / "hostile.jsonl"
 OUTER_S = 60.0
@@ -112,73 +117,84 @@ def test_every_hostile_program_is_contained_and_the_next_one_finds_a_pristine_wo
     assert len(descendants(os.getpid())) <= 3  # the launcher, its template, and the child that waits
 
 
-OWN_CASES = {
-    "every descriptor is closed but three": (
-        "import os\nopen_ones = []\nfor d in range(4096):\n    try: os.fstat(d); open_ones.append(d)\n"
-        "    except OSError: pass\nprint('held' if open_ones == [0, 1, 2] else open_ones)"
-    ),
-    "the worker survives os._exit replaced": "import os\nos._exit = lambda code: None\nprint('held')",
-    "the next request cannot be read": (
-        "import gc, socket\nprint('held' if not [o for o in gc.get_objects() if isinstance(o, socket.socket) "
-        "and o.fileno() >= 0] else '')"
-    ),
-    "io_uring is not there": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(425, 1, 0) == -1 else '')",
-    "userfaultfd is not there": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(323, 0) == -1 else '')",
-    "memfd_create is not there": ("import os\ntry: os.memfd_create('x')\nexcept OSError: print('held')"),
-    "a raw vfork is refused": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(58) == -1 else '')",
-    "clone into a new namespace is refused": (
-        "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(56, 0x10000000, 0, 0, 0, 0) == -1 else '')"
-    ),
-    "clone with a thread's flag and a namespace is refused by the kernel": (
-        "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(56, 0x10010000, 0, 0, 0, 0) == -1 else '')"
-    ),
-    "execve is refused": "import os\ntry: os.execv('/usr/bin/true', ['true'])\nexcept OSError: print('held')",
-    "setsid and setpgid change nobody": "import os\ntry: os.setsid()\nexcept OSError: print('held')",
-    "the affinity and priority of others stay": (
-        "import os\ntry: os.sched_setaffinity(os.getppid(), {0})\nexcept OSError: print('held')"
-    ),
-    "limits of others stay": (
-        "import resource, os\ntry: resource.prlimit(1, resource.RLIMIT_NOFILE, (4, 4))\nexcept OSError: print('held')"
-    ),
-    "unix sockets are refused": ("import socket\ntry: socket.socketpair()\nexcept OSError: print('held')"),
-    "a device cannot be made": (
-        "import os\ntry: os.mknod('d', 0o020666, os.makedev(1, 1))\nexcept OSError: print('held')"
-    ),
-    "the interpreter's own files cannot be changed": (
-        "import os, random\ntry: open(random.__file__, 'a')\nexcept OSError:\n"
-        "    try: os.unlink(random.__file__)\n    except OSError: print('held')"
-    ),
-    "the kernel's log, keys and clock are not there": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.syscall(103, 2, 0, 0), libc.syscall(250, 0, 0), libc.syscall(227, 0, 0)}\n"
-        "print('held' if got == {-1} else '')"
-    ),
-}
-
-
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls are those of x86-64")
-@pytest.mark.parametrize("name", OWN_CASES)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_door_is_closed(cell: Cell, name: str) -> None:
-    result = cell.run(OWN_CASES[name])
+    result = cell.run(DOORS[name])
     assert result.stdout == "held\n", result
     assert cell.control()
 
 
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in ENDS])
+def test_an_attack_ends_as_it_must_and_leaves_nothing(cell: Cell, case: Ends) -> None:
+    before, first = cell.world(), cell.control()
+    result = cell.run(case.code, Limits(timeout_s=case.timeout_s))
+    assert result.status in case.allowed, (result.status, result.error, result.stderr[-300:])
+    assert "ESCAPED" not in result.stdout
+    assert len(result.stderr) <= 40_000
+    assert result.runs == 1
+    assert cell.control() == first
+    assert cell.world() == before
+    assert len(descendants(os.getpid())) <= 3
+
+
+def every_case() -> list[tuple[str, str, tuple[str, ...], float]]:
+    """Name, program, allowed endings and time of the shared corpus and of our own cases."""
+    rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
+    blocked = ("ok", "error")
+    given = [(r["id"], r["code"], blocked if r["expect"] == "blocked" else (r["expect"],), 2.0) for r in rows]
+    ends = [(c.name, c.code, tuple(FOUND_AS[status] for status in c.allowed), c.timeout_s) for c in ENDS]
+    return [*given, *ends, *((name, code, ("ok",), 5.0) for name, code in DOORS.items())]
+
+
+def assert_contained(results: list[tuple[str, str, int]]) -> None:
+    for (name, code, allowed, _), (status, stdout, runs) in zip(every_case(), results, strict=True):
+        assert (FOUND_AS[Status(status)] in allowed, "ESCAPED" in stdout, runs) == (True, False, 1), (name, status)
+        if DOORS.get(name) == code:
+            assert stdout == "held\n", name
+
+
 @pytest.mark.slow
-def test_a_plain_user_is_as_safe_as_root() -> None:
+def test_the_service_and_its_client_contain_them_too() -> None:
+    if not CASES.exists():
+        pytest.skip(f"{CASES} is not here")
+
+    async def main() -> list[ExecutionResult]:
+        snippets = [Snippet(code=code, limits=Limits(timeout_s=seconds)) for _, code, _, seconds in every_case()]
+        snippets.append(Snippet(code="print(6 * 7)"))
+        async with LocalSandbox(LocalSandboxConfig(workers=2)) as inner:
+            address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            server = GracefulServer(Service(inner, ServerConfig(port=0)), address.set_result)
+            task = asyncio.create_task(server.serve())
+            async with RemoteSandbox(RemoteSandboxConfig(endpoints=(await address,))) as sandbox:
+                results = await run_batch(sandbox, snippets, concurrency=4)
+            server.handle_exit(signal.SIGTERM, None)
+            await task
+            return results
+
+    *results, control = asyncio.run(main())
+    assert_contained([(result.status, result.stdout, result.runs) for result in results])
+    assert control.stdout == "42\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["full", "landlock"])
+def test_a_plain_user_is_as_safe_as_root(level: str) -> None:
     if os.geteuid() != 0 or not CASES.exists():
         pytest.skip("needs root, to become another user, and the hostile cases")
-    script = f"""
-        import asyncio, json
+    script = """
+        import asyncio, json, sys
         from thor_tir.sandbox.batch import run_batch
         from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits, Snippet
 
         async def main():
-            rows = [json.loads(line) for line in open({str(CASES)!r}, encoding="utf-8")]
-            async with LocalSandbox(LocalSandboxConfig(workers=2, limits=Limits(timeout_s=2.0))) as sandbox:
-                results = await run_batch(sandbox, [Snippet(code=row["code"]) for row in rows], concurrency=2)
-            print(json.dumps([sandbox.level, [[r.status, "ESCAPED" in r.stdout, r.runs] for r in results]]))
+            level, cases = json.load(sys.stdin)
+            async with LocalSandbox(LocalSandboxConfig(workers=2, strongest=level)) as sandbox:
+                snippets = [Snippet(code=code, limits=Limits(timeout_s=seconds)) for _, code, _, seconds in cases]
+                results = await run_batch(sandbox, snippets, concurrency=2)
+                control = await sandbox.run("print(6 * 7)")
+            print(json.dumps([sandbox.level, control.stdout, [[r.status, r.stdout[:1000], r.runs] for r in results]]))
 
         asyncio.run(main())
     """
@@ -187,17 +203,18 @@ def test_a_plain_user_is_as_safe_as_root() -> None:
     finished = subprocess.run(
         [*drop, sys.executable, "-B", "-c", textwrap.dedent(script)],
         env=environment,
+        input=json.dumps([level, every_case()]),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
     )
     if "failed to execute" in finished.stderr:
         pytest.skip("the interpreter lies where another user cannot read it")
     assert finished.returncode == 0, finished.stderr
-    level, seen = json.loads(finished.stdout)
-    assert level == "full"
-    rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
-    for row, (status, escaped, runs) in zip(rows, seen, strict=True):
-        allowed = ("ok", "error") if row["expect"] == "blocked" else (row["expect"],)
-        assert (FOUND_AS[Status(status)] in allowed, escaped, runs) == (True, False, 1), row["id"]
+    found, control, seen = json.loads(finished.stdout)
+    assert (found, control) == (level, "42\n")
+    if level == "full":
+        assert_contained(seen)
+    else:  # without a folder to write in, some end otherwise
+        assert not any("ESCAPED" in stdout or runs != 1 for _, stdout, runs in seen)

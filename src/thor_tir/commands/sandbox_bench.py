@@ -30,7 +30,7 @@ class SandboxBench:
                     cells += [f"{figure:,.1f}" for figure in figures]
                 else:
                     cells += ["-"] * 3
-            table.add_row(row.name, *cells)
+            table.add_row(f"{row.name}: {row.absent}" if row.absent else row.name, *cells)
         reporter.console.print(table)
         for claim, ratio, goal in ratios(rows):
             reporter.say(f"{ratio:8.2f}x  {claim} (goal {goal})")

@@ -47,6 +47,8 @@ class SandboxRun:
             raise UsageError("name one Python file, or --jsonl FILE with --out FILE")
         if (self.jsonl is None) != (self.out is None):
             raise UsageError("--jsonl and --out belong together")
+        if self.jsonl is not None and self.out is not None and self.jsonl.resolve() == self.out.resolve():
+            raise UsageError(f"{self.out} holds the programs; name another file for their results")
         if self.file is not None:
             asyncio.run(self._run_file(self.file))
         elif self.jsonl is not None and self.out is not None:

@@ -54,6 +54,8 @@ class Row:
     count: int
     """Programs in a burst."""
     programs: tuple[str, ...] = (PRINT, SYMPY)
+    absent: str = ""
+    """Why it could not be measured here."""
     seconds: dict[str, list[list[float]]] = field(default_factory=dict)
     """Per program and burst, what each run took."""
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -162,44 +164,60 @@ def execute(program: str) -> str:
     return printed.getvalue()
 
 
+async def contenders(stack: AsyncExitStack) -> list[Row]:
+    """All ways of running programs, ready to take turns until `stack` ends. Raises SandboxUnavailable."""
+    one, two, open_ = [
+        await stack.enter_async_context(LocalSandbox(config))
+        for config in (
+            LocalSandboxConfig(workers=1),
+            LocalSandboxConfig(workers=2),
+            LocalSandboxConfig(workers=1, strongest="none", least="none"),
+        )
+    ]
+    source = str(Path(template.__file__).parents[3])
+    bare = subprocess.Popen(  # noqa: ASYNC220  # before anything is measured
+        [sys.executable, "-c", _BARE, source, ",".join(LEAN)],
+        stdin=-1,
+        stdout=-1,
+        text=True,
+        env={"OMP_NUM_THREADS": "1"},
+    )
+    stack.callback(bare.communicate)
+    return [
+        Row(name="cold interpreter (python -I)", burst=of_command([sys.executable, "-I", "-c"]), count=4),
+        _bubblewrap(),
+        Row(name="bare fork of the template", burst=of_bare_fork(bare), count=50, programs=(PRINT,)),
+        Row(name="the template without layers", burst=of_sandbox(open_, 1), count=50),
+        Row(name=f"level {one.level}, 1 worker", burst=of_sandbox(one, 1), count=50),
+        Row(name=f"level {two.level}, 2 workers", burst=of_sandbox(two, 2), count=100),
+        Row(name="pool, not isolated", burst=of_pool(1, is_fresh=False), count=50),
+        Row(name="pool for every batch of one", burst=of_pool(2, is_fresh=True), count=1, programs=(SYMPY,)),
+    ]
+
+
 async def measure(bursts: int, *, say: Callable[[str], None]) -> list[Row]:
     """All rows. Takes about `bursts` times ten seconds. Raises SandboxUnavailable."""
-    source = str(Path(template.__file__).parents[3])
     async with AsyncExitStack() as stack:
-        one, two, open_ = [
-            await stack.enter_async_context(LocalSandbox(config))
-            for config in (
-                LocalSandboxConfig(workers=1),
-                LocalSandboxConfig(workers=2),
-                LocalSandboxConfig(workers=1, strongest="none", least="none"),
-            )
-        ]
-        bare = subprocess.Popen(  # noqa: ASYNC220  # before anything is measured
-            [sys.executable, "-c", _BARE, source, ",".join(LEAN)],
-            stdin=-1,
-            stdout=-1,
-            text=True,
-            env={"OMP_NUM_THREADS": "1"},
-        )
-        stack.callback(bare.communicate)
-        rows = [
-            Row(name="cold interpreter (python -I)", burst=of_command([sys.executable, "-I", "-c"]), count=4),
-            Row(name="bare fork of the template", burst=of_bare_fork(bare), count=50, programs=(PRINT,)),
-            Row(name="the template without layers", burst=of_sandbox(open_, 1), count=50),
-            Row(name=f"level {one.level}, 1 worker", burst=of_sandbox(one, 1), count=50),
-            Row(name=f"level {two.level}, 2 workers", burst=of_sandbox(two, 2), count=100),
-            Row(name="pool, not isolated", burst=of_pool(1, is_fresh=False), count=50),
-            Row(name="pool for every batch of one", burst=of_pool(2, is_fresh=True), count=1, programs=(SYMPY,)),
-        ]
-        if bwrap := shutil.which("bwrap"):
-            jail = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", sys.executable, "-I", "-c"]
-            rows.insert(1, Row(name="bubblewrap, cold", burst=of_command(jail), count=4))
+        rows = await contenders(stack)
         for number in range(bursts):
             say(f"burst {number + 1} of {bursts}")
             for row in rows:
                 for program in row.programs:
                     await row.take(program)
         return rows
+
+
+def _bubblewrap() -> Row:
+    program = shutil.which("bwrap") or "bwrap"
+    jail = [program, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", sys.executable, "-I", "-c"]
+    row = Row(name="bubblewrap, cold", burst=of_command(jail), count=4)
+    try:
+        subprocess.run([*jail, "pass"], capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        row.programs, row.absent = (), "not installed (Debian package bubblewrap)"
+    except subprocess.CalledProcessError as fault:
+        row.programs, row.absent = (), f"does not run here: {fault.stderr.strip()}"
+    return row
 
 
 def ratios(rows: Sequence[Row]) -> list[tuple[str, float, str]]:

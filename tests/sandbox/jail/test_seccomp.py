@@ -46,7 +46,8 @@ def test_of_all_numbers_the_listed_ones_alone_are_allowed(architecture: str, *, 
     code = program(architecture, pid=PID, may_chmod=may_chmod)
     arch = kernel.AUDIT_ARCH[architecture]
     seen = {number: judge(code, arch=arch, number=number, arguments=(99, 99)) for number in range(512)}
-    listed = {*calls.numbers(calls.FREE, architecture).values(), calls.BOUND["setrlimit"][architecture == "aarch64"]}
+    bound = calls.numbers(calls.BOUND, architecture)
+    listed = {*calls.numbers(calls.FREE, architecture).values(), bound["setrlimit"], bound["fcntl"]}
     if may_chmod:
         listed |= {*calls.numbers(calls.CHMOD_FAMILY, architecture).values()}
     assert {number for number, said in seen.items() if said == ALLOW} == listed
@@ -94,6 +95,11 @@ def test_a_program_may_start_threads_and_neither_processes_nor_namespaces(archit
             [(0, 0x5401), (1, 0x541B)],
             [(0, 0x5412), (0, 0x5414), (0, 0x8912)],
         ),  # TIOCSTI TIOCSWINSZ SIOCGIFCONF
+        (
+            "fcntl",
+            [(1, 1), (1, 2), (1, 3), (1, 4), (1, 1030), (1, 1031)],
+            [(1, 8), (1, 10), (1, 15), (1, 1024), (1, 1026)],
+        ),
         ("prctl", [(15,), (16,)], [(4,), (8,), (22,), (24,), (38,), (59,)]),
     ],
 )

@@ -40,7 +40,6 @@ FREE: Mapping[str, tuple[int, int]] = {
     "readlinkat": (267, 78),
     "getdents": (78, ABSENT),
     "getdents64": (217, 61),
-    "fcntl": (72, 25),
     "flock": (73, 32),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
@@ -168,6 +167,7 @@ CHMOD_FAMILY: Mapping[str, tuple[int, int]] = {
 
 BOUND: Mapping[str, tuple[int, int]] = {
     "clone": (56, 220),
+    "fcntl": (72, 25),
     "kill": (62, 129),
     "tgkill": (234, 131),
     "prlimit64": (302, 261),

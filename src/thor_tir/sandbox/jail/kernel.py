@@ -1,5 +1,6 @@
 """System calls that Python's standard library does not offer, by number, on the two architectures that are known."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -24,6 +25,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
 MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 0x1, 0x2, 0x4
 _CLONE_FILES = 0x400
+_M_ARENA_MAX = -8
 _SIGINFO_BYTES = 128
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
@@ -201,6 +203,12 @@ def dropping_capabilities() -> Call:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     nothing = (ctypes.c_uint32 * 6)()
     return Call(NUMBERS[machine()].capset, ctypes.byref(header), ctypes.byref(nothing), what="capset")
+
+
+def share_one_arena() -> None:
+    """All threads to come allocate from one heap; one of its own would take 64 MiB of address space for each."""
+    with contextlib.suppress(AttributeError):  # only the C library of GNU has it
+        _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def personality(flags: int) -> int:

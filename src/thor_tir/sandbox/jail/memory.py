@@ -12,6 +12,7 @@ _HUGE = 2 * 2**20
 
 def settle() -> None:
     """Forget what is this process's own among what its children inherit, and let them share the rest."""
+    kernel.share_one_arena()
     atexit._clear()  # hooks of the preloaded libraries are not the programs'
     gc.collect()
     gc.freeze()

@@ -35,6 +35,7 @@ FIRST_SEED = 0
 _AT_ONCE = 65_536
 """Of a request, which most are shorter than."""
 _BAD_SETUP = 125
+_SETUP_FAULTS = (OSError, ValueError, TypeError, EOFError, OverflowError)
 
 
 class Request(NamedTuple):
@@ -69,13 +70,7 @@ def become_program(
         confinement.limit(memory_bytes, cpu_s)
         _arrange(program, stdin, seed)
         code = _execute(program, module, note, told_bytes=told_bytes)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        EOFError,
-        OverflowError,
-    ) as fault:  # of the set-up: what the program raises ends in _execute
+    except _SETUP_FAULTS as fault:  # what the program raises ends in _execute
         with contextlib.suppress(OSError):
             os.write(READY_FD, str(fault).encode())
     finally:
@@ -85,12 +80,12 @@ def become_program(
 
 def _read_request() -> Request:
     data = os.read(FEED_FD, _AT_ONCE)
-    length = LENGTH.size + int.from_bytes(data[: LENGTH.size], "big")
+    length = LENGTH.size + (LENGTH.unpack_from(data)[0] if data else 0)
     while len(data) < length:
         if not (more := os.read(FEED_FD, length - len(data))):
             os._exit(_BAD_SETUP)  # the supervisor is gone
         data += more
-    return marshal.loads(memoryview(data)[LENGTH.size :])  # type: ignore[no-any-return]  # the supervisor is trusted
+    return marshal.loads(data[LENGTH.size :])  # type: ignore[no-any-return]  # the supervisor is trusted
 
 
 def furnish() -> types.ModuleType:
@@ -204,10 +199,12 @@ def _wind_up() -> int:
     Returns 0, or the interpreter's 120 if buffered output could not be written; a stream that the program closed is
     fine.
     """
-    with contextlib.suppress(BaseException):  # hooks and threads of the program; the interpreter ignores these too
+    try:
         if len(threading._active) + len(threading._limbo) > 1:  # type: ignore[attr-defined]
             threading._shutdown()  # type: ignore[attr-defined]  # the only call that also ends idle thread pools
         atexit._run_exitfuncs()
+    except BaseException:  # of the program's hooks and threads; the interpreter ignores these too
+        pass
     code = 0
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -28,6 +28,8 @@ _HARMLESS_IOCTLS = (
     0x5450,
     0x5451,
 )  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+_SIGNALLING_FCNTLS = (8, 10, 15, 1024, 1026)  # F_SETOWN F_SETSIG F_SETOWN_EX F_SETLEASE F_NOTIFY
+"""With these a file has the kernel send a signal of the program's choice to a process of its choice."""
 _HARMLESS_PRCTLS = (15, 16, 3, 40)  # PR_SET_NAME PR_GET_NAME PR_GET_DUMPABLE PR_GET_TID_ADDRESS
 
 
@@ -44,6 +46,14 @@ def _allow_if(number: int, index: int, values: Sequence[int]) -> list[bytes]:
     body = [_op(_LOAD, _argument(index))]
     body += [_op(_JUMP_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
     body += [_op(_RETURN, _ERRNO | errno.EPERM), _op(_RETURN, _ALLOW)]
+    return [_op(_JUMP_EQUAL, number, 0, len(body)), *body]
+
+
+def _allow_unless(number: int, index: int, values: Sequence[int]) -> list[bytes]:
+    """Allow call `number` unless its argument is one of `values`, which is EPERM."""
+    body = [_op(_LOAD, _argument(index))]
+    body += [_op(_JUMP_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
+    body += [_op(_RETURN, _ALLOW), _op(_RETURN, _ERRNO | errno.EPERM)]
     return [_op(_JUMP_EQUAL, number, 0, len(body)), *body]
 
 
@@ -79,6 +89,7 @@ def program(architecture: str, *, pid: int, may_chmod: bool) -> bytes:
     ops += _allow_if(bound["tgkill"], 0, (pid,))
     ops += _allow_if(bound["prlimit64"], 0, (0, pid))
     ops += _any_of((bound["setrlimit"],), _ALLOW)
+    ops += _allow_unless(bound["fcntl"], 1, _SIGNALLING_FCNTLS)
     ops += _allow_if(bound["ioctl"], 1, _HARMLESS_IOCTLS)
     ops += _allow_if(bound["prctl"], 0, _HARMLESS_PRCTLS)
     ops.append(_op(_RETURN, _ERRNO | errno.EPERM))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from endpoint_server import Server, completion, says, serving
 from eval.scripted_benchmark import Quiet, right, set_of
-from thor_tir.eval.benchmark_folder import WHOLE, BenchmarkFolder
+from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.problem import Problem
 from thor_tir.recipes.benchmarking import BenchmarkRun, run_benchmarks, write_results
 from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
 from thor_tir.recipes.stages import Contestant
 from thor_tir.rollout import RolloutConfig
+from thor_tir.shard import WHOLE
 
 SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine")
 

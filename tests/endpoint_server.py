@@ -94,6 +94,8 @@ class Server:
     script: list[Behaviour] = field(default_factory=list)
     usual: Behaviour = field(default_factory=lambda: says(completion("four", stop_reason=None)))
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
+    listing: Behaviour | None = None
+    """Answers instead of the list of models."""
     asked: list[Asked] = field(default_factory=list)
     """Requests for text, those that found out how to speak included."""
     open: int = 0
@@ -145,7 +147,8 @@ class Server:
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         path = first.split()[1].removeprefix("/v1")
         if path == "/models":
-            await says({"data": self.models})(Asked(path, {}, headers, reader), writer)
+            behave = self.listing or says({"data": self.models})
+            await behave(Asked(path, {}, headers, reader), writer)
             return
         asked = Asked(path, json.loads(data), headers, reader)
         self.asked.append(asked)

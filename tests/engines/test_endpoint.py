@@ -288,6 +288,14 @@ def test_a_server_that_starts_a_new_turn_is_sent_plain_text_instead():
     assert prompt.endswith("\\boxed{}.\n\n")
 
 
+def test_a_server_that_cannot_list_its_models_may_serve_the_one_that_is_named():
+    async def work() -> str:
+        async with serving(listing=says({}, 500)) as server, policy_on(server, model="mine") as policy:
+            return policy.speech.model
+
+    assert asyncio.run(work()) == "mine"
+
+
 def opened(**options) -> EndpointPolicy:
     async def work() -> EndpointPolicy:
         async with serving(**options) as server, policy_on(server) as policy:

@@ -53,10 +53,16 @@ class Asker:
 
     async def models(self) -> list[Mapping[str, object]]:
         """What the server says it serves; empty where it does not say. Raises Transient when nothing answers."""
+        import openai
+
         try:
             listed = await self._guarded(self._list())
         except Refused:
             return []
+        except Transient as failure:
+            if not isinstance(failure.__cause__, openai.APIStatusError):
+                raise
+            return []  # `transformers serve` answers 500 where the hub's cache is missing, and serves all the same
         return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
     async def whole(self, path: str, body: Mapping[str, Any]) -> Reply:

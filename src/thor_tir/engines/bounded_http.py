@@ -4,6 +4,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+MAX_CONNECTIONS = 4096
+"""Of one client. How many requests are open at once is the policy's business."""
+
 
 class ReplyTooLarge(httpx.ReadError):
     """The server sent more than a reply may hold."""
@@ -13,9 +16,11 @@ class BoundedTransport(httpx.AsyncBaseTransport):
     """Bounds the bytes of every reply, and refuses compressed ones: a small one could unpack to a huge one."""
 
     def __init__(self, *, max_bytes: int) -> None:
-        # No retries here: they happen at one level, in `patience.py`.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-        self._inner = httpx.AsyncHTTPTransport(limits=limits, retries=0)
+        from httpx_aiohttp import AiohttpTransport
+
+        # No retries here: they happen at one level, in `patience.py`. aiohttp costs half of what httpx's own costs,
+        # whose pool looks at every connection for every request.
+        self._inner = AiohttpTransport(limits=httpx.Limits(max_connections=MAX_CONNECTIONS), retries=0)
         self._max_bytes = max_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

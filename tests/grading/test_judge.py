@@ -8,7 +8,7 @@ import pytest
 
 from thor_tir.faults import UsageError
 from thor_tir.grading.blocking import BlockingGrader
-from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, read_opinion
+from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, read_opinion, read_reply
 from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.submission import Path as Way
 from thor_tir.grading.submission import pair
@@ -77,6 +77,37 @@ def new_judge(endpoint, folder) -> LanguageModelJudge:
 )
 def test_only_one_of_two_words_on_the_last_line_is_an_opinion(reply, outcome):
     assert read_opinion(reply) is outcome
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "SAME",
+        "null",
+        "[]",
+        "[" * 100_000,
+        '{"choices": null}',
+        '{"choices": {"a": 1}}',
+        '{"choices": [null]}',
+        '{"choices": [{"message": null}]}',
+        '{"choices": [{"message": {"content": ["SAME"]}}]}',
+        '{"choices": [{"message": {"content": 7}}]}',
+    ],
+)
+def test_a_reply_of_any_other_form_says_nothing(body):
+    assert read_reply(body) == ""
+
+
+def test_a_judge_that_breaks_is_heard_of_by_whoever_waits(endpoint, judge, monkeypatch):
+    def full(key, row):
+        raise OSError("no space left")
+
+    endpoint.replies += ["SAME"]
+    monkeypatch.setattr(judge._journal, "add", full)
+    with BlockingGrader(strictness=Strictness.LENIENT, judge=judge) as grader:
+        future = grader.begin(pair("}{", "x+1", question="Which?"))
+        with pytest.raises(OSError, match="no space left"):
+            future.result(timeout=60)
 
 
 def test_an_opinion_is_paid_for_once_even_by_the_next_run(endpoint, judge, tmp_path):

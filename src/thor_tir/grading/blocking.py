@@ -215,7 +215,7 @@ class BlockingGrader:
         problem, answer = asked
         try:
             outcome, reason = judge.outcome(problem.question, problem.answer, answer)
-        except MachineFault as fault:
+        except Exception as fault:  # lost in this thread, it would leave the caller waiting for ever
             graded.set_exception(fault)
             return
         if outcome is Outcome.UNSCORED:

@@ -107,13 +107,22 @@ class LanguageModelJudge:
         return None, complaint
 
     def _reply(self, parts: str) -> str:
-        completion = self._client.chat.completions.create(
+        response = self._client.chat.completions.with_raw_response.create(
             model=self.config.model,
             messages=[{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": parts}],
             temperature=0.0,
             max_tokens=self.config.max_tokens,
         )
-        return (completion.choices[0].message.content or "") if completion.choices else ""
+        return read_reply(response.text)
+
+
+def read_reply(body: str) -> str:
+    """What the model says in an endpoint's reply; nothing where it has another form, for any server may answer."""
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return content if isinstance(content, str) else ""
 
 
 def read_opinion(reply: str) -> Outcome | None:

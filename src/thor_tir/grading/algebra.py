@@ -5,6 +5,7 @@ is executed. math-verify sees only what our parser refuses (sums, integrals, lim
 holds equal must still pass `veto.py`.
 """
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import permutations
@@ -29,6 +30,8 @@ _CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c
 _ANYTHING = _CONSTANTS | frozenset(("c", "K", "k", "A", "B", "D"))
 _ARGUMENTS = frozenset(("x", "y", "z", "t", "u", "s", "r", "theta"))
 """Of what functions with such constants are: `A + B + C` is no antiderivative."""
+_COMMON_LOG = re.compile(r"\\log ?_ ?\{? ?10 ?\}?")
+_BARE_LOG = re.compile(r"\\log(?![a-zA-Z]| ?_)")
 _MAX_CONSTANTS = 4
 
 
@@ -59,7 +62,7 @@ class Algebra:
 
     def equal(self, gold: str, answer: str) -> bool:
         """Whether the values agree wherever both are defined, the variables being the same in letter and case."""
-        expected, found = _read(gold), _read(answer)
+        expected, found = (_read(text) for text in _same_logarithms(gold, answer))
         one, other = exact(expected), exact(found)
         if one is not None and other is not None:
             return one == other or accepts_rounded(gold, answer, (one, other), self.strictness)
@@ -103,6 +106,13 @@ class Algebra:
         if is_long_decimal(answer) and exact(expected) is None and is_close(*values):
             return True
         return accepts_rounded(gold, answer, values, self.strictness)
+
+
+def _same_logarithms(gold: str, answer: str) -> tuple[str, str]:
+    r"""`\log` is the natural logarithm, unless the other side says `\log_{10}`: `\log 2` and `\log_{10} 2` agree."""
+    if _COMMON_LOG.search(gold) is None and _COMMON_LOG.search(answer) is None:
+        return gold, answer
+    return _BARE_LOG.sub(r"\\log_{10} ", gold), _BARE_LOG.sub(r"\\log_{10} ", answer)
 
 
 def _read(text: str) -> Tree:

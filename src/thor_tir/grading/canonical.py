@@ -136,6 +136,7 @@ _DOUBLED = re.compile(
 """Backslashes that were escaped on their way: no row of a matrix begins with the letters of a command."""
 _COLOUR = re.compile(r"\\(?:text)?color(?:box)?\s?\{[^{}]*\}")
 _BAR = re.compile(r"\\(?:bar|overline)\s?(?:\{(\d+)\}|(\d))")
+_NOTHING_BEFORE_EQUALS = re.compile(r"^(?:=|\\approx(?![a-zA-Z]))\s?")
 _EMPTY = re.compile(r"\\\{ ?\\\}")
 _PROVISO = re.compile(r"\s*,?\s*\\text\{\s*(?:for|where|with) [^{}]*\}.*$", re.DOTALL)
 _TIGHT_JOIN = re.compile(r"(?<=[)\]}\d])\s*(or|and)\s*(?=[(\[\d\\-]|[a-zA-Z][(=])")
@@ -160,7 +161,7 @@ def canonical(text: str) -> str:
     text = _PROVISO.sub("", _TEXT.sub(_words, text))
     text = _PYTHON_PREFIX.sub("", text.replace("**", "^")) if not _STARS.match(text) else text.strip("* ")
     text = text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ").replace("==", "=")
-    return without_braces(without_tail(text))
+    return without_braces(_NOTHING_BEFORE_EQUALS.sub("", without_tail(text)))
 
 
 def without_unicode(text: str) -> str:

@@ -9,9 +9,10 @@ _MAX_DIGITS_IN_A_ROW = 256
 _DIGITS = re.compile(r"\d+")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _UNEVALUATED = re.compile(r"\\(?:sum|prod|i{1,3}nt|oint|lim|bigcup|bigcap)(?![a-zA-Z])")
-_POWER_TOWER = re.compile(r"\^\s*\{?[^{}a-zA-Z]*\^")
+_POWER_TOWER = re.compile(r"\^\s*\{?(?:[^{}a-zA-Z\\]|\\pi|e)*\^")
+_LARGE_BINOMIAL = re.compile(r"\\binom\s*\{[^{}]*(?:\^|\d{5})")
 _FACTORIAL = re.compile(r"\d{5,}\)?\s*!|!\s*!|!\s*\)\s*!")
-_LARGE_POWER = re.compile(r"\^\s*\{?\s*\(?\d{4,}")
+_LARGE_POWER = re.compile(r"\^\s*\{?\s*\(?[+-]?\d{4,}")
 _MAX_COMMANDS = 256
 _MAX_CELLS = 256
 _CALL = re.compile(r"(\w*)\s*\(")
@@ -39,7 +40,7 @@ def is_parsable(answer: str) -> bool:
     """
     if len(_COMMAND.findall(answer)) > _MAX_COMMANDS or answer.count("&") > _MAX_CELLS:
         return False
-    costly = (_UNEVALUATED, _POWER_TOWER, _FACTORIAL, _LARGE_POWER)
+    costly = (_UNEVALUATED, _POWER_TOWER, _FACTORIAL, _LARGE_POWER, _LARGE_BINOMIAL)
     return not any(pattern.search(answer) for pattern in costly)
 
 

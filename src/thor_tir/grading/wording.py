@@ -14,29 +14,12 @@ _MATHS = re.compile(
     r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|sqrt|exp|log|ln|abs|inf|infty|theta|alpha|beta|gamma|delta|lambda|omega|phi|"
     r"sigma|and|percent"
 )
-_NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
+_BELOW_TWENTY = (  # noqa: SIM905  # as a list of one name a line it hides the file
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBERS = _BELOW_TWENTY + [f"{ten} {one}".strip() for ten in _TENS for one in ("", *_BELOW_TWENTY[1:10])]
 _PUNCTUATION = re.compile(r"[^a-z0-9 +\-*/^<>=]|(?<=[a-z])-(?=[a-z])")
 _MAX_LABELS = 2
 _ANNOUNCED = re.compile(

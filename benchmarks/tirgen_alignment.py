@@ -16,7 +16,6 @@ bootstrap intervals over problems; the same command continues where it was stopp
 
 import argparse
 import asyncio
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from thor_tir.journal import line_of, writing_atomically
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.settings import RunConfig, quickstart
 from thor_tir.recipes.stages import Bench, Contestant, bench, dialect_of, evaluate_model, fine_tune
-from thor_tir.recipes.tirgen import generate_raw, tirgen_problems
+from thor_tir.recipes.tirgen import generate_raw
 from thor_tir.recipes.tirgen_filter import filter_raw
 from thor_tir.sft.examples import sft_row
 from thor_tir.tirgen.dataset import read_dataset, to_row
@@ -116,20 +115,27 @@ async def sample(
     return await evaluate_model(contestant, problems, config, folder, tools, ConsoleReporter())
 
 
-async def texts(config: RunConfig, folder: Path, tools: Bench) -> tuple[dict[str, dict[str, Attempt]], str]:
-    """By author and question, one sample each of the questions that all authors solved; and the critic's yield."""
-    await generate_raw(config, folder / "tirgen", tools, ConsoleReporter())
-    tirgen = {a.problem.id: a for a in read_dataset(filter_raw([folder / "tirgen"], config.filter, folder / "tirgen"))}
-    problems = tirgen_problems(config)
-    own = chosen_by_rules((await sample("own", config.actor, problems, config, folder, tools, 3)).attempts)
+async def texts(
+    config: RunConfig, folder: Path, raw: Path | None, tools: Bench
+) -> tuple[dict[str, dict[str, Attempt]], str]:
+    """By author and question, one sample each of the questions that all authors solved; and everybody's yield."""
+    if raw is None:
+        raw = folder / "tirgen"
+        await generate_raw(config, raw, tools, ConsoleReporter())
+    tirgen = {a.problem.id: a for a in read_dataset(filter_raw([raw], config.filter, folder / "tirgen"))}
+    problems = [attempt.problem for attempt in tirgen.values()]
+    own = chosen_by_rules((await sample("own", config.actor, problems, config, folder, tools, 1)).attempts)
     critic = (await sample("critic", config.critic, problems[:60], config, folder, tools, 1)).attempts
-    alone = f"the critic alone solves {sum(a.is_correct for a in critic)} of {len(critic)} questions"
     common = sorted(tirgen.keys() & own.keys())
     dialect = dialect_of(load_model(config.actor)[1], TOOLS)
     other = {id: by_another_hand(tirgen[id], dialect) for id in common}
     authors = {"own": own, "tirgen": tirgen, "other": other}
-    yields = f"of {len(problems)} questions tirgen gave {len(tirgen)} samples, own {len(own)}; {len(common)} in common"
-    return {name: {id: found[id] for id in common} for name, found in authors.items()}, f"{yields}; {alone}"
+    told = (
+        f"{len(tirgen)} samples of TIRGen; at their questions, in one attempt each, the actor has {len(own)} of the "
+        f"same quality, and the critic alone solves {sum(a.is_correct for a in critic)} of {len(critic)}; "
+        f"{len(common)} questions in common"
+    )
+    return {name: {id: found[id] for id in common} for name, found in authors.items()}, told
 
 
 def alignment(config: RunConfig, found: Mapping[str, Mapping[str, Attempt]]) -> list[str]:
@@ -187,24 +193,27 @@ def shown(interval: Interval) -> str:
     return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-async def measure(folder: Path, *, count: int, num_test: int) -> list[str]:
+async def measure(folder: Path, raw: Path | None, *, count: int, num_test: int) -> list[str]:
     nano = quickstart(seed=0)
     config = replace(nano, num_tirgen=count, words_samples=0, filter=FilterConfig(max_share=1))
     async with bench(config.machinery) as tools:
-        found, yields = await texts(config, folder, tools)
-        first = alignment(config, found)
-        return [yields, "", *first, "", *await cold_starts(config, found, folder, tools, num_test)]
+        found, yields = await texts(config, folder, raw, tools)
+        lines = [yields, "", *alignment(config, found)]
+        if num_test:
+            lines += ["", *await cold_starts(config, found, folder, tools, num_test)]
+        return lines
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--output", type=Path, default=Path("runs/alignment"))
-    options.add_argument("--count", type=int, default=240, help="training questions")
-    options.add_argument("--test", type=int, default=60, help="test problems")
+    options.add_argument("--raw", type=Path, help="raw trajectories of nano/actor that are there already")
+    options.add_argument("--count", type=int, default=240, help="questions to generate for, without --raw")
+    options.add_argument("--test", type=int, default=60, help="test problems; 0 leaves the cold starts out")
     given = options.parse_args()
-    lines = asyncio.run(measure(given.output, count=given.count, num_test=given.test))
+    lines = asyncio.run(measure(given.output, given.raw, count=given.count, num_test=given.test))
     (given.output / "alignment.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(json.dumps({"count": given.count, "test": given.test}), *lines, sep="\n")
+    print(*lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the processes of a group are asked to do. Each case is called in every process and returns a JSON value."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.ranks import Ranks
 from thor_tir.learner.row import Component, Row, Term
 from thor_tir.learner.sharding import copy_weights, whole
-from tiny_models import tiny_model
+from thor_tir.sft.train import SftConfig, SftData, train
+from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 
 SFT = [Term(component=Component.SFT)]
@@ -58,6 +60,7 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "skipped": skipped(ranks, folder),
         "copied": copied(ranks),
         "saved": save(ranks, folder),
+        "cold start": cold_start(ranks, folder / "sft"),
     }
     places = sorted(path.parent for path in folder.parent.glob("*/checkpoints"))
     return told | {f"resumed from {place.name}": resume(ranks, place) for place in places}
@@ -72,6 +75,31 @@ def one_row(ranks: Ranks) -> dict[str, Any]:
     learner = learner_of(ranks)
     told = trained(learner, [[random_row(0, episode_terms(1.0))], []])
     return told | {"nll": learner.evaluate([random_row(1, SFT)])[Component.SFT]}
+
+
+def cold_start(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """A whole run of SFT, stopped after its first step and continued."""
+    config = SftConfig(epochs=2, batch_rows=5, learning_rate=1e-3, micro_batch_tokens=30)
+    data = SftData(train=sft_rows(), validation=[random_row(50, SFT), random_row(51, SFT)])
+
+    def model() -> Any:
+        return tiny_model(sharpness=1.0).double()
+
+    with suppress(Stopped):
+        train(model(), tiny_tokenizer(), data, config, folder, StopsAtOnce(), ranks)
+    return outcome(train(model(), tiny_tokenizer(), data, config, folder, ranks=ranks), [])
+
+
+class Stopped(Exception):
+    """In place of a kill."""
+
+
+class StopsAtOnce:
+    """Progress that ends the run when the first step is done."""
+
+    def advance(self, units: int = 1) -> None:
+        if units:
+            raise Stopped
 
 
 def bfloat16(ranks: Ranks) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import random
 import re
@@ -180,6 +181,19 @@ def test_a_checkpoint_names_the_versions_it_was_made_with(tmp_path):
     versions = json.loads((path / "manifest.json").read_text())["versions"]
     assert versions["torch"] == torch.__version__
     assert set(versions) == {"thor-tir", "torch", "transformers", "python"}
+
+
+def test_going_on_with_other_versions_is_allowed_and_said(tmp_path, caplog):
+    learner = learner_of(tiny_model())
+    path = save_checkpoint(tmp_path, learner)
+    load_checkpoint(path, learner)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    load_checkpoint(path, learner)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert f'other versions (torch was "1.0", is "{torch.__version__}")' in told
 
 
 @contextmanager

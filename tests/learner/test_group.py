@@ -39,6 +39,18 @@ def test_two_processes_have_the_losses_and_weights_of_one(told, case):
     assert_same(told["first"][case], told["alone"][case])
 
 
+def test_a_cold_start_that_two_processes_stop_and_continue_writes_the_journal_and_the_weights_of_one(told):
+    assert_same(told["first"]["cold start"], told["alone"]["cold start"])
+    journals = [
+        [json.loads(line) for line in (told["folder"] / name / "sft" / "metrics.jsonl").read_text().splitlines()]
+        for name in ("alone", "pair")
+    ]
+    assert [row["key"] for row in journals[1]] == ["1", "2", "3", "4"]  # 2 epochs of 9 rows, 5 a step
+    for one, other in zip(*journals, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-9)
+        assert other.get("validation_loss") == pytest.approx(one.get("validation_loss"), rel=1e-9)
+
+
 def test_a_process_without_rows_takes_part_in_evaluations(told):
     assert told["first"]["one row"]["nll"] == pytest.approx(told["alone"]["one row"]["nll"], rel=1e-6)
 

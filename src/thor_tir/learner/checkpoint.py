@@ -8,6 +8,7 @@ own to save, in `extra`. One run at a time writes to a root (`claim.py`).
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from thor_tir.journal import told_when_full
 from thor_tir.learner import state
 from thor_tir.learner.learner import Learner
 
+_LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d+)-step-\d+")
 _DRAFT = ".draft-"
 _MODEL, _STATE, _MANIFEST = "model", "state", "manifest.json"
@@ -75,6 +77,10 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
     random states are those of Python and torch, process-wide.
     """
     manifest = learner.ranks.lead(lambda: _verified(path))
+    if others := changes(manifest["versions"], _versions()):
+        _LOG.warning(
+            "%s was made with other versions (%s): the last bits may differ from now on", path, "; ".join(others)
+        )
     if options is not None and (found := changes(manifest["options"], options)):
         raise UsageError(
             f"the checkpoint {path} was made with other options ({'; '.join(found)}): give the same ones to continue, "
@@ -105,8 +111,7 @@ def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], opt
     """Write the manifest, put everything on disk, and only then give the directory its name."""
     manifest = {
         "format": FORMAT,
-        "versions": {name: version(name) for name in ("thor-tir", "torch", "transformers")}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "processes": learner.ranks.size,
         "counters": [learner.num_steps, learner.num_skipped, learner.failures_in_a_row],
         "options": options,
@@ -118,6 +123,12 @@ def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], opt
         _sync(entry)
     os.rename(draft, final)
     _sync(final.parent)
+
+
+def _versions() -> dict[str, str]:
+    """Of what computes: a run is continued to the last bit only by the same."""
+    ours = {name: version(name) for name in ("thor-tir", "torch", "transformers")}
+    return {**ours, "python": platform.python_version()}
 
 
 def _verified(path: Path) -> dict[str, Any]:

@@ -91,15 +91,14 @@ def nano(folder: Path) -> None:
     whole = quickstart(deterministic=True)
     rl = replace(
         whole.rl,
-        num_rounds=6,
-        problems_per_round=8,
+        num_rounds=4,
+        problems_per_round=4,
         updates_per_round=2,
-        validate_every=3,
-        num_validation=6,
-        episode=replace(whole.rl.episode, group_size=6),
+        validate_every=0,
+        episode=replace(whole.rl.episode, group_size=4),
         step=replace(whole.rl.step, group_size=4),
     )
-    config = replace(whole, num_rl=20, rl=rl, machinery=replace(whole.machinery, concurrency=24))
+    config = replace(whole, num_rl=6, rl=rl, machinery=replace(whole.machinery, concurrency=8))
 
     async def work() -> None:
         async with bench(config.machinery) as tools:

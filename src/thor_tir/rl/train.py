@@ -208,7 +208,7 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
     for number in range(place["round"], config.num_rounds):
         first_update = place["update"] if number == place["round"] else 0
         gathered = await _gather(number, trainees, config)
-        if trainees.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
+        if ranks.leads and trainees.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
             trainees.exhibit(number, gathered)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
         sampled = _rows(gathered, trainees, config, dropped)

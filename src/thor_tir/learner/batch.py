@@ -1,6 +1,7 @@
 """Rows become micro-batches: similar lengths together, padded on the right, within a budget of tokens.
 
 Attention is causal and padding stands on the right, so no trained position can see it and no attention mask is needed.
+Rows that begin alike may have their prefix read once (`prefixes.py`).
 Legend: `B` rows, `T` target positions (position t of the input predicts target t), `N` trained tokens. Losses are taken
 over the flat `N` and never see how rows were laid out.
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from thor_tir.learner.objective import Mean
+from thor_tir.learner.prefixes import Family, Shared, families, grouped, num_inputs, single
 from thor_tir.learner.row import Component, Kind, Row
 
 Value = TypeVar("Value")
@@ -43,7 +45,9 @@ class MicroBatch:
     """What one forward pass reads."""
 
     input_ids_BT: Tensor
-    """int64, up to but not including each row's last trained token."""
+    """int64, after the shared prefix, up to but not including each row's last trained token."""
+    shared: Shared | None
+    """Prefixes that several rows begin with; None where every row is read whole."""
     target_ids_BT: Tensor
     """int64, the inputs moved on by one."""
     trained_N: Tensor
@@ -68,7 +72,13 @@ class MicroBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         tensors = {k: v.to(device, non_blocking=True) for k, v in moved.items() if isinstance(v, Tensor)}
         shares = {component: share.to(device) for component, share in self.shares.items()}
-        return MicroBatch(**{**moved, **tensors, "shares": shares})
+        shared = self.shared.to(device) if self.shared is not None else None
+        return MicroBatch(**{**moved, **tensors, "shares": shares, "shared": shared})
+
+    @property
+    def num_padded(self) -> int:
+        """Inputs, padding included."""
+        return self.input_ids_BT.numel() + (self.shared.ids_PS.numel() if self.shared is not None else 0)
 
 
 def leaves_gradient(row: Row) -> bool:
@@ -100,20 +110,45 @@ def row_counts(rows: Iterable[Row]) -> Counter[Component]:
     return Counter(component for row in rows for component in _components(row))
 
 
-def plan(rows: Sequence[Row], *, micro_batch_tokens: int) -> list[list[Row]]:
+def plan(rows: Sequence[Row], *, micro_batch_tokens: int, shares_prefixes: bool = False) -> list[list[Row]]:
     """Every row exactly once, in groups whose padded size is within the budget; longest first, so memory peaks early.
 
     A row that is longer than the budget is a group of its own. Rows without trained tokens have no place here.
+    `collate` reads shared prefixes once where it is told so too.
     """
-    groups: list[list[Row]] = []
-    width = 0
-    for row in sorted(rows, key=num_inputs, reverse=True):
-        if not groups or width * (len(groups[-1]) + 1) > micro_batch_tokens:
+    related, alone = families(rows) if shares_prefixes else ([], list(rows))
+    parts = [part for family in related for part in _split(family, micro_batch_tokens)]
+    groups = [*_packed(parts, micro_batch_tokens), *_packed([single(row) for row in alone], micro_batch_tokens)]
+    planned = [[row for family in group for row in family.rows] for group in sorted(groups, key=_size, reverse=True)]
+    assert sum(map(len, planned)) == len(rows), "rows in must equal rows trained"
+    return planned
+
+
+def _packed(parts: Sequence[Family], budget: int) -> list[list[Family]]:
+    """Families of similar length together."""
+    groups: list[list[Family]] = []
+    for part in sorted(parts, key=lambda part: part.own, reverse=True):
+        if not groups or _size([*groups[-1], part]) > budget:
             groups.append([])
-            width = num_inputs(row)
-        groups[-1].append(row)
-    assert sum(map(len, groups)) == len(rows), "rows in must equal rows trained"
+        groups[-1].append(part)
     return groups
+
+
+def _split(family: Family, budget: int) -> list[Family]:
+    """Parts of a family that fit into the budget, each with the prefix; rows of similar length stay together."""
+    parts: list[Family] = []
+    for row in sorted(family.rows, key=num_inputs, reverse=True):
+        grown = Family(rows=(*(parts[-1].rows if parts else ()), row), prefix=family.prefix)
+        if parts and _size([grown]) <= budget:
+            parts[-1] = grown
+        else:
+            parts.append(Family(rows=(row,), prefix=family.prefix))
+    return parts
+
+
+def _size(group: Sequence[Family]) -> int:
+    num_rows = sum(len(family.rows) for family in group)
+    return num_rows * max(family.own for family in group) + len(group) * max(family.prefix for family in group)
 
 
 def deal(rows: Sequence[Row], num_hands: int) -> list[list[Row]]:
@@ -136,14 +171,12 @@ IDLE = Row(id="idle", token_ids=(PADDING_ID,) * 2, trained=(False, True), old_lo
 """Two tokens without a term: what a process reads when others read more micro-batches than it has."""
 
 
-def num_inputs(row: Row) -> int:
-    """Tokens the model must read: nothing that follows the last trained token, nor that token itself, is needed."""
-    return max(t for t, is_trained in enumerate(row.trained) if is_trained)
-
-
-def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32) -> MicroBatch:
+def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32, shares_prefixes: bool = False) -> MicroBatch:
     """Tensors on the CPU, padded to the longest row; `dtype` is that of the loss."""
-    widths = [num_inputs(row) for row in rows]
+    group = grouped(rows) if shares_prefixes else [single(row) for row in rows]
+    rows = [row for family in group for row in family.rows]
+    starts = [family.prefix for family in group for _ in family.rows]
+    widths = [num_inputs(row) - start for row, start in zip(rows, starts, strict=True)]
     width = max(widths)
     places = [[t for t, is_trained in enumerate(row.trained[1:]) if is_trained] for row in rows]
     counts = torch.tensor([len(place) for place in places])
@@ -152,17 +185,32 @@ def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32) -> Micro
         pairs = zip(sequences, places, strict=True)
         return torch.tensor([s[t + 1] if s else missing for s, place in pairs for t in place], dtype=dtype)
 
+    def own(sequences: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(_padded([s[n:] for s, n in zip(sequences, starts, strict=True)], width, PADDING_ID))
+
+    flat = [b * width + t - starts[b] for b, place in enumerate(places) for t in place]
     return MicroBatch(
-        input_ids_BT=torch.tensor(_padded([row.token_ids[:-1] for row in rows], width, PADDING_ID)),
-        target_ids_BT=torch.tensor(_padded([row.token_ids[1:] for row in rows], width, PADDING_ID)),
-        trained_N=torch.tensor([b * width + t for b, place in enumerate(places) for t in place]),
+        input_ids_BT=own([row.token_ids[:-1] for row in rows]),
+        shared=_shared(group) if any(family.prefix for family in group) else None,
+        target_ids_BT=own([row.token_ids[1:] for row in rows]),
+        trained_N=torch.tensor(flat),
         row_N=torch.arange(len(rows)).repeat_interleave(counts),
         num_trained_B=counts.to(dtype),
         old_logp_N=of_trained([row.old_logprobs for row in rows], float("nan")),
         reference_logp_N=of_trained([row.reference_logprobs for row in rows], float("nan")),
         correction_N=of_trained([row.correction for row in rows], 1.0),
         shares={component: _share(rows, component, dtype) for component in row_counts(rows)},
-        num_tokens=sum(widths),
+        num_tokens=sum(widths) + sum(family.prefix for family in group),
+    )
+
+
+def _shared(group: Sequence[Family]) -> Shared:
+    longest = max(family.prefix for family in group)
+    prefixes = [family.rows[0].token_ids[: family.prefix] for family in group]
+    return Shared(
+        ids_PS=torch.tensor(_padded(prefixes, longest, PADDING_ID)),
+        length_P=torch.tensor([family.prefix for family in group]),
+        parent_B=torch.tensor([place for place, family in enumerate(group) for _ in family.rows]),
     )
 
 

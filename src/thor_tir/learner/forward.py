@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from thor_tir.learner.batch import MicroBatch
 from thor_tir.learner.objective import token_logprobs
+from thor_tir.learner.prefixes import read
 
 
 def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
@@ -28,9 +29,11 @@ def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
         hidden_BTH: Tensor = inputs[0]
         return (hidden_BTH.flatten(0, 1)[batch.trained_N][None], *inputs[1:])
 
+    num_own = batch.input_ids_BT.shape[1]
+    given = read(model, batch.shared, num_own) if batch.shared is not None else {"use_cache": False}
     hook = model.get_output_embeddings().register_forward_pre_hook(keep_trained)
     try:
-        logits: Tensor = model(input_ids=batch.input_ids_BT, use_cache=False).logits
+        logits: Tensor = model(input_ids=batch.input_ids_BT, **given).logits
     finally:
         hook.remove()
     assert logits.shape[:2] == (1, len(batch.trained_N)), f"the output head of {type(model).__name__} was bypassed"

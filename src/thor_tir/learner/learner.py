@@ -46,6 +46,7 @@ from thor_tir.learner.objective import (
     token_mean,
     token_sum,
 )
+from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.learner.row import Component, Kind, Row
 from thor_tir.learner.schedule import Schedule
@@ -72,6 +73,8 @@ class LearnerConfig:
     micro_batch_tokens: int = 2048
     """Padded tokens of one forward pass: it bounds memory and leaves the result alone. The default suits one core; an
     accelerator wants as many as its memory holds."""
+    shares_prefixes: bool = True
+    """Read what the rows of one group begin with only once, where the model allows it and it pays."""
     autocast: Literal["bfloat16"] | None = None
     """Precision of the matrix products; parameters, optimiser and loss stay in float32."""
     recompute: bool = False
@@ -183,10 +186,11 @@ class Learner:
         """This process's micro-batches, and idle ones until it has as many as every other."""
         dtype = torch.float64 if self._parameters[0].dtype == torch.float64 else torch.float32
         budget = self.config.micro_batch_tokens
-        plans = [plan(hand, micro_batch_tokens=budget) for hand in deal(rows, self.ranks.size)]
+        shares = self.config.shares_prefixes and can_share(self.model)
+        plans = [plan(hand, micro_batch_tokens=budget, shares_prefixes=shares) for hand in deal(rows, self.ranks.size)]
         mine = plans[self.ranks.rank]
         for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
-            yield collate(group, dtype=dtype).to(self.model.device)
+            yield collate(group, dtype=dtype, shares_prefixes=shares).to(self.model.device)
 
     def _mean(self, component: Component) -> Mean:
         return token_mean() if component.kind is Kind.NLL else self.config.objective.mean
@@ -198,7 +202,7 @@ class Learner:
         if not batch.shares:
             return 0.0 * logp_N.sum()
         tally.num_tokens += batch.num_tokens
-        tally.num_padded += batch.input_ids_BT.numel()
+        tally.num_padded += batch.num_padded
         losses = []
         for component, share in batch.shares.items():
             loss_N = self._losses(component.kind, logp_N, batch, share)

@@ -99,7 +99,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
         sft=SftConfig(
             epochs=2,
             batch_rows=16,
-            micro_batch_tokens=8192,
+            micro_batch_tokens=2048,
             learning_rate=3e-4,
             warmup_steps=2,
             is_cosine=True,
@@ -114,7 +114,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             learning_rate=2e-4,
             warmup_steps=2,
             is_cosine=True,
-            micro_batch_tokens=8192,
+            micro_batch_tokens=2048,
             seed=seed,
             validate_every=5,
         ),

@@ -66,7 +66,7 @@ def test_an_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[s
         ("rl --model ./nowhere --problems reasoning_gym:gcd", ["'./nowhere'", "no model"]),
         ("tirgen --critic ./nowhere --problems reasoning_gym:gcd", ["'./nowhere'", "no model"]),
         ("solve 2+2? --model ./nowhere", ["'./nowhere'", "no model"]),
-        ("eval --preset enormous", ["--preset", "nano", "paper", "'enormous'"]),
+        ("eval --preset enormous", ["--preset", "nano", "paper", "released", "'enormous'"]),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_it_and_leaves_nothing_behind(

@@ -1,6 +1,7 @@
 """`--preset`: the defaults that the training and evaluation commands start from.
 
-`nano` (the default) fits the embedded models, `paper` takes the paper's values; single options override either.
+`nano` (the default) fits the embedded models, `paper` takes the paper's values, `released` those with which the
+paper's code trains where they differ; single options override any.
 """
 
 import dataclasses
@@ -10,10 +11,10 @@ from typing import Any
 import tyro
 
 from thor_tir.faults import UsageError
-from thor_tir.recipes.settings import RunConfig, quickstart
+from thor_tir.recipes.settings import RunConfig, quickstart, released
 
 NANO = quickstart()
-PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig()}
+PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
 STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
 
 

@@ -14,7 +14,7 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from thor_tir.attempt import Attempt, attempt_from_json
+from thor_tir.attempt import Attempt
 from thor_tir.claim import claim
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import WORDS
@@ -22,10 +22,9 @@ from thor_tir.engines.loading import load_tokenizer
 from thor_tir.eval.estimators import Interval
 from thor_tir.eval.report import write_report
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
-from thor_tir.eval.segments import Repair, exhibit, step_segments
+from thor_tir.eval.segments import exhibit
 from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
 from thor_tir.journal import Journal, write_atomically
-from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.recipes.settings import RunConfig
 from thor_tir.recipes.stages import (
@@ -38,7 +37,6 @@ from thor_tir.recipes.stages import (
     reinforce,
 )
 from thor_tir.recipes.tirgen import generate_data
-from thor_tir.rl.step import repaired_from_json
 from thor_tir.tirgen.dataset import read_dataset
 
 BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
@@ -165,53 +163,17 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
     decode = Dialect(load_tokenizer(config.actor)).decode
     rng = Random(config.seed)
 
-    def shown(stage: str, attempts: Sequence[Attempt], repairs: Mapping[str, list[Repair]]) -> Iterable[dict[str, Any]]:
+    def shown(stage: str, attempts: Sequence[Attempt]) -> Iterable[dict[str, Any]]:
         for a in rng.sample(list(attempts), min(EXHIBITS_PER_STAGE, len(attempts))):
-            yield exhibit(
-                a.problem,
-                a.trajectory,
-                stage=stage,
-                verdict=a.verdict,
-                decode=decode,
-                repairs=repairs.get(a.trajectory.id, ()),
-            )
+            yield exhibit(a.problem, a.trajectory, stage=stage, verdict=a.verdict, decode=decode)
 
-    lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"), {})]
+    lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"))]
     for name, evaluation in found.items():
         if " of " not in name:
-            lines += shown(f"eval: {name}", evaluation.attempts, {})
-    for stage, attempts, repairs in _training_rounds(config, folder, decode):
-        lines += shown(stage, attempts, repairs)
+            lines += shown(f"eval: {name}", evaluation.attempts)
+    lines += Journal(folder / "rl" / "trajectories.jsonl")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(folder / "trajectories.jsonl", text)
-
-
-def _training_rounds(
-    config: RunConfig, folder: Path, decode: Callable[[Sequence[int]], str]
-) -> Iterable[tuple[str, list[Attempt], dict[str, list[Repair]]]]:
-    """First, middle and last round of RL: failed trajectories with the repairs sampled for them."""
-    from thor_tir.rl.train import problems_of_round
-
-    problems = load_problems(
-        config.problems, split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2, configs=config.families
-    )
-    journal = Journal(folder / "rl" / "rollouts.jsonl")
-    for number in sorted({0, config.rl.num_rounds // 2, config.rl.num_rounds - 1}):
-        by_id: dict[str, Problem] = {p.id: p for p in problems_of_round(problems, number, config.rl)}
-        rows = [row for row in journal if row["key"].startswith(f"round{number}/")]
-        attempts = [attempt_from_json(row, by_id[row["problem_id"]]) for row in rows if "outcome" in row]
-        repairs: dict[str, list[Repair]] = {}
-        for row in rows:
-            if "query" in row:
-                parent, _, call = row["query"].rpartition("/step")
-                step = repaired_from_json(row).step
-                status = step.observation.result.status if step.observation is not None else None
-                repair = Repair(
-                    call=int(call), segments=step_segments(step, decode), reward=int(row["reward"]), status=status
-                )
-                repairs.setdefault(parent, []).append(repair)
-        failed = [attempt for attempt in attempts if attempt.trajectory.id in repairs]
-        yield f"RL round {number + 1}", failed or attempts, repairs
 
 
 async def _once(folder: Path, stage: Callable[[], Awaitable[Path]]) -> None:

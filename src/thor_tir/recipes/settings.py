@@ -85,6 +85,18 @@ class RunConfig:
     seed: int = 0
 
 
+def released() -> RunConfig:
+    """The released code's settings of RL where they are not the paper's: its filters, quota, lengths and updates."""
+    return RunConfig(
+        rl=RLConfig(
+            problems_per_round=5120,
+            updates_per_round=40,
+            rollout=RolloutConfig(max_tokens=3200, stop_at_failure=True),
+            episode=EpisodeConfig(filters=("failed-call", "too-short", "no-box"), min_share=0.5),
+        )
+    )
+
+
 NANO_TOKENS = 320
 """Response limit of the embedded models: four times what a solution takes."""
 NANO_SUFFIX = 8

@@ -186,6 +186,8 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
     if not trainees.problems:
         raise UsageError("no problems to train on")
     ranks = trainees.shop.ranks
+    if config.loss.kl_weight and not ranks.is_alone:
+        raise UsageError("a KL needs a whole copy of the first weights in one process; set --rl.loss.kl-weight 0")
     learner = Learner(trainees.model, config.learner, ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}

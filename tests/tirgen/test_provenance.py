@@ -1,5 +1,6 @@
 """Who made a row: records under names that say the same thing only if they are the same."""
 
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_a_prompt_is_named_by_its_text():
     [("", False, Thinking.NONE), ("", True, Thinking.OWN), ("<think>\n", True, Thinking.OPENED)],
 )
 def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(opening, is_reasoning, thinking):
-    tokenizer = tiny_tokenizer()
+    tokenizer = copy(tiny_tokenizer())  # the other is everybody's
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}" + opening
     dialect = Dialect(tokenizer, DialectConfig(style=WORDS, is_reasoning=is_reasoning))
     assert thinking_of(dialect) is thinking

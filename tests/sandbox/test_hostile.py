@@ -142,7 +142,15 @@ def every_case() -> list[tuple[str, str, tuple[str, ...], float]]:
     """Name, program, allowed endings and time of the shared corpus and of our own cases."""
     rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
     blocked = ("ok", "error")
-    given = [(r["id"], r["code"], blocked if r["expect"] == "blocked" else (r["expect"],), 2.0) for r in rows]
+    given = [
+        (
+            r["id"],
+            r["code"],
+            blocked if r["expect"] == "blocked" else (r["expect"],),
+            0.7 if r["expect"] == "timeout" else 9.0,
+        )
+        for r in rows
+    ]
     ends = [(c.name, c.code, tuple(FOUND_AS[status] for status in c.allowed), c.timeout_s) for c in ENDS]
     return [*given, *ends, *((name, code, ("ok",), 5.0) for name, code in DOORS.items())]
 

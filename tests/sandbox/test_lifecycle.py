@@ -99,6 +99,20 @@ def test_a_killed_template_is_replaced_and_its_program_run_again() -> None:
 
 
 @needs_proc
+def test_a_template_that_is_killed_beside_its_watcher_is_replaced_and_its_program_run_again() -> None:
+    async def use(sandbox: LocalSandbox) -> None:
+        (watcher,) = template_pids()
+        answer = asyncio.ensure_future(sandbox.run("import time; time.sleep(0.2); print(1)"))
+        await asyncio.sleep(0.1)
+        os.kill(_descendants(watcher)[0], signal.SIGKILL)
+        result = await answer
+        assert (result.stdout, result.runs) == ("1\n", 2)
+
+    for level in ("full", "landlock"):
+        with_sandbox(use, LocalSandboxConfig(workers=1, modules=(), strongest=level))
+
+
+@needs_proc
 def test_a_stopped_template_is_replaced_and_its_program_run_again() -> None:
     async def use(sandbox: LocalSandbox) -> None:
         (template,) = template_pids()
@@ -297,6 +311,35 @@ def test_a_plain_user_has_the_same_sandbox(public_python: str) -> None:
     if level != "full":
         pytest.skip(f"this host gives plain users the level {level} only")
     assert statuses == ["ok", "memory", "denied", "denied", "ok_no_output", "timeout"]
+
+
+def test_a_user_who_runs_many_processes_has_a_sandbox(public_python: str) -> None:
+    script = """
+        import asyncio, subprocess
+        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+
+        async def main(level):
+            async with LocalSandbox(LocalSandboxConfig(workers=1, modules=(), strongest=level)) as sandbox:
+                print((await sandbox.run("print(6 * 7)")).stdout, end="")
+
+        others = [subprocess.Popen(["sleep", "60"]) for _ in range(80)]
+        try:
+            for level in ("full", "landlock"):
+                asyncio.run(main(level))
+        finally:
+            for other in others:
+                other.kill()
+    """
+    finished = subprocess.run(
+        [public_python, "-B", "-c", textwrap.dedent(script)],
+        **{"user": PLAIN_UID, "group": PLAIN_UID, "extra_groups": []},
+        env={"PYTHONPATH": str(Path(thor_tir.__file__).parents[1]), "TMPDIR": "/tmp", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert finished.stdout == "42\n42\n", finished.stderr[-500:]
 
 
 def test_the_probe_finds_every_layer_at_full() -> None:

@@ -43,7 +43,7 @@ def test_the_numbers_of_aarch64_are_those_of_the_generic_header() -> None:
     theirs = defined(GENERIC)
     assert len(theirs) > 250
     assert_same(tables_of("aarch64"), theirs)
-    own = {"pivot_root", "capset", "seccomp"}
+    own = {"pivot_root", "capset", "seccomp", "waitid"}
     assert {name: getattr(kernel.NUMBERS["aarch64"], name) for name in own} == {name: theirs[name] for name in own}
 
 
@@ -59,7 +59,7 @@ def test_the_numbers_of_x86_64_are_those_of_its_header() -> None:
         pytest.skip(f"no header of x86-64 on this {platform.machine()} host; it comes with linux-libc-dev")
     theirs = defined(header)
     assert_same(tables_of("x86_64"), theirs)
-    own = {"pivot_root", "capset", "seccomp"}
+    own = {"pivot_root", "capset", "seccomp", "waitid"}
     assert {name: getattr(kernel.NUMBERS["x86_64"], name) for name in own} == {name: theirs[name] for name in own}
 
 

@@ -46,6 +46,7 @@ class Confinement:
         """Confine this freshly forked process. Raises OSError when something that the level promises fails."""
         os.setsid()
         os.chdir(self.folder)
+        _limit(resource.RLIMIT_NPROC, THREADS + 2)  # the template and the program's first thread
         for call in self.final:
             call()
         if self.has_own_pid:
@@ -59,11 +60,11 @@ class Confinement:
         _limit(resource.RLIMIT_CPU, cpu_s, spare=1)  # SIGXCPU at the first, SIGKILL at the second
 
 
-# The template holds itself to these as well, so that each of its children has them from birth.
+# The template holds itself to these as well, so that each of its children has them from birth. It must be able to fork,
+# though, where the host counts all processes of its user.
 _BOUNDS = {
     resource.RLIMIT_CORE: 0,
     resource.RLIMIT_NOFILE: OPEN_FILES,
-    resource.RLIMIT_NPROC: THREADS + 2,  # the template and the program's first thread
     resource.RLIMIT_MEMLOCK: 0,
 }
 

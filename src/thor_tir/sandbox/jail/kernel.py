@@ -120,9 +120,10 @@ class OutcomeBuffer:
     def __init__(self) -> None:
         self.data = ctypes.create_string_buffer(Outcome.SIZE)
         """See `Outcome`."""
-        usage = ctypes.byref(self.data, _SIGINFO_BYTES)
-        number = ctypes.c_long(NUMBERS[machine()].waitid)
-        self._arguments = (number, ctypes.c_int(os.P_ALL), 0, self.data, ctypes.c_int(os.WEXITED), usage)
+        data, usage = ctypes.byref(self.data), ctypes.byref(self.data, _SIGINFO_BYTES)
+        # Plain integers and references: a ctypes number would make an object of each call, and leave the free blocks of
+        # the allocator in another order.
+        self._arguments = (NUMBERS[machine()].waitid, int(os.P_ALL), 0, data, os.WEXITED, usage)
         self._make = _libc_with_gil.syscall
 
     def await_end(self) -> None:

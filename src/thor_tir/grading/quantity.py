@@ -181,6 +181,8 @@ _SYNONYMS = {"mph": "mile per hour", "mi/h": "mile per hour", "kph": "km/h", "ki
 _MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MAX_CHARS = 512
 """No number with a unit is longer, and the patterns for units are not linear."""
+_NO_UNIT = re.compile(r"(?<![\^a-z])\d|\b(?:or|not|if|otherwise|either|neither|nor)\b")
+"""Behind a number these words add or take back an answer: `3 \\text{ (or 4)}`."""
 _GENERIC = frozenset(("", "unit", "square unit", "cubic unit", "sq unit"))
 
 
@@ -232,9 +234,9 @@ def quantity(text: str) -> Quantity:
             text, is_percent = text[:-1].rstrip(), True
         elif (degrees := _DEGREES.search(text)) and not _ANGLE_OF.search(text):
             text, is_degrees = text[: degrees.start()], True
-        elif ((tail := _TEXT_TAIL.search(text)) and text[: tail.start()].strip()) or (
-            (tail := _WORD_TAIL.search(text)) and _is_unit(tail[1])
-        ):
+        elif (
+            (tail := _TEXT_TAIL.search(text)) and text[: tail.start()].strip() and not _NO_UNIT.search(tail[1].lower())
+        ) or ((tail := _WORD_TAIL.search(text)) and _is_unit(tail[1])):
             unit, text = f"{_unit(tail)} {unit}".strip(), text[: tail.start()].rstrip(" *")
         else:
             break

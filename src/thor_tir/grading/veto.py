@@ -10,9 +10,9 @@ from thor_tir.grading.structure import chain, split_at
 _NAMES = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 _NOT_VARIABLES = frozenset((r"\frac", r"\sqrt", r"\text", r"\begin", r"\end", r"\pi", "e", "i", r"\infty", r"\,"))
 _BASED = re.compile(r"\d_\{?\w*")
-_NUMBER_BEHIND_UNIT = re.compile(r"\\text\{[^{}]*\}(?:\^\{?\d\}?)? ?\d")
+_NUMBER_BEHIND_UNIT = re.compile(r"\\text\{[^{}]*\}(?:\^\{?\d\}?)? ?\d|\\text\{ ?\d")
 _COMMAS = frozenset((",", ";", "and", "or"))
-_UNWORKED = frozenset(("factorial", "binom", "add"))
+_UNWORKED = frozenset(("factorial", "binom", "add", "floor", "ceil"))
 _MAX_POWER = 10**6
 
 
@@ -23,6 +23,8 @@ def objection(gold: str, answer: str) -> str | None:
     """
     if (chain(gold) is None) != (chain(answer) is None) or (chain(gold) and squeezed(gold) != squeezed(answer)):
         return "two relations of one truth value are not one relation"
+    if ("'" in gold) != ("'" in answer):
+        return "a prime that the reference lacks, or the other way round"
     if _NUMBER_BEHIND_UNIT.search(answer) and not _NUMBER_BEHIND_UNIT.search(gold):
         return "a number behind a unit"
     if r"\ldots" in gold or r"\ldots" in answer:

@@ -7,6 +7,7 @@ from thor_tir.grading.canonical import squeezed
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
 _LABELLED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*(?=[.:)]))\s*[.:)]?\s*(?!\s*[+*/^=])(.*)", re.DOTALL)
+_OTHER_CHOICE = re.compile(r"^\([A-Z]\)|(?:\bor\b|\band\b|[,/]) ?(?:\([A-Z]\)|[A-Z][.)]?(?![a-zA-Z]))")
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?:([ap])\.?m\.?)?", re.IGNORECASE)
 _WORDY = re.compile(r"[A-Za-z][A-Za-z ,.'\-]*")
 _LONG_WORD = re.compile(r"[A-Za-z]{3,}")
@@ -37,6 +38,8 @@ def same_choice(gold: str, answer: str) -> bool | None:
     found = _CHOICE.fullmatch(answer) or _LABELLED.fullmatch(answer)
     if not found:
         return None
+    if found.re is _LABELLED and _OTHER_CHOICE.search(found[3]):
+        return False
     letter = found[1] or found[2]
     return letter == choice[2] if choice[2] and not found[1] else letter.upper() == (choice[1] or choice[2]).upper()
 

@@ -48,7 +48,7 @@ def _calls(axes: Any, facts: CardFacts) -> None:
     axes.set_xlabel("calls")
     axes.set_ylabel("%")
     axes.margins(y=0.12)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
 
 
 def _lengths(axes: Any, facts: CardFacts) -> None:

@@ -195,7 +195,7 @@ def test_a_server_that_does_not_tell_stops_is_read_piece_by_piece_and_hung_up_on
 
 
 def test_a_slow_server_is_given_up_in_time_and_asked_again():
-    hasty = EndpointConfig(patience=QUICK, timeout_s=0.05)
+    hasty = EndpointConfig(patience=PatienceConfig(retries=9, backoff_s=0.001), timeout_s=1.0)
     assert text_of(ask(hangs, GOOD, config=hasty)[0]) == "four"
 
 
@@ -294,6 +294,10 @@ def test_a_server_that_cannot_list_its_models_may_serve_the_one_that_is_named():
             return policy.speech.model
 
     assert asyncio.run(work()) == "mine"
+
+
+def test_a_connection_that_breaks_while_a_server_is_found_out_about_does_not_end_the_run():
+    assert opened(script=[resets]).speech.manner is Manner.PLAIN
 
 
 def opened(**options) -> EndpointPolicy:

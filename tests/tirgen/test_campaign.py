@@ -80,6 +80,7 @@ def test_what_is_in_the_journal_is_not_made_again_and_counts_as_solved(tmp_path)
     assert sorted(again.made) == ["p4/0", "p4/1", "p5/0", "p5/1"]
     assert again.campaign.num_solved == 4
     assert again.done == 6
+    assert again.campaign.num_done_before == 4  # which say nothing about how long the rest takes
 
 
 def test_a_total_budget_ends_the_run_and_a_larger_one_continues_it(tmp_path):

@@ -86,7 +86,8 @@ class Asker:
 
     async def _whole(self, path: str, body: Mapping[str, Any] | None) -> bytes:
         if body is None:
-            reply = await self._client.get(path, cast_to=httpx.Response)
+            # On a connection of its own: some servers close it after an error, under the next request's feet.
+            reply = await self._client.get(path, cast_to=httpx.Response, options={"headers": {"Connection": "close"}})
         else:
             reply = await self._client.post(path, cast_to=httpx.Response, body=dict(body))
         return reply.content
@@ -121,11 +122,8 @@ class Asker:
             raise Transient(f"a broken reply: {broken}") from broken
         except TimeoutError as error:
             raise Transient(f"no answer within {self._timeout_s:g} s") from error
-        except openai.APITimeoutError as error:
-            raise Transient("no answer in time") from error
         except (openai.APIError, httpx.HTTPError) as error:
-            cause = error.__cause__ or error
-            raise Transient(f"{type(cause).__name__} {str(cause)[:200]}".rstrip()) from error
+            raise Transient(_root(error)) from error
 
     def _meaning(self, error: "APIStatusError") -> Exception:
         said = f"HTTP {error.status_code} {_told(error)}"
@@ -156,6 +154,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return max(0.0, pause_s) if math.isfinite(pause_s) else None
+
+
+def _root(error: BaseException) -> str:
+    """What was wrong in the first place: each layer of HTTP has a word of its own for it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__} {str(error)[:200]}".rstrip()
 
 
 def _told(error: "APIStatusError") -> str:

@@ -93,14 +93,24 @@ class EndpointPolicy:
             max_bytes=self.config.max_reply_bytes,
         )
         try:
-            self._speech = await find_speech(self._asker, self.served.model, self.tokenizer)
-        except (Transient, Refused) as failure:
-            await self._asker.close()
-            raise EngineFault(f"{self.address} does not serve: {failure}; see that it runs") from failure
+            self._speech = await self._find_speech(self._asker)
         except BaseException:
             await self._asker.close()
             raise
         return self
+
+    async def _find_speech(self, asker: Asker) -> Speech:
+        """Ask a few times: a connection may break, but a server that is not there should be told of at once."""
+        for pause_s in (0.1, 0.5, None):
+            try:
+                return await find_speech(asker, self.served.model, self.tokenizer)
+            except Refused as refusal:
+                raise EngineFault(f"{self.address} does not serve: {refusal}") from refusal
+            except Transient as failure:
+                if pause_s is None:
+                    raise EngineFault(f"{self.address} does not serve: {failure}; see that it runs") from failure
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
 
     async def __aexit__(self, *_: object) -> None:
         if self._asker is not None:

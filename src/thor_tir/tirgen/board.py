@@ -22,7 +22,6 @@ class Board:
         self.dropped: Counter[str] = Counter()
         self._campaign = campaign
         self._began = perf_counter()
-        self._done_before = campaign.num_done
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One more attempt."""
@@ -48,7 +47,7 @@ class Board:
             parts.append("programs failed: " + ", ".join(f"{n} {name}" for name, n in sorted(failures.items())))
         if self.dropped:
             parts.append("lost: " + ", ".join(f"{n} {name}" for name, n in sorted(self.dropped.items())))
-        if (fresh := done - self._done_before) > 0:
+        if (fresh := done - campaign.num_done_before) > 0:
             parts.append(f"{_duration((campaign.num_questions - done) * seconds / fresh)} left")
         return "; ".join(parts)
 

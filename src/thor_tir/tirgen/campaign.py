@@ -76,6 +76,8 @@ class Campaign:
         """The budget that is used up, if one is."""
         self.num_questions = len(problems)
         self.num_done = 0
+        self.num_done_before = 0
+        """Questions that an earlier process finished."""
         self._problems = problems
         self._journal = journal
         self._began = perf_counter()
@@ -84,10 +86,12 @@ class Campaign:
         self._spent = Counter[str]()
         self._by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for problem in problems:
-            for number in range(config.attempts):
-                wanted = Wanted(problem=problem, number=number)
-                if wanted.key in journal:
-                    self._note(wanted, journal[wanted.key])
+            made = [Wanted(problem=problem, number=n) for n in range(config.attempts)]
+            made = [wanted for wanted in made if wanted.key in journal]
+            for wanted in made:
+                self._note(wanted, journal[wanted.key])
+            is_enough = config.until_solved and problem.id in self._solved
+            self.num_done_before += is_enough or len(made) == config.attempts
 
     @property
     def num_solved(self) -> int:

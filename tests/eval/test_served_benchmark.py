@@ -6,6 +6,7 @@ from pathlib import Path
 from endpoint_server import Server, completion, says, serving
 from eval.scripted_benchmark import Quiet, right, set_of
 from thor_tir.eval.benchmark_folder import BenchmarkFolder
+from thor_tir.grading.judge import JudgeConfig
 from thor_tir.problem import Problem
 from thor_tir.recipes.benchmarking import BenchmarkRun, run_benchmarks, write_results
 from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
@@ -47,3 +48,34 @@ def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path
     known = run.folder.manifest
     assert (known["weights_sha256"], known["served"]["key_variable"]) == (None, "OPENAI_API_KEY")
     assert '"address": "http://127.0.0.1:' in (tmp_path / "run" / "endpoint.json").read_text()
+
+
+def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_path: Path) -> None:
+    unread = Problem(id="odd/1", question="Which?", answer="}{", source="mine")  # no rule reads this reference
+    asked = set_of(SUM, unread)
+
+    async def work() -> None:
+        async with serving() as model, serving() as judge:
+            model.usual = says(completion(right(SUM)[0], stop_reason=None))
+            judge.usual = says(
+                {"choices": [{"index": 0, "message": {"role": "assistant", "content": "On reflection:\nSAME"}}]}
+            )
+            run = BenchmarkRun(
+                contestant=Contestant(name="tools", model=model.address, samples=1),
+                sets=(asked,),
+                config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), machinery=Machinery()),
+                folder=BenchmarkFolder(path=tmp_path / "run"),
+                shard=WHOLE,
+                judge=JudgeConfig(model="referee", base_url=judge.address, journal=tmp_path / "run" / "judge.jsonl"),
+            )
+            await run_benchmarks(run, Quiet())
+            assert len(judge.asked) == 1
+
+    asyncio.run(work())
+    folder = BenchmarkFolder(path=tmp_path / "run")
+    results = write_results(folder, Quiet())
+    assert results is not None
+    entry = results["sets"][0]
+    assert (entry["judged"], entry["ends"]["correct"], entry["ends"]["unscored"]) == (1, 2, 0)
+    assert "Verdicts that a language model gave" in (folder.path / "results.md").read_text()
+    assert folder.manifest["judge"]["model"] == "referee"

@@ -20,12 +20,18 @@ def markdown(results: Results) -> str:
         _table(_COST_NAMES, _cost_rows(results)),
         "## How attempts ended",
         _table(("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]),
+        *_judged(results),
         "## Tool success and correctness",
         _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
         *_breakdowns(results),
         *(["## Departures from the registered sets", "\n".join(notes)] if notes else []),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(results: Results) -> list[str]:
+    told = [f"{e['title']} {e['judged']}" for e in results["sets"] if e["judged"]]
+    return [f"Verdicts that a language model gave, where the rules had none: {', '.join(told)}."] if told else []
 
 
 def latex(results: Results) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -20,6 +21,7 @@ from thor_tir.eval.benchmark_metrics import averages, set_result
 from thor_tir.eval.benchmark_tables import latex, markdown, plot
 from thor_tir.eval.code.grading import CodeGrader, written
 from thor_tir.faults import UsageError
+from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge
 from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.version import grader_version
 from thor_tir.inference.self_correction import self_correction
@@ -45,6 +47,8 @@ class BenchmarkRun:
     config: RunConfig
     folder: BenchmarkFolder
     shard: Shard
+    judge: JudgeConfig | None = None
+    """A language model that is asked about answers which the rules leave unscored."""
 
     @property
     def has_tools(self) -> bool:
@@ -61,9 +65,9 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"two sets have one name: {', '.join(names)}; rename the file")
     contestant, config = run.contestant, run.config
-    with run.folder.writing(run.shard):
+    with run.folder.writing(run.shard), _opened(run.judge) as judge:
         async with (
-            bench(config.machinery, Strictness.LENIENT) as tools,
+            bench(config.machinery, Strictness.LENIENT, judge=judge) as tools,
             tools.seat(contestant.model, contestant.served, reporter) as seat,
         ):
             run.folder.start(run.sets, manifest(run, weights=digest_of(seat), sandbox=tools.sandbox.level))
@@ -71,6 +75,15 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
                 await fill(run, asked, shop_for(run, asked, tools, seat.policy, seat.tokenizer), reporter)
             if seat.model is None:
                 write_atomically(run.folder.path / "endpoint.json", json.dumps(seat.about(), indent=1) + "\n")
+
+
+@contextmanager
+def _opened(config: JudgeConfig | None) -> Iterator[LanguageModelJudge | None]:
+    if config is None:
+        yield None
+        return
+    with closing(LanguageModelJudge(config)) as judge:
+        yield judge
 
 
 def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, policy: Policy, tokenizer: Any) -> Workshop:
@@ -180,6 +193,7 @@ def manifest(run: BenchmarkRun, *, weights: str | None, sandbox: str) -> dict[st
         "machinery": asdict(run.config.machinery),
         "sandbox": sandbox,
         "grader": {"version": grader_version(), "strictness": Strictness.LENIENT.value},
+        "judge": None if run.judge is None else {"model": run.judge.model, "address": run.judge.base_url},
         "versions": _versions(VERSIONED),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }

@@ -25,6 +25,7 @@ from thor_tir.engines.protocol import Policy
 from thor_tir.engines.transformers import TransformersEngine
 from thor_tir.eval.run import Evaluation, evaluate
 from thor_tir.exchange import open_shared
+from thor_tir.grading.blocking import Judge
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
@@ -97,10 +98,13 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    machinery: Machinery, strictness: Strictness = Strictness.STRICT, ranks: Ranks = ALONE
+    machinery: Machinery,
+    strictness: Strictness = Strictness.STRICT,
+    ranks: Ranks = ALONE,
+    judge: Judge | None = None,
 ) -> AsyncIterator[Bench]:
     """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
-    async with _sandbox(machinery) as sandbox, Grader(strictness=strictness) as grader:
+    async with _sandbox(machinery) as sandbox, Grader(strictness=strictness, judge=judge) as grader:
         yield Bench(machinery, sandbox, grader, ranks)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,24 @@ def test_no_more_attempts_are_in_flight_than_the_shop_allows(tmp_path):
 def test_an_attempt_survives_its_journal_token_for_token(tmp_path):
     [attempt] = run(shop_of(), requests_of(["fourth one"]), tmp_path / "j")
     assert attempt_from_json(attempt_to_json(attempt), attempt.problem) == attempt
+    judged = replace(attempt, verdict=replace(attempt.verdict, by_judge=True))
+    assert attempt_from_json(attempt_to_json(judged), attempt.problem) == judged
+
+
+@pytest.mark.parametrize(
+    ("reason", "by_judge"),
+    [
+        ("the same in the opinion of the judge qwen", True),
+        ("different in the opinion of the judge qwen", True),
+        ("'same in the opinion of the judge' is not '4' by exact arithmetic", False),  # an answer that says so
+    ],
+)
+def test_rows_that_are_older_than_the_judges_field_are_still_told_apart(tmp_path, reason, by_judge):
+    (attempt,) = run(shop_of(), requests_of(["second one"]), tmp_path / "a.jsonl")
+    row = attempt_to_json(attempt) | {"reason": reason}
+    assert not attempt_from_json(row, attempt.problem).verdict.by_judge  # what is written counts
+    del row["by_judge"]
+    assert attempt_from_json(row, attempt.problem).verdict.by_judge is by_judge
 
 
 def test_a_row_of_another_problem_is_refused(tmp_path):

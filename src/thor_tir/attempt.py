@@ -59,6 +59,10 @@ DROPPED = "dropped"
 """Field of a journal row that stands for a unit lost to a machine fault, which it names."""
 
 
+_OPINIONS = ("the same in the opinion of the judge", "different in the opinion of the judge")
+"""How a judge's reasons begin. Rows of runs that were begun before `by_judge` was written say it by that alone."""
+
+
 class Progress(Protocol):
     """Where long work reports a finished unit."""
 
@@ -195,6 +199,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "extracted": verdict.extracted,
         "reason": verdict.reason,
+        "by_judge": verdict.by_judge,
         "trajectory": to_json(attempt.trajectory),
     }
 
@@ -203,5 +208,10 @@ def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
     """The attempt a journal's row stands for. Raises ValueError for a damaged row."""
     if row.get("problem_id") != problem.id:
         raise ValueError(f"row {row.get('key')} is about problem {row.get('problem_id')}, not {problem.id}")
-    verdict = Verdict(outcome=Outcome(row["outcome"]), extracted=row["extracted"], reason=row["reason"])
+    verdict = Verdict(
+        outcome=Outcome(row["outcome"]),
+        extracted=row["extracted"],
+        reason=row["reason"],
+        by_judge=row.get("by_judge", row["reason"].startswith(_OPINIONS)),
+    )
     return Attempt(problem=problem, trajectory=from_json(row["trajectory"]), verdict=verdict)

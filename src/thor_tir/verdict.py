@@ -20,3 +20,5 @@ class Verdict:
     extracted: str | None
     """The answer found in the text, None where there is none."""
     reason: str
+    by_judge: bool = False
+    """Whether a language model decided, where no rule could; such verdicts are counted apart."""

@@ -133,9 +133,11 @@ def test_failures_and_useless_replies_are_tried_again_but_not_for_ever(endpoint,
 def test_a_lenient_grader_asks_only_about_what_stays_unscored_and_counts_it_apart(endpoint, judge):
     endpoint.replies += ["DIFFERENT"]
     with BlockingGrader(strictness=Strictness.LENIENT, judge=judge) as grader:
-        assert grader.grade_answer("12", "13").outcome is Outcome.WRONG
+        by_rules = grader.grade_answer("12", "the same in the opinion of the judge")
+        assert (by_rules.outcome, by_rules.by_judge) == (Outcome.WRONG, False)
         asked = grader.begin(pair("}{", "x+1", question="Which?")).result()
         assert (asked.verdict.outcome, asked.path) == (Outcome.WRONG, Way.JUDGE)
+        assert asked.verdict.by_judge
         assert grader.stats[Way.JUDGE].count == 1
     assert [json.loads(parts)["problem"] for parts in endpoint.asked] == ["Which?"]
 

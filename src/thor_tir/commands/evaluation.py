@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, results_table, text_table
 from thor_tir.faults import UsageError
@@ -57,12 +58,7 @@ class Eval:
     """Without tools: reasoning in words alone."""
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again."""
-    judge_model: str = ""
-    """A language model, asked about answers that the rules leave unscored; its verdicts are counted apart."""
-    judge_url: str = ""
-    """Its OpenAI-compatible address, with /v1; empty for OpenAI's own."""
-    judge_key: str = "OPENAI_API_KEY"
-    """Environment variable that holds the judge's key."""
+    judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     eval: EvalConfig = NANO.eval
     machinery: Machinery = NANO.machinery
 
@@ -75,7 +71,7 @@ class Eval:
         if self.benchmark:
             self._run_benchmarks()
             return
-        apart = (self.data, self.shard, self.limit, self.accept_modified, self.window, self.judge_model)
+        apart = (self.data, self.shard, self.limit, self.accept_modified, self.window, self.judge.judge_model)
         if any(apart):
             raise UsageError(
                 "--data, --shard, --limit, --window, --judge-model and --accept-modified belong to --benchmark, "
@@ -134,7 +130,7 @@ class Eval:
             config=self._config(),
             folder=BenchmarkFolder(path=output),
             shard=shard,
-            judge=self._judge(output / f"judge{shard.index if self.shard else ''}.jsonl"),
+            judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
         with claim(output, options, shard):
@@ -151,15 +147,6 @@ class Eval:
         from thor_tir.problem import digest
 
         return self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
-
-    def _judge(self, journal: Path) -> Any:
-        if not self.judge_model:
-            return None
-        from thor_tir.grading.judge import JudgeConfig
-
-        return JudgeConfig(
-            model=self.judge_model, base_url=self.judge_url, key_variable=self.judge_key, journal=journal
-        )
 
     def _config(self) -> RunConfig:
         evaluation = dataclasses.replace(
@@ -187,7 +174,7 @@ class Eval:
         )
 
 
-_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified", "judge_model"}
+_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified", "judge"}
 """Options without a meaning for --problems, or that are told by what they replace."""
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.console import ConsoleReporter
 from thor_tir.faults import UsageError
 
 if TYPE_CHECKING:
     from thor_tir.grading.blocking import BlockingGrader
-    from thor_tir.grading.judge import LanguageModelJudge
     from thor_tir.grading.strictness import Strictness
     from thor_tir.grading.submission import Submission
 
@@ -38,12 +38,8 @@ class Grade:
     """Grading processes; one more is kept warm."""
     timeout_s: float = 5.0
     """Seconds within which each verdict comes, whatever the answer."""
-    judge_model: str = ""
-    """Name of a language model that is asked about what stays unscored; lenient grading only."""
-    judge_url: str = ""
-    """Its OpenAI-compatible endpoint, such as http://localhost:8000/v1; by default OpenAI's own."""
-    judge_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the endpoint's key; endpoints without keys need none."""
+    judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
+    """For lenient grading only."""
     judge_journal: Path = Path("judge.jsonl")
     """Where the judge's replies are kept, so that no question is paid for twice."""
 
@@ -53,7 +49,7 @@ class Grade:
             raise ValueError("choose one of --strict and --lenient, found both")
         if self.workers < 1 or self.timeout_s <= 0:
             raise ValueError(f"--workers and --timeout-s must be positive, found {self.workers} and {self.timeout_s}")
-        if self.judge_model and "lenient" not in chosen:
+        if self.judge.judge_model and "lenient" not in chosen:
             raise ValueError("--judge-model needs --lenient: a judge can be talked into an opinion")
 
     @property
@@ -66,6 +62,7 @@ class Grade:
     def run(self) -> None:
         """Grade and write. Raises UsageError for a malformed line before anything is written."""
         from thor_tir.grading.blocking import BlockingGrader
+        from thor_tir.grading.judge import opened
         from thor_tir.grading.process import GraderLimits
 
         pairs = read_pairs(self.jsonl)
@@ -73,22 +70,11 @@ class Grade:
             raise UsageError(f"--out {self.out} is a folder; expected the name of a file to write")
         limits = GraderLimits(timeout_s=self.timeout_s)
         reporter = ConsoleReporter()
-        with BlockingGrader(limits, num_processes=self.workers, strictness=self.chosen, judge=self._judge()) as grader:
+        with (
+            opened(self.judge.config(self.judge_journal)) as judge,
+            BlockingGrader(limits, num_processes=self.workers, strictness=self.chosen, judge=judge) as grader,
+        ):
             _grade(pairs, grader, self.out, reporter)
-
-    def _judge(self) -> "LanguageModelJudge | None":
-        if not self.judge_model:
-            return None
-        from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge
-
-        return LanguageModelJudge(
-            JudgeConfig(
-                model=self.judge_model,
-                base_url=self.judge_url,
-                key_variable=self.judge_key_env,
-                journal=self.judge_journal,
-            )
-        )
 
 
 def _grade(

@@ -15,7 +15,6 @@ from thor_tir.eval.estimators import Interval, association, pass_at_k
 from thor_tir.eval.resampling import average_of_sets, bootstrap, bootstrap_share
 from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
 from thor_tir.eval.voting import majority_at_k
-from thor_tir.grading.judge import is_opinion
 from thor_tir.problems.benchmarks import SIX_SETS, Kind, ProblemSet
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome
@@ -42,7 +41,7 @@ def set_result(
         "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
         "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
         **costs(evaluation, seconds, seed=seed),
-        "judged": sum(is_opinion(a.verdict) for a in evaluation.attempts),
+        "judged": sum(a.verdict.by_judge for a in evaluation.attempts),
         "ends": ends(evaluation.attempts, expected=len(asked.problems) * samples),
         "by_subject": by_extra(scored, "subject", seed=seed),
         "by_level": by_extra(scored, "level", seed=seed),

@@ -233,7 +233,8 @@ class BlockingGrader:
             before = self._tallies[path]
             self._tallies[path] = Tally(count=before.count + 1, seconds=before.seconds + seconds)
         extracted = answer[:MAX_ANSWER_CHARS] if answer else answer
-        verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1])
+        by_judge = path is Path.JUDGE and judged[0] is not Outcome.UNSCORED
+        verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1], by_judge=by_judge)
         return Graded(verdict=verdict, path=path, seconds=seconds)
 
 

@@ -2,8 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -21,7 +20,7 @@ from thor_tir.eval.benchmark_metrics import averages, set_result
 from thor_tir.eval.benchmark_tables import latex, markdown, plot
 from thor_tir.eval.code.grading import CodeGrader, written
 from thor_tir.faults import UsageError
-from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge
+from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.version import grader_version
 from thor_tir.inference.self_correction import self_correction
@@ -65,7 +64,7 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"two sets have one name: {', '.join(names)}; rename the file")
     contestant, config = run.contestant, run.config
-    with run.folder.writing(run.shard), _opened(run.judge) as judge:
+    with run.folder.writing(run.shard), opened(run.judge) as judge:
         async with (
             bench(config.machinery, Strictness.LENIENT, judge=judge) as tools,
             tools.seat(contestant.model, contestant.served, reporter) as seat,
@@ -75,15 +74,6 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
                 await fill(run, asked, shop_for(run, asked, tools, seat.policy, seat.tokenizer), reporter)
             if seat.model is None:
                 write_atomically(run.folder.path / "endpoint.json", json.dumps(seat.about(), indent=1) + "\n")
-
-
-@contextmanager
-def _opened(config: JudgeConfig | None) -> Iterator[LanguageModelJudge | None]:
-    if config is None:
-        yield None
-        return
-    with closing(LanguageModelJudge(config)) as judge:
-        yield judge
 
 
 def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, policy: Policy, tokenizer: Any) -> Workshop:

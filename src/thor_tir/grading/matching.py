@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from thor_tir.grading.canonical import bare_letters, canonical, squeezed, without_braces, without_tail
 from thor_tir.grading.quantity import Quantity, quantity, scale
 from thor_tir.grading.reals import real_set
-from thor_tir.grading.relations import same_relation
+from thor_tir.grading.relations import calls_apart, same_relation
 from thor_tir.grading.structure import Kind, Sequence, chain, combined_matrices, sequence, split_at, without_parentheses
 from thor_tir.grading.wording import same_choice, same_time, same_words, without_labels
 
@@ -178,6 +178,8 @@ def _is_decimal_comma(european: str, other: str) -> bool:
 
 def _same_items(one: Sequence, other: Sequence, arithmetic: Arithmetic) -> bool:
     if len(one.items) != len(other.items) or len(one.items) > _MAX_ITEMS:
+        return False
+    if calls_apart(other.items) and not calls_apart(one.items):
         return False
 
     def equal(a: str, b: str) -> bool:

@@ -5,6 +5,7 @@ is not the answer 0, and two equations are not the same for having no solution.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from thor_tir.grading.canonical import squeezed
@@ -65,6 +66,17 @@ def _asserted(relation: Chain, arithmetic: "Arithmetic", *, is_zero: bool) -> st
 def _is_asked_for(left: str) -> bool:
     """`m+n`, `|AB|`, `\\frac{NO}{BO}`, `S:T`, `(p,q)`, `P(X=2)`: letters without numbers of their own."""
     return bool(_QUANTITY.fullmatch(left)) and not _OWN_NUMBER.search(re.sub(r"\([^()]*\)", "", left))
+
+
+def calls_apart(items: Iterable[str]) -> bool:
+    """Whether several equations call the variable of one function by different names: `f(X)=-1`, `f(x)=x+1`.
+
+    A variable may have any name, but not two of them in one answer.
+    """
+    relations = (chain(item) for item in items)
+    heads = (_FUNCTION.fullmatch(squeezed(relation.operands[0])) for relation in relations if relation)
+    called = {(head[1], head[2]) for head in heads if head}
+    return len(called) > len({function for function, _ in called})
 
 
 def _renamed(relation: Chain, model: Chain) -> Chain:

@@ -1,16 +1,13 @@
 """Who made a row: records under names that say the same thing only if they are the same."""
 
-from copy import copy
 from pathlib import Path
 
 import pytest
 
-from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, TOOLS, WORDS, PromptStyle
+from thor_tir.dialect.thinking import Thinking
 from thor_tir.faults import UsageError
-from thor_tir.tirgen.provenance import prompt_digest, read_provenance, sign, thinking_in, thinking_of, versions
-from thor_tir.tirgen.rules import Thinking
-from tiny_models import tiny_tokenizer
+from thor_tir.tirgen.provenance import prompt_digest, read_provenance, sign, thinking_in, versions
 
 
 def test_a_record_is_written_once_under_a_name_of_its_own_and_others_stay(tmp_path: Path):
@@ -27,15 +24,8 @@ def test_a_prompt_is_named_by_its_text():
     assert prompt_digest(PromptStyle(system=WORDS.system, user=WORDS.user + " ")) != prompt_digest(WORDS)
 
 
-@pytest.mark.parametrize(
-    ("opening", "is_reasoning", "thinking"),
-    [("", False, Thinking.NONE), ("", True, Thinking.OWN), ("<think>\n", True, Thinking.OPENED)],
-)
-def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(opening, is_reasoning, thinking):
-    tokenizer = copy(tiny_tokenizer())  # the other is everybody's
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}" + opening
-    dialect = Dialect(tokenizer, DialectConfig(style=WORDS, is_reasoning=is_reasoning))
-    assert thinking_of(dialect) is thinking
+@pytest.mark.parametrize("thinking", Thinking)
+def test_a_record_says_how_thoughts_were_marked(thinking):
     assert thinking_in({"thinking": thinking.value}) is thinking
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from thor_tir.dialect.thinking import Thinking
 from thor_tir.execution import Status
 from thor_tir.tirgen.rules import (
-    Thinking,
     bad_format,
     bad_length,
     easy_in_words,

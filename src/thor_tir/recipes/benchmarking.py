@@ -13,6 +13,7 @@ from typing import Any
 from thor_tir.attempt import DROPPED, Request, Workshop, attempt, attempt_to_json, record_all
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, WORDS, PromptStyle
+from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.engines.loading import is_address
 from thor_tir.engines.protocol import Policy
 from thor_tir.eval.benchmark_folder import BenchmarkFolder
@@ -83,7 +84,8 @@ def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, policy: Policy,
     )
     shop = tools.shop(policy, Dialect(tokenizer, config), rollout_of(run))
     if asked.kind is Kind.CODE:
-        shop.grade, shop.graded = CodeGrader(asked.tasks, tools.sandbox).grade, written
+        shop.grade = CodeGrader(asked.tasks, tools.sandbox).grade
+        shop.graded = unless_cut_short(written, thinking_of(shop.world.dialect))
     if run.contestant.correction is not None:
         shop.repair = self_correction(shop.world, shop.config, run.contestant.correction)
     return shop

@@ -15,9 +15,11 @@ from thor_tir.attempt import (
     Request,
     Workshop,
     attempt_all,
+    words_of,
 )
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS, WORDS, PromptStyle
+from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.engines.attendance import Attendance
 from thor_tir.engines.endpoint import ServedAs
 from thor_tir.engines.loading import load_model
@@ -87,6 +89,7 @@ class Bench:
             world=World(policy=policy, sandbox=self.sandbox, dialect=dialect),
             grade=self.grader.grade,
             config=config,
+            graded=unless_cut_short(words_of, thinking_of(dialect)),
             concurrency=self.machinery.concurrency,
             ranks=self.ranks,
         )

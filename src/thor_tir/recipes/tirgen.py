@@ -13,6 +13,7 @@ from typing import Any
 from thor_tir.attempt import Attempt, Request, Workshop, attempt, attempt_to_json, record_all
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import CRITIC, WORDS
+from thor_tir.dialect.thinking import thinking_of
 from thor_tir.engines.attendance import Attendance
 from thor_tir.journal import Journal, write_atomically
 from thor_tir.problem import Problem
@@ -27,7 +28,7 @@ from thor_tir.tirgen.board import Board
 from thor_tir.tirgen.campaign import Campaign, Wanted, brief
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import Form, Studio, generate, reason
-from thor_tir.tirgen.provenance import prompt_digest, sign, thinking_of, versions
+from thor_tir.tirgen.provenance import prompt_digest, sign, versions
 from thor_tir.tirgen.raw_rows import PROVENANCE
 from thor_tir.tirgen.thinking import think
 

@@ -7,12 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import PromptStyle
+from thor_tir.dialect.thinking import Thinking
 from thor_tir.faults import UsageError
 from thor_tir.journal import write_atomically
 from thor_tir.problem import digest
-from thor_tir.tirgen.rules import OPENS, Thinking
 
 LIBRARIES = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "reasoning-gym")
 
@@ -25,14 +24,6 @@ def versions() -> dict[str, str]:
 def prompt_digest(style: PromptStyle) -> str:
     """A name for the exact text of a prompt."""
     return digest(json.dumps([style.system, style.user]))
-
-
-def thinking_of(dialect: Dialect) -> Thinking:
-    """How the thoughts of this model will be marked, seen from the prompt that its template makes."""
-    if not dialect.config.is_reasoning:
-        return Thinking.NONE
-    opened = dialect.decode(dialect.prompt("?").token_ids).rstrip().endswith(OPENS)
-    return Thinking.OPENED if opened else Thinking.OWN
 
 
 def sign(path: Path, record: Mapping[str, Any]) -> str:

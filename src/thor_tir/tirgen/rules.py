@@ -6,28 +6,16 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 
+from thor_tir.dialect.thinking import CLOSES, OPENS, Thinking
 from thor_tir.grading.extract import extract_answer
 from thor_tir.tirgen.code_quality import fault_of
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
-OPENS, CLOSES = "<think>", "</think>"
 WINDOW = 20
 """Characters of prose that are compared for repetition, as in the released filter."""
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-
-
-class Thinking(StrEnum):
-    """How a reasoning model's thoughts are marked."""
-
-    NONE = "none"
-    """No tags: the model is not asked for a thinking turn."""
-    OWN = "own"
-    """The model writes both tags."""
-    OPENED = "opened"
-    """The prompt ends with the opening tag, so the response holds the closing one alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

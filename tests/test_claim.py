@@ -49,6 +49,18 @@ def test_other_options_are_refused_by_their_names_and_the_same_ones_accepted(tmp
         raise AssertionError("another run may write here")
 
 
+def test_a_run_may_be_continued_with_its_programs_elsewhere(tmp_path: Path) -> None:
+    options = {"machinery": {"sandbox_endpoints": ["http://a"], "endpoint": {"patience": {"retries": 5}}, "rows": 2}}
+    moved = {"machinery": {"sandbox_endpoints": ["http://b"], "endpoint": {"patience": {"retries": 9}}, "rows": 2}}
+    with claim(tmp_path, options):
+        pass
+    with claim(tmp_path, moved):
+        pass
+    moved["machinery"]["rows"] = 3
+    with pytest.raises(UsageError, match=r"other options \(machinery.rows was 2, is 3\)"), claim(tmp_path, moved):
+        raise AssertionError("another run may write here")
+
+
 def test_a_damaged_list_of_options_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"seed"')
     with pytest.raises(UsageError, match=r"config.json is damaged, so nobody knows"), claim(tmp_path, {"seed": 1}):

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from thor_tir.archive import from_json, to_json
 from thor_tir.exchange import exchange
-from thor_tir.faults import GraderUnavailable, RequestFault, SandboxUnavailable
+from thor_tir.faults import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.journal import Journal
 from thor_tir.learner.ranks import ALONE, Ranks
 from thor_tir.problem import Problem
@@ -168,6 +168,8 @@ async def dropping(unit: Unit) -> dict[str, Any]:
     """The row of a unit, or the one that stands for a unit lost to a fault of the machine that is its own."""
     try:
         return await unit()
+    except SandboxLost:
+        raise
     except (SandboxUnavailable, GraderUnavailable, RequestFault) as fault:
         return {DROPPED: type(fault).__name__}
 

@@ -14,6 +14,9 @@ from thor_tir.shard import SHARD_LOCK, WHOLE, Shard
 
 _CONFIG, _LOCK = "config.json", ".lock"
 
+WHERE = ("machinery.sandbox_endpoints ", "machinery.endpoint.")
+"""How options begin that may differ when a run is continued: where its servers are, and how they are waited for."""
+
 
 @contextmanager
 def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Iterator[None]:
@@ -30,7 +33,7 @@ def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Ite
         is_first = not path.exists()
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
-        elif found := changes(_read(path), options):
+        elif found := [change for change in changes(_read(path), options) if not change.startswith(WHERE)]:
             raise UsageError(
                 f"{folder} holds a run with other options ({'; '.join(found)}): "
                 "give the same options to continue it, or another --output"

@@ -9,6 +9,10 @@ class SandboxUnavailable(MachineFault):
     """The sandbox could not run a program, which says nothing about the program."""
 
 
+class SandboxLost(SandboxUnavailable):
+    """No server of the sandbox runs anything any more: no single program is lost, the run stops."""
+
+
 class GraderUnavailable(MachineFault):
     """The grader's own process could not be started or kept alive."""
 

@@ -1,7 +1,7 @@
 """A sandbox server that misbehaves as told: raw bytes on a loopback port, in the test's own event loop.
 
 Every request for a run takes the next behaviour from the script; the last one is repeated. A ping is answered "pong"
-as long as `is_pinging`.
+as long as `is_pinging`, and the client's own probe is run as long as `is_probed`.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+from thor_tir.sandbox.remote import PROBE
 
 Behaviour = Callable[["HostileServer", asyncio.StreamWriter], Awaitable[None]]
 
@@ -96,12 +98,14 @@ class HostileServer:
         self.script = list(script)
         self.level = level
         self.is_pinging = True
+        self.is_probed = True
         self.url = ""
         self.asked: list[dict[str, Any]] = []
         """Bodies of the requests for a run."""
         self.headers: list[str] = []
         """Heads of the requests for a run."""
         self.pings = 0
+        self.probes = 0
         self.hanging = 0
         self.flooded_bytes = 0
         self.most_at_once = 0
@@ -117,8 +121,11 @@ class HostileServer:
         """Wait until the client closes its side."""
         await self._readers[writer].read()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection begins."""
         self._readers[writer] = reader
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 await self._answer(reader, writer)
@@ -136,7 +143,12 @@ class HostileServer:
             writer.write(http(body, status, headers))
             return
         length = next(int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:"))
-        self.asked.append(json.loads(await reader.readexactly(length)))
+        body = json.loads(await reader.readexactly(length))
+        if body["code"] == PROBE:
+            self.probes += 1
+            await (says(reply()) if self.is_probed else says(b"", 503))(self, writer)
+            return
+        self.asked.append(body)
         self.headers.append(head)
         behaviour = self.script[min(len(self.asked), len(self.script)) - 1]
         self._at_once += 1
@@ -154,6 +166,7 @@ async def hostile(*script: Behaviour, level: str | None = None) -> AsyncIterator
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.greet(reader, writer)
         task = asyncio.ensure_future(told.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from hostile_server import (
 )
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable, UsageError
+from thor_tir.faults import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.sandbox.batch import run_batch
 from thor_tir.sandbox.fleet import FleetRules
 from thor_tir.sandbox.protocol import Limits, Snippet
@@ -31,7 +32,8 @@ from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 
 DEAD = "http://127.0.0.1:9"
 """Nothing listens on the discard port."""
-FLEET = FleetRules(tolerance=100, ping_s=0.02, patience_s=0.1)
+FLEET = FleetRules(tolerance=100, ping_s=0.02, patience_s=30.0)
+IMPATIENT = replace(FLEET, patience_s=0.05)
 SMALL = Limits(timeout_s=0.1, output_bytes=1000)
 
 
@@ -98,13 +100,106 @@ def patience(name: str, seconds: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_failure_of_the_service_is_met_three_times_and_then_is_a_fault_of_the_machine(name: str) -> None:
+def test_a_service_that_runs_nothing_for_as_long_as_patience_lasts_is_lost_and_no_single_program(name: str) -> None:
     behaviour, words = FAULTS[name]
-    told, asked = meet(behaviour, **patience(name, 0.15))
-    assert isinstance(told, str)
-    assert words in told
-    assert "given up after 3 attempts" in told
-    assert asked == 3  # the first, and two retries
+
+    async def work() -> None:
+        async with facing(behaviour, fleet=IMPATIENT, **patience(name, 0.15)) as (sandbox, _):
+            with pytest.raises(SandboxLost, match="no sandbox server can be used for") as told:
+                await sandbox.run("print(6 * 7)")
+            assert words in str(told.value)
+
+    asyncio.run(work())
+
+
+async def poisoned(server: HostileServer, writer: asyncio.StreamWriter) -> None:
+    """Break down over one program and run all others."""
+    is_poison = server.asked[-1]["code"] == "poison"
+    await says(b"", 500)(server, writer) if is_poison else await says(reply())(server, writer)
+
+
+def test_a_program_that_fails_three_times_while_others_are_run_is_given_up() -> None:
+    async def work() -> None:
+        async with facing(poisoned) as (sandbox, server):
+            bad = asyncio.create_task(sandbox.run("poison"))
+            others = 0
+            while not bad.done():
+                assert (await sandbox.run("1")).status is Status.OK
+                others += 1
+            with pytest.raises(SandboxUnavailable, match=r"given up after \d+ attempts") as told:
+                await bad
+            assert not isinstance(told.value, SandboxLost)
+            assert len(server.asked) - others >= 3
+
+    asyncio.run(work())
+
+
+def test_a_program_that_breaks_a_server_alone_is_given_up_since_the_server_runs_our_own_each_time() -> None:
+    async def work() -> None:
+        fleet = FleetRules(tolerance=1, ping_s=0.01, patience_s=30.0)
+        async with facing(poisoned, fleet=fleet) as (sandbox, server):
+            with pytest.raises(SandboxUnavailable, match="given up after 3 attempts"):
+                await sandbox.run("poison")
+            assert (len(server.asked), server.probes) == (3, 2)
+
+    asyncio.run(work())
+
+
+def test_a_server_that_answers_pings_and_runs_nothing_gets_no_programs(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        fleet = FleetRules(tolerance=2, ping_s=0.01, patience_s=0.3)
+        async with facing(says(reply("SandboxError") | {"message": "no cgroup"}), fleet=fleet) as (sandbox, server):
+            server.is_probed = False
+            tasks = [asyncio.create_task(sandbox.run(str(i))) for i in range(2)]
+            faults = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(fault) for fault in faults] == [SandboxLost] * 2
+            assert server.probes > 1
+            assert len(server.asked) == 2
+
+    asyncio.run(work())
+    assert caplog.text.count("the run waits up to 0 s, and nothing is lost") == 1  # at once, and then once a minute
+
+
+def test_what_was_in_flight_when_the_only_server_died_is_run_when_it_is_back() -> None:
+    async def work() -> None:
+        fleet = FleetRules(tolerance=3, ping_s=0.01, patience_s=30.0)
+        async with facing(*[resets] * 7, says(reply()), fleet=fleet) as (sandbox, server):
+            server.is_pinging = False
+            running = [asyncio.create_task(outcome(sandbox)) for _ in range(6)]
+            await until(lambda: server.pings >= 3)  # one greeting, two in vain
+            server.is_pinging = True
+            results = await asyncio.gather(*running)
+            assert [isinstance(result, ExecutionResult) for result in results] == [True] * 6
+
+    asyncio.run(work())
+
+
+def test_time_in_which_nothing_was_asked_is_no_silence_of_the_service() -> None:
+    async def work() -> None:
+        async with facing(resets, says(reply()), fleet=replace(FLEET, patience_s=0.2)) as (sandbox, server):
+            given_up = asyncio.create_task(sandbox.run("1"))
+            await until(lambda: server.asked)
+            given_up.cancel()
+            await asyncio.sleep(0.3)
+            assert isinstance(await outcome(sandbox), ExecutionResult)
+
+    asyncio.run(work())
+
+
+def test_a_server_that_stays_busy_for_a_while_costs_no_program() -> None:
+    busy = says(b"", 429, {"Retry-After": "0.02"})
+    result, asked = meet(*[busy] * 5, says(reply()))
+    assert isinstance(result, ExecutionResult)
+    assert (result.runs, asked) == (1, 6)
+
+
+def test_a_batch_ends_with_the_service() -> None:
+    async def work() -> None:
+        async with facing(resets, fleet=IMPATIENT) as (sandbox, _):
+            with pytest.raises(SandboxLost):
+                await run_batch(sandbox, [Snippet(code=str(i)) for i in range(100)])
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -165,7 +260,7 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
     asyncio.run(work())
 
 
-def test_an_endpoint_that_keeps_failing_is_out_until_it_answers_a_ping() -> None:
+def test_an_endpoint_that_keeps_failing_is_out_until_it_is_there_again() -> None:
     async def work() -> None:
         fleet = FleetRules(tolerance=2, ping_s=0.01, patience_s=0.05)
         async with facing(resets, resets, says(reply()), fleet=fleet) as (sandbox, server):

@@ -1,15 +1,19 @@
 """Which attempts a run over questions makes, and when it stops."""
 
 import asyncio
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from sandbox.hostile_server import HostileServer, hostile, reply, resets, says, until
 from thor_tir.attempt import DROPPED
-from thor_tir.faults import EngineFault, SandboxUnavailable
+from thor_tir.faults import EngineFault, SandboxLost, SandboxUnavailable
 from thor_tir.journal import Journal
 from thor_tir.problem import Problem
+from thor_tir.sandbox.fleet import FleetRules
+from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.tirgen.board import Board
 from thor_tir.tirgen.campaign import Campaign, CampaignConfig, Wanted, brief
 from thor_tir.tirgen.spending import Budget
@@ -127,6 +131,62 @@ def test_a_unit_lost_to_a_fault_is_a_row_and_a_dead_engine_ends_the_run(tmp_path
         dead.go()
     assert len(dead.journal) == 0  # no question was burnt
     assert len(dead.made) <= 3
+
+
+async def mortal(server: HostileServer, writer: asyncio.StreamWriter) -> None:
+    """Run programs until the twentieth, and from then on only while pings are answered."""
+    if len(server.asked) == 20:
+        server.is_pinging = False
+    await says(reply())(server, writer) if server.is_pinging else await resets(server, writer)
+
+
+async def on_servers(server: HostileServer, path: Path, *, patience_s: float) -> list[str]:
+    """One process of a run of 100 attempts, each a program on the server; what it made."""
+    fleet = FleetRules(ping_s=0.01, patience_s=patience_s)
+    settings = RemoteSandboxConfig(endpoints=(server.url,), token=None, fleet=fleet, backoff_s=0.01)
+    made: list[str] = []
+    async with RemoteSandbox(settings) as sandbox:
+
+        async def make(wanted: Wanted) -> dict:
+            await sandbox.run(wanted.key)
+            return row_of()
+
+        campaign = Campaign(problems(100), Journal(path, brief=brief), CampaignConfig())
+        await campaign.run(make, concurrency=8, made=lambda wanted, _: made.append(wanted.key), done=lambda: None)
+    return made
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_sandbox_servers_that_die_and_come_back_cost_no_attempt(tmp_path):
+    async def work() -> list[str]:
+        async with hostile(mortal) as server:
+            running = asyncio.create_task(on_servers(server, tmp_path / "j", patience_s=30.0))
+            await until(lambda: server.pings >= 4)  # one greeting, three in vain
+            server.is_pinging = True
+            return await running
+
+    made = asyncio.run(work())
+    assert sorted(made) == sorted(f"p{i}/0" for i in range(100))
+    assert not any(DROPPED in row for row in rows_of(tmp_path / "j"))
+
+
+def test_sandbox_servers_that_stay_dead_end_the_run_and_the_same_command_makes_the_rest(tmp_path):
+    async def work() -> list[str]:
+        async with hostile(mortal) as server:
+            with pytest.raises(SandboxLost, match=r"no sandbox server can be used for \d+ s .*thor sandbox serve"):
+                await on_servers(server, tmp_path / "j", patience_s=0.2)
+            first = [row["key"] for row in rows_of(tmp_path / "j")]
+            assert 10 <= len(first) <= 20
+            server.is_pinging = True
+            return first + await on_servers(server, tmp_path / "j", patience_s=30.0)
+
+    made = asyncio.run(work())
+    rows = rows_of(tmp_path / "j")
+    assert sorted(made) == sorted(f"p{i}/0" for i in range(100)) == sorted(row["key"] for row in rows)
+    assert not any(DROPPED in row for row in rows)
 
 
 def test_chunks_of_a_deterministic_run_are_written_whole_and_in_order(tmp_path):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from thor_tir.execution import ExecutionResult
-from thor_tir.faults import SandboxUnavailable
+from thor_tir.faults import SandboxLost, SandboxUnavailable
 from thor_tir.sandbox.protocol import Limits, Sandbox, Snippet
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ async def stream(
 ) -> AsyncIterator[tuple[int, ExecutionResult | SandboxUnavailable]]:
     """Yield (position, result) as programs end; a fault of the machine stands in its program's place.
 
+    Raises SandboxLost where no further program can be run.
+
     The snippets are drawn only as fast as they are run, so an endless or a very long iterable is fine. Closing the
     iterator stops what runs.
     """
@@ -59,6 +61,8 @@ async def stream(
 async def _answer(sandbox: Sandbox, index: int, snippet: Snippet) -> tuple[int, ExecutionResult | SandboxUnavailable]:
     try:
         return index, await sandbox.run(snippet.code, snippet.limits, stdin=snippet.stdin, seed=snippet.seed)
+    except SandboxLost:
+        raise
     except SandboxUnavailable as fault:
         return index, fault
 

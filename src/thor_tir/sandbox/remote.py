@@ -1,7 +1,8 @@
 """Runs programs on other machines that speak SandboxFusion's HTTP API: its own servers, or `thor sandbox serve`.
 
-Replies are not trusted: bounded in size, strictly typed, never followed elsewhere. A failure of the service is tried
-again a few times, on another server where there is one, and then is a fault of the machine; what a program did wrong is
+Replies are not trusted: bounded in size, strictly typed, never followed elsewhere. After a failure of the service a
+program is sent again, to another server where there is one. One that fails a few times while servers run others is
+given up, a fault of the machine; while servers run nothing, all wait (`sandbox/fleet.py`). What a program did wrong is
 a result and never asked for twice. This is the only place that retries. How well a foreign server confines programs is
 unknown here, and so says the level.
 """
@@ -24,11 +25,13 @@ from thor_tir.sandbox.protocol import Limits
 _LOG = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 30.0
-"""A server that asks for a longer pause is asked again after this one."""
+"""The longest pause, also where a server asks for a longer one."""
 SMALL_BYTES = 65_536
 """More is not read of a reply to a ping, of an error, and of what surrounds a program's output."""
 _REFUSED = frozenset({400, 413, 415, 422})
 """The request itself is at fault, so no other server would take it."""
+PROBE = "print('ready')"
+"""What a server that was out must run before it gets programs again: some that run nothing still answer pings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +48,13 @@ class RemoteSandboxConfig:
     """How servers confine programs that do not tell, in the operator's words."""
     fleet: FleetRules = field(default_factory=FleetRules)
     retries: int = 2
-    """So often a program is sent again after a failure of the service."""
+    """So many failures of a program, beyond the first, while servers run others, and it is given up."""
     connect_s: float = 3.0
     """For opening a connection, and for a ping."""
     queue_s: float = 120.0
     """How long a program may wait inside a server before it runs, transport included."""
     backoff_s: float = 0.2
-    """Average pause before the first retry; doubles with each."""
+    """Average pause before the first retry; doubles with each, up to half a minute."""
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -94,7 +97,7 @@ class RemoteSandbox:
     def __init__(self, config: RemoteSandboxConfig) -> None:
         self.config = config
         endpoints = [Endpoint(url=url.rstrip("/"), level=config.level) for url in config.endpoints]
-        self._fleet = Fleet(endpoints, config.fleet, self._ping)
+        self._fleet = Fleet(endpoints, config.fleet, ping=self._ping, is_fit=self._is_fit)
         self._random = random.Random()  # pauses must not draw from the generator that a run has seeded
         self._client: httpx.AsyncClient | None = None
 
@@ -125,7 +128,8 @@ class RemoteSandbox:
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         """Run one program on some server. Cancelling the call closes the request.
 
-        Raises SandboxUnavailable when every attempt met a failure of the service, or the servers refuse the request.
+        Raises SandboxUnavailable when it fails again and again while servers run others, or they refuse the request;
+        SandboxLost when they have run nothing for as long as patience lasts.
         """
         if not _is_sendable(code):
             error = "UnicodeEncodeError"
@@ -144,21 +148,31 @@ class RemoteSandbox:
             await client.aclose()
 
     async def _insist(self, body: bytes, limits: Limits) -> ExecutionResult:
-        """Send until there is an answer, at most `retries` times more than once."""
+        """Send until there is an answer, or until it is known that servers are well and the program is not.
+
+        A failure is the program's own where a server has run something since its last one.
+        """
         clock = asyncio.get_running_loop().time
-        start, tried, reasons = clock(), list[Endpoint](), list[str]()
-        for attempt in range(1 + self.config.retries):
-            if attempt:
-                await asyncio.sleep(self.config.backoff_s * 2 ** (attempt - 1) * self._random.uniform(0.5, 1.5))
-            async with self._fleet.lend(tried) as endpoint:
+        start, tried, reasons, own, answers = clock(), set[Endpoint](), list[str](), 0, 0
+        while True:
+            async with self._fleet.lend(tried, since=start) as endpoint:
                 sent = clock()
                 answer = await self._attempt(endpoint, body, limits)
             if isinstance(answer, ExecutionResult):
                 waited_s = answer.queue_s + sent - start
-                return replace(answer, queue_s=waited_s, runs=answer.runs + attempt)
-            tried.append(endpoint)
+                return replace(answer, queue_s=waited_s, runs=answer.runs + len(reasons))
+            self._fleet.left_s(start)
+            if endpoint.rests_until > clock():  # it is well, and busy
+                continue
+            tried.add(endpoint)
             reasons.append(f"{endpoint.url}: {answer}")
-        raise SandboxUnavailable(f"a program was given up after {len(reasons)} attempts: {'; then '.join(reasons)}")
+            own += not own or self._fleet.num_answers > answers
+            answers = self._fleet.num_answers
+            if own > self.config.retries:
+                told = "; then ".join(reasons[-own:])
+                raise SandboxUnavailable(f"a program was given up after {len(reasons)} attempts: {told}")
+            average = min(MAX_PAUSE_S, self.config.backoff_s * 2 ** min(len(reasons) - 1, 16))
+            await asyncio.sleep(average * self._random.uniform(0.5, 1.5))
 
     async def _attempt(self, endpoint: Endpoint, body: bytes, limits: Limits) -> ExecutionResult | str:
         """One exchange: a result, or the reason of a failure that another attempt may not meet."""
@@ -168,9 +182,10 @@ class RemoteSandbox:
                 reply = await self._exchange(endpoint, body, _reply_bytes(limits))
             result = fusion.reply_from_json(fusion.from_json(reply), limits)
         except _Refused as refusal:
+            self._fleet.failed(endpoint, f"it refuses requests: {refusal}")
             raise SandboxUnavailable(f"{endpoint.url} refuses the request: {refusal}") from refusal
         except _Busy as busy:
-            self._fleet.rests(endpoint, busy.pause_s, str(busy))
+            self._fleet.rests(endpoint, max(busy.pause_s, self.config.backoff_s), str(busy))
             return str(busy)
         except TimeoutError:
             reason = f"no answer within {patience_s:g} s"
@@ -214,6 +229,17 @@ class RemoteSandbox:
         except (httpx.HTTPError, fusion.BadReply, RuntimeError) as fault:
             endpoint.said = f"{type(fault).__name__} {str(fault)[:300]}".rstrip()
         return False
+
+    async def _is_fit(self, endpoint: Endpoint) -> bool:
+        """Whether a server that was out is there and runs a program."""
+        limits = self.config.limits
+        body = fusion.to_json(fusion.request_to_json(PROBE, limits, stdin="", seed=0))
+        try:
+            return await self._ping(endpoint) and isinstance(
+                await self._attempt(endpoint, body, limits), ExecutionResult
+            )
+        except SandboxUnavailable:  # it refuses even this
+            return False
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:

@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thor_tir.attempt import Attempt
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, TOOLS, WORDS, messages
+from thor_tir.engines.loading import load_tokenizer
+from thor_tir.engines.protocol import Sampling
 from thor_tir.engines.scripted import ScriptedPolicy
+from thor_tir.engines.text_codec import TextTokenizer
 from thor_tir.faults import UsageError
 from thor_tir.problem import Problem
 from thor_tir.recipes.tirgen_export import export
@@ -18,6 +24,7 @@ from thor_tir.tirgen.critic import Critic, CriticConfig
 from thor_tir.tirgen.dataset import from_row, to_row
 from thor_tir.tirgen.export import IGNORED, message_row, token_row, turn_row
 from thor_tir.tirgen.generate import Studio, TirgenConfig, generate
+from thor_tir.trajectory import Author, Completion, Span, StopReason
 from tiny_models import tiny_tokenizer
 from tirgen.samples import CORRECT, read_lines, write_lines
 from told_sandbox import ToldSandbox, printed
@@ -27,17 +34,35 @@ PROGRAM = "The sum of both is\n```python\nprint(20 + 57)\n```\n"
 ANSWER = "So the answer is \\boxed{77}."
 
 
-def generated() -> Attempt:
-    """A trajectory that Algorithm 1 made, spans and all."""
+class ByText:
+    """An actor that is reached by text alone: a paragraph, then the answer."""
+
+    def __init__(self, *replies: str) -> None:
+        self._replies = list(replies)
+
+    def attend(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        codec, text = TextTokenizer(), self._replies.pop(0)
+        ids = codec.encode(text, split_special_tokens=True) + ([] if self._replies else [codec.eos_token_id])
+        stop = StopReason.STOP if self._replies else StopReason.END
+        return Completion(span=Span(token_ids=tuple(ids), author=Author.MODEL), stop=stop)
+
+
+def generated(actors: Any = None) -> Attempt:
+    """A trajectory that Algorithm 1 made, spans and all, in tokens of the actor's tokenizer."""
     tokenizer = tiny_tokenizer()
+    actors = actors or tokenizer
+    says = ("The sum of both is 20 + 57 = 78.\n\n", ANSWER)
     critic = Critic(
         policy=ScriptedPolicy(tokenizer, [PROGRAM, "NONE"]),
         dialect=Dialect(tokenizer, DialectConfig(style=CRITIC)),
         config=CriticConfig(),
     )
     studio = Studio(
-        actor=ScriptedPolicy(tokenizer, ["The sum of both is 20 + 57 = 78.\n\n", ANSWER]),
-        dialect=Dialect(tokenizer, DialectConfig(style=WORDS)),
+        actor=ByText(*says) if isinstance(actors, TextTokenizer) else ScriptedPolicy(actors, says),
+        dialect=Dialect(actors, DialectConfig(style=WORDS)),
         critic=critic,
         sandbox=ToldSandbox({"print(20 + 57)": printed("77")}),
     )
@@ -100,6 +125,22 @@ def test_labels_are_the_trained_ids_and_nothing_else():
     assert found["input_ids"] == list(row.token_ids)
     for id, label, trained in zip(found["input_ids"], found["labels"], row.trained, strict=True):
         assert label == (id if trained else IGNORED)
+
+
+@pytest.mark.parametrize("actors", [TextTokenizer(), tiny_tokenizer()], ids=["text alone", "another tokenizer"])
+def test_labels_are_in_the_trained_models_tokens_whatever_the_actors_were(tmp_path: Path, actors):
+    attempt = generated(actors)
+    write_lines(tmp_path / "dataset.jsonl", [row_of(attempt)])
+    export(tmp_path / "dataset.jsonl", tmp_path, ["tokens", "messages", "turns"], model="nano/actor")
+    (row,), (chat,) = read_lines(tmp_path / "tokens.jsonl"), read_lines(tmp_path / "messages.jsonl")
+    trained = load_tokenizer("nano/actor")
+    prompt = trained.decode(Dialect(trained).prompt(PROBLEM.question).token_ids)
+    assert trained.decode(row["input_ids"]) == f"{prompt}{chat['messages'][-1]['content']}{trained.eos_token}"
+    learnt = [id for id, label in zip(row["input_ids"], row["labels"], strict=True) if label == id]
+    assert trained.decode(learnt) == f"{PROGRAM}{ANSWER}{trained.eos_token}"  # and neither prompt nor output
+    assert set(row["labels"]) - set(learnt) == {IGNORED}
+    (turns,) = read_lines(tmp_path / "turns.jsonl")
+    assert [turn["content"] for turn in turns["messages"][2:]] == [PROGRAM, "77", ANSWER]
 
 
 def test_parquet_is_loaded_by_datasets_with_every_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

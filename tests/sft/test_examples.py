@@ -96,6 +96,45 @@ def test_what_a_model_said_by_text_alone_is_trained_on_in_the_trained_models_own
     assert row.trained[-1]  # the end of the turn is learnt
 
 
+def own(words: str, code: str, output: str, answer: str) -> Trajectory:
+    """The same in the tiny tokenizer's tokens."""
+    return spelled_for(text_level(words, code, output, answer), Dialect(tiny_tokenizer()))
+
+
 def test_a_trajectory_of_the_models_own_tokens_is_left_token_for_token():
-    trajectory = replace(text_level("a", "b", "c", "d"), prompt=Span(token_ids=(1, 2), author=Author.PROMPT))
+    trajectory = own("We multiply.\n", "print(7 * 11)\n", "77\n", "It is \\boxed{77}.")
     assert spelled_for(trajectory, Dialect(tiny_tokenizer())) is trajectory
+
+
+def test_tokens_that_straddle_a_fence_and_torn_characters_are_the_models_own_all_the_same():
+    dialect = Dialect(tiny_tokenizer())
+    ids = dialect.encode("Two: \u4e8c\n```python\nprint(2)\n```\n")
+    cut = len(dialect.encode("Two: ")) + 1  # within the three bytes of the character
+    step = own("", "print(2)\n", "2\n", "").steps[0]
+    assert step.action is not None
+    torn = replace(
+        step,
+        thought=Thought(text="Two: \u4e8c\n", span=model(*ids[:cut])),
+        action=Action(code="print(2)\n", span=model(*ids[cut:])),
+    )
+    trajectory = replace(TRAJECTORY, steps=(torn,))
+    assert spelled_for(trajectory, dialect) is trajectory
+
+
+def test_tokens_of_another_tokenizer_are_not_trained_on_their_text_is():
+    ours = own("We multiply.\n", "print(7 * 11)\n", "77\n", "It is \\boxed{77}.")
+
+    def shifted(span: Span) -> Span:
+        return replace(span, token_ids=tuple(4 + (i + 1) % 300 for i in span.token_ids))
+
+    steps = []
+    for step in ours.steps:
+        whole = replace(step, thought=replace(step.thought, span=shifted(step.thought.span)))
+        if step.action is not None and step.observation is not None:
+            action = replace(step.action, span=shifted(step.action.span))
+            seen = replace(step.observation, span=shifted(step.observation.span))
+            whole = replace(whole, action=action, observation=seen)
+        steps.append(whole)
+    foreign = replace(ours, steps=tuple(steps))
+    found = spelled_for(foreign, Dialect(tiny_tokenizer()))
+    assert [step.spans for step in found.steps] == [step.spans for step in ours.steps]

@@ -143,14 +143,19 @@ def fine_tune(
     attempts = read_dataset(dataset)
     model, tokenizer = load_trainable(model_name, config.adapters, ranks)
     dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
+    spelled = [spelled_for(a.trajectory, dialect) for a in attempts]
+    if anew := sum(ours is not a.trajectory for ours, a in zip(spelled, attempts, strict=True)):
+        reporter.say(
+            f"{anew} of {len(spelled)} samples are not in {model_name}'s own tokens: their text is encoded anew"
+        )
     rows = within(
         (
             sft_row(
-                spelled_for(a.trajectory, dialect),
+                ours,
                 prompt=dialect.prompt(a.problem.question),
                 trains_observations=config.trains_observations,
             )
-            for a in attempts
+            for ours, a in zip(spelled, attempts, strict=True)
         ),
         config.max_tokens,
     )

@@ -9,7 +9,7 @@ from thor_tir.engines.loading import load_tokenizer
 from thor_tir.faults import UsageError
 from thor_tir.journal import line_of, writing_atomically
 from thor_tir.recipes.stages import dialect_of
-from thor_tir.sft.examples import sft_row
+from thor_tir.sft.examples import sft_row, spelled_for
 from thor_tir.tirgen.dataset import attempts_of, rows_of
 from thor_tir.tirgen.export import message_row, table_row, token_row, turn_row, write_parquet
 
@@ -43,4 +43,5 @@ def _lines(form: Form, dataset: Path, model: str, reasoning: bool) -> Iterator[d
         return
     dialect = dialect_of(load_tokenizer(model), TOOLS, reasoning=reasoning)
     for attempt in attempts_of(dataset):
-        yield token_row(sft_row(attempt.trajectory, prompt=dialect.prompt(attempt.problem.question)))
+        whole = spelled_for(attempt.trajectory, dialect)
+        yield token_row(sft_row(whole, prompt=dialect.prompt(attempt.problem.question)))

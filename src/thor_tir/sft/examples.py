@@ -39,10 +39,10 @@ def within(rows: Iterable[Row], max_tokens: int) -> list[Row]:
 def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
     """The same trajectory in the trained model's own tokens.
 
-    That is the trajectory itself, token for token, unless its model was reached by text alone: then its ids are text
-    (`engines/text_codec.py`), which is encoded here for the first time.
+    That is the trajectory itself, token for token, unless its ids are another's: of a model with another tokenizer, or
+    of one that was reached by text alone (`engines/text_codec.py`). Then its text is encoded here for the first time.
     """
-    if not is_text_level(trajectory.prompt.token_ids):
+    if is_own(trajectory, dialect):
         return trajectory
     steps = [_spelled(step, dialect) for step in trajectory.steps]
     if steps and trajectory.finish is Finish.ENDED and (end := dialect.tokenizer.eos_token_id) is not None:
@@ -50,6 +50,16 @@ def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
         span = last.thought.span + Span(token_ids=(end,), author=Author.MODEL)
         steps[-1] = replace(last, thought=replace(last.thought, span=span))
     return replace(trajectory, prompt=replace(trajectory.prompt, token_ids=()), steps=tuple(steps))
+
+
+def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
+    """Whether a model reads in the ids of a trajectory what was written there."""
+    ids = [token for step in trajectory.steps for span in step.spans for token in span.token_ids]
+    if ids and is_text_level(ids):
+        return False
+    read = dialect.decode(ids)
+    programs = (step.action.code for step in trajectory.steps if step.action is not None)
+    return all(text in read for text in (*(step.thought.text for step in trajectory.steps), *programs))
 
 
 def _spelled(step: Step, dialect: Dialect) -> Step:

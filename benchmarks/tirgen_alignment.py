@@ -9,15 +9,17 @@ Three authors solve the same training questions, all with right answers and prog
 * other: the steps, programs and outputs of `tirgen` with the prose reworded by rules. A stronger model would be the
   natural other author, but the nano critic alone solves nothing; its yield is measured and printed.
 
-Measured: mean log-probability of a model-written token under the actor, prompt and outputs given; then, after the same
-cold start on each, pass@16, pass@1 and the share of attempts that call a program, on test problems. Intervals are 95 %
-bootstrap intervals over problems; the same command continues where it was stopped.
+Measured: mean log-probability of a model-written token under the actor, prompt and outputs given; then pass@16, pass@1
+and the share of attempts that call a program, on test problems, of the actor and of what becomes of it by a cold start
+on each author's texts: the same questions, one sample each, in the same order, as many steps at the same rate, several
+orders (seeds). Values are means over the seeds; intervals are 95 % bootstrap intervals over problems, and what each
+seed alone gave stands beside them. The same command continues where it was stopped.
 """
 
 import argparse
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -63,6 +65,10 @@ REWORDED = (
     (r"\bproduct\b", "multiplied value"),
 )
 """How another author would say the same, word by word; numbers stay."""
+
+
+Texts = Mapping[str, Mapping[str, Attempt]]
+"""By author and question."""
 
 
 def by_another_hand(attempt: Attempt, dialect: Dialect) -> Attempt:
@@ -138,7 +144,7 @@ async def texts(
     return {name: {id: found[id] for id in common} for name, found in authors.items()}, told
 
 
-def alignment(config: RunConfig, found: Mapping[str, Mapping[str, Attempt]]) -> list[str]:
+def alignment(config: RunConfig, found: Texts) -> list[str]:
     """The first table: log-probabilities under the actor."""
     model, tokenizer = load_model(config.actor)
     model.eval()
@@ -162,46 +168,96 @@ def alignment(config: RunConfig, found: Mapping[str, Mapping[str, Attempt]]) -> 
 
 
 async def cold_starts(
-    config: RunConfig, found: Mapping[str, Mapping[str, Attempt]], folder: Path, tools: Bench, num_test: int
-) -> list[str]:
-    """The second table: the actor before and after the same cold start on each author's texts."""
+    config: RunConfig, found: Texts, folder: Path, tools: Bench, *, num_test: int, seeds: Sequence[int]
+) -> dict[str, list[Evaluation]]:
+    """Attempts of the actor, and of what a cold start on each author's texts makes of it, one evaluation a seed."""
     problems = load_problems(config.problems, split=Split.TEST, count=num_test, seed=4, configs=config.families)
-    results = {"actor": await sample("actor", config.actor, problems, config, folder, tools, K)}
-    for name, samples in found.items():
-        data = folder / name / "dataset.jsonl"
-        with writing_atomically(data) as out:
-            out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
-        model = folder / name / "sft" / "model"
-        if not model.exists():
-            fine_tune(config.actor, data, config.sft, folder / name / "sft", ConsoleReporter())
-        results[name] = await sample(f"after {name}", str(model), problems, config, folder, tools, K)
-    lines = [f"after SFT on | pass@1 | pass@{K} | code ratio | pass@{K} minus actor"]
-    best = {name: [pass_at_k(len(g), sum(a.is_correct for a in g), K) for g in e.groups] for name, e in results.items()}
-    for name, e in results.items():
-        ratio = [fmean(bool(a.trajectory.calls) for a in group) for group in e.groups]
-        gain = "" if name == "actor" else shown(bootstrap_difference(best[name], best["actor"], seed=0))
-        cells = [shown(bootstrap(values, seed=0)) for values in (e.accuracy_P, best[name], ratio)]
-        lines.append(" | ".join([name, *cells, gain]))
-    for name in ("own", "other"):
-        gain = bootstrap_difference(results["tirgen"].accuracy_P, results[name].accuracy_P, seed=0)
-        most = bootstrap_difference(best["tirgen"], best[name], seed=0)
-        lines.append(f"tirgen - {name}: pass@1 {shown(gain)}, pass@{K} {shown(most)}")
+    results = {"actor": [await sample("actor", config.actor, problems, config, folder, tools, K)]}
+    for seed in seeds:
+        for name, samples in found.items():
+            data = folder / name / "dataset.jsonl"
+            with writing_atomically(data) as out:
+                out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
+            place = folder / name / f"sft-{seed}"
+            if not (place / "model").exists():
+                fine_tune(config.actor, data, replace(config.sft, seed=seed), place, ConsoleReporter())
+            after = await sample(f"after {name} {seed}", str(place / "model"), problems, config, folder, tools, K)
+            results.setdefault(name, []).append(after)
+    return results
+
+
+def pass_1(group: Sequence[Attempt]) -> float:
+    """Share of right attempts at one problem."""
+    return fmean(a.is_correct for a in group)
+
+
+def pass_k(group: Sequence[Attempt]) -> float:
+    """Whether one of K attempts is right."""
+    return pass_at_k(len(group), sum(a.is_correct for a in group), K)
+
+
+def code_ratio(group: Sequence[Attempt]) -> float:
+    """Share of attempts that call a program."""
+    return fmean(bool(a.trajectory.calls) for a in group)
+
+
+MEASURES: Mapping[str, Callable[[Sequence[Attempt]], float]] = {
+    "pass@1": pass_1,
+    f"pass@{K}": pass_k,
+    "code ratio": code_ratio,
+}
+
+
+def outcomes(results: Mapping[str, Sequence[Evaluation]]) -> list[str]:
+    """The second table: what each cold start gives, against the actor and against each other."""
+    lines = [" | ".join(["after SFT on", *MEASURES])]
+    for name, runs in results.items():
+        lines.append(" | ".join([name, *(told(by_seed(runs, measure)) for measure in MEASURES.values())]))
+    pairs = [(name, "actor") for name in results if name != "actor"] + [("tirgen", "own"), ("tirgen", "other")]
+    for ours, theirs in pairs:
+        cells = [
+            told(by_seed(results[ours], measure), by_seed(results[theirs], measure)) for measure in MEASURES.values()
+        ]
+        lines.append(" | ".join([f"{ours} - {theirs}", *cells]))
     return lines
+
+
+def by_seed(runs: Sequence[Evaluation], measure: Callable[[Sequence[Attempt]], float]) -> list[list[float]]:
+    """A measure for each seed and problem."""
+    return [[measure(group) for group in run.groups] for run in runs]
+
+
+def told(ours: list[list[float]], theirs: list[list[float]] | None = None) -> str:
+    """Mean over seeds with its interval over problems, and each seed's own; of a difference where two are given."""
+    pairs = None if theirs is None else theirs * (len(ours) // len(theirs))
+    alone = [fmean(row) - (fmean(pairs[i]) if pairs else 0) for i, row in enumerate(ours)]
+    over = [[fmean(values) for values in zip(*rows, strict=True)] for rows in (ours, pairs or ours)]
+    interval = bootstrap(over[0], seed=0) if pairs is None else bootstrap_difference(over[0], over[1], seed=0)
+    each = "" if len(alone) == 1 else f" [{', '.join(f'{value:.3f}' for value in alone)}]"
+    return shown(interval) + each
 
 
 def shown(interval: Interval) -> str:
     return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-async def measure(folder: Path, raw: Path | None, *, count: int, num_test: int) -> list[str]:
+async def measure(folder: Path, raw: Path | None, *, count: int, num_test: int, seeds: Sequence[int]) -> list[str]:
     nano = quickstart(seed=0)
     config = replace(nano, num_tirgen=count, words_samples=0, filter=FilterConfig(max_share=1))
     async with bench(config.machinery) as tools:
         found, yields = await texts(config, folder, raw, tools)
         lines = [yields, "", *alignment(config, found)]
         if num_test:
-            lines += ["", *await cold_starts(config, found, folder, tools, num_test)]
+            results = await cold_starts(config, found, folder, tools, num_test=num_test, seeds=seeds)
+            lines += ["", *sizes(found), "", *outcomes(results)]
         return lines
+
+
+def sizes(found: Texts) -> list[str]:
+    """How much there is to learn from, by author."""
+    tokens = {name: sum(a.trajectory.num_model_tokens for a in texts.values()) for name, texts in found.items()}
+    calls = {name: fmean(len(a.trajectory.calls) for a in texts.values()) for name, texts in found.items()}
+    return [f"{name}: {tokens[name]} model-written tokens, {calls[name]:.2f} calls a sample" for name in found]
 
 
 def main() -> None:
@@ -209,9 +265,10 @@ def main() -> None:
     options.add_argument("--output", type=Path, default=Path("runs/alignment"))
     options.add_argument("--raw", type=Path, help="raw trajectories of nano/actor that are there already")
     options.add_argument("--count", type=int, default=240, help="questions to generate for, without --raw")
-    options.add_argument("--test", type=int, default=60, help="test problems; 0 leaves the cold starts out")
+    options.add_argument("--test", type=int, default=120, help="test problems; 0 leaves the cold starts out")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the cold starts")
     given = options.parse_args()
-    lines = asyncio.run(measure(given.output, given.raw, count=given.count, num_test=given.test))
+    lines = asyncio.run(measure(given.output, given.raw, count=given.count, num_test=given.test, seeds=given.seeds))
     (given.output / "alignment.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(*lines, sep="\n")
 

@@ -2,70 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hostile_server import (
-    Behaviour,
-    HostileServer,
-    drips,
-    floods,
-    hangs,
-    hostile,
-    http,
-    reply,
-    resets,
-    says,
-    sends,
-    until,
-)
+from hostile_server import Behaviour, drips, floods, hangs, hostile, http, reply, resets, says, sends, until
+from remote_client import DEAD, IMPATIENT, SMALL, config, facing, meet, outcome
 
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.faults import SandboxLost, SandboxUnavailable, UsageError
-from thor_tir.sandbox.batch import run_batch
 from thor_tir.sandbox.fleet import FleetRules
-from thor_tir.sandbox.protocol import Limits, Snippet
+from thor_tir.sandbox.protocol import Limits
 from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
-
-DEAD = "http://127.0.0.1:9"
-"""Nothing listens on the discard port."""
-FLEET = FleetRules(tolerance=100, ping_s=0.02, patience_s=30.0)
-IMPATIENT = replace(FLEET, patience_s=0.05)
-SMALL = Limits(timeout_s=0.1, output_bytes=1000)
-
-
-def config(*urls: str, **changes: Any) -> RemoteSandboxConfig:
-    """Short pauses between attempts, and patience with a slow test machine."""
-    short: dict[str, Any] = {"fleet": FLEET, "backoff_s": 0.01, "connect_s": 5.0, "queue_s": 30.0, "limits": SMALL}
-    return RemoteSandboxConfig(endpoints=urls, token=None, **(short | changes))
-
-
-@asynccontextmanager
-async def facing(*script: Behaviour, **changes: Any) -> AsyncIterator[tuple[RemoteSandbox, HostileServer]]:
-    """A client of one server that follows a script."""
-    async with hostile(*script) as server, RemoteSandbox(config(server.url, **changes)) as sandbox:
-        yield sandbox, server
-
-
-async def outcome(sandbox: RemoteSandbox) -> ExecutionResult | str:
-    try:
-        return await sandbox.run("print(6 * 7)")
-    except SandboxUnavailable as fault:
-        return str(fault)
-
-
-def meet(*script: Behaviour, **changes: Any) -> tuple[ExecutionResult | str, int]:
-    """The outcome of one program, or the fault's sentence, and how often the server was asked."""
-
-    async def work() -> tuple[ExecutionResult | str, int]:
-        async with facing(*script, **changes) as (sandbox, server):
-            return await outcome(sandbox), len(server.asked)
-
-    return asyncio.run(work())
-
 
 NOT_JSON = b'{"status": "Success", "run_resu'
 CUT_SHORT = http(b"x" * 50).replace(b"Content-Length: 50", b"Content-Length: 500")
@@ -112,96 +60,6 @@ def test_a_service_that_runs_nothing_for_as_long_as_patience_lasts_is_lost_and_n
     asyncio.run(work())
 
 
-async def poisoned(server: HostileServer, writer: asyncio.StreamWriter) -> None:
-    """Break down over one program and run all others."""
-    is_poison = server.asked[-1]["code"] == "poison"
-    await says(b"", 500)(server, writer) if is_poison else await says(reply())(server, writer)
-
-
-def test_a_program_that_fails_three_times_while_others_are_run_is_given_up() -> None:
-    async def work() -> None:
-        async with facing(poisoned) as (sandbox, server):
-            bad = asyncio.create_task(sandbox.run("poison"))
-            others = 0
-            while not bad.done():
-                assert (await sandbox.run("1")).status is Status.OK
-                others += 1
-            with pytest.raises(SandboxUnavailable, match=r"given up after \d+ attempts") as told:
-                await bad
-            assert not isinstance(told.value, SandboxLost)
-            assert len(server.asked) - others >= 3
-
-    asyncio.run(work())
-
-
-def test_a_program_that_breaks_a_server_alone_is_given_up_since_the_server_runs_our_own_each_time() -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=1, ping_s=0.01, patience_s=30.0)
-        async with facing(poisoned, fleet=fleet) as (sandbox, server):
-            with pytest.raises(SandboxUnavailable, match="given up after 3 attempts"):
-                await sandbox.run("poison")
-            assert (len(server.asked), server.probes) == (3, 2)
-
-    asyncio.run(work())
-
-
-def test_a_server_that_answers_pings_and_runs_nothing_gets_no_programs(caplog: pytest.LogCaptureFixture) -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=2, ping_s=0.01, patience_s=0.3)
-        async with facing(says(reply("SandboxError") | {"message": "no cgroup"}), fleet=fleet) as (sandbox, server):
-            server.is_probed = False
-            tasks = [asyncio.create_task(sandbox.run(str(i))) for i in range(2)]
-            faults = await asyncio.gather(*tasks, return_exceptions=True)
-            assert [type(fault) for fault in faults] == [SandboxLost] * 2
-            assert server.probes > 1
-            assert len(server.asked) == 2
-
-    asyncio.run(work())
-    assert caplog.text.count("the run waits up to 0 s, and nothing is lost") == 1  # at once, and then once a minute
-
-
-def test_what_was_in_flight_when_the_only_server_died_is_run_when_it_is_back() -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=3, ping_s=0.01, patience_s=30.0)
-        async with facing(*[resets] * 7, says(reply()), fleet=fleet) as (sandbox, server):
-            server.is_pinging = False
-            running = [asyncio.create_task(outcome(sandbox)) for _ in range(6)]
-            await until(lambda: server.pings >= 3)  # one greeting, two in vain
-            server.is_pinging = True
-            results = await asyncio.gather(*running)
-            assert [isinstance(result, ExecutionResult) for result in results] == [True] * 6
-
-    asyncio.run(work())
-
-
-def test_time_in_which_nothing_was_asked_is_no_silence_of_the_service() -> None:
-    async def work() -> None:
-        async with facing(resets, says(reply()), fleet=replace(FLEET, patience_s=0.2)) as (sandbox, server):
-            given_up = asyncio.create_task(sandbox.run("1"))
-            await until(lambda: server.asked)
-            given_up.cancel()
-            await asyncio.sleep(0.3)
-            assert isinstance(await outcome(sandbox), ExecutionResult)
-
-    asyncio.run(work())
-
-
-def test_a_server_that_stays_busy_for_a_while_costs_no_program() -> None:
-    busy = says(b"", 429, {"Retry-After": "0.02"})
-    result, asked = meet(*[busy] * 5, says(reply()))
-    assert isinstance(result, ExecutionResult)
-    assert (result.runs, asked) == (1, 6)
-
-
-def test_a_batch_ends_with_the_service() -> None:
-    async def work() -> None:
-        async with facing(resets, fleet=IMPATIENT) as (sandbox, _):
-            with pytest.raises(SandboxLost):
-                await run_batch(sandbox, [Snippet(code=str(i)) for i in range(100)])
-
-    asyncio.run(work())
-
-
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_service_that_recovers_costs_a_run_more_and_nothing_else(name: str) -> None:
     result, asked = meet(FAULTS[name][0], says(reply()), **patience(name, 0.6))
@@ -242,96 +100,6 @@ def test_a_reply_without_end_is_dropped_once_it_is_longer_than_any_honest_one() 
             assert isinstance(told, str)
             assert "a reply of more than 12648448 bytes" in told  # 12 * 1 MiB of streams as escapes, and 64 KiB
             assert server.flooded_bytes < 64 * 2**20  # what buffers on the way hold, not what a minute yields
-
-    asyncio.run(work())
-
-
-def test_a_busy_server_is_left_alone_for_as_long_as_it_asks() -> None:
-    async def work() -> None:
-        async with facing(says(b"", 429, {"Retry-After": "0.3"}), says(reply())) as (sandbox, server):
-            clock = asyncio.get_running_loop().time
-            started = clock()
-            first = asyncio.create_task(sandbox.run("1"))
-            await until(lambda: server.asked)
-            await asyncio.gather(first, sandbox.run("2"))
-            assert clock() - started >= 0.3  # a lower bound that no load can break
-            assert len(server.asked) == 3
-
-    asyncio.run(work())
-
-
-def test_an_endpoint_that_keeps_failing_is_out_until_it_is_there_again() -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=2, ping_s=0.01, patience_s=0.05)
-        async with facing(resets, resets, says(reply()), fleet=fleet) as (sandbox, server):
-            server.is_pinging = False
-            told = await outcome(sandbox)
-            assert "no sandbox server can be used" in str(told)
-            assert server.url in str(told)
-            assert "thor sandbox serve" in str(told)
-            assert len(server.asked) == 2  # the third attempt found the circuit open
-            assert isinstance(await outcome(sandbox), str)
-            assert len(server.asked) == 2  # and so did the next program
-            server.is_pinging = True
-            outcomes = [await outcome(sandbox)]
-            while isinstance(outcomes[-1], str):
-                outcomes.append(await outcome(sandbox))
-            assert len(server.asked) == 3
-
-    asyncio.run(work())
-
-
-def test_a_program_waits_for_a_server_that_restarts_within_the_patience() -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=1, ping_s=0.01, patience_s=30.0)
-        async with facing(says(b"", 503), says(reply()), fleet=fleet) as (sandbox, server):
-            server.is_pinging = False
-            running = asyncio.create_task(outcome(sandbox))
-            await until(lambda: server.pings >= 4)  # one greeting, three in vain
-            server.is_pinging = True
-            result = await running
-            assert isinstance(result, ExecutionResult)
-            assert result.runs == 2
-
-    asyncio.run(work())
-
-
-def test_a_batch_over_two_endpoints_of_which_one_is_dead_is_answered_once_each_and_in_order() -> None:
-    async def work() -> None:
-        async with hostile(echoes) as server, RemoteSandbox(config(DEAD, server.url)) as sandbox:
-            results = await run_batch(sandbox, [Snippet(code=str(i)) for i in range(100)])
-            assert [result.stdout for result in results] == [f"{i}\n" for i in range(100)]
-            assert len(server.asked) == 100
-
-    asyncio.run(work())
-
-
-def test_a_batch_over_a_healthy_and_a_failing_endpoint_never_shows_the_failures() -> None:
-    async def work() -> None:
-        fleet = FleetRules(tolerance=3, ping_s=0.01, patience_s=30.0)
-        async with hostile(echoes) as good, hostile(resets) as bad:
-            settings = config(bad.url, good.url, fleet=fleet, retries=4)
-            async with RemoteSandbox(settings) as sandbox:
-                results = await run_batch(sandbox, [Snippet(code=str(i)) for i in range(100)])
-                assert [result.stdout for result in results] == [f"{i}\n" for i in range(100)]
-                assert bad.asked  # it did get its share before it was out
-
-    asyncio.run(work())
-
-
-async def echoes(server: HostileServer, writer: asyncio.StreamWriter) -> None:
-    """Answer with the program itself, after other requests had time to arrive."""
-    code = server.asked[-1]["code"]
-    await asyncio.sleep(0.005)
-    await says(reply(stdout=f"{code}\n"))(server, writer)
-
-
-def test_an_endpoint_never_has_more_programs_than_its_share() -> None:
-    async def work() -> None:
-        fleet = FleetRules(concurrency=3, tolerance=100)
-        async with facing(echoes, fleet=fleet) as (sandbox, server):
-            await run_batch(sandbox, [Snippet(code=str(i)) for i in range(20)])
-            assert server.most_at_once == 3
 
     asyncio.run(work())
 

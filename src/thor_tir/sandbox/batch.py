@@ -51,7 +51,10 @@ async def stream(
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                answer = task.result()
+                if isinstance(answer[1], SandboxLost):
+                    raise answer[1]
+                yield answer
     finally:
         for task in running:
             task.cancel()
@@ -61,8 +64,6 @@ async def stream(
 async def _answer(sandbox: Sandbox, index: int, snippet: Snippet) -> tuple[int, ExecutionResult | SandboxUnavailable]:
     try:
         return index, await sandbox.run(snippet.code, snippet.limits, stdin=snippet.stdin, seed=snippet.seed)
-    except SandboxLost:
-        raise
     except SandboxUnavailable as fault:
         return index, fault
 

@@ -267,6 +267,7 @@ def test_a_chat_server_that_continues_the_assistants_turn_is_sent_messages():
     first, second = (each.body for each in server.asked[-2:])
     assert [turn["role"] for turn in first["messages"]] == ["system", "user"]
     assert first["add_generation_prompt"] is True
+    assert first["chat_template_kwargs"] == {"enable_thinking": False}
     assert second["messages"][-1] == {"role": "assistant", "content": "Because"}
     assert second["continue_final_message"] is True
 

@@ -77,10 +77,11 @@ def scripted_run(
     )
 
 
-def play(run: BenchmarkRun, replies: Replies) -> list[str]:
+def play(run: BenchmarkRun, replies: Replies, tokenizer: Any = None) -> list[str]:
     """Fill the run's folder; returns what the policy was asked."""
+    tokenizer = tokenizer or tiny_tokenizer()
     scripts = {problem.question.strip(): replies(problem) for each in run.sets for problem in each.problems}
-    policy = ScriptedPolicy(tiny_tokenizer(), scripts)
+    policy = ScriptedPolicy(tokenizer, scripts)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
@@ -92,7 +93,7 @@ def play(run: BenchmarkRun, replies: Replies) -> list[str]:
                 )
             tools = Bench(run.config.machinery, sandbox, grader)
             for asked in run.sets:
-                await fill(run, asked, shop_for(run, asked, tools, policy, tiny_tokenizer()), Quiet())
+                await fill(run, asked, shop_for(run, asked, tools, policy, tokenizer), Quiet())
 
     with run.folder.writing(run.shard):
         run.folder.start(run.sets, manifest(run, weights="none", sandbox="scripted"))

@@ -68,7 +68,9 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     with run.folder.writing(run.shard), opened(run.judge) as judge:
         async with (
             bench(config.machinery, Strictness.LENIENT, judge=judge) as tools,
-            tools.seat(contestant.model, contestant.served, reporter) as seat,
+            tools.seat(
+                contestant.model, contestant.served, reporter, thinks=config.reasoning and run.has_tools
+            ) as seat,
         ):
             run.folder.start(run.sets, manifest(run, weights=digest_of(seat), sandbox=tools.sandbox.level))
             for asked in run.sets:

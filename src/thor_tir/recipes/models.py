@@ -35,13 +35,20 @@ async def seated(
     say: Callable[[str], None],
     *,
     attendance: Attendance | None = None,
+    thinks: bool = False,
 ) -> AsyncIterator[Seat]:
     """The model for as long as it is needed.
 
-    `served` is about addresses alone. `say` tells a person that a server does not answer and is waited for. Raises
-    UsageError for what cannot be loaded or is not served, EngineFault when a server does not answer at all.
+    `served` is about addresses alone. `say` tells a person that a server does not answer and is waited for. `thinks`
+    says that it thinks in turns that are interrupted, by programs for example, and go on. Raises UsageError for what
+    cannot be loaded, is not served or could not think on, EngineFault when a server does not answer at all.
     """
     if is_address(name):
+        if thinks and not served.tokenizer:
+            raise UsageError(
+                f"the thoughts of {name} could not go on after a program, because chat templates rewrite the thoughts "
+                "in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
+            )
         async with EndpointPolicy(name, served, machinery.endpoint, say) as policy:
             yield Seat(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
         return

@@ -61,7 +61,10 @@ async def _answer(
     question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int
 ) -> tuple[Attempt, Any]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
-    async with bench(Machinery()) as tools, tools.seat(question.model, question.served, reporter) as seat:
+    async with (
+        bench(Machinery()) as tools,
+        tools.seat(question.model, question.served, reporter, thinks=question.reasoning) as seat,
+    ):
         dialect = dialect_of(seat.tokenizer, TOOLS, reasoning=question.reasoning)
         shop = tools.shop(seat.policy, dialect, config.rollout)
         shop.grade = _ungraded

@@ -78,10 +78,16 @@ class Bench:
         return local_engine(model, tokenizer, self.machinery)
 
     def seat(
-        self, name: str, served: ServedAs, reporter: Reporter, attendance: Attendance | None = None
+        self,
+        name: str,
+        served: ServedAs,
+        reporter: Reporter,
+        attendance: Attendance | None = None,
+        *,
+        thinks: bool = False,
     ) -> AbstractAsyncContextManager[Seat]:
         """A model to sample from, by whatever name (see `recipes/models.py`)."""
-        return seated(name, served, self.machinery, reporter.say, attendance=attendance)
+        return seated(name, served, self.machinery, reporter.say, attendance=attendance, thinks=thinks)
 
     def shop(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> Workshop:
         """Attempts by one policy."""
@@ -253,7 +259,7 @@ async def evaluate_model(
     """A contestant's attempts at given problems, journaled in `folder` under its name."""
     name, style = contestant.name, contestant.style
     rollout = config.eval.rollout if style is not WORDS else in_words(config.eval.rollout.max_tokens)
-    async with bench.seat(contestant.model, contestant.served, reporter) as seat:
+    async with bench.seat(contestant.model, contestant.served, reporter, thinks=config.reasoning) as seat:
         shop = bench.shop(seat.policy, dialect_of(seat.tokenizer, style, reasoning=config.reasoning), rollout)
         if contestant.correction is not None:
             shop.repair = self_correction(shop.world, rollout, contestant.correction)

@@ -55,7 +55,7 @@ async def generate_raw(config: RunConfig, folder: Path, bench: Bench, reporter: 
     attendance = Attendance()
     with shard.writing(folder):
         async with (
-            bench.seat(config.actor, config.actor_served, reporter, attendance) as actor,
+            bench.seat(config.actor, config.actor_served, reporter, attendance, thinks=config.reasoning) as actor,
             bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
         ):
             try:

@@ -54,6 +54,8 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
     assert "tools" in capsys.readouterr().out
     assert status_of("eval", *SMALL, "--output", "out") == 0
     assert lines_of(empty_folder / "out" / "tools.jsonl") == attempts
+    assert status_of("eval", *SMALL, "--observation.style", "located", "--output", "out") == 2
+    assert 'observation.style was "brief", is "located"' in capsys.readouterr().err
 
 
 @embedded

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.trajectory import Author, Span
 from tiny_models import END, tiny_tokenizer
@@ -122,6 +123,18 @@ def test_an_observation_is_written_by_the_environment_in_a_frame_of_its_own():
     assert tiny_tokenizer().decode(observation.span.token_ids) == "```output\n77\n```\n"
 
 
+def test_an_observation_is_in_the_style_and_length_of_the_run():
+    result = ExecutionResult(status=Status.OK, stdout="0123456789" * 3, exit_code=0)
+    seen = {
+        style: Dialect(
+            tiny_tokenizer(), DialectConfig(observation=ObservationConfig(style=style, max_chars=16))
+        ).observe(result)
+        for style in ("brief", "paper")
+    }
+    assert seen["brief"].text == "01234567\n[14 characters left out]\n23456789"
+    assert seen["paper"].text == "01234567...23456789"
+
+
 def test_room_for_less_than_both_ends_of_an_output_is_refused():
-    with pytest.raises(ValueError, match="observation_chars is 15"):
-        DialectConfig(observation_chars=15)
+    with pytest.raises(ValueError, match="an observation of 15 characters"):
+        ObservationConfig(max_chars=15)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from eval.scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
 from thor_tir import cli
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.eval.benchmark_folder import BenchmarkFolder
 from thor_tir.eval.comparison import compare
 from thor_tir.faults import UsageError
@@ -125,6 +127,24 @@ def test_a_comparison_tells_difference_mcnemar_and_what_flipped(tmp_path: Path) 
     assert entry["difference"]["value"] == pytest.approx(1 / 6)  # 3 of 6 against 2 of 6
     assert entry["flipped"] == {"only_first": ["sum/11", "sum/12"], "only_second": ["sum/16"]}
     assert entry["mcnemar"] == {"only_first": 2, "only_second": 1, "p": 1.0}  # 2 (1 + 3) / 8, at most 1
+
+
+def test_a_style_of_observations_reaches_the_model_the_record_and_the_comparison(tmp_path: Path) -> None:
+    def replies(problem: Problem) -> list[str]:
+        return ["```python\npass\n```\n", right(problem)[0]] * 2
+
+    asked = [set_of(SUMS[0])]
+    told = {"brief": "(no output)", "paper": "timeout_decorator.TimeoutError: 'Timed Out'"}
+    runs = {}
+    for style, words in told.items():
+        observation = ObservationConfig(style=style, max_chars=256)
+        run = scripted_run(tmp_path / style, asked)
+        runs[style] = run = replace(run, config=replace(run.config, observation=observation))
+        texts = play(run, replies)
+        assert [f"```output\n{words}\n```" in text for text in texts] == [False, True] * 2
+        assert run.folder.manifest["observation"] == {"style": style, "max_chars": 256}
+    found = compare(runs["brief"].folder, runs["paper"].folder)
+    assert [found[side]["observation"]["style"] for side in ("first", "second")] == ["brief", "paper"]
 
 
 def test_runs_on_different_problems_are_not_compared(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import tyro
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, results_table, text_table
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.faults import UsageError
 from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
 
@@ -59,6 +60,7 @@ class Eval:
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
+    observation: ObservationConfig = NANO.observation
     eval: EvalConfig = NANO.eval
     machinery: Machinery = NANO.machinery
 
@@ -154,7 +156,13 @@ class Eval:
             samples=self.eval.samples if self.samples is None else self.samples,
             seed=self.eval.seed if self.seed is None else self.seed,
         )
-        return RunConfig(problems=self.problems, reasoning=self.reasoning, eval=evaluation, machinery=self.machinery)
+        return RunConfig(
+            problems=self.problems,
+            reasoning=self.reasoning,
+            observation=self.observation,
+            eval=evaluation,
+            machinery=self.machinery,
+        )
 
     def _contestant(self) -> Any:
         from thor_tir.dialect.prompts import TOOLS, WORDS
@@ -212,6 +220,9 @@ class EvalCompare:
         found = compare(BenchmarkFolder(path=self.first), BenchmarkFolder(path=self.second), seed=self.seed)
         reporter = ConsoleReporter()
         reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))
+        first, second = found["first"], found["second"]
+        for key in (key for key in first if key != "folder" and first[key] != second[key]):
+            reporter.say(f"they differ in {key}: {first[key]} against {second[key]}")
         for entry in found["sets"]:
             for side, ids in entry["flipped"].items():
                 if ids:

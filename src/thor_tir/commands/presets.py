@@ -16,6 +16,8 @@ from thor_tir.recipes.settings import RunConfig, quickstart, released
 NANO = quickstart()
 PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
 STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
+_BESIDE = frozenset({"observation"})
+"""What a preset also sets, for commands with such stages."""
 
 
 def preset(kind: type[Any], value: str) -> Any:
@@ -23,7 +25,7 @@ def preset(kind: type[Any], value: str) -> Any:
     if value not in PRESETS:
         raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {value!r}")
     fields = {f.name for f in dataclasses.fields(kind)}
-    if not (staged := fields & STAGES):
+    if not fields & STAGES:
         raise UsageError("this command has no presets; tirgen, sft, rl, eval and solve have")
     required = {"question": tyro.MISSING} if "question" in fields else {}
-    return kind(**required, **{stage: getattr(PRESETS[value], stage) for stage in staged})
+    return kind(**required, **{name: getattr(PRESETS[value], name) for name in fields & (STAGES | _BESIDE)})

@@ -7,6 +7,7 @@ import tyro
 
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.recipes.settings import EvalConfig
 
 
@@ -29,6 +30,7 @@ class Solve:
     attempts: int = 1
     """More than one: self-rewarded best of so many, without self-correction."""
     seed: int = 0
+    observation: ObservationConfig = NANO.observation
     eval: EvalConfig = NANO.eval
 
     def run(self) -> None:
@@ -37,7 +39,13 @@ class Solve:
         from thor_tir.recipes.solve import Question, solve
 
         served = ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key)
-        task = Question(text=self.question, model=self.model, served=served, reasoning=self.reasoning)
+        task = Question(
+            text=self.question,
+            model=self.model,
+            served=served,
+            reasoning=self.reasoning,
+            observation=self.observation,
+        )
         solve(task, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
 
 

@@ -11,6 +11,7 @@ import tyro
 from thor_tir.commands.presets import NANO
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.endpoint import ServedAs
 from thor_tir.faults import UsageError
 from thor_tir.recipes.settings import Machinery, RunConfig
@@ -57,6 +58,7 @@ class TirgenGenerate:
     """i/n: only this part of the questions, into the same folder as the other parts, by any number of processes."""
     seed: int = 0
     campaign: Annotated[CampaignConfig, tyro.conf.arg(name="")] = NANO.campaign
+    observation: ObservationConfig = NANO.observation
     tirgen: TirgenConfig = NANO.tirgen
     machinery: Machinery = NANO.machinery
 
@@ -93,6 +95,7 @@ class TirgenGenerate:
             problems=self.problems,
             num_tirgen=self.count,
             reasoning=self.reasoning,
+            observation=self.observation,
             words_samples=self.words_samples,
             campaign=self.campaign,
             tirgen=self.tirgen,

@@ -10,6 +10,7 @@ import tyro
 
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, differences, results_table
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.recipes.settings import Machinery, RunConfig, quickstart
 from thor_tir.rl.train import RLConfig
 from thor_tir.sft.train import SftConfig
@@ -27,6 +28,7 @@ class Quickstart:
     seed: int = 0
     deterministic: bool = False
     """Same seed, same bits, even after a kill; slower, since the batch waits for every tool."""
+    observation: ObservationConfig = NANO.observation
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
@@ -34,6 +36,7 @@ class Quickstart:
 
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
+        config = dataclasses.replace(config, observation=self.observation)
         outcome = asyncio.run(recipe.run(config, self.output, reporter))
         reporter.console.print(results_table(outcome.results))
         reporter.say(differences(outcome.summary))
@@ -102,6 +105,7 @@ class Rl:
     """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
     seed: int = 0
+    observation: ObservationConfig = NANO.observation
     rl: RLConfig = NANO.rl
     machinery: Machinery = NANO.machinery
 
@@ -114,6 +118,7 @@ class Rl:
         config = RunConfig(
             problems=self.problems,
             reasoning=self.reasoning,
+            observation=self.observation,
             num_rl=self.count,
             rl=self.rl,
             machinery=self.machinery,

@@ -1,11 +1,11 @@
 """A tokenizer and the conventions of one model: prompts to ids, sampled ids to thought and action, results to ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from thor_tir.dialect.fences import STOP, first_block
-from thor_tir.dialect.observation import STYLES, frame
+from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
 from thor_tir.trajectory import Action, Author, Observation, Span, Thought
@@ -23,15 +23,7 @@ class DialectConfig:
     """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
     runs_programs: bool = True
     """Off: a fenced program is text like any other, which ends no turn and is run by nobody."""
-    observation_chars: int = 512
-    """Longer outputs keep both ends around a marker."""
-
-    observation: Literal["located", "brief", "paper"] = "brief"
-    """How a result is put into words, see `dialect/observation.py`; the paper's own style goes with 256 characters."""
-
-    def __post_init__(self) -> None:
-        if self.observation_chars < 16:
-            raise ValueError(f"observation_chars is {self.observation_chars}; at least 16 are needed for both ends")
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
 
 
 class Dialect:
@@ -102,6 +94,6 @@ class Dialect:
 
     def observe(self, result: ExecutionResult) -> Observation:
         """What the environment writes after an action."""
-        text = STYLES[self.config.observation](result, max_chars=self.config.observation_chars)
+        text = observed_text(result, self.config.observation)
         span = Span(token_ids=self.encode(frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)

@@ -1,12 +1,13 @@
 """What the model is shown of a program's end: short, truthful, and unable to break out of its frame.
 
-Execution knows nothing of this: any result can be put into any of these words. `brief_text` is the default;
-`located_text` names lines as well; `paper_text` does what the paper's released code does, faults included, for runs
-that reproduce it.
+Execution knows nothing of this: any result can be put into any of these words, and a run's `ObservationConfig` says
+into which.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from thor_tir.execution import ExecutionResult, Status
 
@@ -16,6 +17,23 @@ _SAID: dict[Status, str] = {
     Status.MEMORY: "MemoryError: the program asked for too much memory",
     Status.DENIED: "PermissionError: the program tried something that is not allowed",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationConfig:
+    """How a result is put into words: the style, and how much of it. Runs of two styles are two runs."""
+
+    style: Literal["brief", "located", "paper"] = "brief"
+    """Of a failure, brief shows the last line of the traceback, located also the program's own lines that led there;
+    paper is what the paper's released code shows, whose length is 256."""
+    max_chars: int = 512
+    """A longer text keeps both ends; brief and located say between them how much is left out."""
+
+    def __post_init__(self) -> None:
+        if self.max_chars < 16:
+            raise ValueError(f"an observation of {self.max_chars} characters has no room for both ends; at least 16")
+
+
 _FRAMES = 2
 """Lines of the program that a failure is traced to, the last ones."""
 _FRAME = re.compile(r'  File "main\.py", line (\d+)(?:, in .*)?\n((?:    (?!\s*[~^]+\s*$).*\n)?)', re.MULTILINE)
@@ -53,7 +71,12 @@ def paper_text(result: ExecutionResult, *, max_chars: int) -> str:
 ObservationText = Callable[..., str]
 """One of the functions above: (result, *, max_chars) -> text."""
 
-STYLES: Mapping[str, ObservationText] = {"located": located_text, "brief": brief_text, "paper": paper_text}
+STYLES: Mapping[str, ObservationText] = {"brief": brief_text, "located": located_text, "paper": paper_text}
+
+
+def observed_text(result: ExecutionResult, config: ObservationConfig) -> str:
+    """What the model is shown of a result in a run of this configuration."""
+    return STYLES[config.style](result, max_chars=config.max_chars)
 
 
 def frame(text: str) -> str:

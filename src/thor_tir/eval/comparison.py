@@ -111,4 +111,7 @@ def _flipped(ids: Sequence[str], winner: Sequence[float], loser: Sequence[float]
 
 def _about(folder: BenchmarkFolder) -> Mapping[str, Any]:
     known = folder.manifest
-    return {"folder": str(folder.path), **{key: known.get(key) for key in ("model", "name", "samples", "seed")}}
+    return {
+        "folder": str(folder.path),
+        **{key: known.get(key) for key in ("model", "name", "samples", "seed", "observation")},
+    }

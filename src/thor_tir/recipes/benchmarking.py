@@ -82,7 +82,10 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
 def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Bench, policy: Policy, tokenizer: Any) -> Workshop:
     """How attempts at one set are made: its kind decides what the model is told and what is graded."""
     config = DialectConfig(
-        style=style_of(run.contestant, asked.kind), is_reasoning=run.config.reasoning, runs_programs=run.has_tools
+        style=style_of(run.contestant, asked.kind),
+        is_reasoning=run.config.reasoning,
+        runs_programs=run.has_tools,
+        observation=run.config.observation,
     )
     shop = tools.shop(policy, Dialect(tokenizer, config), rollout_of(run))
     if asked.kind is Kind.CODE:
@@ -182,6 +185,7 @@ def manifest(run: BenchmarkRun, *, weights: str | None, sandbox: str) -> dict[st
         "seed": run.config.eval.seed,
         "reasoning": run.config.reasoning,
         "prompts": {kind.value: asdict(style_of(contestant, kind)) for kind in sorted({s.kind for s in run.sets})},
+        "observation": asdict(run.config.observation) if run.has_tools else None,
         "rollout": asdict(rollout_of(run)),
         "correction": None if contestant.correction is None else asdict(contestant.correction),
         "machinery": asdict(run.config.machinery),

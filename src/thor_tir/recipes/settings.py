@@ -7,6 +7,7 @@ where an 8B model writes thousands, so limits shrink and learning rates grow wit
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.endpoint import EndpointConfig, ServedAs
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.families import NANO_FAMILIES
@@ -65,6 +66,8 @@ class RunConfig:
     critic_served: ServedAs = field(default_factory=ServedAs)
     reasoning: bool = False
     """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    """What the actor is shown of a program's end, in every stage."""
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
@@ -86,14 +89,17 @@ class RunConfig:
 
 
 def released() -> RunConfig:
-    """The released code's settings of RL where they are not the paper's: its filters, quota, lengths and updates."""
+    """The released code's settings where they are not the paper's: RL's filters, quota, lengths and updates, and what
+    the model is shown of a program, of which the paper says nothing.
+    """
     return RunConfig(
+        observation=ObservationConfig(style="paper", max_chars=256),
         rl=RLConfig(
             problems_per_round=5120,
             updates_per_round=40,
             rollout=RolloutConfig(max_tokens=3200, stop_at_failure=True),
             episode=EpisodeConfig(filters=("failed-call", "too-short", "no-box"), min_share=0.5),
-        )
+        ),
     )
 
 

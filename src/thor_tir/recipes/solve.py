@@ -9,6 +9,7 @@ from typing import Any
 
 from thor_tir.archive import from_json
 from thor_tir.attempt import Attempt, Request, attempt
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.endpoint import ServedAs
 from thor_tir.eval.benchmark_folder import BenchmarkFolder
@@ -41,6 +42,7 @@ class Question:
     served: ServedAs = field(default_factory=ServedAs)
     """Of an address: which model, and how."""
     reasoning: bool = False
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
 
 
 def solve(question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int) -> None:
@@ -65,7 +67,7 @@ async def _answer(
         bench(Machinery()) as tools,
         tools.seat(question.model, question.served, reporter, thinks=question.reasoning) as seat,
     ):
-        dialect = dialect_of(seat.tokenizer, TOOLS, reasoning=question.reasoning)
+        dialect = dialect_of(seat.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)
         shop = tools.shop(seat.policy, dialect, config.rollout)
         shop.grade = _ungraded
         if attempts == 1:

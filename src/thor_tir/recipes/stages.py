@@ -18,6 +18,7 @@ from thor_tir.attempt import (
     words_of,
 )
 from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS, WORDS, PromptStyle
 from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.engines.attendance import Attendance
@@ -125,9 +126,12 @@ def _sandbox(machinery: Machinery) -> OpenableSandbox:
     return LocalSandbox(LocalSandboxConfig(limits=limits))
 
 
-def dialect_of(tokenizer: Any, style: PromptStyle, *, reasoning: bool = False) -> Dialect:
-    """The conventions of one model under one prompt."""
-    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning))
+def dialect_of(
+    tokenizer: Any, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
+) -> Dialect:
+    """The conventions of one model under one prompt; `observation` matters where programs are run."""
+    told = observation or ObservationConfig()
+    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning, observation=told))
 
 
 def in_words(max_tokens: int) -> RolloutConfig:
@@ -182,7 +186,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, bench: Ben
     model, tokenizer = load_trainable(model_name, config.rl.adapters, ranks)
     replica = None if ranks.is_alone else _replica(model_name, config.rl)
     actor = model if replica is None else replica
-    dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning)
+    dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     load = partial(load_problems, config.problems, configs=config.families)
     problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
     async with bench.engine(actor, tokenizer) as engine:
@@ -260,7 +264,8 @@ async def evaluate_model(
     name, style = contestant.name, contestant.style
     rollout = config.eval.rollout if style is not WORDS else in_words(config.eval.rollout.max_tokens)
     async with bench.seat(contestant.model, contestant.served, reporter, thinks=config.reasoning) as seat:
-        shop = bench.shop(seat.policy, dialect_of(seat.tokenizer, style, reasoning=config.reasoning), rollout)
+        dialect = dialect_of(seat.tokenizer, style, reasoning=config.reasoning, observation=config.observation)
+        shop = bench.shop(seat.policy, dialect, rollout)
         if contestant.correction is not None:
             shop.repair = self_correction(shop.world, rollout, contestant.correction)
         journal = bench.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")

@@ -99,7 +99,7 @@ class _Maker:
 
 
 def _maker(config: RunConfig, folder: Path, bench: Bench, actor: Seat, critic: Seat) -> _Maker:
-    dialect = dialect_of(actor.tokenizer, WORDS, reasoning=config.reasoning)
+    dialect = dialect_of(actor.tokenizer, WORDS, reasoning=config.reasoning, observation=config.observation)
     rewriter = Critic(policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic)
     return _Maker(
         config=config,
@@ -140,6 +140,7 @@ def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
         "served_as": [config.actor_served.model, config.critic_served.model],
         "prompts": {"actor": prompt_digest(WORDS), "critic": prompt_digest(CRITIC)},
         "thinking": thinking_of(dialect).value,
+        "observation": asdict(config.observation),
         "problems": config.problems,
         "seed": config.seed,
         "tirgen": asdict(config.tirgen),

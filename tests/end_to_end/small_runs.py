@@ -1,20 +1,15 @@
-"""Whole runs in processes that may be killed. As a program: runs each `size folder` line in a child.
-
-The children are forks of one process that has imported everything and computed nothing, so a restart costs no imports.
-"""
+"""Whole runs in processes that may be killed, see `forks.py`."""
 
 import asyncio
 import os
-import select
 import signal
-import subprocess
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+
+from forks import Forks, serve
 
 SIZES = {"small": (8, 4, 1, 4), "larger": (24, 12, 2, 12)}
 """Problems for TIRGen, for RL, rounds of RL, test problems."""
@@ -63,28 +58,17 @@ class Runs:
     """Starts runs and kills them."""
 
     def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-
-    def close(self) -> None:
-        self._server.communicate()
+        self._forks = Forks(Path(__file__))
+        self.close = self._forks.close
 
     def run(self, size: str, folder: Path, is_time_to_die: Callable[[], bool] = lambda: False) -> bool:
         """Run until the end, or kill at once when it is time; whether it was killed."""
-        self._server.stdin.write(f"{size} {folder}\n")
-        pid = int(self._server.stdout.readline())
-        while not select.select([self._server.stdout], [], [], 0.002)[0]:
+        (pid,) = self._forks.start(size, folder)
+        while not self._forks.have_ended(within_s=0.002):
             if is_time_to_die():
-                os.kill(pid, signal.SIGKILL)  # its parent has not waited for it yet, so the id is still its own
+                os.kill(pid, signal.SIGKILL)
                 break
-        code = int(self._server.stdout.readline())
-        assert code in (0, -signal.SIGKILL), f"the run in {folder} ended with {code}; its traceback is on stderr"
-        return code != 0
+        return self._forks.were_killed(folder)
 
     def run_with_kills(self, size: str, folder: Path, rng: Random, *, most: int) -> int:
         """Kill and restart until it ends, each time after some more writes; how often it was killed."""
@@ -123,28 +107,7 @@ def written(folder: Path) -> list[tuple[str, int]]:
     return found
 
 
-def _serve() -> None:
+if __name__ == "__main__":
     from thor_tir.recipes.quickstart import run
 
-    for line in sys.stdin:
-        size, _, folder = line.strip().partition(" ")
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                sys.stdin.close()
-                os.dup2(2, 1)
-                asyncio.run(run(config_of(size), Path(folder), Quiet()))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        print(pid, flush=True)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        print(status, flush=True)
-
-
-if __name__ == "__main__":
-    _serve()
+    serve(lambda _, size, folder: asyncio.run(run(config_of(size), Path(folder), Quiet())))

@@ -1,43 +1,28 @@
-"""RL runs in processes that may be killed. As a program: runs each `kind folder` line in a child.
-
-The children are forks of one process that has imported everything and computed nothing, so a restart costs no imports.
-"""
+"""RL runs in processes that may be killed, see `forks.py`."""
 
 import asyncio
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
-import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
+from forks import Forks, serve
 
 
 class Runs:
     """Starts runs and kills them."""
 
     def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def close(self) -> None:
-        self._server.communicate()
+        self._forks = Forks(Path(__file__))
+        self.close = self._forks.close
 
     def run(self, kind: str, folder: Path, *, killed_after_s: float | None = None) -> bool:
         """Run until the end, or kill when it is time; whether it was killed."""
-        print(kind, folder, file=self._server.stdin, flush=True)
-        pid = int(self._server.stdout.readline())
-        if not select.select([self._server.stdout], [], [], killed_after_s)[0]:
-            os.kill(pid, signal.SIGKILL)  # its parent has not waited for it yet, so the id is still its own
-        code = int(self._server.stdout.readline())
-        assert code in (0, -signal.SIGKILL), f"the run in {folder} ended with {code}; its traceback is on stderr"
-        return code != 0
+        (pid,) = self._forks.start(kind, folder)
+        if not self._forks.have_ended(within_s=killed_after_s):
+            os.kill(pid, signal.SIGKILL)
+        return self._forks.were_killed(folder)
 
     def seconds(self, kind: str, folder: Path) -> float:
         """How long a run takes that is left alone."""
@@ -108,29 +93,11 @@ def nano(folder: Path) -> None:
         asyncio.run(work())
 
 
-def _serve() -> None:
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
-    import toy_task  # noqa: F401 - so that children need not
-
-    kinds: dict[str, Any] = {"prime": prime, "toy": toy, "nano": nano}
-    for line in sys.stdin:
-        kind, _, folder = line.strip().partition(" ")
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                sys.stdin.close()
-                os.dup2(2, 1)
-                kinds[kind](Path(folder))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+def _run(_: int, kind: str, folder: str) -> None:
+    {"prime": prime, "toy": toy, "nano": nano}[kind](Path(folder))
 
 
 if __name__ == "__main__":
-    _serve()
+    import toy_task  # noqa: F401 - so that children need not
+
+    serve(_run)

@@ -11,7 +11,9 @@ import pytest
 
 from thor_tir.faults import GraderUnavailable
 from thor_tir.grading import process as process_module
-from thor_tir.grading.blocking import MAX_ANSWER_CHARS, MAX_RESPONSE_CHARS, BlockingGrader
+from thor_tir.grading.blocking import BlockingGrader
+from thor_tir.grading.extract import MAX_CHARS as MAX_RESPONSE_CHARS
+from thor_tir.grading.guard import MAX_CHARS as MAX_ANSWER_CHARS
 from thor_tir.grading.process import GraderLimits, GraderProcess, ItemLost
 from thor_tir.grading.submission import Path, Submission, pair
 from thor_tir.problem import Problem

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from thor_tir.faults import MachineFault
 from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
 from thor_tir.grading.frames import Row
-from thor_tir.grading.guard import calls_only_maths
+from thor_tir.grading.guard import MAX_CHARS, calls_only_maths
 from thor_tir.grading.gym import UNREADABLE
 from thor_tir.grading.pool import Considered, Pool
 from thor_tir.grading.process import GraderLimits
@@ -30,9 +30,6 @@ from thor_tir.verdict import Outcome, Verdict
 GYM = "reasoning_gym/"
 """Sources that begin with this bring a scorer of their own, named by what follows."""
 
-MAX_RESPONSE_CHARS = 1_000_000
-"""Of a longer response only the end is searched: that is where an answer stands."""
-MAX_ANSWER_CHARS = 4_096
 _WINDOW = 1_024
 """Submissions of a batch that are under way at once."""
 _JUDGE_THREADS = 8
@@ -150,8 +147,8 @@ class BlockingGrader:
 
     def _answer(self, submission: Submission) -> str | None:
         if submission.kind is Kind.ANSWER:
-            return from_its_box(submission.text[-MAX_RESPONSE_CHARS:]).strip() or None
-        return extract_answer(submission.text[-MAX_RESPONSE_CHARS:], self.strictness)
+            return from_its_box(submission.text).strip() or None
+        return extract_answer(submission.text, self.strictness)
 
     def _quick(self, problem: Problem, answer: str) -> tuple[Outcome, str] | None:
         """What can be said without algebra; None where it cannot.
@@ -159,16 +156,16 @@ class BlockingGrader:
         A reasoning-gym reference is compared as text only, because its scorer may ask for a form (a reduced fraction,
         a clock time) that the value alone does not show.
         """
+        if not problem.source.startswith(GYM):
+            try:
+                return quick_outcome(problem.answer, answer, self.strictness)
+            except UNREADABLE:  # whatever the quick rules stumble over, the process may stumble over too, and survive
+                return None
         if answer == problem.answer.strip():
             return Outcome.CORRECT, "the reference, letter for letter"
-        if len(answer) > MAX_ANSWER_CHARS:
-            return Outcome.WRONG, f"longer than {MAX_ANSWER_CHARS} characters, as no answer is"
-        if problem.source.startswith(GYM):
-            return None if calls_only_maths(answer) else (Outcome.WRONG, "a program instead of an answer")
-        try:
-            return quick_outcome(problem.answer, answer, self.strictness)
-        except UNREADABLE:  # whatever the quick rules stumble over, the process may stumble over too, and survive
-            return None
+        if len(answer) > MAX_CHARS:
+            return Outcome.WRONG, f"longer than {MAX_CHARS} characters, as no answer is"
+        return None if calls_only_maths(answer) else (Outcome.WRONG, "a program instead of an answer")
 
     def _key(self, problem: Problem, answer: str) -> Key:
         is_gym = problem.source.startswith(GYM)
@@ -232,7 +229,7 @@ class BlockingGrader:
         with self._lock:
             before = self._tallies[path]
             self._tallies[path] = Tally(count=before.count + 1, seconds=before.seconds + seconds)
-        extracted = answer[:MAX_ANSWER_CHARS] if answer else answer
+        extracted = answer[:MAX_CHARS] if answer else answer
         by_judge = path is Path.JUDGE and judged[0] is not Outcome.UNSCORED
         verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1], by_judge=by_judge)
         return Graded(verdict=verdict, path=path, seconds=seconds)

@@ -199,7 +199,12 @@ def squeezed(text: str) -> str:
 
 def bare_letters(text: str) -> str:
     r"""The same without `\text{}` around words and without grouping braces around single signs."""
-    return squeezed(_TEXT.sub(r"\1", text))
+    return squeezed(without_text(text))
+
+
+def without_text(text: str) -> str:
+    r"""What is set in `\text{...}` as words like any other."""
+    return _TEXT.sub(r" \1 ", text).strip()
 
 
 def _closes_at(text: str) -> int:

@@ -27,14 +27,11 @@ class Grader:
         limits: GraderLimits | None = None,
         *,
         num_processes: int = 1,
-        num_remembered: int = 65_536,
         strictness: Strictness = Strictness.STRICT,
         judge: Judge | None = None,
     ) -> None:
         """A judge is for lenient grading only. Raises ValueError with a strict one, or without processes."""
-        self.blocking = BlockingGrader(
-            limits, num_processes=num_processes, num_remembered=num_remembered, strictness=strictness, judge=judge
-        )
+        self.blocking = BlockingGrader(limits, num_processes=num_processes, strictness=strictness, judge=judge)
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,7 +18,6 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|\{+|\}+", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+([^\s{}$\\.,]{1,64})|(\d{1,64}))")
 
-_THOUGHT_ENDS = "</think>"
 _TOOL_FENCE = re.compile(r"^```(?:output|result|text output|python|py)[ \t]*\n", re.MULTILINE)
 
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:boxed|fbox)\s*\{)")
@@ -41,7 +40,7 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
     block, only what follows it is an answer: inside it candidates are still weighed. Linear in the length, whatever
     the nesting.
     """
-    text = _DOUBLED.sub(r"\\", _without_tool_output(text[-MAX_CHARS:].rpartition(_THOUGHT_ENDS)[2]))
+    text = _DOUBLED.sub(r"\\", _without_tool_output(after_thoughts(text[-MAX_CHARS:])))
     if (boxed := _last_boxes(text)) is not None:
         return boxed or None
     if bare := list(_BARE_BOX.finditer(text)):
@@ -51,8 +50,14 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
     return outside_a_box(text) if strictness is Strictness.LENIENT else None
 
 
+def after_thoughts(text: str) -> str:
+    """What follows the last thinking turn that was closed; all of it where none was."""
+    return text.rpartition("</think>")[2]
+
+
 def from_its_box(text: str) -> str:
     """An answer that came with text around its box: what is in the box. Others stay as they are."""
+    text = text[-MAX_CHARS:]
     return (_last_boxes(_DOUBLED.sub(r"\\", text)) or text) if _BOX.search(text) else text
 
 

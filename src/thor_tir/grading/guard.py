@@ -3,6 +3,7 @@
 import re
 
 MAX_CHARS = 4096
+"""Of an answer; none is longer."""
 _MAX_NESTING = 64
 _MAX_DIGITS_IN_A_ROW = 256
 

@@ -16,6 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from thor_tir.faults import UsageError
+from thor_tir.grading.extract import after_thoughts
 from thor_tir.journal import Journal
 from thor_tir.verdict import Outcome
 
@@ -139,7 +140,7 @@ def read_reply(body: str) -> str:
 
 def read_opinion(reply: str) -> Outcome | None:
     """The opinion of a reply: its last line, which must hold one of the two words and nothing else but emphasis."""
-    lines = reply.rpartition("</think>")[2].strip().splitlines()
+    lines = after_thoughts(reply).strip().splitlines()
     return _WORDS.get(lines[-1].strip(" *.`").upper()) if lines else None
 
 

@@ -183,6 +183,8 @@ _MAX_CHARS = 512
 """No number with a unit is longer, and the patterns for units are not linear."""
 _NO_UNIT = re.compile(r"(?<![\^a-z])\d|\b(?:or|not|if|otherwise|either|neither|nor)\b")
 """Behind a number these words add or take back an answer: `3 \\text{ (or 4)}`."""
+_PERCENT = frozenset(("percent", "pct", "percentage", "per cent"))
+_DEGREE = frozenset(("degree", "deg"))
 _GENERIC = frozenset(("", "unit", "square unit", "cubic unit", "sq unit"))
 
 
@@ -241,12 +243,12 @@ def quantity(text: str) -> Quantity:
         else:
             break
     text = text.rstrip(" ,/")
-    is_percent |= unit in ("percent", "pct", "percentage", "per cent")
-    is_degrees |= unit in ("degree", "deg")
+    is_percent |= unit in _PERCENT
+    is_degrees |= unit in _DEGREE
     for name, factor in _MULTIPLES.items():
         if name in unit.split():
             unit, text = " ".join(word for word in unit.split() if word != name), f"({text})*{factor}"
-    unit = "" if unit in ("percent", "pct", "percentage", "per cent", "degree", "deg") else unit
+    unit = "" if unit in _PERCENT | _DEGREE else unit
     return Quantity(
         number=text, unit=unit, is_percent=is_percent, is_degrees=is_degrees, is_money=bool(money) or is_money
     )

@@ -6,7 +6,8 @@ from fractions import Fraction
 _MAX_DIGITS = 256
 _MAX_EXPONENT = 300
 _DECORATION = re.compile(r"\\left|\\right|\\[,!;:$ ]|[\s~$]+")
-_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+"""A number with thousands separators."""
 _SPACED_LIST = re.compile(r"(?<!\\),\s")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac(?:\{([^{}]+)\}\{([^{}]+)\}|(\d)(\d))")
 _MIXED = re.compile(r"([+-]?)(\d+)(?:\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d))")
@@ -88,8 +89,7 @@ def _quotient(above: Fraction | None, below: Fraction | None) -> Fraction | None
 
 
 def _number(text: str) -> Fraction | None:
-    sign = text[:1] if text[:1] in ("+", "-") else ""
-    if _GROUPED.fullmatch(text[len(sign) :]):
+    if GROUPED.fullmatch(text):
         text = text.replace(",", "")
     if not (match := _PLAIN.fullmatch(text)) or not text.isascii():
         return None

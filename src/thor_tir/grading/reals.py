@@ -4,7 +4,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from thor_tir.grading.structure import Kind, chain, sequence, split_at
+from thor_tir.grading.structure import Kind, ascending, chain, sequence, split_at
 
 _NAME = re.compile(r"\|?(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\{?\w+\}?|')*(?:\s*\([a-zA-Z]\))?\|?")
 _ALL = re.compile(
@@ -96,13 +96,8 @@ def _inequality(text: str) -> RealSet | None:
     signs, sides = found.relations, found.operands
     if signs == (r"\ne",) and _NAME.fullmatch(sides[0]):
         return RealSet(parts=_around((sides[1],)), is_explicit=True, variable=sides[0])
-    if any(sign in ("<", r"\le") for sign in signs) and any(sign in (">", r"\ge") for sign in signs):
-        return None
-    if not all(sign in ("<", ">", r"\le", r"\ge") for sign in signs):
-        return None
-    if signs[0] in (">", r"\ge"):
-        sides, signs = sides[::-1], tuple("<" if sign == ">" else r"\le" for sign in reversed(signs))
-    return _ascending(sides, signs)
+    upward = ascending(found)
+    return _ascending(upward.operands, upward.relations) if set(upward.relations) <= {"<", r"\le"} else None
 
 
 def _ascending(sides: tuple[str, ...], signs: tuple[str, ...]) -> RealSet | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from thor_tir.grading.canonical import squeezed
-from thor_tir.grading.structure import Chain, chain
+from thor_tir.grading.structure import Chain, ascending, chain
 
 if TYPE_CHECKING:
     from thor_tir.grading.matching import Arithmetic
@@ -20,7 +20,6 @@ _FUNCTION = re.compile(r"([a-zA-Z]\w*)'*\(([a-zA-Z])\)")
 _QUANTITY = re.compile(r"[a-zA-Z\\{}()_+\-*/|:,'^ \d.]+")
 _CURVE = re.compile(r"\^|[xyz][+-][xyz]")
 _OWN_NUMBER = re.compile(r"(?<![\w\^_{(.])\d")
-_LARGER = {">": "<", r"\ge": r"\le"}
 
 
 class Same(Protocol):
@@ -95,7 +94,7 @@ def _renamed(relation: Chain, model: Chain) -> Chain:
 def _both(expected: Chain, found: Chain, arithmetic: "Arithmetic", same: Same) -> bool:
     if set(expected.relations) <= _EQUALITIES and set(found.relations) <= _EQUALITIES:
         return _same_equation(expected, found, arithmetic, same)
-    expected, found = _ascending(expected), _ascending(found)
+    expected, found = ascending(expected), ascending(found)
     if expected.relations != found.relations:
         return False
     if all(squeezed(a) == squeezed(b) for a, b in zip(expected.operands, found.operands, strict=True)):
@@ -124,13 +123,6 @@ def _same_equation(expected: Chain, found: Chain, arithmetic: "Arithmetic", same
 
 def _plain(name: str) -> str:
     return name.replace("{", "").replace("}", "")
-
-
-def _ascending(relation: Chain) -> Chain:
-    if set(relation.relations) & set(_LARGER) and not set(relation.relations) & {"<", r"\le"}:
-        signs = tuple(_LARGER.get(sign, sign) for sign in reversed(relation.relations))
-        return Chain(operands=relation.operands[::-1], relations=signs)
-    return relation
 
 
 def _difference(relation: Chain) -> str:

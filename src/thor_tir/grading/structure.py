@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from thor_tir.grading.rational import GROUPED
+
 _TOKEN = re.compile(r"\\(?:[a-zA-Z]+|.)|\s(?:and|or)(?=\s|$)|^(?:and|or)\s|<|>|.", re.DOTALL)
 _OPENING = frozenset(("(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\begin"))
 _CLOSING = frozenset((")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\end"))
 _RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim", r"\simeq"))
-_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_LARGER = {">": "<", r"\ge": r"\le"}
 _GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MATRIX = re.compile(
     r"\\begin\s*\{(?:[pbB]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
@@ -67,7 +69,7 @@ def sequence(text: str, *, splits_groups: bool = False) -> Sequence | None:
     """
     if enclosed := _enclosed(text):
         return enclosed
-    if _GROUPED.fullmatch(text) and not splits_groups:
+    if GROUPED.fullmatch(text) and not splits_groups:
         return None
     items = _items(text if splits_groups else _without_groups(text))
     return Sequence(kind=Kind.BARE, items=items) if len(items) > 1 else None
@@ -77,6 +79,14 @@ def chain(text: str) -> Chain | None:
     """The relations of the text outside brackets, or None."""
     operands, relations = split_at(text, _RELATIONS)
     return Chain(operands=tuple(operands), relations=tuple(relations)) if relations else None
+
+
+def ascending(relation: Chain) -> Chain:
+    r"""`b > x \ge a` as `a \le x < b`; chains with signs of both directions stay as they are."""
+    if set(relation.relations) & set(_LARGER) and not set(relation.relations) & {"<", r"\le"}:
+        signs = tuple(_LARGER.get(sign, sign) for sign in reversed(relation.relations))
+        return Chain(operands=relation.operands[::-1], relations=signs)
+    return relation
 
 
 def matrix(text: str) -> tuple[tuple[str, ...], ...] | None:

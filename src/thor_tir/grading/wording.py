@@ -2,9 +2,8 @@ r"""Answers in words: multiple-choice letters, names, yes and no, times of day."
 
 import re
 
-from thor_tir.grading.canonical import squeezed
+from thor_tir.grading.canonical import squeezed, without_text
 
-_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
 _LABELLED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*(?=[.:)]))\s*[.:)]?\s*(?!\s*[+*/^=])(.*)", re.DOTALL)
 _OTHER_CHOICE = re.compile(r"^\([A-Z]\)|(?:\bor\b|\band\b|[,/]) ?(?:\([A-Z]\)|[A-Z][.)]?(?![a-zA-Z]))")
@@ -31,7 +30,7 @@ _ARTICLES = re.compile(r"^(?:the|an?|it is|is)\s+")
 
 def same_choice(gold: str, answer: str) -> bool | None:
     """A reference that is one letter: `C`, `(C)` and `(C) 42` are the same choice."""
-    gold, answer = _without_text(gold), _without_text(answer)
+    gold, answer = without_text(gold), without_text(answer)
     choice = _CHOICE.fullmatch(gold)
     if not choice:
         return None
@@ -55,8 +54,8 @@ def without_labels(gold: str, answer: str) -> str | None:
 
 
 def _without_label(gold: str, answer: str) -> str | None:
-    plain = _without_text(answer)
-    if (announced := _ANNOUNCED.match(plain)) and not _ANNOUNCED.match(_without_text(gold)):
+    plain = without_text(answer)
+    if (announced := _ANNOUNCED.match(plain)) and not _ANNOUNCED.match(without_text(gold)):
         return plain[announced.end() :]
     found = _LABELLED.fullmatch(plain)
     if not found or not found[3].strip() or (found[1] or "A") not in "ABCDE" or _LABELLED.fullmatch(gold):
@@ -67,7 +66,7 @@ def _without_label(gold: str, answer: str) -> str | None:
 
 def same_time(gold: str, answer: str) -> bool | None:
     """`3:45 pm` is `03:45 p.m.`; half of the day may be left out."""
-    one, other = (_TIME.fullmatch(squeezed(_without_text(text))) for text in (gold, answer))
+    one, other = (_TIME.fullmatch(squeezed(without_text(text))) for text in (gold, answer))
     if not one or not other:
         return None
     halves = {found[3].lower() for found in (one, other) if found[3]}
@@ -85,11 +84,11 @@ def same_words(gold: str, answer: str) -> bool | None:
         return None
     if one is None:
         return False if other is not None and len(other) > 3 and not re.search("[a-zA-Z]", gold) else None
-    return one == (other if other is not None else _joined(_without_text(answer)))
+    return one == (other if other is not None else _joined(without_text(answer)))
 
 
 def _spoken(text: str) -> str | None:
-    plain = _without_text(text)
+    plain = without_text(text)
     is_set_in_text = r"\text" in text and bool(_LONG_WORD.search(plain) or len(plain) == 2)
     if not _WORDY.fullmatch(plain) or not (is_set_in_text or _has_words(plain)):
         return None
@@ -106,7 +105,3 @@ def _has_words(plain: str) -> bool:
 def _joined(plain: str) -> str:
     words = " ".join(_PUNCTUATION.sub(" ", plain.lower().replace("'", "")).split())
     return _ARTICLES.sub("", words)
-
-
-def _without_text(text: str) -> str:
-    return _TEXT.sub(lambda found: f" {found[1]} ", text).strip()

@@ -3,6 +3,7 @@
 import ast
 import re
 
+from thor_tir.grading.extract import after_thoughts
 from thor_tir.problems.code_tasks import CodeTask
 
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint", "\nassert", "\n```", "\n@")
@@ -22,7 +23,7 @@ def find_program(task: CodeTask, response: str) -> str | None:
     Only what follows `</think>` counts where there is one. A block that is indented, the body of the prompt's function,
     is put behind the prompt; any other keeps the imports of the prompt. None for mere words.
     """
-    answer = response.rpartition("</think>")[2]
+    answer = after_thoughts(response)
     blocks = [body for language, body in _FENCE.findall(answer) if language.lower() in _PYTHON]
     defining = [block for block in blocks if defines(block, task.entry_point)]
     bare = [answer] if _is_code(answer) or (task.is_continued and _is_code(task.prompt + answer)) else []

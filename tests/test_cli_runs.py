@@ -56,6 +56,9 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
     assert lines_of(empty_folder / "out" / "tools.jsonl") == attempts
     assert status_of("eval", *SMALL, "--observation.style", "located", "--output", "out") == 2
     assert 'observation.style was "brief", is "located"' in capsys.readouterr().err
+    for option, told in ("--seed", "eval.seed was 0, is 7"), ("--samples", "eval.samples was 1, is 7"):
+        assert status_of("eval", *SMALL, "--output", "out", option, "7") == 2  # these would be another run's attempts
+        assert told in capsys.readouterr().err
 
 
 @embedded

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.faults import UsageError
-from thor_tir.journal import Journal, write_atomically, writing_atomically
+from thor_tir.journal import Journal, check_place, make_folder, write_atomically, writing_atomically
 
 SPECIAL = "line\u2028separator\u2029next\x85line\x0bfeed\nnewline é😀"
 """Everything that some reader takes for the end of a line."""
@@ -162,3 +163,17 @@ def test_a_file_that_is_written_piece_by_piece_is_there_whole_or_not_at_all(tmp_
 def test_a_row_that_utf_8_cannot_hold_is_kept_all_the_same(path: Path, opened: Callable[..., Journal]) -> None:
     opened(path).add("a", {"text": "half a pair \ud800, and é"})
     assert opened(path)["a"]["text"] == "half a pair \ud800, and é"
+
+
+@pytest.mark.parametrize("place", ["file/below", "file", "x" * 300])
+def test_a_place_where_nothing_can_be_written_is_the_users_mistake(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="nothing can be written at"):
+        make_folder(tmp_path / place)
+
+
+def test_a_folder_where_a_file_is_to_be_written_is_told_before_long_work(tmp_path: Path) -> None:
+    for write in (check_place, Journal, partial(write_atomically, text="")):
+        with pytest.raises(UsageError, match="is a folder; give the name of a file"):
+            write(tmp_path)

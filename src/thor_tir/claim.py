@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.faults import UsageError
-from thor_tir.journal import write_atomically
+from thor_tir.journal import make_folder, write_atomically
 from thor_tir.shard import SHARD_LOCK, WHOLE, Shard
 
 _CONFIG, _LOCK = "config.json", ".lock"
+MOST_TOLD, MOST_CHARS = 8, 80
+"""Of the options that differ, so that two unlike runs are still told in one sentence."""
 
 WHERE = ("machinery.sandbox_endpoints ", "machinery.endpoint.")
 """How options begin that may differ when a run is continued: where its servers are, and how they are waited for."""
@@ -28,14 +30,15 @@ def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Ite
     """
     path = folder / _CONFIG
     new = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _locked(folder, is_shared=not shard.is_whole):
         is_first = not path.exists()
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
         elif found := [change for change in changes(_read(path), options) if not change.startswith(WHERE)]:
+            more = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
             raise UsageError(
-                f"{folder} holds a run with other options ({'; '.join(found)}): "
+                f"{folder} holds a run with other options ({'; '.join(found[:MOST_TOLD])}{more}): "
                 "give the same options to continue it, or another --output"
             )
         try:
@@ -54,9 +57,14 @@ def changes(old: Any, new: Any, name: str = "") -> list[str]:
     """Where two sets of options, as JSON holds them, differ: `rl.seed was 0, is 1`."""
     new = json.loads(json.dumps(new, default=str))
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [f"{name or 'all'} was {json.dumps(old)}, is {json.dumps(new)}"]
+        return [] if old == new else [f"{name or 'all'} was {_short(old)}, is {_short(new)}"]
     keys = sorted(old.keys() | new.keys())
     return [c for key in keys for c in changes(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}..."
 
 
 def _read(path: Path) -> Any:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC
+from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,6 +34,32 @@ def _is_want_of_room(error: BaseException | None) -> bool:
     return False
 
 
+@contextmanager
+def told_when_refused(path: Path) -> Iterator[None]:
+    """Raise UsageError where nothing can be kept at `path`: a file stands in the way, or the rights are missing."""
+    try:
+        with told_when_full(path):
+            yield
+    except OSError as error:
+        raise UsageError(f"nothing can be written at {path} ({error.strerror}); give another place") from error
+
+
+def make_folder(folder: Path) -> None:
+    """A folder with all above it, if it is not there yet."""
+    with told_when_refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Make sure, before long work, that a file can be written at its end."""
+    make_folder(path.parent)
+    with told_when_refused(path):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give the name of a file to write")
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     with writing_atomically(path) as file:
@@ -46,7 +72,7 @@ def writing_atomically(path: Path) -> Iterator[TextIO]:
 
     Whatever is raised within leaves the old file as it was and no temporary one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with told_when_full(path), draft.open("w", encoding="utf-8") as file:
@@ -102,10 +128,11 @@ class Journal:
             if path.exists():
                 self._recover()
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_place(path)
         if path.exists():
             self._recover()
-        path.touch()
+        with told_when_refused(path):
+            path.touch()
 
     def _recover(self) -> None:
         pending: list[dict[str, Any]] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thor_tir.faults import UsageError
+from thor_tir.journal import make_folder
 
 SHARD_LOCK = ".shards"
 """Files that say who writes, and nothing else, begin with this."""
@@ -47,7 +48,7 @@ class Shard:
 
         Raises UsageError where another process holds it. The operating system gives it back when a process dies.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (
             _locked(folder / SHARD_LOCK, shared=not self.is_whole),
             _locked(folder / f"{SHARD_LOCK}.{self.index}-of-{self.count}", shared=False),

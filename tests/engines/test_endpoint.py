@@ -312,8 +312,22 @@ def opened(**options) -> EndpointPolicy:
 def test_what_no_server_serves_is_said_before_a_run_begins():
     with pytest.raises(UsageError, match="serves no single model"):
         opened(models=[{"id": "a"}, {"id": "b"}])
-    with pytest.raises(UsageError, match="neither continues an assistant's turn nor completes text"):
-        opened(usual=says({}, 404))
+    with pytest.raises(
+        UsageError, match=r"neither continues .* nor completes text for 'm' \(HTTP 404 no; HTTP 400 no\)"
+    ):
+        opened(usual=says({"error": {"message": "no"}}, 400), script=[says({"error": {"message": "no"}}, 404)])
+
+
+def test_an_address_without_its_last_part_is_helped_out():
+    async def work() -> None:
+        async with serving(listing=says({}, 404)) as server:
+            await EndpointPolicy(server.address.removesuffix("/v1"), config=CONFIG).__aenter__()
+
+    with pytest.raises(UsageError, match=r"does not say what it serves.* or try http://127.0.0.1:\d+/v1"):
+        asyncio.run(work())
+
+
+def test_a_server_that_is_not_there_is_told_of_at_once():
     with pytest.raises(EngineFault, match="see that it runs"):
         asyncio.run(EndpointPolicy("http://127.0.0.1:9/v1", config=CONFIG).__aenter__())
 

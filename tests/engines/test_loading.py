@@ -23,6 +23,16 @@ def test_a_path_that_does_not_exist_is_named():
         load_model("/no/such/folder")
 
 
+def test_a_file_an_empty_folder_and_a_mistyped_address_are_no_models(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for name in "file", "empty":
+        with pytest.raises(UsageError, match="is no folder with a model in it: give a folder, or a hub name"):
+            load_model(str(tmp_path / name))
+    with pytest.raises(UsageError, match=r"'http:/10.0.0.5' is no model's name: .* or an address like http://"):
+        load_model("http:/10.0.0.5")
+
+
 def test_a_hub_name_that_cannot_be_reached_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="'nobody/nothing' has no tokenizer that loads"):

@@ -120,6 +120,8 @@ class Eval:
 
         words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
         names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
+        if not names:
+            raise UsageError(f"--benchmark names no set, found {self.benchmark!r}; `thor eval --help` has examples")
         shard = shard_of(self.shard)
         sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in names]
         if self.window:
@@ -141,7 +143,9 @@ class Eval:
 
     def _options(self) -> Mapping[str, Any]:
         """What makes two commands the same run: everything but where it is kept and which part of it is done."""
-        options = dataclasses.asdict(self)
+        asked = self if self.benchmark else dataclasses.replace(self, eval=self._config().eval)
+        options = dataclasses.asdict(asked)
+        options |= options.pop("judge")
         apart = {"shard", "output"} if self.benchmark else _OF_BENCHMARKS
         return {name: value for name, value in options.items() if name not in apart}
 
@@ -182,7 +186,7 @@ class Eval:
         )
 
 
-_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified", "judge"}
+_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified", "judge_model"}
 """Options without a meaning for --problems, or that are told by what they replace."""
 
 

@@ -64,10 +64,10 @@ class Grade:
         from thor_tir.grading.blocking import BlockingGrader
         from thor_tir.grading.judge import opened
         from thor_tir.grading.process import GraderLimits
+        from thor_tir.journal import check_place
 
         pairs = read_pairs(self.jsonl)
-        if self.out.is_dir():
-            raise UsageError(f"--out {self.out} is a folder; expected the name of a file to write")
+        check_place(self.out)
         limits = GraderLimits(timeout_s=self.timeout_s)
         reporter = ConsoleReporter()
         with (

@@ -13,6 +13,9 @@ EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "n
 """Folders of the models that the package carries, by the names they are asked for."""
 
 
+_ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
+
+
 def is_address(name: str) -> bool:
     """Whether a model's name is where it is served; `engines/endpoint.py` speaks to it there."""
     return name.startswith(("http://", "https://"))
@@ -45,7 +48,9 @@ def load_tokenizer(name_or_path: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name_or_path!r} has no tokenizer that loads: {_first_line(error)}") from error
+        raise UsageError(
+            f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"
+        ) from error
     if tokenizer.chat_template is None:  # so too where there are no files: transformers then makes an empty tokenizer
         raise UsageError(f"{name_or_path!r} has no tokenizer with a chat template; take a model that has one")
     return tokenizer
@@ -62,7 +67,13 @@ def _source(name_or_path: str) -> str:
         path = Path(name_or_path).expanduser()
         looks_like_path = path.is_absolute() or name_or_path.startswith((".", "~")) or len(path.parts) != 2
         if looks_like_path and not path.exists():
-            raise UsageError(f"there is no model at {name_or_path!r}: give a folder, or a hub name like Qwen/Qwen3-8B")
+            raise UsageError(f"there is no model at {name_or_path!r}: {_ASKED}")
+        if ":" in name_or_path and not path.exists():
+            raise UsageError(
+                f"{name_or_path!r} is no model's name: {_ASKED}, or an address like http://10.0.0.5:8000/v1"
+            )
+        if path.is_file() or (path.is_dir() and not any(path.glob("*.json"))):
+            raise UsageError(f"{name_or_path!r} is no folder with a model in it: {_ASKED}")
         return str(path) if path.exists() else name_or_path
     if not (folder / "config.json").exists():
         raise UsageError(f"{name_or_path!r} is not in this installation; make it with `thor nano pretrain`")

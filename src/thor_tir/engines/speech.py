@@ -108,7 +108,10 @@ async def find_speech(asker: Asker, model: str, tokenizer: Any) -> Speech:
     names = [str(each.get("id", "")) for each in listed]
     if not model and len(names) != 1:
         told = f"it serves {', '.join(names)[:500]}" if names else "it does not say what it serves"
-        raise UsageError(f"{asker.address} serves no single model ({told}); name one with the option for its name")
+        hint = "" if names or asker.address.endswith("/v1") else f", or try {asker.address}/v1"
+        raise UsageError(
+            f"{asker.address} serves no single model ({told}); name one with the option for its name{hint}"
+        )
     model = model or names[0]
     entry = next((each for each in listed if each.get("id") == model), {})
     longest = entry.get("max_model_len")
@@ -136,7 +139,7 @@ async def _by_tokenizer(asker: Asker, basis: Speech, tokenizer: Any) -> Speech:
             continue
         if manner is Manner.TEXT or reply.token_ids is not None:
             return replace(speech, tells_stop=reply.tells_stop)
-    raise UsageError(f"{asker.address} completes no text for {basis.model!r}: {reasons[-1]}")
+    raise UsageError(f"{asker.address} completes no text for {basis.model!r}: {_told(reasons)}")
 
 
 async def _by_text(asker: Asker, basis: Speech, *, owner: str) -> Speech:
@@ -166,6 +169,11 @@ async def _by_text(asker: Asker, basis: Speech, *, owner: str) -> Speech:
             return replace(speech, tells_stop=reply.tells_stop)
         reasons.append("it begins a new turn where one is to be continued")
     raise UsageError(
-        f"{asker.address} neither continues an assistant's turn nor completes text ({'; '.join(reasons)[:500]}); "
-        "serve the model with vLLM, or name its tokenizer"
+        f"{asker.address} neither continues an assistant's turn nor completes text for {basis.model!r} "
+        f"({_told(reasons)}); give a name that it serves, serve the model with vLLM, or name its tokenizer"
     )
+
+
+def _told(reasons: Sequence[str]) -> str:
+    """Each once, since most servers say the same however they are asked."""
+    return "; ".join(dict.fromkeys(reasons))[:500]

@@ -63,7 +63,7 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     """
     names = [each.name for each in run.sets]
     if len(set(names)) < len(names):
-        raise UsageError(f"two sets have one name: {', '.join(names)}; rename the file")
+        raise UsageError(f"two sets have one name: {', '.join(names)}; name each once, or rename a file")
     contestant, config = run.contestant, run.config
     with run.folder.writing(run.shard), opened(run.judge) as judge:
         async with (

@@ -80,7 +80,9 @@ def _based(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
 def _digits_and_base(text: str) -> tuple[str, str] | None:
     text = squeezed(text).replace(",", "")
     if found := _BASED.fullmatch(text):
-        return found[1].lstrip("0").upper(), found[2] or _BASE_NAMES.get(found[3], found[3])
+        base = found[2] or _BASE_NAMES.get(found[3], found[3])
+        is_number = not base.isdigit() or all(int(digit, 16) < int(base) for digit in found[1])
+        return (found[1].lstrip("0").upper(), base) if is_number else None  # `E_2` is a name
     return (text.lstrip("0").upper(), "") if _DIGITS.fullmatch(text) else None
 
 

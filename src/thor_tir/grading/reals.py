@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from thor_tir.grading.structure import Kind, ascending, chain, sequence, split_at
 
 _NAME = re.compile(r"\|?(?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\{?\w+\}?|')*(?:\s*\([a-zA-Z]\))?\|?")
-_ALL = re.compile(
-    r"(?:\\mathbb)?\s*\{?\s*R\s*\}?|\\text\{(?:all )?reals?(?: numbers?)?\}|all real numbers", re.IGNORECASE
-)
+_ALL = re.compile(r"(?:\\mathbb)?\s*\{?\s*R\s*\}?|(?i:\\text\{(?:all )?reals?(?: numbers?)?\}|all real numbers)")
 _INFINITY = r"\infty"
 _INFINITIES = re.compile(r"\+\s*\\infty|(?<![a-z\\])(?:inf|oo|infinity)\b")
 _BUILDER = re.compile(r"\\\{ ?[a-z] ?(?:\\in ?\{? ?R ?\}? ?)?[|:](.*)\\\}", re.DOTALL)

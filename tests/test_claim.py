@@ -87,3 +87,13 @@ def test_options_that_came_or_went_are_changes_too() -> None:
         "b.c was 2, is null",
         'b.e was null, is "x"',
     ]
+
+
+def test_a_mistake_leaves_the_folder_above_to_a_run_that_has_begun_beside_it(tmp_path: Path) -> None:
+    def beside() -> None:
+        (tmp_path / "runs" / "other").mkdir()
+        raise UsageError("mistaken")
+
+    with pytest.raises(UsageError, match="mistaken"), claim(tmp_path / "runs" / "mine", {"seed": 1}):
+        beside()
+    assert [place.name for place in (tmp_path / "runs").iterdir()] == ["other"]

@@ -195,3 +195,9 @@ def test_what_the_model_sampled_has_logprobs_and_nothing_else_has():
 def test_a_run_without_tokens_or_with_negative_calls_is_refused(config):
     with pytest.raises(ValueError, match="at least one token"):
         RolloutConfig(**config)
+
+
+@pytest.mark.parametrize("config", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -5}])
+def test_what_no_engine_can_draw_is_refused_before_the_first_sample(config):
+    with pytest.raises(ValueError, match="temperature >= 0, 0 < top_p <= 1 and top_k >= 0"):
+        RolloutConfig(**config)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Ite
             if is_first and set(folder.iterdir()) <= ours:
                 for file in ours:
                     file.unlink()
-                for place in new:
-                    place.rmdir()
+                with suppress(OSError):  # another run has begun beside it
+                    for place in new:
+                        place.rmdir()
             raise
 
 

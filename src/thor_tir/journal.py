@@ -50,8 +50,10 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def check_place(path: Path) -> None:
-    """Make sure, before long work, that a file can be written at its end."""
+def check_place(path: Path, *, besides: Iterable[Path] = ()) -> None:
+    """Make sure, before long work, that a file can be written at its end, which is none of those that are read."""
+    if any(path.resolve() == each.resolve() for each in besides):
+        raise UsageError(f"{path} is read, so it cannot be written too; give another name")
     make_folder(path.parent)
     with told_when_refused(path):
         if path.is_dir():

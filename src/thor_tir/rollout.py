@@ -40,6 +40,18 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.max_calls < 0:
             raise ValueError(f"at least one token and no negative number of calls, found {self}")
+        self.sampling(self.max_tokens)
+
+    def sampling(self, max_tokens: int, *, stop: tuple[str, ...] = (), seed: int = 0) -> Sampling:
+        """How one completion is drawn. Raises ValueError for what no engine can draw."""
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            stop=stop,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +165,7 @@ async def take_step(
     """
     span = Span(token_ids=(), author=Author.MODEL, logprobs=())
     while True:
-        sampling = Sampling(
-            max_tokens=room - len(span),
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            stop=world.dialect.stop,
-            seed=seed_of(seed, len(span)),
-        )
+        sampling = config.sampling(room - len(span), stop=world.dialect.stop, seed=seed_of(seed, len(span)))
         completion = await world.policy.sample([*context, *span.token_ids], sampling)
         span = span + completion.span
         thought, action = world.dialect.split(span, kept=kept)

@@ -37,13 +37,16 @@ class CodeCheck:
         """Check and print the summary."""
         from thor_tir.eval.code.evaluate import control_programs, evaluate_code, read_programs, summarise
         from thor_tir.faults import UsageError
-        from thor_tir.journal import Journal, write_atomically
+        from thor_tir.journal import Journal, check_place, write_atomically
         from thor_tir.problems.code_sources import code_tasks
         from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 
+        if min(1 if self.first is None else self.first, *self.ks, self.workers) < 1:
+            raise UsageError(f"--first {self.first}, --ks {self.ks}, --workers {self.workers}: each must be at least 1")
+        check_place(self.out, besides=[self.data, Path(self.solutions)])
         tasks = code_tasks(self.benchmark, self.data, verify=not self.any_version)[: self.first]
-        if not tasks or min(self.ks, default=1) < 1:
-            raise UsageError(f"--first {self.first} and --ks {self.ks}: each must be at least 1")
+        if not tasks:
+            raise UsageError(f"{self.data} holds no tasks of {self.benchmark}")
         is_control = self.solutions in ("canonical", "none")
         programs = control_programs(tasks, self.solutions) if is_control else read_programs(Path(self.solutions), tasks)
         reporter, journal = ConsoleReporter(), Journal(self.out)

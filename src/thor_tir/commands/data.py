@@ -28,18 +28,25 @@ class DataOverlap:
     def run(self) -> None:
         """Compare and report."""
         from thor_tir.faults import UsageError
-        from thor_tir.journal import write_atomically
+        from thor_tir.journal import check_place, write_atomically
         from thor_tir.problems.overlap import overlaps, question_files, read_questions
 
         if self.ngram < 1 or not 0 <= self.share <= 1:
             raise UsageError(f"--ngram {self.ngram} must be at least 1 and --share {self.share} between 0 and 1")
         reporter = ConsoleReporter()
+        if self.out is not None:
+            check_place(self.out, besides=[self.problems, *self.benchmarks])
         train = read_questions(self.problems)
+        if not train:
+            raise UsageError(f"{self.problems} holds no problems; expected JSONL with question or problem on each line")
         named = [file for path in self.benchmarks for file in question_files(path)]
         files = [file for file in named if file.resolve() != self.problems.resolve()]
         benchmark = [problem for file in files for problem in read_questions(file)]
         if not benchmark:
-            raise UsageError(f"no benchmark problems at {', '.join(map(str, self.benchmarks))}; expected JSONL files")
+            raise UsageError(
+                f"no benchmark problems at {', '.join(map(str, self.benchmarks))}; expected JSONL files other than "
+                "that of --problems"
+            )
         found = overlaps(train, benchmark, ngram=self.ngram, share=self.share)
         exact = sum(bool(overlap.exact) for overlap in found)
         reporter.say(

@@ -219,8 +219,10 @@ class EvalCompare:
         """Read both, print, and write where asked."""
         from thor_tir.eval.benchmark_folder import BenchmarkFolder
         from thor_tir.eval.comparison import compare, comparison_rows
-        from thor_tir.journal import write_atomically
+        from thor_tir.journal import check_place, write_atomically
 
+        if self.out is not None:
+            check_place(self.out)
         found = compare(BenchmarkFolder(path=self.first), BenchmarkFolder(path=self.second), seed=self.seed)
         reporter = ConsoleReporter()
         reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))

@@ -67,7 +67,7 @@ class Grade:
         from thor_tir.journal import check_place
 
         pairs = read_pairs(self.jsonl)
-        check_place(self.out)
+        check_place(self.out, besides=[self.jsonl])
         limits = GraderLimits(timeout_s=self.timeout_s)
         reporter = ConsoleReporter()
         with (
@@ -106,7 +106,10 @@ def read_pairs(path: Path) -> "list[tuple[str | int, Submission]]":
     if not path.is_file():
         raise UsageError(f"no file of pairs at {path}; expected JSONL with id, gold, pred and kind on each line")
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    pairs = [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not pairs:
+        raise UsageError(f"{path} holds no pairs; expected id, gold, pred and kind on each line")
+    return pairs
 
 
 def _pair(line: bytes, where: str) -> "tuple[str | int, Submission]":

@@ -134,14 +134,16 @@ def read_questions(file: Path) -> list[Problem]:
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {file}: {error}") from error
+        raise UsageError(
+            f"cannot read {file} ({error}); expected JSONL in UTF-8 with question, problem or prompt on each line"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             question = next(row[name] for name in ("question", "problem", "prompt") if isinstance(row.get(name), str))
-        except (ValueError, AttributeError, StopIteration) as error:
+        except (ValueError, AttributeError, StopIteration, RecursionError) as error:
             raise UsageError(f"{file}, line {number}: expected JSON with question, problem or prompt") from error
         name = str(row.get("id") or row.get("task_id") or f"{file.stem}, line {number}")
         found.append(Problem(id=name, question=question, answer="", source=file.stem))

@@ -41,6 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{GRADE} pairs", "pairs is read, so it cannot be written too; give another name"),
         (f"{GRADE} dir", "dir is a folder; give the name of a file to write"),
         (f"{GRADE} empty/below", "nothing can be written at empty (File exists); give another place"),
+        (f"{GRADE} new --lenient --judge-model m --judge-url ten", "'ten' is no plain http:// or https:// address"),
         ("grade --jsonl empty --out new", "empty holds no pairs; expected id, gold, pred and kind on each line"),
         (f"{CHECK} solutions", "solutions is read, so it cannot be written too"),
         (f"{CHECK} tasks", "tasks is read, so it cannot be written too"),

@@ -8,7 +8,7 @@ import pytest
 
 from thor_tir.faults import UsageError
 from thor_tir.grading.blocking import BlockingGrader
-from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, read_opinion, read_reply
+from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, opened, read_opinion, read_reply
 from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.submission import Path as Way
 from thor_tir.grading.submission import pair
@@ -140,6 +140,14 @@ def test_a_lenient_grader_asks_only_about_what_stays_unscored_and_counts_it_apar
         assert asked.verdict.by_judge
         assert grader.stats[Way.JUDGE].count == 1
     assert [json.loads(parts)["problem"] for parts in endpoint.asked] == ["Which?"]
+
+
+def test_a_judge_is_open_for_as_long_as_it_is_needed(judge):
+    with opened(judge.config) as another:
+        assert not another._client.is_closed()
+    assert another._client.is_closed()
+    with opened(None) as nobody:
+        assert nobody is None
 
 
 def test_openais_own_endpoint_without_a_key_is_the_users_mistake(tmp_path):

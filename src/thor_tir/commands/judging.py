@@ -22,14 +22,14 @@ class JudgeOptions:
     """Environment variable that holds the judge's key; endpoints without keys need none."""
 
     def config(self, journal: Path) -> "JudgeConfig | None":
-        """The judge, whose opinions `journal` keeps; None where none is wanted."""
+        """The judge, whose opinions `journal` keeps; None where none is wanted. Raises UsageError for no address."""
         if not self.judge_model:
             return None
+        from thor_tir.engines.endpoint import check_address
         from thor_tir.grading.judge import JudgeConfig
 
-        return JudgeConfig(
-            model=self.judge_model, base_url=self.judge_url, key_variable=self.judge_key, journal=journal
-        )
+        address = check_address(self.judge_url) if self.judge_url else ""
+        return JudgeConfig(model=self.judge_model, base_url=address, key_variable=self.judge_key, journal=journal)
 
 
 NO_JUDGE = JudgeOptions()

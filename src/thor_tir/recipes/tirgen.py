@@ -84,7 +84,7 @@ class _Maker:
         """One raw row."""
         problem, seed = wanted.problem, _seed(self.config, wanted)
         sample = await generate(problem, self.studio, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
-        verdict = await self.shop.grade(problem, sample.trajectory.response_text)
+        verdict = await self.shop.grade(problem, self.shop.graded(sample.trajectory))
         attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
         return {
             **attempt_to_json(attempt),

@@ -132,6 +132,18 @@ def test_base_and_plus_are_told_apart_even_when_a_later_call_never_ends() -> Non
     assert verdict.reason == "2 of 3 calls fail: ended before call 2 returned (timeout)"
 
 
+def test_a_program_has_four_times_the_time_of_a_slow_reference_and_no_more_than_its_own_of_a_fast_one() -> None:
+    spin = "import time\ndef double(n):\n    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
+    spin += "    return 2 * n\n"
+    once = replace(CALLS.tests, inputs="[[2]]", results="[4]")
+    slow = replace(task(once, timeout_s=0.3), reference=spin.format(0.4))
+    fast = replace(task(once, timeout_s=0.3), reference=REFERENCE)
+    endless = "def double(n):\n    while True: pass\n"
+    verdicts = check_all((slow, spin.format(0.6)), (fast, spin.format(0.6)), (slow, endless))
+    assert [verdict.passed for verdict in verdicts] == [True, False, False]
+    assert [verdict.status for verdict in verdicts[1:]] == [Status.TIMEOUT] * 2
+
+
 def test_the_reason_names_the_exception_or_what_was_missing() -> None:
     raising, missing, broken = check_all(
         (CALLS, "def double(n):\n    raise KeyError(n)\n"), (CALLS, "x = 1\n"), (ASSERTS, "def double(n)\n")

@@ -31,6 +31,9 @@ FREE: Mapping[str, tuple[int, int]] = {
     "lstat": (6, ABSENT),
     "newfstatat": (262, 79),
     "statx": (332, 291),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "flistxattr": (196, 13),
     "statfs": (137, 43),
     "fstatfs": (138, 44),
     "access": (21, ABSENT),
@@ -43,7 +46,6 @@ FREE: Mapping[str, tuple[int, int]] = {
     "flock": (73, 32),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
-    "truncate": (76, 45),
     "ftruncate": (77, 46),
     "fallocate": (285, 47),
     "fadvise64": (221, 223),
@@ -154,7 +156,8 @@ FREE: Mapping[str, tuple[int, int]] = {
 }
 """Allowed with any argument."""
 
-CHMOD_FAMILY: Mapping[str, tuple[int, int]] = {
+UNMEDIATED: Mapping[str, tuple[int, int]] = {
+    "truncate": (76, 45),
     "chmod": (90, ABSENT),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -163,7 +166,8 @@ CHMOD_FAMILY: Mapping[str, tuple[int, int]] = {
     "futimesat": (261, ABSENT),
     "utimensat": (280, 88),
 }
-"""Landlock does not mediate these, so they are allowed only where the program sees no host file that it owns."""
+"""Landlock does not mediate these (`truncate` not before Linux 6.2), so they are allowed only where the program sees no
+host file that it owns."""
 
 BOUND: Mapping[str, tuple[int, int]] = {
     "clone": (56, 220),
@@ -191,4 +195,4 @@ def numbers(table: Mapping[str, tuple[int, int]], architecture: str) -> dict[str
 
 def all_tables() -> Iterable[Mapping[str, tuple[int, int]]]:
     """Every table of this file."""
-    return (FREE, CHMOD_FAMILY, BOUND, UNKNOWN)
+    return (FREE, UNMEDIATED, BOUND, UNKNOWN)

@@ -50,7 +50,7 @@ class Confinement:
         for call in self.final:
             call()
         if self.has_own_pid:
-            _filter(os.getpid(), may_chmod=self.level == FULL)()
+            _filter(os.getpid(), may_change=self.level == FULL)()
         os.closerange(FEED_FD + 1, 4096)
 
     def limit(self, memory_bytes: int, cpu_s: int) -> None:
@@ -77,8 +77,8 @@ def _limit(what: int, bound: int, *, spare: int = 0) -> None:
         resource.setrlimit(what, (min(bound, ceiling), min(bound + spare, ceiling)))
 
 
-def _filter(pid: int, *, may_chmod: bool) -> Call:
-    return installation(program(kernel.machine(), pid=pid, may_chmod=may_chmod))
+def _filter(pid: int, *, may_change: bool) -> Call:
+    return installation(program(kernel.machine(), pid=pid, may_change=may_change))
 
 
 def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
@@ -93,7 +93,7 @@ def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) 
     if place.level != FULL:  # there a program ends with its namespace
         final.insert(0, kernel.dying_with_the_parent())
     if last_pid >= 0:
-        final.append(_filter(PROGRAM_PID, may_chmod=True))
+        final.append(_filter(PROGRAM_PID, may_change=True))
     for what, bound in (*_BOUNDS.items(), (resource.RLIMIT_FSIZE, folder_bytes)):
         _limit(what, bound)
     return Confinement(
@@ -110,7 +110,7 @@ def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) 
 def _give_up_rights(place: Place) -> None:
     try:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1, what="no new privileges")
-        _filter(PROGRAM_PID, may_chmod=False)
+        _filter(PROGRAM_PID, may_change=False)
     except OSError as fault:
         raise Missing(f"system-call filter: {fault.strerror or fault}") from fault
 

@@ -68,11 +68,11 @@ def _allow_threads(number: int) -> list[bytes]:
     return [_op(_JUMP_EQUAL, number, 0, len(body)), *body]
 
 
-def program(architecture: str, *, pid: int, may_chmod: bool) -> bytes:
+def program(architecture: str, *, pid: int, may_change: bool) -> bytes:
     """The filter as the kernel takes it: for a process that will have the number `pid` in its own namespace."""
     allowed = {*calls.numbers(calls.FREE, architecture).values()}
-    if may_chmod:
-        allowed.update(calls.numbers(calls.CHMOD_FAMILY, architecture).values())
+    if may_change:
+        allowed.update(calls.numbers(calls.UNMEDIATED, architecture).values())
     bound = calls.numbers(calls.BOUND, architecture)
     ops = [
         _op(_LOAD, _ARCH),

@@ -1,131 +1,11 @@
-"""Programs that mean harm, beyond those of the shared corpus: doors that must be closed, and endings that must be told.
+"""Programs that mean harm, beyond those of the shared corpus: endings that must be told.
 
-Every number of a system call is that of x86-64. None of these may run outside the sandbox.
+None of these may run outside the sandbox.
 """
 
 from dataclasses import dataclass
 
 from thor_tir.execution import Status
-
-DOORS = {
-    "every descriptor is closed but three": (
-        "import os\nopen_ones = []\nfor d in range(4096):\n    try: os.fstat(d); open_ones.append(d)\n"
-        "    except OSError: pass\nprint('held' if open_ones == [0, 1, 2] else open_ones)"
-    ),
-    "the worker survives os._exit replaced": "import os\nos._exit = lambda code: None\nprint('held')",
-    "the next request cannot be read": (
-        "import gc, socket\nprint('held' if not [o for o in gc.get_objects() if isinstance(o, socket.socket) "
-        "and o.fileno() >= 0] else '')"
-    ),
-    "io_uring is not there": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(425, 1, 0) == -1 else '')",
-    "userfaultfd is not there": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(323, 0) == -1 else '')",
-    "memfd_create is not there": ("import os\ntry: os.memfd_create('x')\nexcept OSError: print('held')"),
-    "a raw vfork is refused": "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(58) == -1 else '')",
-    "clone into a new namespace is refused": (
-        "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(56, 0x10000000, 0, 0, 0, 0) == -1 else '')"
-    ),
-    "clone with a thread's flag and a namespace is refused by the kernel": (
-        "import ctypes\nprint('held' if ctypes.CDLL(None).syscall(56, 0x10010000, 0, 0, 0, 0) == -1 else '')"
-    ),
-    "execve is refused": "import os\ntry: os.execv('/usr/bin/true', ['true'])\nexcept OSError: print('held')",
-    "setsid and setpgid change nobody": "import os\ntry: os.setsid()\nexcept OSError: print('held')",
-    "the affinity and priority of others stay": (
-        "import os\ntry: os.sched_setaffinity(os.getppid(), {0})\nexcept OSError: print('held')"
-    ),
-    "limits of others stay": (
-        "import resource, os\ntry: resource.prlimit(1, resource.RLIMIT_NOFILE, (4, 4))\nexcept OSError: print('held')"
-    ),
-    "unix sockets are refused": ("import socket\ntry: socket.socketpair()\nexcept OSError: print('held')"),
-    "a device cannot be made": (
-        "import os\ntry: os.mknod('d', 0o020666, os.makedev(1, 1))\nexcept OSError: print('held')"
-    ),
-    "the interpreter's own files cannot be changed": (
-        "import os, random\ntry: open(random.__file__, 'a')\nexcept OSError:\n"
-        "    try: os.unlink(random.__file__)\n    except OSError: print('held')"
-    ),
-    "the kernel's log, keys and clock are not there": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.syscall(103, 2, 0, 0), libc.syscall(250, 0, 0), libc.syscall(227, 0, 0)}\n"
-        "print('held' if got == {-1} else '')"
-    ),
-    "a file cannot be made to signal another process": (
-        "import fcntl, os, struct\nrefused = 0\n"
-        "for what, value in ((8, os.getppid()), (10, 9), (15, struct.pack('ii', 1, os.getppid())), (1026, 1)):\n"
-        "    try: fcntl.fcntl(1, what, value)\n    except PermissionError: refused += 1\n"
-        "print('held' if refused == 4 else refused)"
-    ),
-    "nobody can be traced, not even by consent": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "print('held' if {libc.ptrace(0, 0, 0, 0), libc.ptrace(16, 1, 0, 0)} == {-1} else '')"
-    ),
-    "the memory of others is out of reach": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\nbuffer = ctypes.create_string_buffer(8)\n"
-        "iov = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 8)\n"
-        "got = {libc.process_vm_readv(1, iov, 1, iov, 1, 0), libc.process_vm_writev(1, iov, 1, iov, 1, 0)}\n"
-        "print('held' if got == {-1} else '')"
-    ),
-    "the descriptors of others are out of reach": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "print('held' if {libc.syscall(434, 1, 0), libc.syscall(438, 0, 3, 0)} == {-1} else '')"
-    ),
-    "no attribute of the process that matters can be changed": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.prctl(option, 1, 0, 0, 0) for option in (1, 4, 8, 22, 24, 28, 29, 35, 36, 38, 47, 53, 59)}\n"
-        "print('held' if got == {-1} else got)"
-    ),
-    "what was locked cannot be locked otherwise": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "print('held' if {libc.syscall(317, 1, 0, 0), libc.syscall(444, 0, 0, 1), "
-        "libc.syscall(446, 0, 0)} == {-1} else '')"
-    ),
-    "limits can be lowered and never raised": (
-        "import resource\nrefused = 0\n"
-        "for what in (resource.RLIMIT_AS, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE):\n"
-        "    try: resource.setrlimit(what, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
-        "    except (ValueError, OSError): refused += 1\nprint('held' if refused == 4 else refused)"
-    ),
-    "there is no shared memory with a name": (
-        "from multiprocessing import shared_memory\n"
-        "try: shared_memory.SharedMemory('x', create=True, size=10)\nexcept OSError: print('held')"
-    ),
-    "there are no message queues, semaphores or keys": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.syscall(n, 0, 1, 0o1600) for n in (29, 64, 68, 240, 248, "
-        "249)}\nprint('held' if got == {-1} else '')"
-    ),
-    "the interpreter's files cannot be linked, renamed or covered": (
-        "import os, random\nrefused = 0\nfor attempt in (lambda: os.link(random.__file__, 'x'), "
-        "lambda: os.rename(random.__file__, 'x'), lambda: os.truncate(random.__file__, 0), "
-        "lambda: os.utime(random.__file__), lambda: os.chmod(random.__file__, 0)):\n"
-        "    try: attempt()\n    except OSError: refused += 1\nprint('held' if refused == 5 else refused)"
-    ),
-    "a link to the root shows no more than the root": (
-        "import os\ntry: os.symlink('/', 'root'); os.listdir('root/home')\nexcept OSError: print('held')"
-    ),
-    "there is no /proc to look into": (
-        "import os\nseen = []\nfor path in ('/proc/self/mem', '/proc/1/environ', "
-        "'/proc/self/fd', '/proc/sysrq-trigger'):\n"
-        "    try: seen.append(os.open(path, os.O_RDONLY))\n    except OSError: "
-        "pass\nprint('held' if not seen else seen)"
-    ),
-    "pages cannot be given away through a pipe": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "print('held' if {libc.syscall(n, 1, 0, 0, 0, 0, 0) for n in (275, 276, 278)} == {-1} else '')"
-    ),
-    "a root of one's own is refused": (
-        "import ctypes, os\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.chroot(b'/'), libc.unshare(0x10000000), libc.unshare(0x20000), "
-        "libc.mount(b'x', b'/', b'tmpfs', 0, 0)}\n"
-        "print('held' if got == {-1} and os.getuid() == os.geteuid() else got)"
-    ),
-    "groups and users stay": (
-        "import ctypes\nlibc = ctypes.CDLL(None)\n"
-        "got = {libc.setuid(0), libc.setgid(0), libc.setresuid(0, 0, 0), "
-        "libc.setgroups(0, 0), libc.setfsuid(0) or -1}\n"
-        "print('held' if got == {-1} else got)"
-    ),
-}
-"""Each prints `held` if the door that its name tells of is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +197,118 @@ ENDS = (
     Ends(
         name="the thread's own base register set to nothing",
         code="import ctypes\nctypes.CDLL(None).syscall(158, 0x1002, 0)\nprint('ESCAPED')",
+        allowed=FAILS,
+    ),
+    Ends(
+        name="both streams flooded at once",
+        code=(
+            "import os, threading\ndef flood(d):\n    while True: os.write(d, b'x' * 65536)\n"
+            "threading.Thread(target=flood, args=(2,)).start()\nflood(1)"
+        ),
+        allowed=(Status.OUTPUT_LIMIT,),
+    ),
+    Ends(
+        name="a million lines",
+        code="for i in range(10**6): print(i)",
+        allowed=(Status.OUTPUT_LIMIT,),
+    ),
+    Ends(
+        name="every byte there is, four times as long when it is told",
+        code=(
+            "import os\nfor _ in range(100):\n    os.write(1, bytes(range(256)) * 8)\n"
+            "    os.write(2, b'\\xff\\0\\x1b[2J' * 99)"
+        ),
+        allowed=FINE,
+    ),
+    Ends(
+        name="left by a thread while the program goes on",
+        code="import os, threading\nthreading.Thread(target=lambda: os._exit(3)).start()\nwhile True: pass",
+        allowed=(Status.RUNTIME,),
+    ),
+    Ends(
+        name="a tracer that follows into the harness",
+        code=(
+            "import sys\ndef trace(frame, event, argument):\n"
+            "    if frame.f_code.co_filename != 'main.py': raise OSError(1)\n    return trace\n"
+            "sys.settrace(trace)\nsys._getframe().f_back.f_trace = trace\nprint('done')"
+        ),
+        allowed=(*FINE, *FAILS),
+    ),
+    Ends(
+        name="an audit hook that refuses all that follows",
+        code="import sys\ndef refuse(*event): raise SystemError\nsys.addaudithook(refuse)\nopen('x')",
+        allowed=FAILS,
+    ),
+    Ends(
+        name="the builtins taken away from the harness",
+        code="import builtins\nbuiltins.__dict__.clear()",
+        allowed=(*FINE, *FAILS),
+    ),
+    Ends(
+        name="an exit with an argument that fails when it is shown",
+        code=(
+            "import sys\nclass M(type):\n    def __repr__(cls): raise KeyboardInterrupt\nclass E(metaclass=M): pass\n"
+            "sys.exit(E())"
+        ),
+        allowed=(Status.RUNTIME,),
+    ),
+    Ends(
+        name="every descriptor used up before the failure",
+        code="import os\nwhile True: os.pipe()",
+        allowed=(Status.RUNTIME,),
+    ),
+    Ends(
+        name="the shared page filled with brackets",
+        code=(
+            "import gc, mmap, sys\nfor o in [*gc.get_objects(), *sys._getframe().f_back.f_locals.values()]:\n"
+            "    if isinstance(o, mmap.mmap): o[:] = b'[' * len(o)\nimport os\nos._exit(9)"
+        ),
+        allowed=(Status.RUNTIME,),
+    ),
+    Ends(
+        name="links that lead in a circle, and a chain of a hundred",
+        code=(
+            "import os\nos.symlink('a', 'b'); os.symlink('b', 'a')\n"
+            "for i in range(100): os.symlink(str(i + 1), str(i))\n"
+            "for name in ('a', '0'):\n    try: open(name); print('ESCAPED')\n"
+            "    except OSError as e: assert e.errno in (40, 2)\n"
+            "raise SystemExit(1)"
+        ),
+        allowed=(Status.RUNTIME, Status.DENIED),
+    ),
+    Ends(
+        name="a file cut short under its mapping",
+        code=(
+            "import mmap\nf = open('f', 'w+b'); f.truncate(8192)\n"
+            "m = mmap.mmap(f.fileno(), 8192)\nf.truncate(0)\nm[5000]"
+        ),
+        allowed=FAILS,
+    ),
+    Ends(
+        name="a pipe that nobody fills",
+        code="import os\nos.read(os.pipe()[0], 1)",
+        allowed=(Status.TIMEOUT,),
+        timeout_s=0.7,
+    ),
+    Ends(
+        name="a lock waited for in vain",
+        code="import fcntl, os\nfor _ in '12': fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX)",
+        allowed=(Status.TIMEOUT, Status.DENIED),
+        timeout_s=0.7,
+    ),
+    Ends(
+        name="a million tuples, one in the other",
+        code="t = ()\nfor _ in range(10**6): t = (t,)\nhash(t)",
+        allowed=FAILS,
+    ),
+    Ends(
+        name="a thread with a gigabyte of stack",
+        code="import threading\nthreading.stack_size(2**30)\nthreading.Thread(target=print).start()",
+        allowed=FAILS,
+    ),
+    Ends(
+        name="an abort in an exit hook",
+        code="import atexit, os\natexit.register(os.abort)\nprint('done')",
         allowed=FAILS,
     ),
 )

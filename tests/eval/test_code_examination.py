@@ -133,7 +133,9 @@ def test_base_and_plus_are_told_apart_even_when_a_later_call_never_ends() -> Non
 
 
 def test_a_program_has_four_times_the_time_of_a_slow_reference_and_no_more_than_its_own_of_a_fast_one() -> None:
-    spin = "import time\ndef double(n):\n    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
+    spin = (
+        "import time\ndef double(n):\n    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
+    )
     spin += "    return 2 * n\n"
     once = replace(CALLS.tests, inputs="[[2]]", results="[4]")
     slow = replace(task(once, timeout_s=0.3), reference=spin.format(0.4))

@@ -178,7 +178,7 @@ def _fix_addresses() -> None:
     """Start over with a fixed address-space layout, so that equal programs print equal addresses in every worker."""
     with contextlib.suppress(OSError, AttributeError):
         if kernel.personality(0xFFFFFFFF) & kernel.ADDR_NO_RANDOMIZE == 0:
-            # Libraries low, not under the stack: there the interpreter's loop takes an eighth longer at fixed addresses.
+            # Libraries low, not under the stack: there a fixed place makes the interpreter's loop an eighth slower.
             kernel.personality(kernel.ADDR_NO_RANDOMIZE | kernel.ADDR_COMPAT_LAYOUT)
             if kernel.personality(0xFFFFFFFF) & kernel.ADDR_NO_RANDOMIZE:
                 os.execv(sys.executable, [*sys.orig_argv])

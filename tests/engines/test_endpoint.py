@@ -30,11 +30,13 @@ def policy_on(server: Server, *, said: list[str] | None = None, config=CONFIG, *
     return EndpointPolicy(server.address, ServedAs(**served), config, say)
 
 
-def ask(*script, num: int = 1, said: list[str] | None = None, config=CONFIG, sampling=ENOUGH) -> list[Completion]:
+def ask(
+    *script, num: int = 1, said: list[str] | None = None, config=CONFIG, sampling=ENOUGH, **served
+) -> list[Completion]:
     """Samples of one policy after it has found out how to speak, each over the next behaviours of the script."""
 
     async def work() -> list[Completion]:
-        async with serving() as server, policy_on(server, said=said, config=config) as policy:
+        async with serving() as server, policy_on(server, said=said, config=config, **served) as policy:
             server.script = list(script)
             ids = Dialect(policy.tokenizer).prompt("What is 2 + 2?").token_ids
             tasks = [policy.sample(ids, sampling) for _ in range(num)]
@@ -164,6 +166,38 @@ def test_the_key_comes_from_the_environment_and_stands_nowhere_else(monkeypatch)
     server, policy = asyncio.run(work())
     assert server.asked[0].headers["authorization"] == "Bearer sk-secret"
     assert "secret" not in repr(policy.served) + repr(policy.config) + repr(policy.about)
+
+
+def test_without_a_key_none_is_sent_and_a_line_end_behind_one_is_no_part_of_it(monkeypatch):
+    async def sent() -> str | None:
+        async with serving() as server, policy_on(server, key_variable="MY_KEY"):
+            return server.asked[0].headers.get("authorization")
+
+    monkeypatch.delenv("MY_KEY", raising=False)
+    assert asyncio.run(sent()) is None
+    monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
+    assert asyncio.run(sent()) == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-a\r\nX-Other: b", "sk-\N{SNOWMAN}"])
+def test_a_key_that_no_request_can_carry_is_the_users_mistake(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UsageError, match="MY_KEY") as told:
+        ask(key_variable="MY_KEY")
+    assert "sk-" not in str(told.value)
+
+
+def test_a_redirect_is_not_followed_but_told():
+    with pytest.raises(UsageError, match=r"HTTP 308.*it stands at 'https://elsewhere/v1'"):
+        opened(usual=says({}, 308, {"Location": "https://elsewhere/v1"}))
+
+
+@pytest.mark.parametrize(
+    "said", [{"error": {"message": "no"}}, {"error": "no"}, {"message": "no"}, {"detail": "no"}, b"no"]
+)
+def test_what_a_server_says_of_its_refusal_is_told(said):
+    with pytest.raises(RequestFault, match=r"HTTP 422 no$"):
+        ask(says(said, 422))
 
 
 def test_no_more_requests_are_open_at_once_than_allowed():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import select
 import signal
 from pathlib import Path
 
@@ -20,18 +21,22 @@ from thor_tir.tirgen.raw_rows import raw_files, rows
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 QUESTIONS, ATTEMPTS = 30, 3
+KILLS = 12
 OPTIONS = {"seed": 0}
 PAYLOAD = "x" * 40_000
 """Longer than a page, and than what a pipe takes at once."""
 
 
-def fill(folder: Path, shard: Shard) -> None:
-    """What `thor tirgen generate --shard` does, with attempts that cost no model."""
+def fill(folder: Path, shard: Shard, allowed: int) -> None:
+    """What `thor tirgen generate --shard` does, with attempts that cost no model; each takes a byte from `allowed`."""
     questions = [Problem(id=f"p{i}", question=f"{i}?", answer="1", source="test") for i in range(QUESTIONS)]
     mine = [problem for position, problem in enumerate(questions) if shard.owns(position)]
 
     async def one(wanted: Wanted) -> dict:
-        await asyncio.sleep(0.001)
+        # Not in a thread: a forked process may wait for one for ever.
+        while not select.select([allowed], [], [], 0)[0]:  # noqa: ASYNC110 - a pipe is waited for
+            await asyncio.sleep(0.001)
+        os.read(allowed, 1)
         return {"outcome": "correct", "critic": {}, "spent": {}, "seconds": 0.0, "text": PAYLOAD + wanted.key}
 
     with claim(folder, OPTIONS, shard), shard.writing(folder):
@@ -39,17 +44,25 @@ def fill(folder: Path, shard: Shard) -> None:
         asyncio.run(campaign.run(one, concurrency=4, made=lambda *_: None, done=lambda: None))
 
 
-def started(folder: Path, shard: Shard) -> int:
-    """A process of its own that fills a shard."""
+def started(folder: Path, shard: Shard, num_allowed: int) -> int:
+    """A process of its own that fills a shard, and makes so many attempts at most before it waits for its end."""
+    allowed, more = os.pipe()
+    os.write(more, b"." * num_allowed)
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            fill(folder, shard)
+            fill(folder, shard, allowed)
             status = 0
         finally:
             os._exit(status)
+    os.close(allowed)
+    os.close(more)
     return child
+
+
+def written(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("raw*.jsonl"))
 
 
 def wanted_keys() -> set[str]:
@@ -62,10 +75,12 @@ def test_a_run_that_is_killed_again_and_again_ends_with_every_attempt_once(tmp_p
     left = {shard_of(text) for text in shards}
     kills = 0
     while left:
-        children = {started(tmp_path, shard): shard for shard in left}
-        if kills < 12:
-            size = sum(file.stat().st_size for file in tmp_path.glob("raw*.jsonl"))
-            while sum(file.stat().st_size for file in tmp_path.glob("raw*.jsonl")) < size + rng.randrange(200_000):
+        allowed = 6 // len(shards) if kills < KILLS else QUESTIONS * ATTEMPTS
+        children = {started(tmp_path, shard, allowed): shard for shard in left}
+        if kills < KILLS:
+            # One row less than allowed, since what a kill tore is cut off first.
+            enough = written(tmp_path) + rng.randrange(len(PAYLOAD) * (allowed - 1) * len(children))
+            while written(tmp_path) < enough:
                 if not all(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children):
                     break
             for child in children:
@@ -81,7 +96,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_every_attempt_once(tmp_p
                 continue  # ended before the kill, and was waited for above
             if status == 0:
                 left.discard(shard)
-    assert kills == 12
+    assert kills == KILLS
     found = [row for _, row in rows(raw_files([tmp_path]))]
     assert sorted(row["key"] for row in found) == sorted(wanted_keys())
     assert all(row["text"] == PAYLOAD + row["key"] for row in found)
@@ -94,9 +109,9 @@ def test_two_processes_cannot_fill_the_same_shard_nor_one_of_them_everything(tmp
     first = Shard(index=1, count=2)
     with claim(tmp_path, OPTIONS, first), first.writing(tmp_path):
         for other in (first, WHOLE):
-            child = started(tmp_path, other)
+            child = started(tmp_path, other, QUESTIONS * ATTEMPTS)
             assert os.waitpid(child, 0)[1] != 0
-        child = started(tmp_path, Shard(index=2, count=2))
+        child = started(tmp_path, Shard(index=2, count=2), QUESTIONS * ATTEMPTS)
         assert os.waitpid(child, 0)[1] == 0
 
 

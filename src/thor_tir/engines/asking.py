@@ -1,28 +1,29 @@
-"""One request to a server of the OpenAI kind through the official client, and what its failures mean.
+"""One request to a server of the OpenAI kind, and what its failures mean.
 
-Nothing is asked twice here: the client's own retries are off, `patience.py` decides. Bodies are read as bytes, bounded,
-and parsed by `replies.py`.
+Nothing is asked twice here: `patience.py` decides about that. Replies are read as bytes, never more than allowed, never
+unpacked, and parsed by `replies.py`. Why not the official client: `docs/decisions/0011-requests-without-a-client.md`.
 """
 
 import asyncio
+import json
 import math
 import os
 import re
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from thor_tir.engines.bounded_http import BoundedTransport
 from thor_tir.engines.patience import Refused, Transient
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.replies import BrokenReply, Gathering, Reply, parsed, whole_reply
 from thor_tir.faults import UsageError
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from aiohttp import ClientResponse, ClientSession
 
 T = TypeVar("T")
 
@@ -38,29 +39,41 @@ class NoSuchPlace(Refused):
     """The server has no such endpoint, or no such model."""
 
 
+class _BadStatus(Exception):
+    """The server answered, and not with what was asked for."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.told = f"HTTP {status} {_told(body)}".rstrip()
+        if 300 <= status < 400:
+            self.told += f"; it stands at {headers.get('Location', 'another address')[:300]!r}"
+        super().__init__(self.told)
+
+
 class Asker:
-    """A connection to one server; usable from one event loop until `close`."""
+    """Connections to one server; made and used in one event loop until `close`."""
 
     def __init__(self, address: str, *, key_variable: str, timeout_s: float, connect_s: float, max_bytes: int) -> None:
+        """Raises UsageError without the `aiohttp` package, and for a key that no request can carry."""
         self.address = address
         self._key_variable = key_variable
         self._timeout_s = timeout_s
-        self._client = _client(address, key_variable, timeout_s=timeout_s, connect_s=connect_s, max_bytes=max_bytes)
+        self._max_bytes = max_bytes
+        self._session = _session(address, _key(key_variable), connect_s=connect_s)
 
     async def close(self) -> None:
         """End every connection."""
-        await self._client.close()
+        await self._session.close()
 
     async def models(self) -> list[Mapping[str, object]]:
         """What the server says it serves; empty where it does not say. Raises Transient when nothing answers."""
-        import openai
-
         try:
             listed = await self._guarded(self._list())
         except Refused:
             return []
         except Transient as failure:
-            if not isinstance(failure.__cause__, openai.APIStatusError):
+            if not isinstance(failure.__cause__, _BadStatus):
                 raise
             return []  # `transformers serve` answers 500 where the hub's cache is missing, and serves all the same
         return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
@@ -71,70 +84,84 @@ class Asker:
         Raises Transient for what another try may not meet, Refused or NoSuchPlace for what it will, ContextFull when
         the server says that the prompt fills the model's context, and UsageError for a key it does not accept.
         """
-        return await self._guarded(self._read(path, body))
+        return await self._guarded(self._whole(path, body))
 
     async def streamed(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
         """Ask for one reply piece by piece and hang up at the first stop string. Raises the same."""
         return await self._guarded(self._stream(path, body, stop))
 
     async def _list(self) -> object:
-        return parsed(await self._whole("/models", None)).get("data")
+        # On a connection of its own: some servers close it after an error, under the next request's feet.
+        asked = self._session.get(f"{self.address}/models", allow_redirects=False, headers={"Connection": "close"})
+        async with asked as reply:
+            return parsed(await self._body(reply)).get("data")
 
-    async def _read(self, path: str, body: Mapping[str, Any]) -> Reply:
-        data = await self._whole(path, body)
+    async def _whole(self, path: str, body: Mapping[str, Any]) -> Reply:
+        async with self._post(path, body) as reply:
+            data = await self._body(reply)
         return whole_reply(data, stop=body.get("stop", ()), max_tokens=body["max_tokens"])
 
-    async def _whole(self, path: str, body: Mapping[str, Any] | None) -> bytes:
-        if body is None:
-            # On a connection of its own: some servers close it after an error, under the next request's feet.
-            reply = await self._client.get(path, cast_to=httpx.Response, options={"headers": {"Connection": "close"}})
-        else:
-            reply = await self._client.post(path, cast_to=httpx.Response, body=dict(body))
-        return reply.content
-
     async def _stream(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
-        from openai import AsyncStream
-
         gathering = Gathering(stop=stop, max_tokens=body["max_tokens"])
-        stream = await self._client.post(
-            path, cast_to=object, body={**body, "stream": True}, stream=True, stream_cls=AsyncStream[object]
-        )
-        try:
-            rest = b""
-            async for chunk in stream.response.aiter_raw():
+        async with self._post(path, {**body, "stream": True}) as reply:
+            if reply.status != 200 or "Content-Encoding" in reply.headers:
+                await self._body(reply)
+            rest, seen = b"", 0
+            async for chunk in reply.content.iter_any():
+                seen = self._bounded(seen + len(chunk))
                 # By newlines alone: text may hold other characters that Python takes for ends of lines.
                 *lines, rest = (rest + chunk).split(b"\n")
                 if any(gathering.add(line.decode("utf-8", errors="replace").rstrip("\r")) for line in lines):
+                    reply.close()  # an unfinished reply is hung up on, which stops a server that notices
                     break
-        finally:
-            await stream.close()  # an unfinished reply is hung up on, which stops a server that notices
         return gathering.reply()
 
+    def _post(self, path: str, body: Mapping[str, Any]) -> "AbstractAsyncContextManager[ClientResponse]":
+        return self._session.post(f"{self.address}{path}", data=json.dumps(body).encode(), allow_redirects=False)
+
+    async def _body(self, reply: "ClientResponse") -> bytes:
+        """All of a reply. Raises BrokenReply for one that may not be read, and _BadStatus."""
+        if "Content-Encoding" in reply.headers:
+            raise BrokenReply("compressed, which was not asked for: a small one could unpack to a huge one")
+        seen, chunks = 0, []
+        async for chunk in reply.content.iter_any():
+            seen = self._bounded(seen + len(chunk))
+            chunks.append(chunk)
+        body = b"".join(chunks)
+        if not 200 <= reply.status < 300:
+            raise _BadStatus(reply.status, reply.headers, body)
+        return body
+
+    def _bounded(self, seen: int) -> int:
+        if seen > self._max_bytes:
+            raise BrokenReply(f"more than {self._max_bytes} bytes")
+        return seen
+
     async def _guarded(self, work: Awaitable[T]) -> T:
-        import openai
+        import aiohttp
 
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await work
-        except openai.APIStatusError as error:
+        except _BadStatus as error:
             raise self._meaning(error) from error
         except BrokenReply as broken:
             raise Transient(f"a broken reply: {broken}") from broken
+        except aiohttp.ServerTimeoutError as error:
+            raise Transient(f"no connection: {error}") from error
         except TimeoutError as error:
             raise Transient(f"no answer within {self._timeout_s:g} s") from error
-        except (openai.APIError, httpx.HTTPError) as error:
-            raise Transient(_root(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient(f"{type(error).__name__} {str(error)[:200]}".rstrip()) from error
 
-    def _meaning(self, error: "APIStatusError") -> Exception:
-        said = f"HTTP {error.status_code} {_told(error)}"
-        if error.status_code in (401, 403):
+    def _meaning(self, error: _BadStatus) -> Exception:
+        said, status = error.told, error.status
+        if status in (401, 403):
             return UsageError(f"{self.address} refuses the key ({said}); put the right one into {self._key_variable}")
-        if error.status_code in _TRANSIENT or error.status_code >= 500:
-            pause_s = retry_after_s(error.response.headers)
-            if pause_s is None and error.status_code == 429:
-                pause_s = BUSY_S
-            return Transient(said, pause_s=pause_s)
-        if error.status_code in _GONE:
+        if status in _TRANSIENT or status >= 500:
+            pause_s = retry_after_s(error.headers)
+            return Transient(said, pause_s=BUSY_S if pause_s is None and status == 429 else pause_s)
+        if status in _GONE:
             return NoSuchPlace(said)
         return ContextFull(said) if _CONTEXT.search(said) else Refused(said)
 
@@ -156,33 +183,49 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, pause_s) if math.isfinite(pause_s) else None
 
 
-def _root(error: BaseException) -> str:
-    """What was wrong in the first place: each layer of HTTP has a word of its own for it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__} {str(error)[:200]}".rstrip()
-
-
-def _told(error: "APIStatusError") -> str:
-    """What the server says about its refusal, short and on one line."""
-    body = error.body
-    message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-    return "".join(c if c.isprintable() else " " for c in str(message or error.message))[:300].strip()
-
-
-def _client(address: str, key_variable: str, *, timeout_s: float, connect_s: float, max_bytes: int) -> "AsyncOpenAI":
-    """The official client, without retries, proxies and anything else that it would take from its surroundings."""
+def _told(body: bytes) -> str:
+    """What the server says about its refusal, short and on one line: `error.message`, `message`, `detail`, or all."""
+    text = body[:4096].decode("utf-8", errors="replace")
     try:
-        from openai import AsyncOpenAI
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = text
+    if isinstance(said, dict):
+        said = said.get("error") or said
+    if isinstance(said, dict):
+        said = said.get("message") or said.get("detail") or text
+    return "".join(c if c.isprintable() else " " for c in str(said)[:300]).strip()
+
+
+def _key(variable: str) -> str:
+    """The key in the environment, without the line end that files and shells leave behind it."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"the key in {variable} holds characters that no key has; set it again")
+    return key
+
+
+def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
+    """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings."""
+    try:
+        import aiohttp
     except ImportError as error:
         raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
-    timeout = httpx.Timeout(timeout_s, connect=connect_s, pool=None)
-    return AsyncOpenAI(
-        base_url=address,
-        api_key=os.environ.get(key_variable) or "none",
-        max_retries=0,
-        timeout=timeout,
-        http_client=httpx.AsyncClient(
-            transport=BoundedTransport(max_bytes=max_bytes), timeout=timeout, trust_env=False
-        ),
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": "thor-tir",
+    }
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    # How many requests are open at once is the policy's business.
+    is_secure = address.startswith("https:")
+    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context() if is_secure else True)
+    return aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
     )

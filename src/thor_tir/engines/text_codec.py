@@ -6,8 +6,9 @@ They mean nothing to any model; who trains on such a trajectory encodes its text
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 LOWEST = 1 << 24
@@ -24,6 +25,8 @@ CONTROLS = {name: LOWEST + number for number, name in enumerate((END, SYSTEM, US
 """What only a template writes: beginnings of turns and the end of the model's own."""
 _NAMES = {token_id: name for name, token_id in CONTROLS.items()}
 _CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROLS)) + ")")
+KNOWN_CHARS = 32
+"""Pieces no longer than this are remembered with their ids."""
 _PIECE = re.compile(r" ?[^\W\d_]+|\d| ?[^\w\s]|_|\s")
 """A word with the space before it, a digit, a mark, a blank: how the tokenizers of models cut, roughly."""
 
@@ -55,10 +58,10 @@ class TextTokenizer:
     def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
         """Ids; with `split_special_tokens=True` names of control tokens are text like any other."""
         if options.get("split_special_tokens"):
-            return {"input_ids": list(_ids(text))}
+            return {"input_ids": _ids(text)}
         ids: list[int] = []
-        for part in _CONTROL.split(text):
-            ids += [CONTROLS[part]] if part in CONTROLS else _ids(part)
+        for part in _CONTROL.split(text):  # of a rendered prompt, whose instructions are the same each time
+            ids += [CONTROLS[part]] if part in CONTROLS else _part(part)
         return {"input_ids": ids}
 
     def encode(self, text: str, **options: Any) -> list[int]:
@@ -82,36 +85,53 @@ def conversation(token_ids: Sequence[int]) -> Conversation:
     said = {SYSTEM: "", USER: "", ASSISTANT: "", THINKING: ""}
     speaker = USER
     start = 0
-    for place, token_id in enumerate([*token_ids, CONTROLS[END]]):
-        if token_id in _NAMES:
-            said[speaker] += "".join(map(_text, token_ids[start:place]))
-            start = place + 1
-            if _NAMES[token_id] != END:
-                speaker = _NAMES[token_id]
+    ids = [*token_ids, CONTROLS[END]]
+    for place in [place for place, token_id in enumerate(ids) if token_id in _NAMES]:
+        said[speaker] += "".join(map(_text, ids[start:place]))
+        start = place + 1
+        if (name := _NAMES[ids[place]]) != END:
+            speaker = name
     is_thinking = speaker == THINKING
     return Conversation(system=said[SYSTEM], user=said[USER], answer=said[speaker], is_thinking=is_thinking)
 
 
 def is_text_level(token_ids: Iterable[int]) -> bool:
     """Whether ids are text, and no model's own."""
-    return all(token_id >= LOWEST for token_id in token_ids)
+    return min(token_ids, default=LOWEST) >= LOWEST
 
 
-def _ids(text: str) -> Iterable[int]:
-    for match in _PIECE.finditer(text):
-        piece = match.group()
-        while piece:
-            data, length = b"", 0
-            for length, character in enumerate(piece, 1):
-                more = data + character.encode("utf-8", errors="surrogatepass")
-                if len(more) > PIECE_BYTES:
-                    length -= 1
-                    break
-                data = more
-            piece = piece[length:]
-            yield int.from_bytes(bytes([16 + len(data)]) + data.rjust(SHORT_BYTES, b"\0"))
+def _ids(text: str) -> list[int]:
+    ids: list[int] = []
+    for piece in _PIECE.findall(text):
+        ids += _known(piece) if len(piece) <= KNOWN_CHARS else _cut(piece)
+    return ids
 
 
+@lru_cache(maxsize=64)
+def _part(text: str) -> tuple[int, ...]:
+    return tuple(_ids(text))
+
+
+def _cut(piece: str) -> Iterator[int]:
+    """Ids of a piece, at most `PIECE_BYTES` of it in each, never half a character."""
+    while piece:
+        data, length = b"", 0
+        for length, character in enumerate(piece, 1):
+            more = data + character.encode("utf-8", errors="surrogatepass")
+            if len(more) > PIECE_BYTES:
+                length -= 1
+                break
+            data = more
+        piece = piece[length:]
+        yield int.from_bytes(bytes([16 + len(data)]) + data.rjust(SHORT_BYTES, b"\0"))
+
+
+@lru_cache(maxsize=2**16)
+def _known(piece: str) -> tuple[int, ...]:
+    return tuple(_cut(piece))
+
+
+@lru_cache(maxsize=2**16)
 def _text(token_id: int) -> str:
     head, *_ = blob = token_id.to_bytes(8).lstrip(b"\0")
     return blob[-(head - 16) :].decode("utf-8", errors="surrogatepass")

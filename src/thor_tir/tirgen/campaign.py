@@ -4,8 +4,10 @@ No more work exists than is in flight: attempts are taken one by one from the qu
 with the run. What is finished is in a journal, of which only a summary stays in memory.
 """
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
@@ -121,16 +123,17 @@ class Campaign:
                 done()
 
         held: dict[str, dict[str, Any]] = {}
-        if not self._journal.hold:
-            await in_parallel(self._chains(), chain, concurrency)
-            return
-        for chunk in _batches(self._chains(), concurrency):  # wholly on disk or not at all, see `attempt.py`
-            held.clear()
-            await in_parallel(chunk, chain, concurrency)
-            for each in (each for wanted in chunk for each in wanted):
-                if each.key in held:
-                    self._journal.add(each.key, held[each.key])
-            self._journal.commit()
+        with _settled_objects():
+            if not self._journal.hold:
+                await in_parallel(self._chains(), chain, concurrency)
+                return
+            for chunk in _batches(self._chains(), concurrency):  # wholly on disk or not at all, see `attempt.py`
+                held.clear()
+                await in_parallel(chunk, chain, concurrency)
+                for each in (each for wanted in chunk for each in wanted):
+                    if each.key in held:
+                        self._journal.add(each.key, held[each.key])
+                self._journal.commit()
 
     def _chains(self) -> Iterator[Sequence[Wanted]]:
         """Attempts that must follow each other, question by question, until a budget is used up."""
@@ -167,6 +170,16 @@ class Campaign:
         if self.config.per_question != Budget():
             cost = {**row.get("spent", {}), "milliseconds": round(1000 * row.get("seconds", 0.0))}
             self._by_question[wanted.problem.id].update(cost)
+
+
+@contextmanager
+def _settled_objects() -> Iterator[None]:
+    """What exists now is left alone by the garbage collector, whose look at it all would stop every request at once."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _batches(chains: Iterable[Sequence[Wanted]], size: int) -> Iterator[list[Sequence[Wanted]]]:

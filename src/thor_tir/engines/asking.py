@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +34,8 @@ _GONE = frozenset({404, 405, 501})
 BUSY_S = 1.0
 """Pause after 429 from a server that does not say how long."""
 _TRANSIENT = frozenset({408, 409, 425, 429})
+_AT_ONCE_BYTES = 2**19
+"""A longer prompt is not handed to the operating system in one piece, for that would hold up all others."""
 
 
 class NoSuchPlace(Refused):
@@ -117,7 +120,9 @@ class Asker:
         return gathering.reply()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> "AbstractAsyncContextManager[ClientResponse]":
-        return self._session.post(f"{self.address}{path}", data=json.dumps(body).encode(), allow_redirects=False)
+        data = json.dumps(body).encode()
+        sent = data if len(data) <= _AT_ONCE_BYTES else BytesIO(data)  # which aiohttp sends piece by piece
+        return self._session.post(f"{self.address}{path}", data=sent, allow_redirects=False)
 
     async def _body(self, reply: "ClientResponse") -> bytes:
         """All of a reply. Raises BrokenReply for one that may not be read, and _BadStatus."""
@@ -209,6 +214,8 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
     """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings."""
     try:
         import aiohttp
+
+        from thor_tir.engines.prompt_request import PromptRequest
     except ImportError as error:
         raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
     headers = {
@@ -225,6 +232,7 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,
+        request_class=PromptRequest,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),

@@ -5,7 +5,7 @@ attempts in flight and `t` seconds of waiting in each, no schedule makes more th
 how much of that the generator achieves, over HTTP, journal and grading included. The second part makes many attempts
 without waiting and prints the resident memory at its beginning, middle and end.
 
-    python benchmarks/tirgen_overhead.py [--attempts 640] [--memory-attempts 20000]
+    python benchmarks/tirgen_overhead.py [--attempts 2560] [--memory-attempts 20000]
 """
 
 import argparse
@@ -167,7 +167,7 @@ def with_server(reply_s: float, *, attempts: int, program_s: float) -> tuple[flo
 def main() -> None:
     """Both parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--attempts", type=int, default=640)
+    parser.add_argument("--attempts", type=int, default=2560)
     parser.add_argument("--memory-attempts", type=int, default=20_000)
     asked = parser.parse_args()
     with_server(0.0, attempts=CONCURRENCY, program_s=0.0)  # imports and first uses are no part of a long run

@@ -87,7 +87,8 @@ def conversation(token_ids: Sequence[int]) -> Conversation:
     start = 0
     ids = [*token_ids, CONTROLS[END]]
     for place in [place for place, token_id in enumerate(ids) if token_id in _NAMES]:
-        said[speaker] += "".join(map(_text, ids[start:place]))
+        piece = ids[start:place]
+        said[speaker] += _instructions(tuple(piece)) if speaker == SYSTEM else "".join(map(_text, piece))
         start = place + 1
         if (name := _NAMES[ids[place]]) != END:
             speaker = name
@@ -129,6 +130,11 @@ def _cut(piece: str) -> Iterator[int]:
 @lru_cache(maxsize=2**16)
 def _known(piece: str) -> tuple[int, ...]:
     return tuple(_cut(piece))
+
+
+@lru_cache(maxsize=64)
+def _instructions(token_ids: tuple[int, ...]) -> str:
+    return "".join(map(_text, token_ids))
 
 
 @lru_cache(maxsize=2**16)

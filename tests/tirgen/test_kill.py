@@ -76,10 +76,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_every_attempt_once(tmp_p
     kills = 0
     while left:
         allowed = 6 // len(shards) if kills < KILLS else QUESTIONS * ATTEMPTS
+        before = written(tmp_path)
         children = {started(tmp_path, shard, allowed): shard for shard in left}
         if kills < KILLS:
             # One row less than allowed, since what a kill tore is cut off first.
-            enough = written(tmp_path) + rng.randrange(len(PAYLOAD) * (allowed - 1) * len(children))
+            enough = before + rng.randrange(len(PAYLOAD) * (allowed - 1) * len(children))
             while written(tmp_path) < enough:
                 if not all(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children):
                     break

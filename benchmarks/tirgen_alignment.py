@@ -180,7 +180,8 @@ async def cold_starts(
                 out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
             place = folder / name / f"sft-{seed}"
             if not (place / "model").exists():
-                fine_tune(config.actor, data, replace(config.sft, seed=seed), place, ConsoleReporter())
+                settings = replace(config.sft, seed=seed, checkpoint_every=1000)
+                fine_tune(config.actor, data, settings, place, ConsoleReporter())
             after = await sample(f"after {name} {seed}", str(place / "model"), problems, config, folder, tools, K)
             results.setdefault(name, []).append(after)
     return results

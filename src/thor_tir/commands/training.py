@@ -71,7 +71,8 @@ class Sft:
     """Cold-start fine-tuning on a data set that `thor tirgen` wrote, tool outputs masked."""
 
     model: str = NANO.actor
-    """The actor the data was generated with: hub name, local folder, or nano/actor."""
+    """The actor the data was generated with: hub name, local folder, or nano/actor. For another model its text is
+    encoded anew."""
     data: Path = Path("runs/tirgen/dataset.jsonl")
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""

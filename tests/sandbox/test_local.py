@@ -22,6 +22,7 @@ class Bench:
 
     def __init__(self, runner: asyncio.Runner, sandbox: LocalSandbox) -> None:
         self._runner, self._sandbox = runner, sandbox
+        self.level = sandbox.level
 
     def run(self, code: str, limits: Limits | None = None) -> ExecutionResult:
         return self._runner.run(asyncio.wait_for(self._sandbox.run(code, limits), OUTER_S))
@@ -165,6 +166,15 @@ for _ in range(30):  # 30 names of 200 characters: more than the 4096 of PATH_MA
         result = bench.run(code)
         assert (result.status, result.stdout) == (Status.OK, "[]\n"), result.stderr
     assert os.path.isdir("/usr")
+
+
+def test_a_folder_can_be_copied_with_all_that_is_known_of_its_files(bench: Bench) -> None:
+    if bench.level != "full":
+        pytest.skip("programs have a working folder at the level full only")
+    code = "import os, shutil\nos.mkdir('a')\nopen('a/b', 'w').write('text')\nos.utime('a/b', (1, 1))\n"
+    code += "shutil.copytree('a', 'c')\nprint(open('c/b').read(), os.stat('c/b').st_mtime)"
+    result = bench.run(code)
+    assert (result.stdout, result.stderr) == ("text 1.0\n", "")
 
 
 def test_the_working_folder_has_a_size_and_the_next_program_finds_it_empty(bench: Bench) -> None:

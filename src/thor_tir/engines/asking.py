@@ -31,6 +31,9 @@ T = TypeVar("T")
 _CONTEXT = re.compile(r"context.{0,20}(length|window|size)|maximum.{0,30}(context|tokens|length)|max_model_len", re.I)
 _GONE = frozenset({404, 405, 501})
 """No such address, or no such model."""
+IDLE_S = 2.0
+"""A connection that was idle for longer is not used again: vLLM and others on uvicorn hang up after 5 s, and where they
+meet requests on their way, many at once, these failures would look like a dead server's."""
 BUSY_S = 1.0
 """Pause after 429 from a server that does not say how long."""
 _TRANSIENT = frozenset({408, 409, 425, 429})
@@ -228,7 +231,9 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
         headers["Authorization"] = f"Bearer {key}"
     # How many requests are open at once is the policy's business.
     is_secure = address.startswith("https:")
-    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context() if is_secure else True)
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=IDLE_S, ssl=httpx.create_ssl_context() if is_secure else True
+    )
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,

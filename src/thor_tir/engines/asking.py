@@ -157,6 +157,8 @@ class Asker:
             raise Transient(f"a broken reply: {broken}") from broken
         except aiohttp.ServerTimeoutError as error:
             raise Transient(f"no connection: {error}") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Transient(f"no connection: {error.os_error}") from error
         except TimeoutError as error:
             raise Transient(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:

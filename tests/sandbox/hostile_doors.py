@@ -139,6 +139,12 @@ DOORS = {
         "    try: os.mknod('f', kind | 0o666)\n    except OSError: refused += 1\n"
         "try: os.mkfifo('g')\nexcept OSError: refused += 1\nprint('held' if refused == 4 else refused)"
     ),
+    "no file that others see too can be locked": (
+        "import fcntl, os\nd = os.open(os.__file__, os.O_RDONLY)\nrefused = 0\n"
+        "for lock in (lambda: fcntl.flock(d, fcntl.LOCK_EX), lambda: fcntl.flock(d, fcntl.LOCK_SH), "
+        "lambda: fcntl.lockf(d, fcntl.LOCK_EX)):\n"
+        "    try: lock()\n    except OSError: refused += 1\nprint('held' if refused == 3 else refused)"
+    ),
     "no page can be locked into memory": (
         "import ctypes, mmap\nlibc = ctypes.CDLL(None)\n"
         "got = {libc.mlockall(3), libc.mlock(ctypes.create_string_buffer(9), 9), libc.syscall(325, 0, 4096, 0)}\n"

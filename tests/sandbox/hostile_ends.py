@@ -291,12 +291,6 @@ ENDS = (
         timeout_s=0.7,
     ),
     Ends(
-        name="a lock waited for in vain",
-        code="import fcntl, os\nfor _ in '12': fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX)",
-        allowed=(Status.TIMEOUT, Status.DENIED),
-        timeout_s=0.7,
-    ),
-    Ends(
         name="a million tuples, one in the other",
         code="t = ()\nfor _ in range(10**6): t = (t,)\nhash(t)",
         allowed=FAILS,

@@ -75,7 +75,9 @@ def test_nothing_that_starts_processes_or_reaches_out_is_allowed() -> None:
     feared = "fork vfork execve execveat socket socketpair connect ptrace process_vm_readv mount umount2 unshare setns"
     feared += " pivot_root chroot bpf io_uring_setup userfaultfd memfd_create memfd_secret keyctl add_key shmget msgget"
     feared += " semget perf_event_open pidfd_open pidfd_getfd kexec_load init_module open_by_handle_at setsid setpgid"
-    feared += " setuid seccomp landlock_create_ruleset mknod mknodat sched_setaffinity setpriority personality quotactl"
+    feared += (
+        " setuid seccomp landlock_create_ruleset mknod mknodat sched_setaffinity setpriority personality quotactl flock"
+    )
     feared += (
         " syslog reboot swapon clock_settime settimeofday acct vhangup fanotify_init inotify_init1 name_to_handle_at"
     )

@@ -43,7 +43,6 @@ FREE: Mapping[str, tuple[int, int]] = {
     "readlinkat": (267, 78),
     "getdents": (78, ABSENT),
     "getdents64": (217, 61),
-    "flock": (73, 32),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "ftruncate": (77, 46),

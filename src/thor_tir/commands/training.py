@@ -20,7 +20,7 @@ from thor_tir.sft.train import SftConfig
 class Quickstart:
     """The whole method on the embedded models: TIRGen, cold start, hierarchical RL, self-correction, best of N, report.
 
-    About ten minutes on two cores. Killed at any instant, the same command continues.
+    About eight minutes on two cores. Killed at any instant, the same command continues.
     """
 
     output: Path = Path("runs/quickstart")

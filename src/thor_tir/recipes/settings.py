@@ -110,7 +110,7 @@ NANO_SUFFIX = 8
 
 
 def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
-    """The whole method on the embedded models in about ten minutes on two cores."""
+    """The whole method on the embedded models in about eight minutes on two cores."""
     training = RolloutConfig(max_tokens=NANO_TOKENS, stop_at_failure=True)
     return RunConfig(
         tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),

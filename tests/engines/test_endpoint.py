@@ -77,6 +77,11 @@ def test_a_fault_of_the_machine_is_met_by_asking_again(name):
     assert found.stop is StopReason.END
 
 
+def test_a_reply_that_says_it_is_not_compressed_is_taken_at_its_word():
+    plain = says(completion("four", stop_reason=None), 200, {"Content-Encoding": "identity"})
+    assert text_of(ask(plain)[0]) == "four"
+
+
 def test_a_request_that_fails_alone_is_given_up_while_others_go_on():
     async def work() -> tuple[str, list[str]]:
         async def poisoned(asked, writer):

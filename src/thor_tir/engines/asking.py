@@ -110,7 +110,7 @@ class Asker:
     async def _stream(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
         gathering = Gathering(stop=stop, max_tokens=body["max_tokens"])
         async with self._post(path, {**body, "stream": True}) as reply:
-            if reply.status != 200 or "Content-Encoding" in reply.headers:
+            if reply.status != 200 or _is_packed(reply):
                 await self._body(reply)
             rest, seen = b"", 0
             async for chunk in reply.content.iter_any():
@@ -129,7 +129,7 @@ class Asker:
 
     async def _body(self, reply: "ClientResponse") -> bytes:
         """All of a reply. Raises BrokenReply for one that may not be read, and _BadStatus."""
-        if "Content-Encoding" in reply.headers:
+        if _is_packed(reply):
             raise BrokenReply("compressed, which was not asked for: a small one could unpack to a huge one")
         seen, chunks = 0, []
         async for chunk in reply.content.iter_any():
@@ -191,6 +191,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return max(0.0, pause_s) if math.isfinite(pause_s) else None
+
+
+def _is_packed(reply: "ClientResponse") -> bool:
+    return reply.headers.get("Content-Encoding", "identity").lower() != "identity"
 
 
 def _told(body: bytes) -> str:

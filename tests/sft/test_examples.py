@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 
+import pytest
+
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.text_codec import TextTokenizer
 from thor_tir.execution import ExecutionResult, Status
@@ -106,7 +108,8 @@ def test_a_trajectory_of_the_models_own_tokens_is_left_token_for_token():
     assert spelled_for(trajectory, Dialect(tiny_tokenizer())) is trajectory
 
 
-def test_tokens_that_straddle_a_fence_and_torn_characters_are_the_models_own_all_the_same():
+@pytest.mark.parametrize("told", ["Two: \u4e8c\n", "Two: \ufffd"])
+def test_tokens_that_straddle_a_fence_and_torn_characters_are_the_models_own_all_the_same(told):
     dialect = Dialect(tiny_tokenizer())
     ids = dialect.encode("Two: \u4e8c\n```python\nprint(2)\n```\n")
     cut = len(dialect.encode("Two: ")) + 1  # within the three bytes of the character
@@ -114,7 +117,7 @@ def test_tokens_that_straddle_a_fence_and_torn_characters_are_the_models_own_all
     assert step.action is not None
     torn = replace(
         step,
-        thought=Thought(text="Two: \u4e8c\n", span=model(*ids[:cut])),
+        thought=Thought(text=told, span=model(*ids[:cut])),
         action=Action(code="print(2)\n", span=model(*ids[cut:])),
     )
     trajectory = replace(TRAJECTORY, steps=(torn,))

@@ -52,6 +52,10 @@ def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
     return replace(trajectory, prompt=replace(trajectory.prompt, token_ids=()), steps=tuple(steps))
 
 
+TORN = "\N{REPLACEMENT CHARACTER}"
+"""Stands in a text where a thought ends within the bytes of a character; the ids that follow may complete it."""
+
+
 def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
     """Whether a model reads in the ids of a trajectory what was written there."""
     ids = [token for step in trajectory.steps for span in step.spans for token in span.token_ids]
@@ -59,7 +63,8 @@ def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
         return False
     read = dialect.decode(ids)
     programs = (step.action.code for step in trajectory.steps if step.action is not None)
-    return all(text in read for text in (*(step.thought.text for step in trajectory.steps), *programs))
+    texts = (*(step.thought.text for step in trajectory.steps), *programs)
+    return all(part in read for text in texts for part in text.split(TORN))
 
 
 def _spelled(step: Step, dialect: Dialect) -> Step:

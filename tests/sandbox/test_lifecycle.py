@@ -16,7 +16,7 @@ import pytest
 
 import thor_tir
 from thor_tir.execution import Status
-from thor_tir.faults import SandboxUnavailable
+from thor_tir.faults import SandboxLost, SandboxUnavailable
 from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.probe import probe
 from thor_tir.sandbox.protocol import Limits
@@ -136,6 +136,31 @@ def test_a_program_whose_template_dies_twice_is_a_fault_of_the_machine_and_the_s
         assert (await sandbox.run("print(1)")).stdout == "1\n"
 
     with_sandbox(use)
+
+
+@needs_proc
+def test_a_host_that_can_run_no_program_any_more_is_lost_and_no_single_program(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    config = LocalSandboxConfig(workers=1, modules=(), python=str(python), tolerance=3, strongest="none", least="none")
+
+    async def faults_of(sandbox: LocalSandbox, count: int) -> list[type[BaseException]]:
+        answers = await asyncio.gather(*(sandbox.run("print(1)") for _ in range(count)), return_exceptions=True)
+        return [type(answer) for answer in answers if isinstance(answer, BaseException)]
+
+    async def use(sandbox: LocalSandbox) -> None:
+        python.unlink()
+        for template in template_pids():
+            os.kill(template, signal.SIGKILL)
+        assert await faults_of(sandbox, 2) == [SandboxUnavailable] * 2
+        python.symlink_to(sys.executable)
+        assert await faults_of(sandbox, 1) == []
+        python.unlink()
+        for template in template_pids():
+            os.kill(template, signal.SIGKILL)
+        assert await faults_of(sandbox, 4) == [SandboxUnavailable, SandboxUnavailable, SandboxLost, SandboxLost]
+
+    with_sandbox(use, config)
 
 
 def test_an_interpreter_that_cannot_start_is_a_fault_of_the_machine_and_its_last_words_are_told() -> None:

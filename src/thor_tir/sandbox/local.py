@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from thor_tir.execution import ExecutionResult
-from thor_tir.faults import SandboxUnavailable, UsageError
+from thor_tir.faults import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.sandbox.interpretation import cpu_limit_s, interpret
 from thor_tir.sandbox.jail.launch import FULL, LANDLOCK, NONE
 from thor_tir.sandbox.jail.program import Request
@@ -61,10 +61,12 @@ class LocalSandboxConfig:
     """Programs that a template forks before it is replaced by a fresh one."""
     grace_s: float = 10.0
     """A template that has not answered this long after its program's time was up is replaced."""
+    tolerance: int = 8
+    """So many programs in a row that could not be run, and it is the host that runs none: whoever asked should stop."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UsageError(f"workers is {self.workers}; a sandbox needs at least one")
+        if min(self.workers, self.tolerance) < 1:
+            raise UsageError(f"workers {self.workers} and tolerance {self.tolerance}: each must be at least 1")
         if LEVELS.index(self.strongest) > LEVELS.index(self.least):
             raise UsageError(f"strongest is {self.strongest!r}, which is weaker than the least, {self.least!r}")
 
@@ -80,6 +82,8 @@ class LocalSandbox:
         self._workers: list[_Worker] = []
         self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
         self._recovering: set[asyncio.Task[None]] = set()
+        self._faults = 0
+        """Programs that could not be run since the last one that could."""
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -130,7 +134,8 @@ class LocalSandbox:
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         """Run one program, first come first served. Cancelling the call stops the program.
 
-        Raises SandboxUnavailable when the machine failed twice, or when the sandbox is closed.
+        Raises SandboxUnavailable when the machine failed twice, or when the sandbox is closed, and SandboxLost when it
+        failed at program after program.
         """
         came = time.monotonic()
         worker = await self._idle.get()
@@ -143,11 +148,22 @@ class LocalSandbox:
         except asyncio.CancelledError:
             self._recover(worker)
             raise
-        except SandboxUnavailable:
+        except SandboxUnavailable as fault:
             self._idle.put_nowait(worker)
+            self._count(fault)
             raise
         self._idle.put_nowait(worker)
+        self._faults = 0
         return dataclasses.replace(result, queue_s=waited_s)
+
+    def _count(self, fault: SandboxUnavailable) -> None:
+        """Raise SandboxLost for the last of a row of faults."""
+        self._faults += not self._is_closed
+        if self._faults >= self.config.tolerance:
+            raise SandboxLost(
+                f"{self._faults} programs in a row could not be run on this host ({fault}); see that it has memory, "
+                "processes and room on its disk to spare"
+            ) from fault
 
     def _recover(self, worker: "_Worker") -> None:
         """Offer the worker again when its program has been stopped, which the cancelled caller does not wait for."""

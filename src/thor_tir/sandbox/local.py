@@ -65,8 +65,10 @@ class LocalSandboxConfig:
     """So many programs in a row that could not be run, and it is the host that runs none: whoever asked should stop."""
 
     def __post_init__(self) -> None:
-        if min(self.workers, self.tolerance) < 1:
-            raise UsageError(f"workers {self.workers} and tolerance {self.tolerance}: each must be at least 1")
+        if self.workers < 1:
+            raise UsageError(f"workers is {self.workers}; a sandbox needs at least one")
+        if self.tolerance < 1:
+            raise UsageError(f"tolerance is {self.tolerance}; one program must fail before the host is given up")
         if LEVELS.index(self.strongest) > LEVELS.index(self.least):
             raise UsageError(f"strongest is {self.strongest!r}, which is weaker than the least, {self.least!r}")
 

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -110,11 +110,10 @@ class Asker:
     async def _stream(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
         gathering = Gathering(stop=stop, max_tokens=body["max_tokens"])
         async with self._post(path, {**body, "stream": True}) as reply:
-            if reply.status != 200 or _is_packed(reply):
+            if reply.status != 200:
                 await self._body(reply)
-            rest, seen = b"", 0
-            async for chunk in reply.content.iter_any():
-                seen = self._bounded(seen + len(chunk))
+            rest = b""
+            async for chunk in self._chunks(reply):
                 # By newlines alone: text may hold other characters that Python takes for ends of lines.
                 *lines, rest = (rest + chunk).split(b"\n")
                 if any(gathering.add(line.decode("utf-8", errors="replace").rstrip("\r")) for line in lines):
@@ -128,22 +127,22 @@ class Asker:
         return self._session.post(f"{self.address}{path}", data=sent, allow_redirects=False)
 
     async def _body(self, reply: "ClientResponse") -> bytes:
-        """All of a reply. Raises BrokenReply for one that may not be read, and _BadStatus."""
-        if _is_packed(reply):
-            raise BrokenReply("compressed, which was not asked for: a small one could unpack to a huge one")
-        seen, chunks = 0, []
-        async for chunk in reply.content.iter_any():
-            seen = self._bounded(seen + len(chunk))
-            chunks.append(chunk)
-        body = b"".join(chunks)
+        """All of a reply. Raises as `_chunks`, and _BadStatus."""
+        body = b"".join([chunk async for chunk in self._chunks(reply)])
         if not 200 <= reply.status < 300:
             raise _BadStatus(reply.status, reply.headers, body)
         return body
 
-    def _bounded(self, seen: int) -> int:
-        if seen > self._max_bytes:
-            raise BrokenReply(f"more than {self._max_bytes} bytes")
-        return seen
+    async def _chunks(self, reply: "ClientResponse") -> AsyncIterator[bytes]:
+        """A reply as it comes. Raises BrokenReply for one that is compressed or longer than allowed."""
+        if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise BrokenReply("compressed, which was not asked for: a small one could unpack to a huge one")
+        seen = 0
+        async for chunk in reply.content.iter_any():
+            seen += len(chunk)
+            if seen > self._max_bytes:
+                raise BrokenReply(f"more than {self._max_bytes} bytes")
+            yield chunk
 
     async def _guarded(self, work: Awaitable[T]) -> T:
         import aiohttp
@@ -191,10 +190,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return max(0.0, pause_s) if math.isfinite(pause_s) else None
-
-
-def _is_packed(reply: "ClientResponse") -> bool:
-    return reply.headers.get("Content-Encoding", "identity").lower() != "identity"
 
 
 def _told(body: bytes) -> str:

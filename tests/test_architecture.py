@@ -1,6 +1,6 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns <- sandbox | grading | dialect | engines | problems | learner
+    nouns <- address <- sandbox | grading | dialect | engines | problems | learner
           <- rollout, backtrack, attempt, exchange, tracking
           <- tirgen | sft | rl | inference | nano <- eval <- recipes <- cli
 
@@ -37,6 +37,7 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
 NOUNS = rank("archive claim execution faults journal problem shard trajectory verdict", may_meet=True)
 ORDER = (
     NOUNS,
+    rank("address"),
     rank("sandbox grading dialect engines problems learner"),
     rank("rollout backtrack attempt exchange tracking", may_meet=True),
     rank("tirgen sft rl inference nano"),

@@ -10,7 +10,7 @@ import pytest
 from endpoint_server import Server, completion, floods, hangs, resets, says, sends, serving, streams
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.asking import retry_after_s
-from thor_tir.engines.endpoint import EndpointConfig, EndpointPolicy, ServedAs, check_address
+from thor_tir.engines.endpoint import EndpointConfig, EndpointPolicy, ServedAs
 from thor_tir.engines.patience import PatienceConfig
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.speech import Manner
@@ -369,12 +369,6 @@ def test_an_address_without_its_last_part_is_helped_out():
 def test_a_server_that_is_not_there_is_told_of_at_once():
     with pytest.raises(EngineFault, match="see that it runs"):
         asyncio.run(EndpointPolicy("http://127.0.0.1:9/v1", config=CONFIG).__aenter__())
-
-
-@pytest.mark.parametrize("address", ["ftp://x/v1", "http://", "http://user:pw@x/v1", "http://x/v1?key=1"])
-def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(UsageError, match="no plain http"):
-        check_address(address)
 
 
 def test_a_pause_may_be_asked_for_in_seconds_in_milliseconds_and_as_a_date():

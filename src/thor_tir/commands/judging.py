@@ -25,7 +25,7 @@ class JudgeOptions:
         """The judge, whose opinions `journal` keeps; None where none is wanted. Raises UsageError for no address."""
         if not self.judge_model:
             return None
-        from thor_tir.engines.endpoint import check_address
+        from thor_tir.address import check_address
         from thor_tir.grading.judge import JudgeConfig
 
         address = check_address(self.judge_url) if self.judge_url else ""

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from thor_tir.address import check_address
 from thor_tir.engines.asking import Asker
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.engines.patience import Patience, PatienceConfig, Refused, Transient
@@ -20,7 +21,7 @@ from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.replies import Reply
 from thor_tir.engines.speech import Manner, Speech, find_speech
 from thor_tir.engines.text_codec import TextTokenizer
-from thor_tir.faults import EngineFault, UsageError
+from thor_tir.faults import EngineFault
 from thor_tir.trajectory import Author, Completion, Span, StopReason
 
 _LOG = logging.getLogger(__name__)
@@ -183,17 +184,3 @@ class EndpointPolicy:
             ids = (*ids, end)
         count = len(ids) if reply.num_tokens is None else reply.num_tokens
         return Completion(span=Span(token_ids=ids, author=Author.MODEL), stop=reply.stop, num_tokens=count)
-
-
-def check_address(address: str) -> str:
-    """The address without a slash at its end. Raises UsageError for one that is no plain HTTP address."""
-    import httpx
-
-    try:
-        parts = httpx.URL(address)
-        is_fine = parts.scheme in ("http", "https") and bool(parts.host)
-    except httpx.InvalidURL:
-        is_fine = False
-    if not is_fine or parts.userinfo or parts.query or parts.fragment:
-        raise UsageError(f"{address!r} is no plain http:// or https:// address; write e.g. http://10.0.0.5:8000/v1")
-    return address.rstrip("/")

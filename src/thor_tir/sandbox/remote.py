@@ -16,6 +16,7 @@ from typing import Self
 
 import httpx
 
+from thor_tir.address import check_address
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.faults import SandboxUnavailable, UsageError
 from thor_tir.sandbox import fusion
@@ -66,17 +67,7 @@ class RemoteSandboxConfig:
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise UsageError(f"the token, {fusion.TOKEN_VARIABLE}, must be made of printable ASCII characters")
         for url in self.endpoints:
-            _check_url(url)
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = httpx.URL(url)
-        is_fine = parts.scheme in ("http", "https") and bool(parts.host) and parts.port != 0
-    except httpx.InvalidURL:
-        is_fine = False
-    if not is_fine or parts.userinfo or parts.query or parts.fragment:
-        raise UsageError(f"endpoint {url!r} is no plain http:// or https:// address; write e.g. http://10.0.0.5:8080")
+            check_address(url, example="http://10.0.0.5:8080")
 
 
 class _Refused(Exception):

@@ -25,10 +25,10 @@ import tyro
 from rich.console import Console
 
 from rounds import machine, save
-from thor_tir.eval.code.examination import CodeVerdict, Examiner
+from thor_tir.eval.code.check import CodeVerdict, Examiner
 from thor_tir.problems.code_sources import code_tasks
 from thor_tir.problems.code_tasks import CallTests, CodeTask
-from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 
 PEER = r"""
 import json, os, sys

@@ -28,7 +28,7 @@ from rich.table import Table
 from rounds import Clock, machine, now, save
 from subjects import parameters, subject
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +63,12 @@ class Line:
     """Largest distance of a point, as a share of it."""
 
 
-def rows_of(count: int, length: int, vocabulary: int) -> list[Row]:
+def rows_of(count: int, length: int, vocabulary: int) -> list[TrainingSample]:
     """Random rows whose second half is trained; no two begin alike."""
     draw = random.Random(count * 10_000 + length)
     trained = tuple(place >= length // 2 for place in range(length))
     return [
-        Row(
+        TrainingSample(
             id=str(number),
             token_ids=tuple(draw.randrange(vocabulary) for _ in range(length)),
             trained=trained,
@@ -87,7 +87,7 @@ def fitted(name: str, x: Sequence[float], y: Sequence[float]) -> Line:
     return Line(name=name, x=tuple(x), y=tuple(y), slope=float(slope), offset=float(offset), deviation=float(away))
 
 
-def seconds(learner: Learner, works: Sequence[list[Row]], options: Options) -> list[float]:
+def seconds(learner: Learner, works: Sequence[list[TrainingSample]], options: Options) -> list[float]:
     """Median seconds of an optimiser step over each of the works, measured in turns after one that is not counted."""
     taken: list[list[float]] = [[] for _ in works]
     for number in range(options.rounds + 1):

@@ -31,9 +31,9 @@ from rollout_vs_hf import Options as Work
 from rollout_vs_hf import Plan, by_generate, plans, sampled
 from rounds import Clock, now, rows_of, save, show
 from subjects import copy_of, parameters, subject
-from thor_tir.engines.transformers import EngineConfig, TransformersEngine
+from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from thor_tir.rl.advantage import group_advantages
 from thor_tir.trajectory import Completion
 
@@ -74,7 +74,7 @@ class Ours:
         rows = asyncio.run(self._rows(work, group, seed))
         self.learner.step(rows)
 
-    async def _rows(self, work: Sequence[Plan], group: int, seed: int) -> list[Row]:
+    async def _rows(self, work: Sequence[Plan], group: int, seed: int) -> list[TrainingSample]:
         config = EngineConfig(max_rows=len(work), num_threads=torch.get_num_threads())
         async with TransformersEngine(self.model, self.tokenizer, config) as engine:
             tasks = (sampled(seed + number, plan, engine) for number, plan in enumerate(work))
@@ -90,7 +90,7 @@ class Ours:
         return rows
 
 
-def row_of(id: str, plan: Plan, turns: Sequence[Sequence[Completion]], advantage: float) -> Row:
+def row_of(id: str, plan: Plan, turns: Sequence[Sequence[Completion]], advantage: float) -> TrainingSample:
     """A trajectory as the learner reads it."""
     ids, trained, logprobs = list(plan.prompt), [False] * len(plan.prompt), [NAN] * len(plan.prompt)
     for place, completions in enumerate(turns):
@@ -102,7 +102,7 @@ def row_of(id: str, plan: Plan, turns: Sequence[Sequence[Completion]], advantage
         ids += observation
         trained += [False] * len(observation)
         logprobs += [NAN] * len(observation)
-    return Row(
+    return TrainingSample(
         id=id,
         token_ids=tuple(ids),
         trained=tuple(trained),

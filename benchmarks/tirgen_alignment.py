@@ -27,21 +27,23 @@ from typing import Any
 
 import torch
 
-from thor_tir.attempt import Attempt
+from thor_tir.app.config import RunConfig, quickstart
+from thor_tir.app.runtime import Runtime, dialect_of, open_runtime
+from thor_tir.app.stages.evaluate import EvalSpec, evaluate_model
+from thor_tir.app.stages.sft import fine_tune
+from thor_tir.app.stages.tirgen import generate_raw
+from thor_tir.app.stages.tirgen_filter import filter_raw
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
-from thor_tir.eval.estimators import Interval, pass_at_k
-from thor_tir.eval.resampling import bootstrap, bootstrap_difference
+from thor_tir.eval.intervals import bootstrap, bootstrap_difference
 from thor_tir.eval.run import Evaluation
-from thor_tir.journal import line_of, writing_atomically
+from thor_tir.eval.statistics import Interval, pass_at_k
 from thor_tir.problems.sources import Split, load_problems
-from thor_tir.recipes.settings import RunConfig, quickstart
-from thor_tir.recipes.stages import Bench, Contestant, bench, dialect_of, evaluate_model, fine_tune
-from thor_tir.recipes.tirgen import generate_raw
-from thor_tir.recipes.tirgen_filter import filter_raw
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.sft.examples import sft_row
+from thor_tir.storage.journal import line_of, writing_atomically
 from thor_tir.tirgen.dataset import read_dataset, to_row
 from thor_tir.tirgen.filters import FilterConfig, examine
 from thor_tir.tirgen.rules import Candidate
@@ -114,15 +116,15 @@ def chosen_by_rules(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
 
 
 async def sample(
-    name: str, model: str, problems: Sequence[Any], config: RunConfig, folder: Path, tools: Bench, samples: int
+    name: str, model: str, problems: Sequence[Any], config: RunConfig, folder: Path, tools: Runtime, samples: int
 ) -> Evaluation:
     """Attempts of one model with tools."""
-    contestant = Contestant(name=name, model=model, samples=samples, style=TOOLS)
+    contestant = EvalSpec(name=name, model=model, samples=samples, style=TOOLS)
     return await evaluate_model(contestant, problems, config, folder, tools, ConsoleReporter())
 
 
 async def texts(
-    config: RunConfig, folder: Path, raw: Path | None, tools: Bench
+    config: RunConfig, folder: Path, raw: Path | None, tools: Runtime
 ) -> tuple[dict[str, dict[str, Attempt]], str]:
     """By author and question, one sample each of the questions that all authors solved; and everybody's yield."""
     if raw is None:
@@ -168,7 +170,7 @@ def alignment(config: RunConfig, found: Texts) -> list[str]:
 
 
 async def cold_starts(
-    config: RunConfig, found: Texts, folder: Path, tools: Bench, *, num_test: int, seeds: Sequence[int]
+    config: RunConfig, found: Texts, folder: Path, tools: Runtime, *, num_test: int, seeds: Sequence[int]
 ) -> dict[str, list[Evaluation]]:
     """Attempts of the actor, and of what a cold start on each author's texts makes of it, one evaluation a seed."""
     problems = load_problems(config.problems, split=Split.TEST, count=num_test, seed=4, configs=config.families)
@@ -245,7 +247,7 @@ def shown(interval: Interval) -> str:
 async def measure(folder: Path, raw: Path | None, *, count: int, num_test: int, seeds: Sequence[int]) -> list[str]:
     nano = quickstart(seed=0)
     config = replace(nano, num_tirgen=count, words_samples=0, filter=FilterConfig(max_share=1))
-    async with bench(config.machinery) as tools:
+    async with open_runtime(config.resources) as tools:
         found, yields = await texts(config, folder, raw, tools)
         lines = [yields, "", *alignment(config, found)]
         if num_test:

@@ -19,17 +19,17 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from thor_tir.attempt import Attempt, attempt_to_json
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import CRITIC, WORDS
-from thor_tir.engines.endpoint import EndpointConfig, EndpointPolicy
+from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
+from thor_tir.engines.openai_api.policy import EndpointConfig, EndpointPolicy
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.journal import Journal
 from thor_tir.problem import Problem
+from thor_tir.rollout.attempts import Attempt, attempt_to_json
 from thor_tir.sandbox.protocol import Limits
-from thor_tir.tirgen.campaign import Campaign, CampaignConfig, Wanted, brief
+from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.critic import Critic, CriticConfig
-from thor_tir.tirgen.generate import Studio, TirgenConfig, generate
+from thor_tir.tirgen.generate import TirgenAgents, TirgenConfig, generate
+from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, AttemptScheduleConfig, brief
 from thor_tir.verdict import Outcome, Verdict
 
 REPLY_S, PROGRAM_S, CONCURRENCY = 0.05, 0.02, 64
@@ -125,27 +125,27 @@ async def make(port: int, path: Path, *, attempts: int, program_s: float, watch:
         rewriter = Critic(
             policy=critic, dialect=Dialect(critic.tokenizer, DialectConfig(style=CRITIC)), config=CriticConfig()
         )
-        dialect = Dialect(actor.tokenizer, DialectConfig(style=WORDS))
-        studio = Studio(actor=actor, dialect=dialect, critic=rewriter, sandbox=FixedSandbox(program_s))
+        dialect = Dialect(actor.tokenizer, DialectConfig(style=NO_TOOLS))
+        studio = TirgenAgents(actor=actor, dialect=dialect, critic=rewriter, sandbox=FixedSandbox(program_s))
 
-        async def one(wanted: Wanted) -> dict[str, Any]:
+        async def one(wanted: AttemptKey) -> dict[str, Any]:
             sample = await generate(wanted.problem, studio, TirgenConfig(), id=wanted.key, seed=0)
             assert sample.critic["rewritten"] == 1
             right = Verdict(outcome=Outcome.CORRECT, extracted="77", reason="fixed")
             attempt = Attempt(problem=wanted.problem, trajectory=sample.trajectory, verdict=right)
             return {**attempt_to_json(attempt), "critic": dict(sample.critic), "spent": dict(sample.spent)}
 
-        campaign = Campaign(problems, Journal(path, brief=brief), CampaignConfig())
+        schedule = AttemptSchedule(problems, Journal(path, brief=brief), AttemptScheduleConfig())
         num_made = 0
 
-        def made(wanted: Wanted, row: dict[str, Any]) -> None:
+        def made(wanted: AttemptKey, row: dict[str, Any]) -> None:
             nonlocal num_made
             num_made += 1
             if num_made in (CONCURRENCY, attempts // 2, attempts):
                 watch.append(resident_mib())
 
         began = perf_counter()
-        await campaign.run(one, concurrency=CONCURRENCY, made=made, done=lambda: None)
+        await schedule.run(one, concurrency=CONCURRENCY, made=made, done=lambda: None)
         return perf_counter() - began
 
 

@@ -22,11 +22,11 @@ from rounds import interleaved, save, show
 from subjects import subject
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.loading import load_tokenizer
+from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
 from thor_tir.engines.protocol import Policy, Sampling
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.engines.transformers import EngineConfig, TransformersEngine
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.rollout import Draft, RolloutConfig, World, rollout
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.sandbox.protocol import Limits
 from thor_tir.trajectory import Completion
 
@@ -88,12 +88,12 @@ def main(options: Options) -> None:
     dialect = Dialect(tokenizer)
 
     async def trajectories(policy: Policy, sandbox: SleepingSandbox) -> None:
-        world = World(policy=policy, sandbox=sandbox, dialect=dialect)
+        agent = Agent(policy=policy, sandbox=sandbox, dialect=dialect)
         drafts = [
             Draft(id=str(n), problem_id="p", prompt=dialect.prompt(f"What is 6 * 7, the {n}th time?"), seed=n)
             for n in range(options.trajectories)
         ]
-        done = await asyncio.gather(*(rollout(draft, world, RolloutConfig(max_tokens=256)) for draft in drafts))
+        done = await asyncio.gather(*(rollout(draft, agent, RolloutConfig(max_tokens=256)) for draft in drafts))
         assert all(len(trajectory.calls) == 1 for trajectory in done)
 
     def script() -> ScriptedPolicy:

@@ -11,7 +11,7 @@ import thor_tir
 
 REQUIRED = (
     "py.typed",
-    "eval/report.html",
+    "eval/report/report.html",
     "nano/actor/model.safetensors",
     "nano/actor/tokenizer.json",
     "nano/critic/model.safetensors",

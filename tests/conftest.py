@@ -1,8 +1,6 @@
-"""Lets tests import what they share, as `from tiny_models import ...`; sets what must be set before torch is."""
+"""Sets what must be set before torch is imported. What tests share is in `support/`: `from tiny_models import ...`."""
 
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import settings
 
@@ -13,5 +11,3 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 settings.register_profile("project", deadline=None)  # a wall-clock limit would fail on a busy machine
 settings.load_profile("project")
-
-sys.path.insert(0, str(Path(__file__).parent))

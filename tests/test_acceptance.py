@@ -15,25 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from scripted_world import FakeSandbox, Recorded, Spelled, draft_of, program, world_of
-from thor_tir.attempt import Attempt, Request, Workshop, attempt_all, record_all
+from scripted_agent import FakeSandbox, Recorded, Spelled, agent_of, draft_of, program
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import PromptStyle
+from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.engines.transformers import EngineConfig, TransformersEngine
-from thor_tir.eval.estimators import association
+from thor_tir.eval.statistics import association
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.grading.extract import extract_answer
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.journal import Journal
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.problem import Problem
 from thor_tir.rl.advantage import group_advantages
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
-from thor_tir.rl.rows import episode_row
-from thor_tir.rl.step import Query, Repaired, StepConfig, queries, repaired_to_json, sample_repair, step_rows
-from thor_tir.rollout import RolloutConfig, World, rollout
+from thor_tir.rl.samples import episode_row
+from thor_tir.rl.step import StepConfig, StepPrompt, StepSample, queries, repaired_to_json, sample_repair, step_rows
+from thor_tir.rollout.attempts import Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
+from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
+from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.filters import FilterConfig, sieve
 from thor_tir.tirgen.rules import Candidate
 from thor_tir.trajectory import Author, Finish, Prefix, Span, Step, Thought, Trajectory
@@ -56,17 +56,17 @@ def pieces_of(replies: list[str]) -> list[str]:
     return [piece for reply in replies for piece in reply.replace(end, end + "\0").split("\0")]
 
 
-def run(world: World, **config) -> Trajectory:
-    return asyncio.run(rollout(draft_of(world), world, RolloutConfig(**config)))
+def run(agent: Agent, **config) -> Trajectory:
+    return asyncio.run(rollout(draft_of(agent), agent, RolloutConfig(**config)))
 
 
 def recorded_run(replies: list[str], max_tokens: int) -> tuple[Trajectory, Recorded]:
     policy = Recorded(ScriptedPolicy(Spelled(), pieces_of(replies)))
-    world = World(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(tiny_tokenizer()))
-    return run(world, max_tokens=max_tokens), policy
+    agent = Agent(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(tiny_tokenizer()))
+    return run(agent, max_tokens=max_tokens), policy
 
 
-def row_of(trajectory: Trajectory) -> Row:
+def row_of(trajectory: Trajectory) -> TrainingSample:
     return episode_row(trajectory, advantage=1.0, nll_weight=0.01, group="g")
 
 
@@ -122,9 +122,9 @@ def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
     def sampled(asked: list[tuple[str, int]], **engine_config) -> list[Trajectory]:
         async def together() -> list[Trajectory]:
             async with TransformersEngine(model, tiny_tokenizer(), EngineConfig(**engine_config)) as engine:
-                world = World(policy=engine, sandbox=FakeSandbox(), dialect=dialect)
-                drafts = [draft_of(world, question, seed=seed) for question, seed in asked]
-                return await asyncio.gather(*(rollout(draft, world, config) for draft in drafts))
+                agent = Agent(policy=engine, sandbox=FakeSandbox(), dialect=dialect)
+                drafts = [draft_of(agent, question, seed=seed) for question, seed in asked]
+                return await asyncio.gather(*(rollout(draft, agent, config) for draft in drafts))
 
         return asyncio.run(together())
 
@@ -143,7 +143,7 @@ def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CALLS, min_size=1, max_size=4), st.integers(0, 40))
 def test_04_the_cut_lies_inside_the_failing_thought_and_its_prefix_is_a_prefix_of_the_text(calls, suffix_tokens):
-    trajectory = run(world_of(pieces_of([*calls, "So \\boxed{77}."])))
+    trajectory = run(agent_of(pieces_of([*calls, "So \\boxed{77}."])))
     found = queries([attempt_of(trajectory)], StepConfig(suffix_tokens=suffix_tokens), max_queries=9, seed=0)
     failing = next((number for number, call in enumerate(calls) if "boom" in call), None)
     assert len(found) == (failing is not None)
@@ -167,15 +167,15 @@ def attempt_of(trajectory: Trajectory, outcome: Outcome = Outcome.CORRECT) -> At
     return Attempt(problem=PROBLEM, trajectory=trajectory, verdict=Verdict(outcome=outcome, extracted="77", reason=""))
 
 
-def query_of(world: World) -> Query:
-    return Query(id="t/step0", prefix=Prefix(spans=(world.dialect.prompt(PROBLEM.question),), parent="t", call=0))
+def query_of(agent: Agent) -> StepPrompt:
+    return StepPrompt(id="t/step0", prefix=Prefix(spans=(agent.dialect.prompt(PROBLEM.question),), parent="t", call=0))
 
 
-def repairs_of(replies: list[str]) -> tuple[Query, list[Repaired]]:
-    world = world_of(replies)
-    query = query_of(world)
+def repairs_of(replies: list[str]) -> tuple[StepPrompt, list[StepSample]]:
+    agent = agent_of(replies)
+    query = query_of(agent)
     config = RolloutConfig(max_tokens=60)
-    return query, [asyncio.run(sample_repair(query, number, world, config, seed=0)) for number in range(len(replies))]
+    return query, [asyncio.run(sample_repair(query, number, agent, config, seed=0)) for number in range(len(replies))]
 
 
 def again(code: str) -> str:
@@ -203,49 +203,49 @@ def test_05_no_call_never_earns_reward_1_and_a_fault_of_the_machine_changes_no_r
     faulty = {**faultless, "an early fault": [program("offline")], "a late fault": [program("1"), program("offline")]}
     # compared as they print, since NaN, which stands where nothing was sampled, equals nothing
     expected = repr(episode_rows_of(faultless, tmp_path / "faultless"))
-    assert expected.count("Row(") == 3
+    assert expected.count("TrainingSample(") == 3
     assert repr(episode_rows_of(faulty, tmp_path / "faulty")) == expected
 
     good = [again("print(1)"), again("boom"), again("print(1)")]
     expected = repr(step_rows_of(good, tmp_path / "none"))
-    assert expected.count("Row(") == 3
+    assert expected.count("TrainingSample(") == 3
     assert repr(step_rows_of([*good, again("offline")], tmp_path / "one")) == expected
 
 
-def shop_of(world: World) -> Workshop:
-    return Workshop(world=world, grade=graded, config=RolloutConfig())
+def shop_of(agent: Agent) -> SamplingSetup:
+    return SamplingSetup(agent=agent, grade=graded, config=RolloutConfig())
 
 
-def episode_rows_of(scripts: dict[str, list[str]], path) -> list[Row]:
+def episode_rows_of(scripts: dict[str, list[str]], path) -> list[TrainingSample]:
     """Rows of one group whose members are told apart by their question, without those that a fault ended."""
-    shop = shop_of(world_of(scripts))
+    setup = shop_of(agent_of(scripts))
     asked = [Problem(id="p", question=question, answer="77", source="test") for question in scripts]
-    requests = [Request(id=problem.question, problem=problem, seed=0) for problem in asked]
+    requests = [AttemptRequest(id=problem.question, problem=problem, seed=0) for problem in asked]
     with closing(Journal(path)) as journal:
-        attempts = asyncio.run(attempt_all(requests, shop, journal))
-    assert shop.dropped.total() == sum("fault" in question for question in scripts)
+        attempts = asyncio.run(attempt_all(requests, setup, journal))
+    assert setup.dropped.total() == sum("fault" in question for question in scripts)
     return episode_rows([attempts], EpisodeConfig(), Counter())
 
 
-def step_rows_of(replies: list[str], path) -> list[Row]:
+def step_rows_of(replies: list[str], path) -> list[TrainingSample]:
     """Rows of one failed call whose repairs are sampled one after another, without those that a fault ended."""
-    world = world_of(replies)
-    query, done = query_of(world), []
+    agent = agent_of(replies)
+    query, done = query_of(agent), []
 
     async def one(number: int) -> dict[str, Any]:
-        repaired = await sample_repair(query, number, world, RolloutConfig(), seed=0)
+        repaired = await sample_repair(query, number, agent, RolloutConfig(), seed=0)
         done.append(repaired)
         return repaired_to_json(query, repaired)
 
-    shop = shop_of(world)
+    setup = shop_of(agent)
     with closing(Journal(path)) as journal:
-        asyncio.run(record_all({str(n): partial(one, n) for n in range(len(replies))}, shop, journal))
-    assert len(done) == len(replies) - shop.dropped["SandboxUnavailable"]
+        asyncio.run(record_all({str(n): partial(one, n) for n in range(len(replies))}, setup, journal))
+    assert len(done) == len(replies) - setup.dropped["SandboxUnavailable"]
     return step_rows([(query, done)], StepConfig(), Counter())
 
 
 def test_06_no_failure_one_failure_a_lone_sample_and_equal_rewards_are_all_handled():
-    failing, fine = (attempt_of(run(world_of([program(code), "5"]))) for code in ("boom", "print(1)"))
+    failing, fine = (attempt_of(run(agent_of([program(code), "5"]))) for code in ("boom", "print(1)"))
     config = StepConfig()
     assert queries([], config, max_queries=4, seed=0) == []
     assert queries([fine, fine], config, max_queries=4, seed=0) == []
@@ -345,19 +345,19 @@ def test_08_every_retry_reads_the_prompt_and_the_kept_tokens_and_there_are_at_mo
 ):
     thought = "Let us compute it with a program.\n"
     first, failing = "First.\n" + program("print(1)"), thought + program("boom")
-    world = world_of([first, *[failing] * num_failures, program("print(2)"), *["So \\boxed{77}."] * 9])
+    agent = agent_of([first, *[failing] * num_failures, program("print(2)"), *["So \\boxed{77}."] * 9])
     config = RolloutConfig(max_calls=2)
     correction = SelfCorrectionConfig(max_attempts=max_attempts, suffix_tokens=suffix_tokens)
-    repair = self_correction(world, config, correction)
-    asyncio.run(rollout(draft_of(world), world, config, repair))
+    repair = self_correction(agent, config, correction)
+    asyncio.run(rollout(draft_of(agent), agent, config, repair))
     num_retries = min(num_failures, max_attempts)
-    _, second, *others = world.policy.asked
+    _, second, *others = agent.policy.asked
     thought_ids = tiny_tokenizer().encode(thought)
     kept = (*second.token_ids, *thought_ids[: max(0, len(thought_ids) - suffix_tokens)])
     assert [asked.token_ids for asked in others[:num_retries]] == [kept] * num_retries
     # the prompt's header, and the step before, open every context to the last
     assert all(asked.token_ids[: len(second.token_ids)] == second.token_ids for asked in others)
-    assert len(world.sandbox.ran) <= 2 + num_retries + 1
+    assert len(agent.sandbox.ran) <= 2 + num_retries + 1
     assert others[num_retries].token_ids != kept
 
 
@@ -370,7 +370,7 @@ def test_09_the_chi_squared_of_table_4_is_336_29():
 
 def test_10_filter_rejects_a_single_trivial_block_and_an_empty_box_and_dedups_globally():
     def candidate(question: str, code: str, answer: str) -> Candidate:
-        whole = run(world_of(["Let us see.\n" + program(code), answer]))
+        whole = run(agent_of(["Let us see.\n" + program(code), answer]))
         trajectory = replace(whole, id=f"{question}/{code}", problem_id=question)
         extracted = extract_answer(trajectory.response_text)
         verdict = Verdict(outcome=Outcome.CORRECT, extracted=extracted, reason="a scorer that reads more than the box")

@@ -3,7 +3,7 @@
 import pytest
 
 from thor_tir.address import check_address
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 
 @pytest.mark.parametrize(

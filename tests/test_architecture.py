@@ -1,8 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns <- address <- sandbox | grading | dialect | engines | problems | learner
-          <- rollout, backtrack, attempt, exchange, tracking
-          <- tirgen | sft | rl | inference | nano <- eval <- recipes <- cli
+    nouns, storage, address, distributed <- sandbox | grading | dialect | engines | problems | learner
+          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -34,20 +33,19 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
     return Rank(units=frozenset(units.split()), may_meet=may_meet)
 
 
-NOUNS = rank("archive claim execution faults journal problem shard trajectory verdict", may_meet=True)
+NOUNS = rank("errors execution problem trajectory verdict")
 ORDER = (
-    NOUNS,
-    rank("address"),
+    rank("errors execution problem trajectory verdict address distributed storage", may_meet=True),
     rank("sandbox grading dialect engines problems learner"),
-    rank("rollout backtrack attempt exchange tracking", may_meet=True),
-    rank("tirgen sft rl inference nano"),
+    rank("rollout tracking", may_meet=True),
+    rank("tirgen sft rl inference"),
     rank("eval"),
-    rank("recipes"),
+    rank("app"),
     rank("cli commands console __main__ __init__", may_meet=True),
 )
 """Lowest first. A new folder or top-level module is placed here, or the tests fail."""
 
-FORMULAS = ("learner/objective.py", "rl/advantage.py", "eval/estimators.py")
+FORMULAS = ("learner/objective.py", "rl/advantage.py", "eval/statistics.py")
 """Files of pure formulas: the standard library, torch and numpy, nothing of ours."""
 
 NAMELESS = frozenset({"utils", "util", "common", "helpers", "helper", "core", "misc"})
@@ -185,9 +183,9 @@ def test_no_file_is_longer_than_a_reader_can_hold(folder: str) -> None:
     ("file", "source", "complaint"),
     [
         (
-            "sandbox/local.py",
-            "import thor_tir.rollout",
-            "sandbox/local.py:1 imports thor_tir.rollout, which stands above",
+            "sandbox/batch.py",
+            "import thor_tir.rollout.loop",
+            "sandbox/batch.py:1 imports thor_tir.rollout.loop, which stands above",
         ),
         (
             "rl/step.py",
@@ -210,9 +208,9 @@ def test_imports_along_the_order_are_left_alone(tmp_path: Path) -> None:
     plant(
         tmp_path,
         "rl/step.py",
-        "import json\nimport torch\nfrom thor_tir.rl.advantage import a\nimport thor_tir.backtrack",
+        "import json\nimport torch\nfrom thor_tir.rl.advantage import a\nimport thor_tir.rollout",
     )
-    plant(tmp_path, "problem.py", "from thor_tir.journal import Journal")
+    plant(tmp_path, "storage/claim.py", "from thor_tir.problem import Problem")
     plant(tmp_path, "eval/run.py", "from thor_tir import inference, trajectory")
     assert broken_order(tmp_path) == []
 

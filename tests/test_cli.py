@@ -118,7 +118,6 @@ def test_an_empty_question_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["eval", "--no-such-option"], "no-such-option"),
         (["rl", "--count", "many"], "--count"),
-        (["nano", "pretrain", "--role", "poet"], "--role"),
         (["solve"], "STR"),
         (["rl", "--rl.rollout.temperature", "0.5"], "temperature 1 without top-p"),
         (["rl", "--rl.episode.group-size", "1"], "group_size is 1"),
@@ -158,7 +157,7 @@ SAID_BY_NAME = {
     *("seed", "output", "data", "count", "role", "temperature", "top-p", "top-k", "learning-rate", "warmup-steps"),
     *("num-steps", "num-problems", "num-validation", "num-rounds", "problems-per-round", "epochs", "batch-rows"),
     *("max-steps", "max-tokens", "micro-batch-tokens", "best-of", "per-question", "sandbox-timeout-s"),
-    *("deterministic", "report"),  # explained where the command, or the machinery, explains itself
+    *("deterministic", "report"),  # explained where the command, or the resources, explains itself
 }
 """Last words of options that may do without a text: the trade's own words, or a count of what they name."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eval.fake_run import CODE, write_run
+from fake_run import CODE, write_run
 from thor_tir import cli, commands  # with the commands, so that libraries log to the stderr of the whole session
 from thor_tir.engines.loading import EMBEDDED
 
@@ -109,7 +109,7 @@ def test_a_damaged_trajectory_is_named_by_its_line(empty_folder: Path, capsys: p
 def test_a_fault_of_the_machine_is_one_sentence_with_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from thor_tir.faults import SandboxUnavailable
+    from thor_tir.errors import SandboxUnavailable
 
     def broken(name: str, args: list[str]) -> None:
         raise SandboxUnavailable("no process could be started")

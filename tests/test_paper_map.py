@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from thor_tir.app.config import EvalConfig
 from thor_tir.inference.self_correction import SelfCorrectionConfig
-from thor_tir.recipes.settings import EvalConfig
 from thor_tir.rl.train import RLConfig
 from thor_tir.sft.train import SftConfig
 from thor_tir.tirgen.generate import TirgenConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, read_problems, write_problems
 
 GOOD = '{"question": "1 + 1?", "answer": "2"}'

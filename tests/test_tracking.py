@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir import tracking
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.tracking import open_trackers, scalars
 
 

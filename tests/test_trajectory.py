@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_world import result_of
+from scripted_agent import result_of
 from thor_tir.trajectory import (
     Action,
     Author,

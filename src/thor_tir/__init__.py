@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thor_tir.engines.loading import load_model
-    from thor_tir.engines.transformers import TransformersEngine
+    from thor_tir.engines.local.engine import TransformersEngine
     from thor_tir.execution import ExecutionResult
     from thor_tir.grading.equivalence import Grader
     from thor_tir.problem import Problem, read_problems
-    from thor_tir.rollout import RolloutConfig
+    from thor_tir.rollout.loop import RolloutConfig
     from thor_tir.trajectory import Action, Observation, Step, Thought, Trajectory
     from thor_tir.verdict import Verdict
 
@@ -39,11 +39,11 @@ _HOMES = {
     "Grader": "grading.equivalence",
     "Observation": "trajectory",
     "Problem": "problem",
-    "RolloutConfig": "rollout",
+    "RolloutConfig": "rollout.loop",
     "Step": "trajectory",
     "Thought": "trajectory",
     "Trajectory": "trajectory",
-    "TransformersEngine": "engines.transformers",
+    "TransformersEngine": "engines.local.engine",
     "Verdict": "verdict",
     "load_model": "engines.loading",
     "read_problems": "problem",

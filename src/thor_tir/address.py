@@ -1,6 +1,6 @@
 """Addresses of servers, as users write them: of models, judges and sandboxes."""
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 
 def check_address(address: str, *, example: str = "http://10.0.0.5:8000/v1") -> str:

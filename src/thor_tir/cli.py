@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "quickstart": "the whole method on the embedded models, from questions to a report",
-    "nano": "pretrain the embedded models from scratch",
     "tirgen": "build tool-integrated training data: generate, filter, merge, export, card",
     "sft": "cold-start fine-tuning on that data",
     "rl": "hierarchical reinforcement learning: trajectories and single failed calls",
@@ -55,7 +54,7 @@ def _dispatch(args: Sequence[str]) -> int:
 
 
 def _run(name: str, args: Sequence[str]) -> int:
-    from thor_tir.faults import MachineFault, UsageError
+    from thor_tir.errors import MachineFault, UsageError
 
     try:
         commands = importlib.import_module("thor_tir.commands")

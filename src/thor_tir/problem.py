@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thor_tir.faults import UsageError
-from thor_tir.journal import write_atomically
+from thor_tir.errors import UsageError
+from thor_tir.storage.journal import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir import cli
-from tirgen.samples import WRONG, candidate, raw_row, write_lines
+from tirgen_samples import WRONG, candidate, raw_row, write_lines
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; it comes with the extra report")
 

@@ -5,7 +5,7 @@ from copy import copy
 import pytest
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import WORDS
+from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.dialect.thinking import Thinking, is_cut_short, thinking_of
 from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 from tiny_models import tiny_tokenizer
@@ -21,7 +21,7 @@ PROMPT = Span(token_ids=(1,), author=Author.PROMPT)
 def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(opening, is_reasoning, thinking):
     tokenizer = copy(tiny_tokenizer())  # the other is everybody's
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}" + opening
-    dialect = Dialect(tokenizer, DialectConfig(style=WORDS, is_reasoning=is_reasoning))
+    dialect = Dialect(tokenizer, DialectConfig(style=NO_TOOLS, is_reasoning=is_reasoning))
     assert thinking_of(dialect) is thinking
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from small_runs import Runs, at_lines
 
+from small_runs import Runs, at_lines
 from thor_tir.engines.loading import load_model
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.errors import UsageError
+from thor_tir.storage.journal import Journal
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from thor_tir.engines.loading import load_model
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def needs_the_embedded_model():
 def start(size: int, folder: Path, *more: str) -> subprocess.Popen[str]:
     options = [word for option in OPTIONS.items() for word in option]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(size)] if size > 1 else []
-    command = [sys.executable, *torchrun, "-m", "thor_tir", "rl", "--machinery.deterministic", *options]
+    command = [sys.executable, *torchrun, "-m", "thor_tir", "rl", "--resources.deterministic", *options]
     command += ["--output", str(folder), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -3,7 +3,7 @@ import torch
 
 from thor_tir.engines import loading
 from thor_tir.engines.loading import load_model
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from tiny_models import tiny_model, tiny_tokenizer
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from thor_tir.eval.association import mantel_haenszel, mcnemar
-from thor_tir.eval.estimators import association
+from thor_tir.eval.statistics import association
 
 
 def test_one_stratum_is_pearsons_chi_squared_with_one_less_than_n() -> None:

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from eval.scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
+from scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
 from thor_tir import cli
+from thor_tir.app.stages.benchmark import limited, requests_of, write_results
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.eval.benchmark_folder import BenchmarkFolder
-from thor_tir.eval.comparison import compare
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
+from thor_tir.eval.compare import compare
+from thor_tir.eval.folder import BenchmarkFolder
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, load_benchmark
-from thor_tir.recipes.benchmarking import limited, requests_of, write_results
-from thor_tir.shard import Shard, shard_of
+from thor_tir.storage.shard import Shard, shard_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bench"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not beside this checkout")
@@ -213,9 +213,9 @@ def test_a_run_killed_with_signal_9_continues_to_the_attempts_of_one_left_alone(
     def command(folder: str) -> list[str]:
         options = (
             "eval --benchmark amc23,humaneval --samples 2 --limit 8 --eval.rollout.max-tokens 64 "
-            "--machinery.max-rows 2 --machinery.deterministic"
+            "--resources.max-rows 2 --resources.deterministic"
         )
-        place = ["--data", str(DATA), "--machinery.concurrency", "2", "--output", str(tmp_path / folder)]
+        place = ["--data", str(DATA), "--resources.concurrency", "2", "--output", str(tmp_path / folder)]
         return [sys.executable, "-m", "thor_tir", *options.split(), *place]
 
     journal = tmp_path / "killed" / "attempts" / "amc23.jsonl"

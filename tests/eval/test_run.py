@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from fake_trajectory import CORRECTED, FAILED
 
-from thor_tir.attempt import Attempt
+from fake_trajectory import CORRECTED, FAILED
 from thor_tir.eval.run import Evaluation, by_family, failure_classes, paired, result_row, tool_success_table
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Step, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

@@ -4,15 +4,15 @@ import asyncio
 from pathlib import Path
 
 from endpoint_server import Server, completion, says, serving
-from eval.scripted_benchmark import Quiet, right, set_of
-from thor_tir.eval.benchmark_folder import BenchmarkFolder
+from scripted_benchmark import Quiet, right, set_of
+from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
+from thor_tir.app.stages.benchmark import BenchmarkRun, run_benchmarks, write_results
+from thor_tir.app.stages.evaluate import EvalSpec
+from thor_tir.eval.folder import BenchmarkFolder
 from thor_tir.grading.judge import JudgeConfig
 from thor_tir.problem import Problem
-from thor_tir.recipes.benchmarking import BenchmarkRun, run_benchmarks, write_results
-from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
-from thor_tir.recipes.stages import Contestant
-from thor_tir.rollout import RolloutConfig
-from thor_tir.shard import WHOLE
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.storage.shard import WHOLE
 
 SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine")
 
@@ -20,9 +20,11 @@ SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine
 def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path) -> None:
     asked = set_of(SUM)
     run = BenchmarkRun(
-        contestant=Contestant(name="tools", model="", samples=2),
+        contestant=EvalSpec(name="tools", model="", samples=2),
         sets=(asked,),
-        config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), machinery=Machinery(concurrency=2)),
+        config=RunConfig(
+            eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig(concurrency=2)
+        ),
         folder=BenchmarkFolder(path=tmp_path / "run"),
         shard=WHOLE,
     )
@@ -61,9 +63,9 @@ def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_p
                 {"choices": [{"index": 0, "message": {"role": "assistant", "content": "On reflection:\nSAME"}}]}
             )
             run = BenchmarkRun(
-                contestant=Contestant(name="tools", model=model.address, samples=1),
+                contestant=EvalSpec(name="tools", model=model.address, samples=1),
                 sets=(asked,),
-                config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), machinery=Machinery()),
+                config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig()),
                 folder=BenchmarkFolder(path=tmp_path / "run"),
                 shard=WHOLE,
                 judge=JudgeConfig(model="referee", base_url=judge.address, journal=tmp_path / "run" / "judge.jsonl"),

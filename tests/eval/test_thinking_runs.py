@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from endpoint_server import completion, says, serving
-from eval.scripted_benchmark import Quiet, play, scripted_run, set_of
-from scripted_world import program
-from thor_tir.eval.stored import stored_attempts
-from thor_tir.faults import UsageError
+from scripted_agent import program
+from scripted_benchmark import Quiet, play, scripted_run, set_of
+from thor_tir.app.stages.benchmark import BenchmarkRun, run_benchmarks, write_results
+from thor_tir.app.stages.evaluate import EvalSpec
+from thor_tir.errors import UsageError
+from thor_tir.eval.transcript.stored import stored_attempts
 from thor_tir.problem import Problem
-from thor_tir.recipes.benchmarking import BenchmarkRun, run_benchmarks, write_results
-from thor_tir.recipes.stages import Contestant
 from tiny_models import ASSISTANT, CHAT_TEMPLATE, tiny_tokenizer
 
 SUM = Problem(id="sum", question="What is 7 * 11?", answer="77", source="mine")
@@ -108,6 +108,6 @@ def test_a_server_is_sent_the_models_own_prompt_with_thoughts_or_without(tmp_pat
 
 def test_thoughts_that_programs_interrupt_need_the_tokenizer_of_a_served_model(tmp_path: Path) -> None:
     run = thinking_run(tmp_path / "run", reasoning=True)
-    served = replace(run, contestant=Contestant(name="tools", model="http://127.0.0.1:9/v1", samples=1))
+    served = replace(run, contestant=EvalSpec(name="tools", model="http://127.0.0.1:9/v1", samples=1))
     with pytest.raises(UsageError, match="name the model's tokenizer"):
         asyncio.run(run_benchmarks(served, Quiet()))

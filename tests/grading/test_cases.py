@@ -1,10 +1,10 @@
 """Pairs that a mathematician calls equal, and pairs that only look so, judged as the grading process judges them."""
 
 import pytest
-from different_cases import DIFFERENT
 
-from thor_tir.grading.algebra import compare
-from thor_tir.grading.quick import quick_outcome
+from different_cases import DIFFERENT
+from thor_tir.grading.rules.algebra import compare
+from thor_tir.grading.rules.quick import quick_outcome
 from thor_tir.grading.strictness import Strictness
 from thor_tir.verdict import Outcome
 

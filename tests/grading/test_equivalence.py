@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.faults import GraderUnavailable
+from thor_tir.errors import GraderUnavailable
 from thor_tir.grading.equivalence import Grader
-from thor_tir.grading.process import GraderLimits
 from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import Path as Way
+from thor_tir.grading.submission import GradingRoute as Way
 from thor_tir.grading.submission import pair
+from thor_tir.grading.workers.process import GraderLimits
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, reasoning_gym_problems
 from thor_tir.verdict import Outcome

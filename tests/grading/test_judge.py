@@ -6,11 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.grading.blocking import BlockingGrader
 from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, opened, read_opinion, read_reply
 from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import Path as Way
+from thor_tir.grading.submission import GradingRoute as Way
 from thor_tir.grading.submission import pair
 from thor_tir.verdict import Outcome
 

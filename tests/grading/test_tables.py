@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.grading.algebra import compare
 from thor_tir.grading.extract import extract_answer
-from thor_tir.grading.quick import quick_outcome
+from thor_tir.grading.rules.algebra import compare
+from thor_tir.grading.rules.quick import quick_outcome
 from thor_tir.grading.strictness import Strictness
 from thor_tir.verdict import Outcome
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_world import result_of
-from thor_tir.attempt import Attempt
+from scripted_agent import result_of
 from thor_tir.inference.best_of_n import call_pass_rate, hybrid, select, self_consistent, self_rewarded, vote_share
 from thor_tir.problem import Problem
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
-from thor_tir.engines.transformers import TransformersEngine
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.logprobs import row_logprobs
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, mixed_rows, random_row
 
@@ -68,7 +68,7 @@ def test_the_engine_samples_from_the_weights_that_the_learner_trains():
             return await engine.sample(IDS, Sampling(max_tokens=12))
 
     span = asyncio.run(sample()).span
-    row = Row(
+    row = TrainingSample(
         id="sampled",
         token_ids=(*IDS, *span.token_ids),
         trained=(False,) * len(IDS) + (True,) * len(span.token_ids),

@@ -10,7 +10,7 @@ import torch
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.objective import Clip, Objective, constant_mean, sequence_mean, sequence_ratio, token_mean
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, episode_terms
 
@@ -24,7 +24,7 @@ ADVANTAGES = (1.2, -0.7, 0.4, -1.5, 0.0)
 NUMBER = 4  # tokens of a prompt
 
 
-def rows_of(model: Any, *, num_calls: int = 0, reach: float = 0.9) -> list[Row]:
+def rows_of(model: Any, *, num_calls: int = 0, reach: float = 0.9) -> list[TrainingSample]:
     """Rows of one length of prompt and several of response, whose ratios reach out of every clip.
 
     With a call, two tokens in the middle of each response are the environment's.
@@ -36,7 +36,7 @@ def rows_of(model: Any, *, num_calls: int = 0, reach: float = 0.9) -> list[Row]:
         ids = torch.randint(5, 60, (NUMBER + length,), generator=generator).tolist()
         observed = {NUMBER + 2, NUMBER + 3} if num_calls else set()
         trained = tuple(t >= NUMBER and t not in observed for t in range(len(ids)))
-        row = Row(
+        row = TrainingSample(
             id=f"row-{number}",
             token_ids=tuple(ids),
             trained=trained,
@@ -53,13 +53,15 @@ def rows_of(model: Any, *, num_calls: int = 0, reach: float = 0.9) -> list[Row]:
     return moved
 
 
-def ours(rows: list[Row], objective: Objective) -> tuple[float, torch.Tensor]:
+def ours(rows: list[TrainingSample], objective: Objective) -> tuple[float, torch.Tensor]:
     learner = Learner(tiny_model(sharpness=1.0), LearnerConfig(objective=objective, micro_batch_tokens=20))
     loss = learner.accumulate(rows).loss
     return loss, torch.cat([p.grad.flatten() for p in learner.model.parameters()])
 
 
-def theirs(rows: list[Row], tmp_path: Any, reference: Any = None, **options: Any) -> tuple[float, torch.Tensor]:
+def theirs(
+    rows: list[TrainingSample], tmp_path: Any, reference: Any = None, **options: Any
+) -> tuple[float, torch.Tensor]:
     trl = pytest.importorskip("trl", reason="TRL is not installed (pip install 'thor-tir[reference]')")
     from datasets import Dataset
 
@@ -94,7 +96,7 @@ def theirs(rows: list[Row], tmp_path: Any, reference: Any = None, **options: Any
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def batch_of(rows: list[Row], reference: Any) -> dict[str, torch.Tensor]:
+def batch_of(rows: list[TrainingSample], reference: Any) -> dict[str, torch.Tensor]:
     width = max(len(row.token_ids) for row in rows) - NUMBER
 
     def padded(values: list[Any], filler: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from thor_tir.learner.batch import collate, leaves_gradient, masses, num_inputs, plan, row_counts, token_counts
 from thor_tir.learner.objective import Mean, sequence_mean, token_mean
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from tiny_rows import NAN, episode_terms, random_row, step_terms
 
 SFT = (Term(component=Component.SFT),)
@@ -25,7 +25,7 @@ def test_every_row_is_in_exactly_one_group_and_the_padded_size_is_within_the_bud
 
 
 def test_padding_is_never_trained_and_the_shift_pairs_each_trained_token_with_what_precedes_it():
-    short = Row(
+    short = TrainingSample(
         id="short",
         token_ids=(5, 6, 7, 8),
         trained=(False, True, True, False),

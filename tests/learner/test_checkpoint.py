@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from thor_tir.faults import DiskFull, UsageError
+from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.schedule import Schedule

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from group import Groups
-from group_cases import learner_of, thirteen_rows
 from transformers import AutoModelForCausalLM
 
+from group_cases import learner_of, thirteen_rows
+from learner_group import Groups
+from thor_tir.distributed import ALONE
 from thor_tir.learner.batch import deal, num_inputs, plan
-from thor_tir.learner.ranks import ALONE
 
 
 @pytest.fixture(scope="module")

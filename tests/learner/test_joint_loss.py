@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.objective import Clip, Objective, constant_mean, sequence_mean, sequence_ratio
-from thor_tir.learner.row import Component, Kind, Row
+from thor_tir.learner.sample import Component, LossKind, TrainingSample
 from tiny_models import tiny_model
 from tiny_rows import mixed_rows
 
@@ -45,7 +45,7 @@ def logprobs(tokens: tuple[int, ...]) -> list[float]:
 
 
 @cache
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[TrainingSample, ...]:
     """Rows of all components whose old and reference policies are near the present one, in and out of the clips."""
     rng, found = random.Random(0), []
     for row in mixed_rows():
@@ -56,13 +56,13 @@ def rows() -> tuple[Row, ...]:
     return tuple(found)
 
 
-def by_hand(row: Row, kind: Kind, advantage: float, objective: Objective) -> list[float]:
+def by_hand(row: TrainingSample, kind: LossKind, advantage: float, objective: Objective) -> list[float]:
     """The loss of each trained token."""
     places = [t for t, is_trained in enumerate(row.trained) if is_trained]
     now = {t: logprobs(row.token_ids)[t - 1] for t in places}
-    if kind is Kind.NLL:
+    if kind is LossKind.NLL:
         return [-now[t] for t in places]
-    if kind is Kind.KL:
+    if kind is LossKind.KL:
         back = [row.reference_logprobs[t] - now[t] for t in places]
         return [math.exp(b) - 1 - b for b in back]
     ratios = [math.exp(now[t] - row.old_logprobs[t]) for t in places]
@@ -76,9 +76,9 @@ def by_hand(row: Row, kind: Kind, advantage: float, objective: Objective) -> lis
     return [f * loss for f, loss in zip(factors, losses, strict=True)]
 
 
-def component_loss(chosen: list[Row], component: Component, name: str) -> float:
+def component_loss(chosen: list[TrainingSample], component: Component, name: str) -> float:
     objective, weight, mass = OBJECTIVES[name]
-    if component.kind is Kind.NLL:
+    if component.kind is LossKind.NLL:
         weight, mass = OBJECTIVES["token mean"][1:]
     carried = [(row, term) for row in chosen for term in row.terms if term.component is component]
     total = sum(

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.learner.batch import MicroBatch, collate
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_ratio, token_ratio
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model
 from tiny_rows import NAN, episode_terms, mixed_rows, random_row, step_terms
@@ -24,7 +24,7 @@ def learner_with(**changes) -> Learner:
     return Learner(tiny_model().double(), LearnerConfig(**{"learning_rate": 1e-2, **changes}))
 
 
-def gradient(learner: Learner, rows: list[Row]) -> torch.Tensor:
+def gradient(learner: Learner, rows: list[TrainingSample]) -> torch.Tensor:
     learner.optimizer.zero_grad()
     learner.accumulate(rows)
     return torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])
@@ -34,13 +34,13 @@ def weights(learner: Learner) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in learner.model.parameters()]).clone()
 
 
-def carrying(rows: list[Row], component: Component) -> list[Row]:
+def carrying(rows: list[TrainingSample], component: Component) -> list[TrainingSample]:
     """The rows with their terms in one component alone."""
     alone = [replace(row, terms=tuple(t for t in row.terms if t.component is component)) for row in rows]
     return [row for row in alone if row.terms]
 
 
-def sampled_now(learner: Learner, rows: list[Row]) -> list[Row]:
+def sampled_now(learner: Learner, rows: list[TrainingSample]) -> list[TrainingSample]:
     """The rows with the log-probabilities of the present weights as those of the policy that sampled."""
     with torch.no_grad():
         logprobs = iter(trained_logprobs(learner.model, collate(rows, dtype=torch.float64)).tolist())
@@ -108,7 +108,7 @@ def test_the_ids_of_observations_as_targets_leave_the_gradient_alone():
     """Two tool calls: as inputs the observations matter, as targets they must not."""
     learner = learner_with()
     trained = (False, True, True, False, False, True, True, False, False, True)
-    row = Row(
+    row = TrainingSample(
         id="two-calls",
         token_ids=(1, 2, 3, 11, 12, 4, 5, 13, 14, 6),
         trained=trained,

@@ -8,7 +8,7 @@ import torch
 
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.nonfinite import hit
-from thor_tir.learner.row import Component, Term
+from thor_tir.learner.sample import Component, Term
 from tiny_models import tiny_model
 from tiny_rows import episode_terms, random_row
 

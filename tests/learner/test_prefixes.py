@@ -9,12 +9,12 @@ import torch
 from thor_tir.learner.batch import collate, plan
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.prefixes import can_share, common_prefix, families
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 from tiny_models import tiny_model
 from tiny_rows import NAN, VOCABULARY, episode_terms, mixed_rows, step_terms
 
 
-def repairs(group: str, *, prefix: int, own: list[int], seed: int = 0) -> list[Row]:
+def repairs(group: str, *, prefix: int, own: list[int], seed: int = 0) -> list[TrainingSample]:
     """Step rows of one failed call: a prefix and regenerated tokens of given lengths, the second token untrained."""
     rng = random.Random(seed)
     shared = tuple(rng.randrange(VOCABULARY) for _ in range(prefix))
@@ -23,7 +23,7 @@ def repairs(group: str, *, prefix: int, own: list[int], seed: int = 0) -> list[R
         trained = (False,) * prefix + tuple(place != 1 for place in range(length))
         ids = shared + tuple(rng.randrange(VOCABULARY) for _ in range(length))
         rows.append(
-            Row(
+            TrainingSample(
                 id=f"{group}/{number}",
                 token_ids=ids,
                 trained=trained,
@@ -35,14 +35,14 @@ def repairs(group: str, *, prefix: int, own: list[int], seed: int = 0) -> list[R
     return rows
 
 
-def all_rows() -> list[Row]:
+def all_rows() -> list[TrainingSample]:
     """Two families of unequal prefixes, one whose rows have little in common, and rows of no group."""
     alike = repairs("a", prefix=30, own=[5, 9, 3, 7]) + repairs("b", prefix=17, own=[4, 4, 6], seed=1)
     unlike = [replace(row, group="c", terms=episode_terms(0.5)) for row in mixed_rows()[:3]]
     return [*alike, *unlike, *mixed_rows()[3:]]
 
 
-def gradient(rows: list[Row], kind: str, **config) -> tuple[torch.Tensor, int]:
+def gradient(rows: list[TrainingSample], kind: str, **config) -> tuple[torch.Tensor, int]:
     learner = Learner(tiny_model(kind).double(), LearnerConfig(**config))
     for module in learner.model.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, SIX_SETS, digest_of, load_benchmark
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problems.code_sources import code_tasks
 from thor_tir.problems.code_tasks import AssertTests, CallTests, ExampleTests
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problems import benchmarks, code_sources
 from thor_tir.problems.benchmarks import BENCHMARKS, HubSet, load_benchmark
 from thor_tir.problems.code_sources import code_set

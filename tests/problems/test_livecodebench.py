@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problems import livecodebench
 from thor_tir.problems.code_sources import code_set
 from thor_tir.problems.livecodebench import FILES, hidden_pairs, release_files, release_tasks, unpacked

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.faults import UsageError
-from thor_tir.problems.benchmarks import Kind, ProblemSet
+from thor_tir.errors import UsageError
+from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.problems.code_sources import BENCHMARKS, known_name
 from thor_tir.problems.code_tasks import AssertTests, CodeTask, ExampleTests
 from thor_tir.problems.sets import load_set, problem_of, question_of, within
@@ -31,7 +31,7 @@ TASK = CodeTask(
 @pytest.mark.parametrize("name", [name for name, known in BENCHMARKS.items() if known.read is not None])
 def test_each_code_set_at_hand_is_the_known_one_and_asks_without_its_tests(name: str) -> None:
     found = load_set(name, DATA)
-    assert (len(found.problems), found.notes, found.kind) == (BENCHMARKS[name].num_tasks, (), Kind.CODE)
+    assert (len(found.problems), found.notes, found.kind) == (BENCHMARKS[name].num_tasks, (), ProblemKind.CODE)
     assert found.tasks.keys() == {problem.id for problem in found.problems}
     assert all(len(problem.question) < 9000 for problem in found.problems)  # the tests are megabytes
 

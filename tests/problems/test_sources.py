@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, read_problems, write_problems
 from thor_tir.problems.sources import Split, load_problems, normalised, reasoning_gym_problems, split_of
 

@@ -7,7 +7,7 @@ from thor_tir.learner.objective import Clip, sequence_ratio, token_ratio
 from thor_tir.rl.advantage import centred_advantages, group_advantages
 from thor_tir.rl.algorithms import ALGORITHMS, LossConfig
 from thor_tir.rl.train import RLConfig, calls_of_round
-from thor_tir.rollout import RolloutConfig
+from thor_tir.rollout.loop import RolloutConfig
 
 
 @pytest.mark.parametrize(

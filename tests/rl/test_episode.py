@@ -5,11 +5,11 @@ from math import sqrt
 
 import pytest
 
-from thor_tir.attempt import Attempt
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.row import Component
+from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from killed_runs import Runs
 
+from killed_runs import Runs
 from thor_tir.engines.loading import load_model
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 
 @pytest.fixture(scope="module")

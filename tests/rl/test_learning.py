@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from toy_task import BREAKS, LIMITS, OTHER, RIGHT, mean, primed_model, run
 
 from thor_tir.rl.algorithms import LossConfig
 from thor_tir.rl.episode import EpisodeConfig
 from thor_tir.rl.step import StepConfig
 from thor_tir.rl.train import RLConfig
+from toy_task import BREAKS, LIMITS, OTHER, RIGHT, mean, primed_model, run
 
 CONFIG = RLConfig(
     num_rounds=8,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.errors import UsageError
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.rl import ledger
+from thor_tir.storage.journal import Journal
 from tiny_models import tiny_model
 from tiny_rows import episode_terms, random_row
 

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from steps import attempt_with, called, said, spell
 
+from rl_steps import attempt_with, called, said, spell
 from thor_tir.execution import Status
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
 from thor_tir.rl.filters import failed_call, no_box, rules_of, too_short, truncated, unscored, void_turn

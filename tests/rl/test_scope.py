@@ -5,8 +5,8 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import attempt_with, called, said
 
+from rl_steps import attempt_with, called, said
 from thor_tir.execution import Status
 from thor_tir.rl.scope import any_one, by_error, every_one, suffix, the_first
 from thor_tir.rl.step import StepConfig, queries

@@ -5,24 +5,24 @@ from collections import Counter
 
 import pytest
 
-from thor_tir.attempt import Attempt
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
+from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable
-from thor_tir.learner.row import Component
+from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
 from thor_tir.rl.step import (
-    Query,
-    Repaired,
     StepConfig,
+    StepPrompt,
+    StepSample,
     queries,
     repaired_from_json,
     repaired_to_json,
     sample_repair,
     step_rows,
 )
-from thor_tir.rollout import Draft, RolloutConfig, World, rollout
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer
@@ -33,9 +33,9 @@ GOOD, BAD = "```python\nprint(77)\n```\n", "```python\nprint(x)\n```\n"
 RESULTS = {"print(77)": printed("77"), "print(x)": raised()}
 
 
-def world_that_says(*replies: str, sandbox: ToldSandbox | None = None) -> World:
+def world_that_says(*replies: str, sandbox: ToldSandbox | None = None) -> Agent:
     tokenizer = tiny_tokenizer()
-    return World(
+    return Agent(
         policy=ScriptedPolicy(tokenizer, list(replies)),
         sandbox=sandbox or ToldSandbox(RESULTS),
         dialect=Dialect(tokenizer),
@@ -43,9 +43,9 @@ def world_that_says(*replies: str, sandbox: ToldSandbox | None = None) -> World:
 
 
 def trajectory(*replies: str, id: str = "t") -> Trajectory:
-    world = world_that_says(*replies)
-    draft = Draft(id=id, problem_id="p", prompt=world.dialect.prompt(PROBLEM.question), seed=0)
-    return asyncio.run(rollout(draft, world, RolloutConfig()))
+    agent = world_that_says(*replies)
+    draft = Draft(id=id, problem_id="p", prompt=agent.dialect.prompt(PROBLEM.question), seed=0)
+    return asyncio.run(rollout(draft, agent, RolloutConfig()))
 
 
 def attempts(*trajectories: Trajectory) -> list[Attempt]:
@@ -53,14 +53,14 @@ def attempts(*trajectories: Trajectory) -> list[Attempt]:
     return [Attempt(problem=PROBLEM, trajectory=t, verdict=verdict) for t in trajectories]
 
 
-def asked(*trajectories: Trajectory, max_queries: int = 99, seed: int = 0, suffix_tokens: int = 4) -> list[Query]:
+def asked(*trajectories: Trajectory, max_queries: int = 99, seed: int = 0, suffix_tokens: int = 4) -> list[StepPrompt]:
     config = StepConfig(suffix_tokens=suffix_tokens)
     return queries(attempts(*trajectories), config, max_queries=max_queries, seed=seed)
 
 
-def repaired(query: Query, *replies: str, number: int = 0, **config) -> Repaired:
-    world = world_that_says(*replies)
-    return asyncio.run(sample_repair(query, number, world, RolloutConfig(**config), seed=0))
+def repaired(query: StepPrompt, *replies: str, number: int = 0, **config) -> StepSample:
+    agent = world_that_says(*replies)
+    return asyncio.run(sample_repair(query, number, agent, RolloutConfig(**config), seed=0))
 
 
 FAILED = trajectory(f"First we add.\n{GOOD}", f"Then we print once more.\n{BAD}", f"Again.\n{BAD}", "So.")
@@ -112,20 +112,20 @@ def test_only_an_executed_and_successful_call_is_rewarded(reply, reward):
 
 def test_a_repair_is_one_think_act_observe_loop_from_the_prefix():
     (query,) = asked(FAILED)
-    world = world_that_says(f"more.\n{GOOD}", "never asked for")
-    found = asyncio.run(sample_repair(query, 3, world, RolloutConfig(), seed=0))
-    (request,) = world.policy.asked
+    agent = world_that_says(f"more.\n{GOOD}", "never asked for")
+    found = asyncio.run(sample_repair(query, 3, agent, RolloutConfig(), seed=0))
+    (request,) = agent.policy.asked
     assert request.token_ids == query.prefix.token_ids
     assert found.id == "t/step1/repair3"
-    assert world.policy.attending == 0
+    assert agent.policy.attending == 0
 
 
 def test_repairs_of_one_query_are_sampled_under_different_seeds():
     (query,) = asked(FAILED)
-    world = world_that_says(*["So."] * 4)
+    agent = world_that_says(*["So."] * 4)
     for number in (0, 1, 2, 0):
-        asyncio.run(sample_repair(query, number, world, RolloutConfig(), seed=0))
-    seeds = [request.sampling.seed for request in world.policy.asked]
+        asyncio.run(sample_repair(query, number, agent, RolloutConfig(), seed=0))
+    seeds = [request.sampling.seed for request in agent.policy.asked]
     assert len(set(seeds[:3])) == 3
     assert seeds[3] == seeds[0]
 
@@ -134,9 +134,9 @@ def test_a_repair_gets_the_tokens_that_its_trajectory_had_left():
     (query,) = asked(FAILED)
     used = len(query.prefix.token_ids) - len(FAILED.prompt)
     for limit, room in ((used + 9, 9), (used, 1), (1, 1)):
-        world = world_that_says("So.")
-        asyncio.run(sample_repair(query, 0, world, RolloutConfig(max_tokens=limit), seed=0))
-        assert world.policy.asked[0].sampling.max_tokens == room
+        agent = world_that_says("So.")
+        asyncio.run(sample_repair(query, 0, agent, RolloutConfig(max_tokens=limit), seed=0))
+        assert agent.policy.asked[0].sampling.max_tokens == room
 
 
 def test_a_fault_of_the_sandbox_is_no_reward():
@@ -144,10 +144,10 @@ def test_a_fault_of_the_sandbox_is_no_reward():
         raise SandboxUnavailable("gone")
 
     (query,) = asked(FAILED)
-    world = world_that_says(f"more.\n{GOOD}", sandbox=ToldSandbox(otherwise=refuse))
+    agent = world_that_says(f"more.\n{GOOD}", sandbox=ToldSandbox(otherwise=refuse))
     with pytest.raises(SandboxUnavailable):
-        asyncio.run(sample_repair(query, 0, world, RolloutConfig(), seed=0))
-    assert world.policy.attending == 0
+        asyncio.run(sample_repair(query, 0, agent, RolloutConfig(), seed=0))
+    assert agent.policy.attending == 0
 
 
 def rows_of(*rewards: bool, **config) -> tuple[list, Counter[str]]:

@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import called, said
 
+from rl_steps import called, said
 from thor_tir.execution import Status
-from thor_tir.rl.step import Query, Repaired, StepConfig, step_rows
+from thor_tir.rl.step import StepConfig, StepPrompt, StepSample, step_rows
 from thor_tir.rl.step_reward import REWARDS, agrees, runs, substantial
 from thor_tir.trajectory import Author, Prefix, Span
 
@@ -59,9 +59,9 @@ def test_every_reward_is_0_or_1_and_at_most_that_of_running(repairs):
 def test_the_rows_of_a_query_are_rewarded_as_the_run_asks(reward, positive):
     prefix = Prefix(spans=(Span(token_ids=(1,), author=Author.PROMPT),), parent="t", call=0)
     repairs = [
-        Repaired(id=f"q/{number}", step=step)
+        StepSample(id=f"q/{number}", step=step)
         for number, step in enumerate([called("a", code="print(2 + 2)"), called("b", code="print(4)"), FAILED])
     ]
-    group = (Query(id="q", prefix=prefix), repairs)
+    group = (StepPrompt(id="q", prefix=prefix), repairs)
     rows = step_rows([group], StepConfig(reward=reward), Counter(), is_substantial=is_sum)
     assert {row.id for row in rows if row.terms[0].advantage > 0} == positive

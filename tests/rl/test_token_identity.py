@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from scripted_world import FakeSandbox, Recorded, Spelled, draft_of, program
+from scripted_agent import FakeSandbox, Recorded, Spelled, draft_of, program
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.rl.rows import episode_row
-from thor_tir.rollout import RolloutConfig, World, rollout
+from thor_tir.rl.samples import episode_row
+from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
 from tiny_models import tiny_tokenizer
 
 
@@ -47,8 +47,8 @@ def test_over_three_turns_and_more_trained_ids_are_the_sampled_ids_with_a_tokeni
     replies = [*(f"{thought}\n{program(code)}" for thought in thoughts), "Voilà \\boxed{77}."]
     # the policy writes letter by letter and keeps case and accents: encoding its text again would give other ids
     policy = Recorded(ScriptedPolicy(Spelled(), replies))
-    world = World(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(lossy_tokenizer()))
-    trajectory = asyncio.run(rollout(draft_of(world), world, RolloutConfig(max_tokens=2000)))
+    agent = Agent(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(lossy_tokenizer()))
+    trajectory = asyncio.run(rollout(draft_of(agent), agent, RolloutConfig(max_tokens=2000)))
     assert len(trajectory.calls) == len(thoughts)
     row = episode_row(trajectory, advantage=1.0, nll_weight=0.01, group="g")
     trained = {place: row.token_ids[place] for place, is_trained in enumerate(row.trained) if is_trained}

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_model, run
 
+from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
-from thor_tir.faults import SandboxUnavailable, UsageError
 from thor_tir.learner.learner import Learner
 from thor_tir.rl.algorithms import LossConfig
 from thor_tir.rl.episode import EpisodeConfig
 from thor_tir.rl.step import StepConfig
 from thor_tir.rl.train import RLConfig, problems_of_round
-from thor_tir.rollout import RolloutConfig
+from thor_tir.rollout.loop import RolloutConfig
 from told_sandbox import ToldSandbox
+from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_model, run
 
 CONFIG = RLConfig(
     num_rounds=2,

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable
 from thor_tir.sandbox.batch import BlockingSandbox, run_batch, stream
-from thor_tir.sandbox.link import Mailbox, TemplateLost
-from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.preload import is_heavy
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.template_process import Mailbox, TemplateLost
 from thor_tir.sandbox.protocol import Limits, Snippet
-from thor_tir.sandbox.routing import is_heavy
 from told_sandbox import ToldSandbox, printed
 
 HOSTILE = (

@@ -1,4 +1,4 @@
-"""Programs that mean harm, at every level: each is contained, and the next program finds a pristine world."""
+"""Programs that mean harm, at every level: each is contained, and the next program finds a pristine agent."""
 
 import asyncio
 import errno
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import thor_tir
 from census import Census, after, at_rest
 from hostile_doors import DOORS
 from hostile_ends import ENDS, Ends
-
-import thor_tir
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sandbox.batch import run_batch
 from thor_tir.sandbox.jail import calls, kernel
-from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Snippet
-from thor_tir.sandbox.remote import RemoteSandbox, RemoteSandboxConfig
-from thor_tir.sandbox.server import GracefulServer, ServerConfig, Service
+from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
+from thor_tir.sandbox.remote.server import GracefulServer, ServerConfig, Service
 
 CASES = Path(__file__).parents[3] / "shared" / "data" / "sandbox" / "hostile.jsonl"
 OUTER_S = 60.0
@@ -208,7 +208,7 @@ def test_a_plain_user_is_as_safe_as_root(level: str) -> None:
     script = """
         import asyncio, json, sys
         from census import after, at_rest
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         async def main():
@@ -228,7 +228,7 @@ def test_a_plain_user_is_as_safe_as_root(level: str) -> None:
         asyncio.run(main())
     """
     drop = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
-    places = (Path(thor_tir.__file__).parents[1], Path(__file__).parent)
+    places = (Path(thor_tir.__file__).parents[1], Path(__file__).parents[1] / "support")
     environment = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PATH": os.environ["PATH"]}
     finished = subprocess.run(
         [*drop, sys.executable, "-B", "-c", textwrap.dedent(script)],

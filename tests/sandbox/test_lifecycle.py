@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import thor_tir
+from thor_tir.errors import SandboxLost, SandboxUnavailable
 from thor_tir.execution import Status
-from thor_tir.faults import SandboxLost, SandboxUnavailable
-from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
-from thor_tir.sandbox.probe import probe
+from thor_tir.sandbox.local.probe import probe
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits
 
 ONE = LocalSandboxConfig(workers=1, modules=(), limits=Limits(timeout_s=10.0))
@@ -226,7 +226,7 @@ def test_after_closing_no_process_or_descriptor_is_left() -> None:
 def test_when_the_parent_is_killed_templates_and_programs_die_too() -> None:
     script = """
         import asyncio
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         async def main():
@@ -309,7 +309,7 @@ def test_programs_of_root_get_a_uid_of_their_own() -> None:
 def test_a_plain_user_has_the_same_sandbox(public_python: str) -> None:
     script = """
         import asyncio, json
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         async def main():
@@ -341,7 +341,7 @@ def test_a_plain_user_has_the_same_sandbox(public_python: str) -> None:
 def test_a_user_who_runs_many_processes_has_a_sandbox(public_python: str) -> None:
     script = """
         import asyncio, subprocess
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 
         async def main(level):
             async with LocalSandbox(LocalSandboxConfig(workers=1, modules=(), strongest=level)) as sandbox:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from thor_tir.dialect.dialect import Dialect
-from thor_tir.engines.text_codec import TextTokenizer
+from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.row import Component
+from thor_tir.learner.sample import Component
 from thor_tir.sft.examples import sft_row, spelled_for, within
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from tiny_models import tiny_tokenizer

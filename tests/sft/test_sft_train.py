@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from thor_tir.faults import UsageError
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.errors import UsageError
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from thor_tir.sft.train import SftConfig, SftData, batches, train
 from tiny_models import tiny_model, tiny_tokenizer
 
 CONFIG = SftConfig(epochs=2, batch_rows=4, learning_rate=3e-3, warmup_steps=1, is_cosine=True)
 
 
-def rows(count: int) -> list[Row]:
+def rows(count: int) -> list[TrainingSample]:
     """Random rows of 6 to 12 tokens, the first two a prompt."""
     rng = random.Random(0)
     made = []
     for number in range(count):
         length = rng.randint(6, 12)
         made.append(
-            Row(
+            TrainingSample(
                 id=str(number),
                 token_ids=tuple(rng.randrange(4, 40) for _ in range(length)),
                 trained=(False, False, *(True,) * (length - 2)),

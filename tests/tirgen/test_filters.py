@@ -14,7 +14,7 @@ from thor_tir.tirgen.filters import STAGES, FilterConfig, choose, examine, sieve
 from thor_tir.tirgen.rules import Candidate
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
-from tirgen.samples import CORRECT, WRONG, candidate, without_calls
+from tirgen_samples import CORRECT, WRONG, candidate, without_calls
 
 CIRCLE = "and then again we say " * 30
 TWO_CALLS = ("print(1 + 1)", "print(2 + 2)")

@@ -6,13 +6,13 @@ from collections import Counter
 import pytest
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import CRITIC, WORDS
+from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.scripted import ScriptedPolicy
+from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.tirgen.critic import Critic, CriticConfig
-from thor_tir.tirgen.generate import RawSample, Studio, TirgenConfig, generate
+from thor_tir.tirgen.generate import RawSample, TirgenAgents, TirgenConfig, generate
 from thor_tir.trajectory import Author, Finish
 from tiny_models import tiny_tokenizer
 from told_sandbox import ToldSandbox, printed, raised
@@ -31,7 +31,7 @@ class Set:
         tokenizer = tiny_tokenizer()
         self.actor, self.critic = ScriptedPolicy(tokenizer, actor), ScriptedPolicy(tokenizer, critic)
         self.sandbox = ToldSandbox({"print(20 + 57)": printed("77"), **results})
-        self.dialect = Dialect(tokenizer, DialectConfig(style=WORDS))
+        self.dialect = Dialect(tokenizer, DialectConfig(style=NO_TOOLS))
 
     def run(self, **config) -> RawSample:
         critic = Critic(
@@ -39,7 +39,7 @@ class Set:
             dialect=Dialect(tiny_tokenizer(), DialectConfig(style=CRITIC)),
             config=CriticConfig(),
         )
-        studio = Studio(actor=self.actor, dialect=self.dialect, critic=critic, sandbox=self.sandbox)
+        studio = TirgenAgents(actor=self.actor, dialect=self.dialect, critic=critic, sandbox=self.sandbox)
         return asyncio.run(generate(PROBLEM, studio, TirgenConfig(**config), id="p/0", seed=5))
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.claim import claim
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.shard import WHOLE, Shard, shard_of
-from thor_tir.tirgen.campaign import Campaign, CampaignConfig, Wanted, brief
+from thor_tir.storage.journal import Journal
+from thor_tir.storage.run_lock import claim
+from thor_tir.storage.shard import WHOLE, Shard, shard_of
 from thor_tir.tirgen.raw_rows import raw_files, rows
+from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, AttemptScheduleConfig, brief
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -32,7 +32,7 @@ def fill(folder: Path, shard: Shard, allowed: int) -> None:
     questions = [Problem(id=f"p{i}", question=f"{i}?", answer="1", source="test") for i in range(QUESTIONS)]
     mine = [problem for position, problem in enumerate(questions) if shard.owns(position)]
 
-    async def one(wanted: Wanted) -> dict:
+    async def one(wanted: AttemptKey) -> dict:
         # Not in a thread: a forked process may wait for one for ever.
         while not select.select([allowed], [], [], 0)[0]:  # noqa: ASYNC110 - a pipe is waited for
             await asyncio.sleep(0.001)
@@ -40,8 +40,10 @@ def fill(folder: Path, shard: Shard, allowed: int) -> None:
         return {"outcome": "correct", "critic": {}, "spent": {}, "seconds": 0.0, "text": PAYLOAD + wanted.key}
 
     with claim(folder, OPTIONS, shard), shard.writing(folder):
-        campaign = Campaign(mine, Journal(shard.file(folder, "raw"), brief=brief), CampaignConfig(attempts=ATTEMPTS))
-        asyncio.run(campaign.run(one, concurrency=4, made=lambda *_: None, done=lambda: None))
+        schedule = AttemptSchedule(
+            mine, Journal(shard.file(folder, "raw"), brief=brief), AttemptScheduleConfig(attempts=ATTEMPTS)
+        )
+        asyncio.run(schedule.run(one, concurrency=4, made=lambda *_: None, done=lambda: None))
 
 
 def started(folder: Path, shard: Shard, num_allowed: int) -> int:

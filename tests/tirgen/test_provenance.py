@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.dialect.prompts import CRITIC, TOOLS, WORDS, PromptStyle
+from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS, PromptStyle
 from thor_tir.dialect.thinking import Thinking
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.tirgen.provenance import prompt_digest, read_provenance, sign, thinking_in, versions
 
 
@@ -19,9 +19,9 @@ def test_a_record_is_written_once_under_a_name_of_its_own_and_others_stay(tmp_pa
 
 
 def test_a_prompt_is_named_by_its_text():
-    assert len({prompt_digest(style) for style in (WORDS, TOOLS, CRITIC)}) == 3
-    assert prompt_digest(PromptStyle(system=WORDS.system, user=WORDS.user)) == prompt_digest(WORDS)
-    assert prompt_digest(PromptStyle(system=WORDS.system, user=WORDS.user + " ")) != prompt_digest(WORDS)
+    assert len({prompt_digest(style) for style in (NO_TOOLS, TOOLS, CRITIC)}) == 3
+    assert prompt_digest(PromptStyle(system=NO_TOOLS.system, user=NO_TOOLS.user)) == prompt_digest(NO_TOOLS)
+    assert prompt_digest(PromptStyle(system=NO_TOOLS.system, user=NO_TOOLS.user + " ")) != prompt_digest(NO_TOOLS)
 
 
 @pytest.mark.parametrize("thinking", Thinking)

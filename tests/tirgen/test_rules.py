@@ -17,7 +17,7 @@ from thor_tir.tirgen.rules import (
 )
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
-from tirgen.samples import CORRECT, candidate, without_calls
+from tirgen_samples import CORRECT, candidate, without_calls
 
 
 @pytest.mark.parametrize(

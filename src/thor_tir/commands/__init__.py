@@ -7,11 +7,10 @@ from typing import Any, cast
 
 import tyro
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 PLACES: Mapping[str, str] = {
     "quickstart": "training.Quickstart",
-    "nano": "training.NanoPretrain",
     "tirgen": "tirgen.Tirgen",
     "tirgen generate": "tirgen.TirgenGenerate",
     "tirgen filter": "tirgen_data.TirgenFilter",
@@ -24,7 +23,7 @@ PLACES: Mapping[str, str] = {
     "eval": "evaluation.Eval",
     "eval merge": "evaluation.EvalMerge",
     "eval compare": "evaluation.EvalCompare",
-    "grade": "grade.Grade",
+    "grade": "grade.GradeFile",
     "code check": "code.CodeCheck",
     "data overlap": "data.DataOverlap",
     "show": "reading.Show",

@@ -35,11 +35,11 @@ class CodeCheck:
 
     def run(self) -> None:
         """Check and print the summary."""
-        from thor_tir.eval.code.evaluate import control_programs, evaluate_code, read_programs, summarise
-        from thor_tir.faults import UsageError
-        from thor_tir.journal import Journal, check_place, write_atomically
+        from thor_tir.errors import UsageError
+        from thor_tir.eval.code.benchmark import control_programs, evaluate_code, read_programs, summarise
         from thor_tir.problems.code_sources import code_tasks
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+        from thor_tir.storage.journal import Journal, check_place, write_atomically
 
         if min(1 if self.first is None else self.first, *self.ks, self.workers) < 1:
             raise UsageError(f"--first {self.first}, --ks {self.ks}, --workers {self.workers}: each must be at least 1")

@@ -27,9 +27,9 @@ class DataOverlap:
 
     def run(self) -> None:
         """Compare and report."""
-        from thor_tir.faults import UsageError
-        from thor_tir.journal import check_place, write_atomically
+        from thor_tir.errors import UsageError
         from thor_tir.problems.overlap import overlaps, question_files, read_questions
+        from thor_tir.storage.journal import check_place, write_atomically
 
         if self.ngram < 1 or not 0 <= self.share <= 1:
             raise UsageError(f"--ngram {self.ngram} must be at least 1 and --share {self.share} between 0 and 1")

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, results_table, text_table
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.faults import UsageError
-from thor_tir.recipes.settings import EvalConfig, Machinery, RunConfig
+from thor_tir.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Eval:
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     observation: ObservationConfig = NANO.observation
     eval: EvalConfig = NANO.eval
-    machinery: Machinery = NANO.machinery
+    resources: ResourceConfig = NANO.resources
 
     def run(self) -> None:
         """Sample, grade and print."""
@@ -82,11 +82,12 @@ class Eval:
         self._run_problems()
 
     def _run_problems(self) -> None:
-        from thor_tir.claim import claim
+        from thor_tir.app.runtime import open_runtime
+        from thor_tir.app.stages.evaluate import evaluate_model
         from thor_tir.eval.run import result_row
-        from thor_tir.journal import write_atomically
         from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.recipes.stages import bench, evaluate_model
+        from thor_tir.storage.journal import write_atomically
+        from thor_tir.storage.run_lock import claim
 
         config = self._config()
         problems = load_problems(
@@ -101,7 +102,7 @@ class Eval:
         output = self._output(options)
 
         async def work() -> Any:
-            async with bench(self.machinery) as tools:
+            async with open_runtime(self.resources) as tools:
                 return await evaluate_model(self._contestant(), problems, config, output, tools, reporter)
 
         with claim(output, options):
@@ -111,12 +112,12 @@ class Eval:
         reporter.say(f"attempts and results: {output}")
 
     def _run_benchmarks(self) -> None:
-        from thor_tir.claim import claim
-        from thor_tir.eval.benchmark_folder import BenchmarkFolder
+        from thor_tir.app.stages.benchmark import BenchmarkRun, limited, run_benchmarks
+        from thor_tir.eval.folder import BenchmarkFolder
         from thor_tir.problems.benchmarks import SIX_SETS
         from thor_tir.problems.sets import load_set, within
-        from thor_tir.recipes.benchmarking import BenchmarkRun, limited, run_benchmarks
-        from thor_tir.shard import shard_of
+        from thor_tir.storage.run_lock import claim
+        from thor_tir.storage.shard import shard_of
 
         words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
         names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
@@ -165,22 +166,22 @@ class Eval:
             reasoning=self.reasoning,
             observation=self.observation,
             eval=evaluation,
-            machinery=self.machinery,
+            resources=self.resources,
         )
 
     def _contestant(self) -> Any:
-        from thor_tir.dialect.prompts import TOOLS, WORDS
-        from thor_tir.engines.endpoint import ServedAs
-        from thor_tir.recipes.stages import Contestant
+        from thor_tir.app.stages.evaluate import EvalSpec
+        from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
+        from thor_tir.engines.openai_api.policy import ServedAs
 
         if self.words and self.correct:
             raise UsageError("--words runs no program, so there is nothing to --correct; give one of them")
         config = self._config().eval
-        return Contestant(
+        return EvalSpec(
             name="words" if self.words else "corrected" if self.correct else "tools",
             model=self.model,
             samples=config.samples,
-            style=WORDS if self.words else TOOLS,
+            style=NO_TOOLS if self.words else TOOLS,
             correction=config.correction if self.correct else None,
             served=ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key),
         )
@@ -198,7 +199,7 @@ class EvalMerge:
 
     def run(self) -> None:
         """Read, write, print. Raises UsageError while attempts are missing."""
-        from thor_tir.eval.benchmark_folder import BenchmarkFolder
+        from thor_tir.eval.folder import BenchmarkFolder
 
         if not _tell(BenchmarkFolder(path=self.folder), ConsoleReporter()):
             raise UsageError(f"{self.folder} is not complete; run its missing shards")
@@ -217,9 +218,9 @@ class EvalCompare:
 
     def run(self) -> None:
         """Read both, print, and write where asked."""
-        from thor_tir.eval.benchmark_folder import BenchmarkFolder
-        from thor_tir.eval.comparison import compare, comparison_rows
-        from thor_tir.journal import check_place, write_atomically
+        from thor_tir.eval.compare import compare, comparison_rows
+        from thor_tir.eval.folder import BenchmarkFolder
+        from thor_tir.storage.journal import check_place, write_atomically
 
         if self.out is not None:
             check_place(self.out)
@@ -239,8 +240,8 @@ class EvalCompare:
 
 def _tell(folder: Any, reporter: ConsoleReporter) -> bool:
     """Write and print the results of a benchmark run; False where it is not complete."""
-    from thor_tir.eval.benchmark_tables import score_table
-    from thor_tir.recipes.benchmarking import write_results
+    from thor_tir.app.stages.benchmark import write_results
+    from thor_tir.eval.tables import score_table
 
     results = write_results(folder, reporter)
     if results is not None:

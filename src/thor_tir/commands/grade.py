@@ -12,7 +12,7 @@ import tyro
 
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.console import ConsoleReporter
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 if TYPE_CHECKING:
     from thor_tir.grading.blocking import BlockingGrader
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grade:
-    """Grade answers against references, a pair a line, within bounds. Exit status 0 whatever the verdicts."""
+class GradeFile:
+    """GradeFile answers against references, a pair a line, within bounds. Exit status 0 whatever the verdicts."""
 
     jsonl: Path
     """Pairs, one JSON object a line: id, gold, pred, kind (`answer`, or `response`, in which an answer is found)."""
@@ -60,11 +60,11 @@ class Grade:
         return Strictness.LENIENT if self.lenient or self.strictness == "lenient" else Strictness.STRICT
 
     def run(self) -> None:
-        """Grade and write. Raises UsageError for a malformed line before anything is written."""
+        """GradeFile and write. Raises UsageError for a malformed line before anything is written."""
         from thor_tir.grading.blocking import BlockingGrader
         from thor_tir.grading.judge import opened
-        from thor_tir.grading.process import GraderLimits
-        from thor_tir.journal import check_place
+        from thor_tir.grading.workers.process import GraderLimits
+        from thor_tir.storage.journal import check_place
 
         pairs = read_pairs(self.jsonl)
         check_place(self.out, besides=[self.jsonl])
@@ -81,7 +81,7 @@ def _grade(
     pairs: "list[tuple[str | int, Submission]]", grader: "BlockingGrader", out: Path, reporter: ConsoleReporter
 ) -> None:
     from thor_tir.grading.version import grader_version
-    from thor_tir.journal import write_atomically
+    from thor_tir.storage.journal import write_atomically
 
     rows: list[dict[str, Any]] = []
     began = perf_counter()
@@ -113,7 +113,7 @@ def read_pairs(path: Path) -> "list[tuple[str | int, Submission]]":
 
 
 def _pair(line: bytes, where: str) -> "tuple[str | int, Submission]":
-    from thor_tir.grading.submission import Kind, Submission
+    from thor_tir.grading.submission import Submission, SubmissionKind
     from thor_tir.problem import Problem
 
     try:
@@ -122,14 +122,14 @@ def _pair(line: bytes, where: str) -> "tuple[str | int, Submission]":
         raise UsageError(f"{where}: not valid JSON in UTF-8 ({error})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    if (kind := row.get("kind")) not in tuple(Kind):
+    if (kind := row.get("kind")) not in tuple(SubmissionKind):
         raise UsageError(f"{where}: `kind` is answer or response, found {kind!r}")
     id, question = row.get("id"), row.get("question", "")
     if not isinstance(id, str | int) or isinstance(id, bool):
         raise UsageError(f"{where}: `id` must be a string or an integer, found {id!r}")
     gold, pred = (_text(row.get(name), f"{where}: `{name}`") for name in ("gold", "pred"))
     problem = Problem(id=str(id), question=str(question), answer=gold, source="")
-    return id, Submission(problem=problem, text=pred, kind=Kind(kind))
+    return id, Submission(problem=problem, text=pred, kind=SubmissionKind(kind))
 
 
 def _text(value: object, what: str) -> str:

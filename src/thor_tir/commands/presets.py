@@ -10,8 +10,8 @@ from typing import Any
 
 import tyro
 
-from thor_tir.faults import UsageError
-from thor_tir.recipes.settings import RunConfig, quickstart, released
+from thor_tir.app.config import RunConfig, quickstart, released
+from thor_tir.errors import UsageError
 
 NANO = quickstart()
 PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}

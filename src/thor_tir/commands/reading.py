@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tyro
 
+from thor_tir.app.config import EvalConfig
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.recipes.settings import EvalConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Solve:
 
     def run(self) -> None:
         """Sample and print."""
-        from thor_tir.engines.endpoint import ServedAs
-        from thor_tir.recipes.solve import Question, solve
+        from thor_tir.app.solve import Question, solve
+        from thor_tir.engines.openai_api.policy import ServedAs
 
         served = ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key)
         task = Question(
@@ -60,11 +60,11 @@ class Show:
 
     def run(self) -> None:
         """Print one transcript, a list, or the report's path."""
-        from thor_tir.recipes.solve import show
+        from thor_tir.app.solve import show
 
         reporter = ConsoleReporter()
         if self.report:
-            from thor_tir.eval.report import write_report
+            from thor_tir.eval.report.report import write_report
 
             reporter.say(f"report: {write_report(self.folder)}")
         else:
@@ -77,6 +77,6 @@ class Doctor:
 
     def run(self) -> None:
         """Look and print."""
-        from thor_tir.recipes.doctor import examine
+        from thor_tir.app.doctor import examine
 
         examine(ConsoleReporter())

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import tyro
 
+from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.faults import SandboxUnavailable, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class SandboxRun:
             asyncio.run(self._run_lines(self.jsonl, self.out))
 
     async def _run_file(self, file: Path) -> None:
-        from thor_tir.sandbox.local import LocalSandbox
+        from thor_tir.sandbox.local.sandbox import LocalSandbox
 
         code = _text(file)
         async with LocalSandbox(self._config(workers=1)) as sandbox:
@@ -69,7 +69,7 @@ class SandboxRun:
     async def _run_lines(self, source: Path, target: Path) -> None:
         from thor_tir.console import ConsoleReporter
         from thor_tir.sandbox.batch import stream
-        from thor_tir.sandbox.local import LocalSandbox
+        from thor_tir.sandbox.local.sandbox import LocalSandbox
         from thor_tir.sandbox.protocol import Snippet
 
         rows = list(_rows(source))
@@ -89,7 +89,7 @@ class SandboxRun:
         reporter.say(f"{len(rows)} results: {target}")
 
     def _config(self, *, workers: int) -> Any:
-        from thor_tir.sandbox.local import LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandboxConfig
         from thor_tir.sandbox.protocol import Limits
 
         limits = Limits(timeout_s=self.timeout_s, memory_bytes=self.memory_mb * 2**20)
@@ -135,6 +135,6 @@ def _record(identity: object, result: ExecutionResult | SandboxUnavailable) -> d
 
 
 def _write(target: Path, lines: list[str]) -> None:
-    from thor_tir.journal import write_atomically
+    from thor_tir.storage.journal import write_atomically
 
     write_atomically(target, "".join(f"{line}\n" for line in lines))

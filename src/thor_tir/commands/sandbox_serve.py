@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thor_tir.console import ConsoleReporter
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 if TYPE_CHECKING:
-    from thor_tir.sandbox.server import ServerConfig
+    from thor_tir.sandbox.remote.server import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxServe:
     """Run programs for other machines: SandboxFusion's HTTP API over this machine's sandbox, until SIGTERM or Ctrl-C.
 
-    Point runs at it with --machinery.sandbox-endpoints http://HOST:PORT; docs/remote_sandbox.md tells more.
+    Point runs at it with --resources.sandbox-endpoints http://HOST:PORT; docs/remote_sandbox.md tells more.
     """
 
     host: str = "127.0.0.1"
@@ -39,12 +39,12 @@ class SandboxServe:
     def run(self) -> None:
         """Serve, and say where."""
         try:
-            from thor_tir.sandbox.server import serve
+            from thor_tir.sandbox.remote.server import serve
         except ModuleNotFoundError as missing:
             raise UsageError(
                 f"no module {missing.name}: install the service with pip install 'thor-tir[serve]'"
             ) from None
-        from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 
         config = self._config()
         reporter = ConsoleReporter()
@@ -58,9 +58,9 @@ class SandboxServe:
         reporter.say("sandbox ended")
 
     def _config(self) -> "ServerConfig":
-        from thor_tir.sandbox.fusion import TOKEN_VARIABLE, RequestRules
         from thor_tir.sandbox.protocol import Limits
-        from thor_tir.sandbox.server import ServerConfig
+        from thor_tir.sandbox.remote.sandboxfusion_json import TOKEN_VARIABLE, RequestRules
+        from thor_tir.sandbox.remote.server import ServerConfig
 
         most = Limits(timeout_s=self.max_timeout_s, memory_bytes=self.max_memory_mb * 2**20, output_bytes=2**23)
         return ServerConfig(

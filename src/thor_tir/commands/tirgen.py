@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 import tyro
 
+from thor_tir.app.config import ResourceConfig, RunConfig
 from thor_tir.commands.presets import NANO
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.engines.endpoint import ServedAs
-from thor_tir.faults import UsageError
-from thor_tir.recipes.settings import Machinery, RunConfig
-from thor_tir.shard import shard_of
-from thor_tir.tirgen.campaign import CampaignConfig
+from thor_tir.engines.openai_api.policy import ServedAs
+from thor_tir.errors import UsageError
+from thor_tir.storage.shard import shard_of
 from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
+from thor_tir.tirgen.schedule import AttemptScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +57,21 @@ class TirgenGenerate:
     shard: str = ""
     """i/n: only this part of the questions, into the same folder as the other parts, by any number of processes."""
     seed: int = 0
-    campaign: Annotated[CampaignConfig, tyro.conf.arg(name="")] = NANO.campaign
+    schedule: Annotated[AttemptScheduleConfig, tyro.conf.arg(name="")] = NANO.schedule
     observation: ObservationConfig = NANO.observation
     tirgen: TirgenConfig = NANO.tirgen
-    machinery: Machinery = NANO.machinery
+    resources: ResourceConfig = NANO.resources
 
     def run(self) -> None:
         """Generate, and say where the rows are."""
-        from thor_tir.claim import claim
-        from thor_tir.recipes.stages import bench
-        from thor_tir.recipes.tirgen import generate_raw
+        from thor_tir.app.runtime import open_runtime
+        from thor_tir.app.stages.tirgen import generate_raw
+        from thor_tir.storage.run_lock import claim
 
         reporter = ConsoleReporter()
 
         async def work() -> None:
-            async with bench(self.machinery) as tools:
+            async with open_runtime(self.resources) as tools:
                 await generate_raw(self.config(), self.output, tools, reporter, shard)
 
         shard = shard_of(self.shard)
@@ -81,7 +81,7 @@ class TirgenGenerate:
 
     def options(self) -> dict[str, Any]:
         """What makes two commands the same run: not where it is kept, which part is done, and how much is tried."""
-        return {name: v for name, v in dataclasses.asdict(self).items() if name not in ("shard", "output", "campaign")}
+        return {name: v for name, v in dataclasses.asdict(self).items() if name not in ("shard", "output", "schedule")}
 
     def config(self) -> RunConfig:
         """The options as a run's configuration."""
@@ -97,9 +97,9 @@ class TirgenGenerate:
             reasoning=self.reasoning,
             observation=self.observation,
             words_samples=self.words_samples,
-            campaign=self.campaign,
+            schedule=self.schedule,
             tirgen=self.tirgen,
-            machinery=self.machinery,
+            resources=self.resources,
             seed=self.seed,
         )
 
@@ -114,15 +114,15 @@ class Tirgen(TirgenGenerate):
 
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""
-        from thor_tir.claim import claim
-        from thor_tir.recipes.stages import bench
-        from thor_tir.recipes.tirgen import generate_data
+        from thor_tir.app.runtime import open_runtime
+        from thor_tir.app.stages.tirgen import generate_data
+        from thor_tir.storage.run_lock import claim
 
         config = dataclasses.replace(self.config(), filter=self.filter)
         reporter = ConsoleReporter()
 
         async def work() -> Path:
-            async with bench(self.machinery) as tools:
+            async with open_runtime(self.resources) as tools:
                 return await generate_data(config, self.output, tools, reporter)
 
         if self.shard:

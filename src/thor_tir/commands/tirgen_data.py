@@ -9,7 +9,7 @@ import tyro
 
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.tirgen.filters import FilterConfig
 
 
@@ -34,7 +34,7 @@ class TirgenFilter:
 
     def run(self) -> None:
         """Filter and say what each stage left."""
-        from thor_tir.recipes.tirgen_filter import filter_raw
+        from thor_tir.app.stages.tirgen_filter import filter_raw
 
         if not self.sources:
             raise UsageError("no raw trajectories are named; give the folders that `thor tirgen generate` wrote")
@@ -61,7 +61,7 @@ class TirgenMerge:
 
     def run(self) -> None:
         """Copy every row once."""
-        from thor_tir.recipes.tirgen_merge import merge
+        from thor_tir.tirgen.publish.merge import merge
 
         if not self.sources:
             raise UsageError("no raw folders are named; give those that `thor tirgen generate` wrote")
@@ -94,7 +94,7 @@ class TirgenExport:
 
     def run(self) -> None:
         """Write, and say where."""
-        from thor_tir.recipes.tirgen_export import export
+        from thor_tir.app.stages.tirgen_export import export
 
         output = self.output or self.folder / "export"
         reporter = ConsoleReporter()
@@ -122,7 +122,7 @@ class TirgenCard:
 
     def run(self) -> None:
         """Count, draw, write."""
-        from thor_tir.recipes.tirgen_card import write_card
+        from thor_tir.tirgen.publish.card import write_card
 
         output = self.output or self.folder / "export"
         page = write_card(self.folder, output, title=self.title, licence=self.licence)

@@ -4,14 +4,11 @@ import asyncio
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import tyro
-
+from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, differences, results_table
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.recipes.settings import Machinery, RunConfig, quickstart
 from thor_tir.rl.train import RLConfig
 from thor_tir.sft.train import SftConfig
 
@@ -32,7 +29,7 @@ class Quickstart:
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
-        from thor_tir.recipes import quickstart as recipe
+        from thor_tir.app.stages import quickstart as recipe
 
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
@@ -41,29 +38,6 @@ class Quickstart:
         reporter.console.print(results_table(outcome.results))
         reporter.say(differences(outcome.summary))
         reporter.say(f"results: {self.output / 'results.json'}\nreport:  {outcome.report}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NanoPretrain:
-    """Pretrain an embedded model from scratch on text that this package generates. Resumes where it was killed."""
-
-    action: tyro.conf.Positional[Literal["pretrain"]] = "pretrain"
-    role: Literal["actor", "critic"] = "actor"
-    num_steps: int = 3000
-    seed: int = 0
-    output: Path | None = None
-    """Where the model folder goes; by default runs/nano/<role>."""
-
-    def run(self) -> None:
-        """Train and write weights and card."""
-        from thor_tir.nano.pretrain import PretrainConfig, pretrain
-
-        output = self.output or Path("runs/nano") / self.role
-        config = PretrainConfig(role=self.role, num_steps=self.num_steps, seed=self.seed)
-        reporter = ConsoleReporter()
-        with reporter.stage(f"pretraining nano/{self.role}", self.num_steps) as progress:
-            pretrain(config, output, output.with_name(f"{output.name}.work"), progress)
-        reporter.say(f"model: {output}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +55,9 @@ class Sft:
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.claim import claim
-        from thor_tir.learner.ranks import together
-        from thor_tir.recipes.stages import fine_tune
+        from thor_tir.app.stages.sft import fine_tune
+        from thor_tir.distributed import together
+        from thor_tir.storage.run_lock import claim
 
         with together() as ranks, ranks.led(claim(self.output, dataclasses.asdict(self))):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
@@ -108,13 +82,14 @@ class Rl:
     seed: int = 0
     observation: ObservationConfig = NANO.observation
     rl: RLConfig = NANO.rl
-    machinery: Machinery = NANO.machinery
+    resources: ResourceConfig = NANO.resources
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
-        from thor_tir.claim import claim
-        from thor_tir.learner.ranks import Ranks, together
-        from thor_tir.recipes.stages import bench, reinforce
+        from thor_tir.app.runtime import open_runtime
+        from thor_tir.app.stages.rl import reinforce
+        from thor_tir.distributed import Ranks, together
+        from thor_tir.storage.run_lock import claim
 
         config = RunConfig(
             problems=self.problems,
@@ -122,14 +97,14 @@ class Rl:
             observation=self.observation,
             num_rl=self.count,
             rl=self.rl,
-            machinery=self.machinery,
+            resources=self.resources,
             seed=self.seed,
             eval=NANO.eval,
         )
 
         async def work(ranks: Ranks) -> None:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
-            async with bench(self.machinery, ranks=ranks) as tools:
+            async with open_runtime(self.resources, ranks=ranks) as tools:
                 model = await reinforce(config, self.model, self.output, tools, reporter)
             reporter.say(f"model: {model}")
 

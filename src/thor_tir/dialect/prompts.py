@@ -16,7 +16,7 @@ class PromptStyle:
     """With `{text}` where the question (or the step to be rewritten) stands."""
 
 
-WORDS = PromptStyle(
+NO_TOOLS = PromptStyle(
     system="You are a careful mathematician.",
     user="{text}\nReason step by step and put the final answer in \\boxed{{}}.",
 )

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
 """Folders of the models that the package carries, by the names they are asked for."""
@@ -17,7 +17,7 @@ _ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
 
 
 def is_address(name: str) -> bool:
-    """Whether a model's name is where it is served; `engines/endpoint.py` speaks to it there."""
+    """Whether a model's name is where it is served; `engines/openai_api/policy.py` speaks to it there."""
     return name.startswith(("http://", "https://"))
 
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
 from thor_tir.engines.protocol import Sampling
-from thor_tir.engines.stopping import StopFinder, byte_pieces
 from thor_tir.trajectory import Author, Completion, Span, StopReason
 
 LOGPROB = -math.log(2)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thor_tir.attempt import Attempt, Progress, Request, Workshop, attempt_all
-from thor_tir.eval.estimators import Association, Interval, association, average_at_k, paired_difference, wilson
+from thor_tir.eval.statistics import Association, Interval, association, average_at_k, paired_difference, wilson
 from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import Score, select
-from thor_tir.journal import Journal
 from thor_tir.problem import Problem
-from thor_tir.rollout import seed_of
+from thor_tir.rollout.attempts import Attempt, AttemptRequest, Progress, SamplingSetup, attempt_all
+from thor_tir.rollout.loop import seed_of
+from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
 
 
@@ -36,7 +36,7 @@ class Evaluation:
 async def evaluate(
     name: str,
     problems: Sequence[Problem],
-    shop: Workshop,
+    setup: SamplingSetup,
     journal: Journal,
     *,
     samples: int,
@@ -48,11 +48,11 @@ async def evaluate(
     The seeds do not depend on `name`: two configurations meet the same problems with the same random numbers.
     """
     requests = [
-        Request(id=f"{problem.id}/{sample}", problem=problem, seed=seed_of(seed, problem.id, sample))
+        AttemptRequest(id=f"{problem.id}/{sample}", problem=problem, seed=seed_of(seed, problem.id, sample))
         for problem in problems
         for sample in range(samples)
     ]
-    attempts = await attempt_all(requests, shop, journal, progress)
+    attempts = await attempt_all(requests, setup, journal, progress)
     by_problem: defaultdict[str, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         by_problem[attempt.problem.id].append(attempt)

@@ -14,16 +14,16 @@ from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
-from thor_tir.faults import MachineFault
+from thor_tir.errors import MachineFault
 from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
-from thor_tir.grading.frames import Row
-from thor_tir.grading.guard import MAX_CHARS, calls_only_maths
-from thor_tir.grading.gym import UNREADABLE
-from thor_tir.grading.pool import Considered, Pool
-from thor_tir.grading.process import GraderLimits
-from thor_tir.grading.quick import quick_outcome
+from thor_tir.grading.rules.input_limits import MAX_CHARS, calls_only_maths
+from thor_tir.grading.rules.quick import quick_outcome
 from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import Graded, Kind, Path, Submission, Tally, pair
+from thor_tir.grading.submission import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
+from thor_tir.grading.workers.ipc import IpcRow
+from thor_tir.grading.workers.pool import Considered, Pool
+from thor_tir.grading.workers.process import GraderLimits
+from thor_tir.grading.workers.reasoning_gym import UNREADABLE
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome, Verdict
 
@@ -72,7 +72,7 @@ class BlockingGrader:
         self._lock = threading.RLock()  # a future that is done already calls back at once
         self._remembered: OrderedDict[Key, tuple[Outcome, str]] = OrderedDict()
         self._under_way: dict[Key, Future[Considered]] = {}
-        self._tallies = {path: Tally(count=0, seconds=0.0) for path in Path}
+        self._tallies = {path: Tally(count=0, seconds=0.0) for path in GradingRoute}
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +92,7 @@ class BlockingGrader:
         self._judges.shutdown(cancel_futures=True)
 
     @property
-    def stats(self) -> Mapping[Path, Tally]:
+    def stats(self) -> Mapping[GradingRoute, Tally]:
         """How many verdicts came by which path so far, and the seconds they took."""
         with self._lock:
             return dict(self._tallies)
@@ -125,11 +125,11 @@ class BlockingGrader:
         problem = _with_plain_reference(submission.problem)
         answer = self._answer(submission)
         if not problem.answer.strip():
-            return self._at_once((Outcome.UNSCORED, "the reference is empty"), answer, Path.QUICK, began)
+            return self._at_once((Outcome.UNSCORED, "the reference is empty"), answer, GradingRoute.QUICK, began)
         if answer is None:
-            return self._at_once((Outcome.WRONG, "no answer found"), None, Path.QUICK, began)
+            return self._at_once((Outcome.WRONG, "no answer found"), None, GradingRoute.QUICK, began)
         if (quick := self._quick(problem, answer)) is not None:
-            return self._at_once(quick, answer, Path.QUICK, began)
+            return self._at_once(quick, answer, GradingRoute.QUICK, began)
         key = self._key(problem, answer)
         with self._lock:
             known = self._remembered.get(key)
@@ -139,14 +139,14 @@ class BlockingGrader:
                 joined = self._under_way.get(key)
                 considered = joined or self._submit(key, problem, answer)
         if known is not None:
-            return self._at_once(known, answer, Path.CACHED, began)
+            return self._at_once(known, answer, GradingRoute.CACHED, began)
         graded: Future[Graded] = Future()
         graded.set_running_or_notify_cancel()
         considered.add_done_callback(lambda done: self._conclude(graded, done, (problem, answer), joined is not None))
         return graded
 
     def _answer(self, submission: Submission) -> str | None:
-        if submission.kind is Kind.ANSWER:
+        if submission.kind is SubmissionKind.ANSWER:
             return from_its_box(submission.text).strip() or None
         return extract_answer(submission.text, self.strictness)
 
@@ -201,7 +201,9 @@ class BlockingGrader:
             except RuntimeError as closed:
                 graded.set_exception(MachineFault(f"the grader is closed: {closed}"))
             return
-        path = Path.CACHED if is_joined else Path.KILLED if considered.was_killed else Path.ALGEBRA
+        path = (
+            GradingRoute.CACHED if is_joined else GradingRoute.KILLED if considered.was_killed else GradingRoute.ALGEBRA
+        )
         seconds = 0.0 if is_joined else considered.seconds
         graded.set_result(self._count((considered.outcome, considered.reason), answer, path, seconds))
 
@@ -218,19 +220,21 @@ class BlockingGrader:
         if outcome is Outcome.UNSCORED:
             reason = f"{considered.reason}; {reason}"
         seconds = considered.seconds + perf_counter() - began
-        graded.set_result(self._count((outcome, reason), answer, Path.JUDGE, seconds))
+        graded.set_result(self._count((outcome, reason), answer, GradingRoute.JUDGE, seconds))
 
-    def _at_once(self, judged: tuple[Outcome, str], answer: str | None, path: Path, began: float) -> "Future[Graded]":
+    def _at_once(
+        self, judged: tuple[Outcome, str], answer: str | None, path: GradingRoute, began: float
+    ) -> "Future[Graded]":
         graded: Future[Graded] = Future()
         graded.set_result(self._count(judged, answer, path, perf_counter() - began))
         return graded
 
-    def _count(self, judged: tuple[Outcome, str], answer: str | None, path: Path, seconds: float) -> Graded:
+    def _count(self, judged: tuple[Outcome, str], answer: str | None, path: GradingRoute, seconds: float) -> Graded:
         with self._lock:
             before = self._tallies[path]
             self._tallies[path] = Tally(count=before.count + 1, seconds=before.seconds + seconds)
         extracted = answer[:MAX_CHARS] if answer else answer
-        by_judge = path is Path.JUDGE and judged[0] is not Outcome.UNSCORED
+        by_judge = path is GradingRoute.JUDGE and judged[0] is not Outcome.UNSCORED
         verdict = Verdict(outcome=judged[0], extracted=extracted, reason=judged[1], by_judge=by_judge)
         return Graded(verdict=verdict, path=path, seconds=seconds)
 
@@ -248,7 +252,7 @@ def _with_plain_reference(problem: Problem) -> Problem:
     return problem if boxed is problem.answer else replace(problem, answer=boxed)
 
 
-def _request(problem: Problem, answer: str, strictness: Strictness) -> Row:
+def _request(problem: Problem, answer: str, strictness: Strictness) -> IpcRow:
     if not problem.source.startswith(GYM):
         return {"kind": "math", "reference": problem.answer, "answer": answer, "strictness": strictness}
     entry = {"question": problem.question, "answer": problem.answer, "metadata": {}, **problem.extra}

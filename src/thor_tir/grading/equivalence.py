@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from thor_tir.grading.blocking import BlockingGrader, Judge
-from thor_tir.grading.process import GraderLimits
 from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import Graded, Path, Submission, Tally, pair
+from thor_tir.grading.submission import Graded, GradingRoute, Submission, Tally, pair
+from thor_tir.grading.workers.process import GraderLimits
 from thor_tir.problem import Problem
 from thor_tir.verdict import Verdict
 
@@ -42,7 +42,7 @@ class Grader:
         await asyncio.to_thread(self.blocking.close)
 
     @property
-    def stats(self) -> Mapping[Path, Tally]:
+    def stats(self) -> Mapping[GradingRoute, Tally]:
         """How many verdicts came by which path so far, and the seconds they took."""
         return self.blocking.stats
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.grading.extract import after_thoughts
-from thor_tir.journal import Journal
+from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from thor_tir.problem import Problem
 from thor_tir.verdict import Verdict
 
 
-class Kind(StrEnum):
+class SubmissionKind(StrEnum):
     """What the text of a submission is."""
 
     ANSWER = "answer"
@@ -16,7 +16,7 @@ class Kind(StrEnum):
     """All that a model wrote, code and tool output excluded; the answer is still to be found in it."""
 
 
-class Path(StrEnum):
+class GradingRoute(StrEnum):
     """How a verdict came about; what a grader's statistics are counted by."""
 
     QUICK = "quick"
@@ -37,13 +37,13 @@ class Submission:
 
     problem: Problem
     text: str
-    kind: Kind = Kind.RESPONSE
+    kind: SubmissionKind = SubmissionKind.RESPONSE
 
 
 def pair(reference: str, answer: str, *, question: str = "") -> Submission:
     """A reference and a final answer that belong to no stored problem. Only a judge reads the question."""
     return Submission(
-        problem=Problem(id="", question=question, answer=reference, source=""), text=answer, kind=Kind.ANSWER
+        problem=Problem(id="", question=question, answer=reference, source=""), text=answer, kind=SubmissionKind.ANSWER
     )
 
 
@@ -52,7 +52,7 @@ class Graded:
     """A verdict and what it cost."""
 
     verdict: Verdict
-    path: Path
+    path: GradingRoute
     seconds: float
     """Wall-clock time spent on it, without waiting for a process to be free."""
 

@@ -14,7 +14,7 @@ _NO_RULES = frozenset({"blocking", "equivalence", "frames", "judge", "pool", "pr
 def grader_version() -> str:
     """Versions of the libraries that decide, and twelve digits that change with any of our rules."""
     digest = sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         if path.stem not in _NO_RULES:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 
-from thor_tir.attempt import Attempt
+from thor_tir.rollout.attempts import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
 """Larger is better, compared from left to right."""

@@ -6,8 +6,8 @@ observation included, and the model goes on from it.
 
 from dataclasses import dataclass, replace
 
-from thor_tir.backtrack import backtrack
-from thor_tir.rollout import Draft, Repair, RolloutConfig, World, take_step
+from thor_tir.rollout.backtrack import backtrack
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, take_step
 from thor_tir.trajectory import Span, Step, Thought, with_discarded
 
 
@@ -25,7 +25,7 @@ class SelfCorrectionConfig:
             raise ValueError(f"at least one attempt and no negative suffix, found {self}")
 
 
-def self_correction(world: World, rollout: RolloutConfig, config: SelfCorrectionConfig) -> Repair:
+def self_correction(agent: Agent, rollout: RolloutConfig, config: SelfCorrectionConfig) -> StepRepair:
     """The repair that `rollout` calls after a failed call."""
 
     async def repair(draft: Draft, failed: Step) -> Step:
@@ -36,7 +36,7 @@ def self_correction(world: World, rollout: RolloutConfig, config: SelfCorrection
         discarded: list[Step] = []
         for _ in range(config.max_attempts):
             taken = await take_step(
-                world,
+                agent,
                 prefix.token_ids,
                 rollout,
                 max(1, room),
@@ -45,20 +45,20 @@ def self_correction(world: World, rollout: RolloutConfig, config: SelfCorrection
                 kept=kept.token_ids,
             )
             if taken.step.succeeded:
-                return with_discarded(joined(kept, taken.step, world), (_cut(failed, kept, world), *discarded))
+                return with_discarded(joined(kept, taken.step, agent), (_cut(failed, kept, agent), *discarded))
             discarded.append(taken.step)
         return with_discarded(failed, tuple(discarded))
 
     return repair
 
 
-def joined(kept: Span, suffix: Step, world: World) -> Step:
+def joined(kept: Span, suffix: Step, agent: Agent) -> Step:
     """The regenerated step with its kept prefix in front: the step as the context now holds it."""
     span = kept + suffix.thought.span
-    return replace(suffix, thought=Thought(text=world.dialect.decode(span.token_ids), span=span))
+    return replace(suffix, thought=Thought(text=agent.dialect.decode(span.token_ids), span=span))
 
 
-def _cut(failed: Step, kept: Span, world: World) -> Step:
+def _cut(failed: Step, kept: Span, agent: Agent) -> Step:
     """The part of the failed step that was thrown away."""
     span = failed.thought.span[len(kept) :]
-    return replace(failed, thought=Thought(text=world.dialect.decode(span.token_ids), span=span))
+    return replace(failed, thought=Thought(text=agent.dialect.decode(span.token_ids), span=span))

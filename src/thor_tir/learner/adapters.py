@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thor_tir.learner.objective import Mean
 from thor_tir.learner.prefixes import Family, Shared, families, grouped, num_inputs, single
-from thor_tir.learner.row import Component, Kind, Row
+from thor_tir.learner.sample import Component, LossKind, TrainingSample
 
 Value = TypeVar("Value")
 
@@ -81,13 +81,13 @@ class MicroBatch:
         return self.input_ids_BT.numel() + (self.shared.ids_PS.numel() if self.shared is not None else 0)
 
 
-def leaves_gradient(row: Row) -> bool:
+def leaves_gradient(row: TrainingSample) -> bool:
     """Whether any term can move the model: it has weight, and a surrogate also needs an advantage."""
-    alive = (t.weight != 0 and (t.advantage != 0 or t.component.kind is not Kind.SURROGATE) for t in row.terms)
+    alive = (t.weight != 0 and (t.advantage != 0 or t.component.kind is not LossKind.SURROGATE) for t in row.terms)
     return row.num_trained > 0 and any(alive)
 
 
-def token_counts(rows: Iterable[Row]) -> Counter[Component]:
+def token_counts(rows: Iterable[TrainingSample]) -> Counter[Component]:
     """N_c: trained tokens of all rows that carry component c, terms of weight or advantage 0 included."""
     counts: Counter[Component] = Counter()
     for row in rows:
@@ -96,7 +96,7 @@ def token_counts(rows: Iterable[Row]) -> Counter[Component]:
     return counts
 
 
-def masses(rows: Iterable[Row], mean_of: Callable[[Component], Mean]) -> dict[Component, float]:
+def masses(rows: Iterable[TrainingSample], mean_of: Callable[[Component], Mean]) -> dict[Component, float]:
     """The denominator of each component's mean over all rows: N_c where the mean is one over tokens."""
     sums: dict[Component, float] = {}
     for row in rows:
@@ -105,12 +105,14 @@ def masses(rows: Iterable[Row], mean_of: Callable[[Component], Mean]) -> dict[Co
     return sums
 
 
-def row_counts(rows: Iterable[Row]) -> Counter[Component]:
+def row_counts(rows: Iterable[TrainingSample]) -> Counter[Component]:
     """Rows that carry each component."""
     return Counter(component for row in rows for component in _components(row))
 
 
-def plan(rows: Sequence[Row], *, micro_batch_tokens: int, shares_prefixes: bool = False) -> list[list[Row]]:
+def plan(
+    rows: Sequence[TrainingSample], *, micro_batch_tokens: int, shares_prefixes: bool = False
+) -> list[list[TrainingSample]]:
     """Every row exactly once, in groups whose padded size is within the budget; longest first, so memory peaks early.
 
     A row that is longer than the budget is a group of its own. Rows without trained tokens have no place here.
@@ -151,14 +153,14 @@ def _size(group: Sequence[Family]) -> int:
     return num_rows * max(family.own for family in group) + len(group) * max(family.prefix for family in group)
 
 
-def deal(rows: Sequence[Row], num_hands: int) -> list[list[Row]]:
+def deal(rows: Sequence[TrainingSample], num_hands: int) -> list[list[TrainingSample]]:
     """Every row to exactly one of so many processes, the longest first and each to whom has fewest tokens so far.
 
     A function of the rows alone, so that every process knows what the others got; a hand may stay empty.
     """
     if num_hands == 1:
         return [list(rows)]
-    hands: list[list[Row]] = [[] for _ in range(num_hands)]
+    hands: list[list[TrainingSample]] = [[] for _ in range(num_hands)]
     load = [0] * num_hands
     for row in sorted(rows, key=num_inputs, reverse=True):
         lightest = load.index(min(load))
@@ -167,11 +169,15 @@ def deal(rows: Sequence[Row], num_hands: int) -> list[list[Row]]:
     return hands
 
 
-IDLE = Row(id="idle", token_ids=(PADDING_ID,) * 2, trained=(False, True), old_logprobs=(float("nan"),) * 2, terms=())
+IDLE = TrainingSample(
+    id="idle", token_ids=(PADDING_ID,) * 2, trained=(False, True), old_logprobs=(float("nan"),) * 2, terms=()
+)
 """Two tokens without a term: what a process reads when others read more micro-batches than it has."""
 
 
-def collate(rows: Sequence[Row], *, dtype: torch.dtype = torch.float32, shares_prefixes: bool = False) -> MicroBatch:
+def collate(
+    rows: Sequence[TrainingSample], *, dtype: torch.dtype = torch.float32, shares_prefixes: bool = False
+) -> MicroBatch:
     """Tensors on the CPU, padded to the longest row; `dtype` is that of the loss."""
     group = grouped(rows) if shares_prefixes else [single(row) for row in rows]
     rows = [row for family in group for row in family.rows]
@@ -218,7 +224,7 @@ def _padded(sequences: Sequence[Sequence[Value]], width: int, filler: Value) -> 
     return [[*s[:width], *[filler] * (width - len(s))] for s in sequences]
 
 
-def _share(rows: Sequence[Row], component: Component, dtype: torch.dtype) -> Share:
+def _share(rows: Sequence[TrainingSample], component: Component, dtype: torch.dtype) -> Share:
     terms = [next((t for t in row.terms if t.component is component), None) for row in rows]
     return Share(
         is_carried_B=torch.tensor([t is not None for t in terms]),
@@ -227,7 +233,7 @@ def _share(rows: Sequence[Row], component: Component, dtype: torch.dtype) -> Sha
     )
 
 
-def _components(row: Row) -> set[Component]:
+def _components(row: TrainingSample) -> set[Component]:
     components = {term.component for term in row.terms}
     if len(components) != len(row.terms):
         raise ValueError(f"row {row.id} has two terms in one component; each component may appear once in a row")

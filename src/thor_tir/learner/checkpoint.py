@@ -3,7 +3,7 @@
 A checkpoint is a directory `<serial>-step-<steps>` that appears whole, by rename, or not at all; a kill at any instant
 leaves the one before it in place. Its files are listed with digests, so that damage is found before it is trained on.
 Several processes write one checkpoint together, and any number of processes can read it. The caller's data order is its
-own to save, in `extra`. One run at a time writes to a root (`claim.py`).
+own to save, in `extra`. One run at a time writes to a root (`storage/run_lock.py`).
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from thor_tir.claim import changes
-from thor_tir.faults import DiskFull, UsageError
-from thor_tir.journal import told_when_full
+from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner import state
 from thor_tir.learner.learner import Learner
+from thor_tir.storage.journal import told_when_full
+from thor_tir.storage.run_lock import changes
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d+)-step-\d+")

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from thor_tir.faults import MachineFault, UsageError
+from thor_tir.distributed import ALONE, Ranks
+from thor_tir.errors import MachineFault, UsageError
 from thor_tir.learner.batch import (
     IDLE,
     MicroBatch,
@@ -47,8 +48,7 @@ from thor_tir.learner.objective import (
     token_sum,
 )
 from thor_tir.learner.prefixes import can_share
-from thor_tir.learner.ranks import ALONE, Ranks
-from thor_tir.learner.row import Component, Kind, Row
+from thor_tir.learner.sample import Component, LossKind, TrainingSample
 from thor_tir.learner.schedule import Schedule
 from thor_tir.learner.sharding import local, shard, whole
 
@@ -120,7 +120,7 @@ class Learner:
             fused=all(p.device.type in ("cpu", "cuda") for p in self._parameters),
         )
 
-    def step(self, rows: Sequence[Row]) -> StepMetrics:
+    def step(self, rows: Sequence[TrainingSample]) -> StepMetrics:
         """One optimiser step over all rows. Without any row that leaves a gradient the weights stay as they are.
 
         A non-finite loss or gradient skips the update; the third in a row raises TrainingDiverged.
@@ -144,7 +144,7 @@ class Learner:
             components=gathered.components,
         )
 
-    def accumulate(self, rows: Sequence[Row]) -> "Gathered":
+    def accumulate(self, rows: Sequence[TrainingSample]) -> "Accumulated":
         """Add the gradient of the whole objective over `rows` to the parameters' gradients."""
         denominators = masses(rows, self._mean)
         tally = _Tally()
@@ -157,7 +157,7 @@ class Learner:
         return reduce(add, tallies).freeze(token_counts(rows), row_counts(rows))
 
     @torch.no_grad()
-    def evaluate(self, rows: Sequence[Row]) -> dict[Component, float]:
+    def evaluate(self, rows: Sequence[TrainingSample]) -> dict[Component, float]:
         """Mean negative log-likelihood in nats per trained token of the rows that carry each component, unweighted."""
         sums: dict[Component, float] = defaultdict(float)
         with _mode(self.model, is_training=False):
@@ -182,7 +182,7 @@ class Learner:
                 state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return {name: self.optimizer.state[parameter] for name, parameter in self.weights.items()}
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[MicroBatch]:
+    def _batches(self, rows: Sequence[TrainingSample]) -> Iterator[MicroBatch]:
         """This process's micro-batches, and idle ones until it has as many as every other."""
         dtype = torch.float64 if self._parameters[0].dtype == torch.float64 else torch.float32
         budget = self.config.micro_batch_tokens
@@ -193,7 +193,7 @@ class Learner:
             yield collate(group, dtype=dtype, shares_prefixes=shares).to(self.model.device)
 
     def _mean(self, component: Component) -> Mean:
-        return token_mean() if component.kind is Kind.NLL else self.config.objective.mean
+        return token_mean() if component.kind is LossKind.NLL else self.config.objective.mean
 
     def _objective(
         self, logp_N: Tensor, batch: MicroBatch, denominators: Mapping[Component, float], tally: "_Tally"
@@ -212,17 +212,19 @@ class Learner:
             tally.add(component, measure(losses[-1], logp_N, batch, share, self.config.objective))
         return torch.stack(losses).sum()
 
-    def _losses(self, kind: Kind, logp_N: Tensor, batch: MicroBatch, share: Share) -> Tensor:
+    def _losses(self, kind: LossKind, logp_N: Tensor, batch: MicroBatch, share: Share) -> Tensor:
         """l_c(t), before weights and means."""
-        if kind is Kind.NLL:
+        if kind is LossKind.NLL:
             return -logp_N
-        if kind is Kind.KL:
+        if kind is LossKind.KL:
             return kl_to_reference(logp_N, batch.reference_logp_N)
         objective = self.config.objective
         ratio_N = objective.ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
         return batch.correction_N * clipped_surrogate(ratio_N, share.adv_B[batch.row_N], objective.clip)
 
-    def _update(self, gathered: "Gathered", rows: Sequence[Row], learning_rate: float) -> tuple[float, bool]:
+    def _update(
+        self, gathered: "Accumulated", rows: Sequence[TrainingSample], learning_rate: float
+    ) -> tuple[float, bool]:
         """Gradient norm before clipping, and whether the weights moved."""
         if not gathered.num_tokens:
             return 0.0, False
@@ -236,7 +238,7 @@ class Learner:
         self.optimizer.step()
         return norm, True
 
-    def _skip(self, norm: float, gathered: "Gathered", rows: Sequence[Row]) -> None:
+    def _skip(self, norm: float, gathered: "Accumulated", rows: Sequence[TrainingSample]) -> None:
         self.num_skipped += 1
         self.failures_in_a_row += 1
         where = ""
@@ -265,7 +267,7 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class Accumulated:
     """What one pass over all rows measured."""
 
     components: dict[Component, ComponentMetrics]
@@ -305,13 +307,13 @@ class _Tally:
             joined.add(component, sums)
         return joined
 
-    def freeze(self, num_tokens: Counter[Component], num_rows: Counter[Component]) -> Gathered:
+    def freeze(self, num_tokens: Counter[Component], num_rows: Counter[Component]) -> Accumulated:
         components = {
             component: fetch(self.sums.get(component), component, num_tokens[component], num_rows[component])
             for component in Component
             if num_rows[component]
         }
-        return Gathered(components=components, num_tokens=self.num_tokens, num_padded=self.num_padded)
+        return Accumulated(components=components, num_tokens=self.num_tokens, num_padded=self.num_padded)
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import torch
 
 from thor_tir.learner.batch import collate, plan
 from thor_tir.learner.forward import trained_logprobs
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 
 
 @torch.no_grad()
-def row_logprobs(model: Any, rows: Sequence[Row], *, micro_batch_tokens: int) -> dict[str, tuple[float, ...]]:
+def row_logprobs(
+    model: Any, rows: Sequence[TrainingSample], *, micro_batch_tokens: int
+) -> dict[str, tuple[float, ...]]:
     """log pi of each trained token in nats by the row's id, NaN at the others; a row that trains nothing has NaN alone.
 
     The model computes as it does in training, without dropout.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thor_tir.learner.batch import MicroBatch, Share
 from thor_tir.learner.objective import Objective, log_ratio, token_ratio, token_sum
-from thor_tir.learner.row import Component, Kind
+from thor_tir.learner.sample import Component, LossKind
 
 HISTOGRAM_EDGES = (-1.0, -1e-1, -1e-2, -1e-3, -1e-4, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Of the log ratio, in nats: eleven bins, the middle one for tokens on which both policies agree."""
@@ -125,7 +125,7 @@ def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: in
         nll=nll,
         num_tokens=num_tokens,
         num_rows=num_rows,
-        drift=drift if component.kind is Kind.SURROGATE else None,
+        drift=drift if component.kind is LossKind.SURROGATE else None,
     )
 
 

@@ -9,12 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from thor_tir.journal import write_atomically
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
+from thor_tir.storage.journal import write_atomically
 
 
 def dump(
-    path: Path, rows: Sequence[Row], *, losses: Mapping[str, float], gradient_norm: float, parameters: Sequence[str]
+    path: Path,
+    rows: Sequence[TrainingSample],
+    *,
+    losses: Mapping[str, float],
+    gradient_norm: float,
+    parameters: Sequence[str],
 ) -> None:
     """Write the loss of each component, the gradient's norm, the parameters that were hit, and every row whole."""
     content = {

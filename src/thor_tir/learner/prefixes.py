@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import DynamicCache
 
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 
 WORTH = 0.7
 """Share of the tokens of a family's rows that may be left to read, padding included, for its prefix to be read apart:
 above it, a second call of the model, copied keys and a mask cost more than they spare."""
 
 
-def num_inputs(row: Row) -> int:
+def num_inputs(row: TrainingSample) -> int:
     """Tokens the model must read: nothing that follows the last trained token, nor that token itself, is needed."""
     return max(t for t, is_trained in enumerate(row.trained) if is_trained)
 
@@ -33,7 +33,7 @@ def num_inputs(row: Row) -> int:
 class Family:
     """Rows with one prefix."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TrainingSample, ...]
     prefix: int
     """Tokens read once; 0 where the rows are read whole."""
 
@@ -58,31 +58,31 @@ def can_share(model: Any) -> bool:
     return layers == {"full_attention"} and not (has_window or is_apart)
 
 
-def single(row: Row) -> Family:
+def single(row: TrainingSample) -> Family:
     """A row that is read whole."""
     return Family(rows=(row,), prefix=0)
 
 
-def families(rows: Iterable[Row]) -> tuple[list[Family], list[Row]]:
+def families(rows: Iterable[TrainingSample]) -> tuple[list[Family], list[TrainingSample]]:
     """The families that are worth reading apart, and all other rows."""
     found = _by_group(rows)
     return [f for f in found if f.is_worthy], [row for f in found if not f.is_worthy for row in f.rows]
 
 
-def grouped(rows: Sequence[Row]) -> list[Family]:
+def grouped(rows: Sequence[TrainingSample]) -> list[Family]:
     """The rows of one micro-batch, as families if any of them is worth it."""
     found = _by_group(rows)
     return found if any(family.is_worthy for family in found) else [single(row) for row in rows]
 
 
-def _by_group(rows: Iterable[Row]) -> list[Family]:
-    members: dict[str, list[Row]] = {}
+def _by_group(rows: Iterable[TrainingSample]) -> list[Family]:
+    members: dict[str, list[TrainingSample]] = {}
     for row in rows:
         members.setdefault(row.group or row.id, []).append(row)
     return [Family(rows=tuple(group), prefix=common_prefix(group)) for group in members.values()]
 
 
-def common_prefix(rows: Sequence[Row]) -> int:
+def common_prefix(rows: Sequence[TrainingSample]) -> int:
     """Leading tokens that all rows share, less those whose own output is needed: it ends before the last token that
     stands in front of a trained one."""
     shortest = min(row.trained.index(True) - 1 for row in rows)

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from thor_tir.learner.ranks import Ranks
+from thor_tir.distributed import Ranks
 
 
 def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) -> None:

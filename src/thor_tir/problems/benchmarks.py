@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, read_problems
 from thor_tir.problems.code_tasks import CodeTask
 
@@ -171,7 +171,7 @@ SIX_SETS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 """The sets whose unweighted mean is the paper's "Avg." (Table 1)."""
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     """What an answer is."""
 
     MATHEMATICS = "mathematics"
@@ -193,7 +193,7 @@ class ProblemSet:
     """Of all problems that were found, whatever is asked of them; see `digest_of`."""
     notes: tuple[str, ...] = field(default=())
     """How the set departs from the registered one; empty where it does not."""
-    kind: Kind = Kind.MATHEMATICS
+    kind: ProblemKind = ProblemKind.MATHEMATICS
     tasks: Mapping[str, CodeTask] = field(default_factory=dict)
     """Of code: what each problem's program is tested on. Not kept with a run."""
 

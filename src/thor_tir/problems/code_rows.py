@@ -12,38 +12,38 @@ from typing import Any
 from thor_tir.problems.code_tasks import AssertTests, CallTests, ExampleTests, Pair
 
 Fields = dict[str, Any]
-Row = Mapping[str, Any]
+CodeRow = Mapping[str, Any]
 
 
-def humaneval(row: Row) -> Fields:
+def humaneval(row: CodeRow) -> Fields:
     """HumanEval: the head of a function, and `check(candidate)` with assertions."""
     return {**_function(row), "tests": AssertTests(text=row["test"], checks=True)}
 
 
-def humaneval_plus(row: Row) -> Fields:
+def humaneval_plus(row: CodeRow) -> Fields:
     """HumanEval+: the same heads with tables of arguments and results."""
     return {**_function(row), "tests": _call_tests(row["test"], num_base=None)}
 
 
-def mbpp(row: Row) -> Fields:
+def mbpp(row: CodeRow) -> Fields:
     """MBPP: a sentence, and three assertions that call the function by name."""
     imports = "\n".join(row["test_imports"])
     tests = AssertTests(text="\n".join([imports, *row["test_list"]]), checks=False)
     return {**_sentence(row), "tests": tests}
 
 
-def mbpp_plus(row: Row) -> Fields:
+def mbpp_plus(row: CodeRow) -> Fields:
     """MBPP+: the same sentences with tables of arguments and results."""
     return {**_sentence(row), "tests": _call_tests(row["test"], num_base=len(row["test_list"]))}
 
 
-def livecodebench(row: Row) -> Fields:
+def livecodebench(row: CodeRow) -> Fields:
     """LiveCodeBench as it is carried with its public tests alone: `public_tests` is a list, and nothing is packed."""
     fields = contest_fields(row, [(test["input"], test["output"]) for test in row["public_tests"]])
     return {**fields, "id": row["id"], "prompt": row["prompt"]}
 
 
-def contest_fields(row: Row, pairs: list[Pair]) -> Fields:
+def contest_fields(row: CodeRow, pairs: list[Pair]) -> Fields:
     """What a row of LiveCodeBench says in either form. As in its own runner, `func_name` makes a task a method's."""
     if not pairs:
         raise ValueError("no public tests")
@@ -59,7 +59,7 @@ def contest_fields(row: Row, pairs: list[Pair]) -> Fields:
     }
 
 
-def _function(row: Row) -> Fields:
+def _function(row: CodeRow) -> Fields:
     return {
         "id": row.get("id") or row["task_id"],
         "prompt": row["prompt"],
@@ -68,7 +68,7 @@ def _function(row: Row) -> Fields:
     }
 
 
-def _sentence(row: Row) -> Fields:
+def _sentence(row: CodeRow) -> Fields:
     imports = "\n".join(row["test_imports"])
     return {
         "id": row.get("id") or f"MBPP/{row['task_id']}",

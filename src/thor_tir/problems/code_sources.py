@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problems import code_rows
 from thor_tir.problems.benchmarks import HubSet, hub_rows
 from thor_tir.problems.code_tasks import CodeTask
@@ -36,7 +36,7 @@ class CodeBenchmark:
     """See `CodeTask.timeout_s`."""
     origin: str
     licence: str
-    read: Callable[[code_rows.Row], code_rows.Fields] | None = None
+    read: Callable[[code_rows.CodeRow], code_rows.Fields] | None = None
     """From a row to the fields of a task; None for a release of LiveCodeBench."""
     hub: HubSet | None = None
     """None where the hub has no copy of just these tasks."""
@@ -153,7 +153,7 @@ def _unpacked(file: Path) -> bytes:
 def _task(
     name: str,
     known: CodeBenchmark,
-    read: Callable[[code_rows.Row], code_rows.Fields],
+    read: Callable[[code_rows.CodeRow], code_rows.Fields],
     row: bytes | Mapping[str, Any],
     where: str,
 ) -> CodeTask:

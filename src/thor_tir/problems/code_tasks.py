@@ -62,7 +62,7 @@ class CodeTask:
     tests: AssertTests | CallTests | ExampleTests
     timeout_s: float
     """For the program under test: on all calls of a set of EvalPlus together, or on one example. Of such a set it is
-    the least: where the reference itself is slow it is longer, see `eval/code/examination.py`."""
+    the least: where the reference itself is slow it is longer, see `eval/code/check.py`."""
     fingerprint: str
     """SHA-256 of everything above that decides a verdict."""
     shown: str = ""

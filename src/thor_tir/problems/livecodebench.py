@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problems.code_rows import contest_fields
 from thor_tir.problems.code_tasks import CodeTask, ExampleTests, Pair
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import normalised
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.problems.benchmarks import BENCHMARKS, Kind, ProblemSet, load_benchmark
+from thor_tir.problems.benchmarks import BENCHMARKS, ProblemKind, ProblemSet, load_benchmark
 from thor_tir.problems.code_sources import BENCHMARKS as CODE_BENCHMARKS
 from thor_tir.problems.code_sources import code_set, known_name
 from thor_tir.problems.code_tasks import CodeTask, ExampleTests
@@ -35,7 +35,7 @@ def load_set(name: str, data: Path | None = None, *, accept_modified: bool = Fal
         problems=tuple(problem_of(task) for task in found.tasks),
         sha256=found.sha256,
         notes=found.notes,
-        kind=Kind.CODE,
+        kind=ProblemKind.CODE,
         tasks={task.id: task for task in found.tasks},
     )
 

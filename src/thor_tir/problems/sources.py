@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, read_problems
 
 GYM = "reasoning_gym"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from thor_tir.attempt import Attempt
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.advantage import group_advantages
 from thor_tir.rl.algorithms import Advantages
-from thor_tir.rl.filters import Decode, FilterName, Rule, rules_of
-from thor_tir.rl.rows import episode_row
+from thor_tir.rl.filters import Decode, DropRule, FilterName, rules_of
+from thor_tir.rl.samples import episode_row
+from thor_tir.rollout.attempts import Attempt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def episode_rows(
     *,
     advantages: Advantages = group_advantages,
     decode: Decode | None = None,
-) -> list[Row]:
+) -> list[TrainingSample]:
     """Rows of all groups (one group = the attempts at one problem).
 
     Trajectories with a failed call leave the episode level, since the fault may lie in a single call: they feed the
@@ -62,7 +62,7 @@ def episode_rows(
     What is left out is counted in `dropped` by cause. `decode` is read by the filter `no-box` alone.
     """
     rules = rules_of(config.filters, min_tokens=config.min_tokens, box_window=config.box_window, decode=decode)
-    rows: list[Row] = []
+    rows: list[TrainingSample] = []
     for group in groups:
         members = [attempt for attempt in group if _counts(attempt, rules, dropped)]
         rewards = [float(attempt.is_correct) for attempt in members]
@@ -84,7 +84,7 @@ def episode_rows(
     return rows
 
 
-def _counts(attempt: Attempt, rules: Sequence[Rule], dropped: Counter[str]) -> bool:
+def _counts(attempt: Attempt, rules: Sequence[DropRule], dropped: Counter[str]) -> bool:
     cause = next((cause for rule in rules if (cause := rule(attempt)) is not None), None)
     if cause is not None:
         dropped[f"episode: {cause}"] += 1

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from thor_tir.attempt import Attempt
 from thor_tir.grading.extract import extract_answer
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
-Rule = Callable[[Attempt], str | None]
+DropRule = Callable[[Attempt], str | None]
 Decode = Callable[[Sequence[int]], str]
 
 FilterName = Literal["failed-call", "too-short", "no-box", "void-turn", "truncated"]
@@ -49,7 +49,7 @@ def truncated(attempt: Attempt) -> str | None:
     return "truncated" if attempt.trajectory.finish is Finish.TOKEN_LIMIT else None
 
 
-def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, decode: Decode | None) -> list[Rule]:
+def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, decode: Decode | None) -> list[DropRule]:
     """The rules of these names in this order, after the one that always holds."""
 
     def lacks_box(attempt: Attempt) -> str | None:
@@ -57,7 +57,7 @@ def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, d
             raise ValueError("the filter no-box reads the text of the last tokens; hand in `decode`")
         return no_box(attempt, box_window, decode)
 
-    known: dict[FilterName, Rule] = {
+    known: dict[FilterName, DropRule] = {
         "failed-call": failed_call,
         "too-short": lambda attempt: too_short(attempt, min_tokens),
         "no-box": lacks_box,

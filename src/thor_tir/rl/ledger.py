@@ -5,13 +5,13 @@ An update that a kill undid is done again from the weights before it, with the s
 
 from collections.abc import Sequence
 
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.errors import UsageError
 from thor_tir.learner.metrics import StepMetrics
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
+from thor_tir.storage.journal import Journal
 
 
-def check(ledger: Journal, update: int, rows: Sequence[Row]) -> None:
+def check(ledger: Journal, update: int, rows: Sequence[TrainingSample]) -> None:
     """Raise UsageError where an update that is done again would be made of other rows than the first time."""
     if str(update) in ledger and ledger[str(update)]["rows"] != [row.id for row in rows]:
         raise UsageError(
@@ -20,7 +20,7 @@ def check(ledger: Journal, update: int, rows: Sequence[Row]) -> None:
         )
 
 
-def enter(ledger: Journal, number: int, rows: Sequence[Row], measured: StepMetrics) -> None:
+def enter(ledger: Journal, number: int, rows: Sequence[TrainingSample], measured: StepMetrics) -> None:
     """Write down an update that was done, unless it stands there from a time that a kill undid."""
     if str(measured.step) not in ledger:
         entry = {"round": number, "rows": [row.id for row in rows], "is_updated": measured.is_updated}

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from thor_tir.archive import from_json, to_json
-from thor_tir.attempt import Attempt
-from thor_tir.backtrack import failed_prefix
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.advantage import group_advantages
 from thor_tir.rl.algorithms import Advantages
-from thor_tir.rl.rows import step_row
+from thor_tir.rl.samples import step_row
 from thor_tir.rl.scope import CHOICES, CUTS, Cut, Which
 from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
-from thor_tir.rollout import RolloutConfig, World, seed_of, take_step
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.backtrack import failed_prefix
+from thor_tir.rollout.loop import Agent, RolloutConfig, seed_of, take_step
+from thor_tir.storage.trajectory_json import from_json, to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 
 
@@ -55,7 +55,7 @@ class StepConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class StepPrompt:
     """One failed call that is to be repaired."""
 
     id: str
@@ -63,7 +63,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repaired:
+class StepSample:
     """One sampled repair: the regenerated suffix, its call, and what became of it."""
 
     id: str
@@ -75,7 +75,7 @@ class Repaired:
         return float(self.step.succeeded)
 
 
-def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int, seed: int) -> list[Query]:
+def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int, seed: int) -> list[StepPrompt]:
     """Failed calls of the trajectories that have one, by default the first of each, down-sampled to `max_queries`."""
     found = []
     for trajectory in (attempt.trajectory for attempt in attempts):
@@ -83,20 +83,22 @@ def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int
         for call in CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ():
             suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
             prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
-            found.append(Query(id=f"{trajectory.id}/step{call}", prefix=prefix))
+            found.append(StepPrompt(id=f"{trajectory.id}/step{call}", prefix=prefix))
     if len(found) <= max_queries:
         return found
     chosen = set(Random(seed).sample(range(len(found)), max_queries))
     return [query for i, query in enumerate(found) if i in chosen]
 
 
-async def sample_repair(query: Query, number: int, world: World, config: RolloutConfig, *, seed: int) -> Repaired:
+async def sample_repair(
+    query: StepPrompt, number: int, agent: Agent, config: RolloutConfig, *, seed: int
+) -> StepSample:
     """One think-act-observe loop from the prefix. Machine faults pass through: they are no reward."""
     prompt = len(query.prefix.spans[0])
     room = max(1, config.max_tokens - (len(query.prefix.token_ids) - prompt))
-    with world.policy.attend():
+    with agent.policy.attend():
         taken = await take_step(
-            world,
+            agent,
             query.prefix.token_ids,
             config,
             room,
@@ -104,22 +106,22 @@ async def sample_repair(query: Query, number: int, world: World, config: Rollout
             seed=seed_of(seed, query.id, number),
             kept=query.prefix.spans[-1].token_ids,
         )
-    return Repaired(id=f"{query.id}/repair{number}", step=taken.step)
+    return StepSample(id=f"{query.id}/repair{number}", step=taken.step)
 
 
 def step_rows(
-    groups: Sequence[tuple[Query, Sequence[Repaired]]],
+    groups: Sequence[tuple[StepPrompt, Sequence[StepSample]]],
     config: StepConfig,
     dropped: Counter[str],
     *,
     advantages: Advantages = group_advantages,
     is_substantial: IsSubstantial = bool,
-) -> list[Row]:
+) -> list[TrainingSample]:
     """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted.
 
     `is_substantial` is read by the reward of that name alone; by default any program is.
     """
-    rows: list[Row] = []
+    rows: list[TrainingSample] = []
     for query, repairs in groups:
         rewards = REWARDS[config.reward]([repair.step for repair in repairs], is_substantial)
         if len(repairs) < config.min_survivors:
@@ -142,7 +144,7 @@ def step_rows(
     return rows
 
 
-def repaired_to_json(query: Query, repaired: Repaired) -> dict[str, Any]:
+def repaired_to_json(query: StepPrompt, repaired: StepSample) -> dict[str, Any]:
     """A repair as it stands in journals: a trajectory of one step."""
     carrier = Trajectory(
         id=repaired.id,
@@ -154,7 +156,7 @@ def repaired_to_json(query: Query, repaired: Repaired) -> dict[str, Any]:
     return {"query": query.id, "reward": repaired.reward, "trajectory": to_json(carrier)}
 
 
-def repaired_from_json(row: dict[str, Any]) -> Repaired:
+def repaired_from_json(row: dict[str, Any]) -> StepSample:
     """The repair a journal's row stands for. Raises ValueError for a damaged row."""
     carrier = from_json(row["trajectory"])
-    return Repaired(id=carrier.id, step=carrier.steps[0])
+    return StepSample(id=carrier.id, step=carrier.steps[0])

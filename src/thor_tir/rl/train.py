@@ -13,26 +13,25 @@ from random import Random
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
-from thor_tir.attempt import DROPPED, Attempt, Grade, Progress, Request, Workshop, attempt_all, record_all
 from thor_tir.engines.protocol import Policy
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.errors import UsageError
 from thor_tir.learner.adapters import AdapterConfig
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.row import Row
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.schedule import Schedule
 from thor_tir.learner.sharding import copy_weights
 from thor_tir.problem import Problem
 from thor_tir.rl import ledger
 from thor_tir.rl.algorithms import Algorithm, LossConfig
 from thor_tir.rl.episode import EpisodeConfig, episode_rows
-from thor_tir.rl.record import Gathered, measures_of, record_of
-from thor_tir.rl.scoring import Scorer
+from thor_tir.rl.logprob_correction import Scorer
+from thor_tir.rl.metrics import RoundSamples, measures_of, record_of
+from thor_tir.rl.monitor import MonitorConfig, RoundMonitor, Say, silent
 from thor_tir.rl.step import (
-    Query,
-    Repaired,
     StepConfig,
+    StepPrompt,
+    StepSample,
     queries,
     repaired_from_json,
     repaired_to_json,
@@ -40,8 +39,18 @@ from thor_tir.rl.step import (
     step_rows,
 )
 from thor_tir.rl.step_reward import IsSubstantial
-from thor_tir.rl.watch import Say, Watch, WatchConfig, silent
-from thor_tir.rollout import RolloutConfig, seed_of
+from thor_tir.rollout.attempts import (
+    DROPPED,
+    Attempt,
+    AttemptRequest,
+    Grade,
+    Progress,
+    SamplingSetup,
+    attempt_all,
+    record_all,
+)
+from thor_tir.rollout.loop import RolloutConfig, seed_of
+from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Verdict
 
 
@@ -53,11 +62,11 @@ class TrainablePolicy(Policy, Protocol):
         ...
 
 
-Recipe = Literal["joint", "episode", "step"]
+Levels = Literal["joint", "episode", "step"]
 """Which levels give rows: both (paper, Eq. 10), whole trajectories alone, or repairs of failed calls alone. Episodes
 are sampled in all three: their failed calls are what the step level repairs."""
 
-TITLES: Mapping[Recipe, str] = {
+TITLES: Mapping[Levels, str] = {
     "joint": "hierarchical RL",
     "episode": "RL on whole trajectories",
     "step": "RL on failed calls",
@@ -68,7 +77,7 @@ TITLES: Mapping[Recipe, str] = {
 class RLConfig:
     """Hierarchical RL. Defaults follow the paper where it states a value (specification, 5.7)."""
 
-    recipe: Recipe = "joint"
+    recipe: Levels = "joint"
     """What gives rows: both levels (paper), whole trajectories alone, or repairs of failed calls alone."""
     num_rounds: int = 40
     problems_per_round: int = 128
@@ -83,7 +92,7 @@ class RLConfig:
     """Decay to a tenth of the rate over the run; the paper keeps it constant."""
     micro_batch_tokens: int = 4096
     loss: LossConfig = field(default_factory=LossConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
+    watch: MonitorConfig = field(default_factory=MonitorConfig)
     calls_grow_over: int = 0
     """Rounds over which the call limit grows from 1 to that of the rollout, as in the released schedule; 0 for none."""
     autocast: Literal["bfloat16"] | None = None
@@ -133,14 +142,14 @@ class RLConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trainees:
+class TrainerInputs:
     """What training moves and what it needs for that."""
 
     model: Any
     tokenizer: Any
     policy: TrainablePolicy
     """Samples from the very weights of `model`, or from those of `replica`."""
-    shop: Workshop
+    setup: SamplingSetup
     problems: Sequence[Problem]
     rollouts: Journal
     """Everything sampled, episodes and repairs."""
@@ -148,7 +157,7 @@ class Trainees:
     """A model like `model` that the policy samples from, where several processes hold parts of `model`."""
     is_substantial: IsSubstantial = bool
     """Whether a program computes something; read by the step reward of that name."""
-    exhibit: Callable[[int, Gathered], None] | None = None
+    exhibit: Callable[[int, RoundSamples], None] | None = None
     """Keeps trajectories of a round, counted from 0, for people to read."""
     say: Say = silent
     """Tells a person one sentence."""
@@ -178,42 +187,42 @@ def calls_of_round(number: int, config: RLConfig) -> int:
     return 1 + (most - 1) * number // config.calls_grow_over
 
 
-async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
+async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
     """Train in place, or continue where `folder` was left.
 
     Raises UsageError without problems, EngineFault and TrainingDiverged when sampling or learning breaks.
     """
-    if not trainees.problems:
+    if not inputs.problems:
         raise UsageError("no problems to train on")
-    ranks = trainees.shop.ranks
+    ranks = inputs.setup.ranks
     if config.loss.kl_weight and not ranks.is_alone:
         raise UsageError("a KL needs a whole copy of the first weights in one process; set --rl.loss.kl-weight 0")
-    learner = Learner(trainees.model, config.learner, ranks, inspection=folder / "nonfinite")
+    learner = Learner(inputs.model, config.learner, ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}
     scorer = Scorer.begin(
-        trainees.model if trainees.replica is None else trainees.replica,
+        inputs.model if inputs.replica is None else inputs.replica,
         config.loss,
         folder / "scores.jsonl",
-        hold=trainees.rollouts.hold,
+        hold=inputs.rollouts.hold,
         is_ours=ranks.leads,
         micro_batch_tokens=config.micro_batch_tokens,
     )
     if checkpoint is not None:
         place |= load_checkpoint(checkpoint, learner, options=asdict(config))
-    _renew(trainees, learner)
+    _renew(inputs, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
-    watch = Watch.begin(config.watch, metrics, folder, trainees.say)
+    watch = RoundMonitor.begin(config.watch, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     if progress is not None:
         progress.advance(place["round"])
     for number in range(place["round"], config.num_rounds):
         first_update = place["update"] if number == place["round"] else 0
-        gathered = await _gather(number, trainees, config)
-        if ranks.leads and trainees.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
-            trainees.exhibit(number, gathered)
+        gathered = await _gather(number, inputs, config)
+        if ranks.leads and inputs.exhibit is not None and config.watch.is_shown(number, config.num_rounds):
+            inputs.exhibit(number, gathered)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
-        sampled = _rows(gathered, trainees, config, dropped)
+        sampled = _rows(gathered, inputs, config, dropped)
         rows = scorer.score(sampled)
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
@@ -222,15 +231,15 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             step = learner.step(part)
             ledger.enter(updates, number, part, step)
             measured.append(measures_of(step))
-            _renew(trainees, learner)
+            _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
                 record = record_of(
                     number, gathered, rows, dropped, measured, sampled=sampled, num_steps=learner.num_steps
                 )
                 record["seconds"]["train"] = perf_counter() - train_s
-                if trainees.validate is not None and (number + 1) % config.validate_every == 0:
-                    record["validation"] = await trainees.validate(learner.num_steps)
+                if inputs.validate is not None and (number + 1) % config.validate_every == 0:
+                    record["validation"] = await inputs.validate(learner.num_steps)
                 watch.take(number, record)
             here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
             if is_last:
@@ -238,7 +247,7 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
             save_checkpoint(
                 folder / "checkpoints",
                 learner,
-                tokenizer=trainees.tokenizer,
+                tokenizer=inputs.tokenizer,
                 extra=here,
                 options=asdict(config),
                 keep=config.keep_checkpoints,
@@ -248,19 +257,19 @@ async def train(trainees: Trainees, config: RLConfig, folder: Path, progress: Pr
     watch.close()
 
 
-def _renew(trainees: Trainees, learner: Learner) -> None:
+def _renew(inputs: TrainerInputs, learner: Learner) -> None:
     """Let the policy sample from the weights that the learner has now."""
-    if trainees.replica is not None:
-        copy_weights(learner.weights.items(), trainees.replica)
-    trainees.policy.weights_changed(learner.num_steps)
+    if inputs.replica is not None:
+        copy_weights(learner.weights.items(), inputs.replica)
+    inputs.policy.weights_changed(learner.num_steps)
 
 
-async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered:
+async def _gather(number: int, inputs: TrainerInputs, config: RLConfig) -> RoundSamples:
     """Episodes of one round, then repairs of their failed calls; what the journal holds is not sampled again."""
-    batch = problems_of_round(trainees.problems, number, config)
+    batch = problems_of_round(inputs.problems, number, config)
     requests = [
         [
-            Request(
+            AttemptRequest(
                 id=f"round{number}/{place}/{sample}", problem=problem, seed=seed_of(config.seed, number, place, sample)
             )
             for sample in range(config.episode.group_size)
@@ -268,16 +277,16 @@ async def _gather(number: int, trainees: Trainees, config: RLConfig) -> Gathered
         for place, problem in enumerate(batch)
     ]
     rollout = replace(config.rollout, max_calls=calls_of_round(number, config))
-    graded = _Clock(trainees.shop.grade)
-    shop = replace(trainees.shop, config=rollout, grade=graded)
+    graded = _Clock(inputs.setup.grade)
+    setup = replace(inputs.setup, config=rollout, grade=graded)
     began = perf_counter()
-    attempts = await attempt_all([r for group in requests for r in group], shop, trainees.rollouts)
+    attempts = await attempt_all([r for group in requests for r in group], setup, inputs.rollouts)
     by_id = {attempt.trajectory.id: attempt for attempt in attempts}
     groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
     sampled = perf_counter()
-    repairs = await _repairs(attempts, number, trainees, config)
+    repairs = await _repairs(attempts, number, inputs, config)
     num_asked = sum(map(len, requests)) + len(repairs) * config.step.group_size
-    return Gathered(
+    return RoundSamples(
         groups=groups,
         repairs=repairs,
         num_lost=num_asked - len(attempts) - sum(len(group) for _, group in repairs),
@@ -303,31 +312,33 @@ class _Clock:
 
 
 async def _repairs(
-    attempts: Sequence[Attempt], number: int, trainees: Trainees, config: RLConfig
-) -> list[tuple[Query, list[Repaired]]]:
+    attempts: Sequence[Attempt], number: int, inputs: TrainerInputs, config: RLConfig
+) -> list[tuple[StepPrompt, list[StepSample]]]:
     if config.recipe == "episode":
         return []
     step = config.step
     most = round(step.max_queries_share * config.problems_per_round)
     asked = queries(attempts, step, max_queries=most, seed=seed_of(config.seed, "queries", number))
 
-    async def one(query: Query, sample: int) -> dict[str, Any]:
-        repaired = await sample_repair(query, sample, trainees.shop.world, config.rollout, seed=config.seed)
+    async def one(query: StepPrompt, sample: int) -> dict[str, Any]:
+        repaired = await sample_repair(query, sample, inputs.setup.agent, config.rollout, seed=config.seed)
         return repaired_to_json(query, repaired)
 
     keys = {query.id: [f"{query.id}/repair{sample}" for sample in range(step.group_size)] for query in asked}
     work = {key: partial(one, query, n) for query in asked for n, key in enumerate(keys[query.id])}
-    journal = trainees.rollouts
-    await record_all(work, trainees.shop, journal)
+    journal = inputs.rollouts
+    await record_all(work, inputs.setup, journal)
     return [
         (query, [repaired_from_json(journal[key]) for key in keys[query.id] if DROPPED not in journal[key]])
         for query in asked
     ]
 
 
-def _rows(gathered: Gathered, trainees: Trainees, config: RLConfig, dropped: Counter[str]) -> list[Row]:
+def _rows(
+    gathered: RoundSamples, inputs: TrainerInputs, config: RLConfig, dropped: Counter[str]
+) -> list[TrainingSample]:
     episodes = () if config.recipe == "step" else gathered.groups
-    advantages, decode = config.algorithm.advantages, trainees.shop.world.dialect.decode
+    advantages, decode = config.algorithm.advantages, inputs.setup.agent.dialect.decode
     return [
         *episode_rows(episodes, config.episode, dropped, advantages=advantages, decode=decode),
         *step_rows(
@@ -335,12 +346,12 @@ def _rows(gathered: Gathered, trainees: Trainees, config: RLConfig, dropped: Cou
             config.step,
             dropped,
             advantages=advantages,
-            is_substantial=trainees.is_substantial,
+            is_substantial=inputs.is_substantial,
         ),
     ]
 
 
-def _parts(rows: Sequence[Row], number: int, config: RLConfig) -> list[list[Row]]:
+def _parts(rows: Sequence[TrainingSample], number: int, config: RLConfig) -> list[list[TrainingSample]]:
     """Both levels shuffled together and dealt out to the round's updates: every row in exactly one."""
     order = list(rows)
     Random(f"rows {config.seed} {number}").shuffle(order)

@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from thor_tir.errors import SandboxLost, SandboxUnavailable
 from thor_tir.execution import ExecutionResult
-from thor_tir.faults import SandboxLost, SandboxUnavailable
 from thor_tir.sandbox.protocol import Limits, Sandbox, Snippet
 
 T = TypeVar("T")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult
-from thor_tir.faults import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

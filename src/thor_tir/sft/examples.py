@@ -6,12 +6,12 @@ from dataclasses import replace
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
-from thor_tir.engines.text_codec import is_text_level
-from thor_tir.learner.row import Component, Row, Term
+from thor_tir.engines.openai_api.text_codec import is_text_level
+from thor_tir.learner.sample import Component, Term, TrainingSample
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory, flatten
 
 
-def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool = False) -> Row:
+def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool = False) -> TrainingSample:
     """One example: thoughts, actions and the end of the turn are trained, the prompt is not.
 
     The paper's Eq. 3 sums over all response tokens and so teaches the model to predict tool outputs as well;
@@ -22,7 +22,7 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
     trained = flat.trained
     if trains_observations:
         trained = tuple(author is not Author.PROMPT for author in flat.authors)
-    return Row(
+    return TrainingSample(
         id=trajectory.id,
         token_ids=flat.token_ids,
         trained=trained,
@@ -31,7 +31,7 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
     )
 
 
-def within(rows: Iterable[Row], max_tokens: int) -> list[Row]:
+def within(rows: Iterable[TrainingSample], max_tokens: int) -> list[TrainingSample]:
     """Rows that fit; a longer one is left out whole, since half a program teaches a broken one."""
     return [row for row in rows if len(row.token_ids) <= max_tokens]
 
@@ -40,7 +40,7 @@ def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
     """The same trajectory in the trained model's own tokens.
 
     That is the trajectory itself, token for token, unless its ids are another's: of a model with another tokenizer, or
-    of one that was reached by text alone (`engines/text_codec.py`). Then its text is encoded here for the first time.
+    of one that was reached by text alone (`engines/openai_api/text_codec.py`). Then its text is encoded here.
     """
     if is_own(trajectory, dialect):
         return trajectory

@@ -7,15 +7,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from thor_tir.attempt import Progress
-from thor_tir.faults import UsageError
-from thor_tir.journal import Journal
+from thor_tir.distributed import ALONE, Ranks
+from thor_tir.errors import UsageError
 from thor_tir.learner.adapters import AdapterConfig
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.ranks import ALONE, Ranks
-from thor_tir.learner.row import Component, Row
+from thor_tir.learner.sample import Component, TrainingSample
 from thor_tir.learner.schedule import Schedule
+from thor_tir.rollout.attempts import Progress
+from thor_tir.storage.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,13 @@ class SftConfig:
 class SftData:
     """What is trained on and what is only measured."""
 
-    train: Sequence[Row]
-    validation: Sequence[Row] = field(default_factory=tuple)
+    train: Sequence[TrainingSample]
+    validation: Sequence[TrainingSample] = field(default_factory=tuple)
 
 
-def batches(rows: Sequence[Row], config: SftConfig) -> list[list[Row]]:
+def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[TrainingSample]]:
     """All optimiser steps of the run: every row once an epoch, in an order that the seed alone decides."""
-    steps: list[list[Row]] = []
+    steps: list[list[TrainingSample]] = []
     for epoch in range(config.epochs):
         order = list(rows)
         Random(f"sft {config.seed} {epoch}").shuffle(order)

@@ -81,7 +81,7 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class CriticReply:
     """What the critic made of a step."""
 
     verdict: Rewriting | Refusal
@@ -97,7 +97,7 @@ class Critic:
     dialect: Dialect
     config: CriticConfig
 
-    async def rewrite(self, step: IsolatedStep, *, seed: int) -> Reply:
+    async def rewrite(self, step: IsolatedStep, *, seed: int) -> CriticReply:
         """Judge one isolated step and, if code can do its computation, write that code."""
         sampling = Sampling(
             max_tokens=self.config.max_tokens,
@@ -109,15 +109,15 @@ class Critic:
         try:
             completion = await self.policy.sample(self.prompt(step).token_ids, sampling)
         except ContextFull:
-            return Reply(verdict=Refusal.STEP_TOO_LONG)
+            return CriticReply(verdict=Refusal.STEP_TOO_LONG)
         thought, action = self.dialect.split(completion.span)
         if action is None:
-            return Reply(verdict=without_program(thought.text, completion.stop))
+            return CriticReply(verdict=without_program(thought.text, completion.stop))
         words = compared(step, [thought.text])
         if (refusal := words.refusal(self.config)) is not None:
-            return Reply(verdict=refusal, kept=words.kept)
+            return CriticReply(verdict=refusal, kept=words.kept)
         rewriting = Rewriting(logic=thought.text.rstrip() + "\n", code=action.code, kept=words.kept)
-        return Reply(verdict=rewriting, kept=words.kept)
+        return CriticReply(verdict=rewriting, kept=words.kept)
 
     def prompt(self, step: IsolatedStep) -> Span:
         """All that the critic is told."""

@@ -11,10 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from thor_tir.archive import from_json, to_json
-from thor_tir.attempt import Attempt
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.storage.trajectory_json import from_json, to_json
 from thor_tir.trajectory import Author
 from thor_tir.verdict import Outcome, Verdict
 

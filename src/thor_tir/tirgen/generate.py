@@ -15,7 +15,7 @@ from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
-from thor_tir.rollout import seed_of
+from thor_tir.rollout.loop import seed_of
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
 from thor_tir.tirgen.spending import ACTOR, CRITIC, Metered
@@ -67,7 +67,7 @@ class TirgenConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Studio:
+class TirgenAgents:
     """Who works on a trajectory."""
 
     actor: Policy
@@ -113,12 +113,12 @@ class Growing:
         return max_tokens - (len(self.token_ids) - len(self.prompt))
 
 
-Form = Callable[[Growing, Studio, TirgenConfig, int], Awaitable[None]]
+StepForm = Callable[[Growing, TirgenAgents, TirgenConfig, int], Awaitable[None]]
 """How a trajectory grows from a seed: in steps, or in windows of thinking."""
 
 
 async def generate(
-    problem: Problem, studio: Studio, config: TirgenConfig, *, id: str, seed: int, form: Form | None = None
+    problem: Problem, studio: TirgenAgents, config: TirgenConfig, *, id: str, seed: int, form: StepForm | None = None
 ) -> RawSample:
     """One attempt at one problem; `form` is `reason` or, for an actor that thinks first, `think`.
 
@@ -149,7 +149,7 @@ async def generate(
     )
 
 
-async def reason(growing: Growing, studio: Studio, config: TirgenConfig, seed: int) -> None:
+async def reason(growing: Growing, studio: TirgenAgents, config: TirgenConfig, seed: int) -> None:
     """Step by step, each at most `step_tokens` long, until the actor ends its turn."""
     for number in range(config.max_steps):
         completion = await write(
@@ -169,7 +169,7 @@ async def reason(growing: Growing, studio: Studio, config: TirgenConfig, seed: i
 
 
 async def write(
-    growing: Growing, studio: Studio, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
+    growing: Growing, studio: TirgenAgents, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
 ) -> Completion | None:
     """What the actor writes next from the revised context; None where there is no room for it."""
     room = growing.room(config.max_tokens)
@@ -185,7 +185,7 @@ async def write(
 
 
 async def _computed(
-    completion: Completion, growing: Growing, studio: Studio, config: TirgenConfig, *, seed: int
+    completion: Completion, growing: Growing, studio: TirgenAgents, config: TirgenConfig, *, seed: int
 ) -> Step | None:
     """The step with its program and true output, or None where it stays in words."""
     if not len(completion.span):

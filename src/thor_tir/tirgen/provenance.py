@@ -9,9 +9,9 @@ from typing import Any
 
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.dialect.thinking import Thinking
-from thor_tir.faults import UsageError
-from thor_tir.journal import write_atomically
+from thor_tir.errors import UsageError
 from thor_tir.problem import digest
+from thor_tir.storage.journal import write_atomically
 
 LIBRARIES = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "reasoning-gym")
 

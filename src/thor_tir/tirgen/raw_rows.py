@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thor_tir.attempt import DROPPED, Attempt, attempt_from_json
-from thor_tir.faults import UsageError
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
+from thor_tir.rollout.attempts import DROPPED, Attempt, attempt_from_json
 from thor_tir.verdict import Outcome
 
-RAW, WORDS, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"
+RAW, NO_TOOLS_FILE, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RowPlace:
     """Where a row stands."""
 
     file: Path
@@ -54,20 +54,20 @@ def raw_files(paths: Sequence[Path], name: str = RAW) -> list[Path]:
 
 
 def _parts(folder: Path, name: str) -> list[Path]:
-    """The file of a whole run, and those of shards (see `shard.py`)."""
+    """The file of a whole run, and those of shards (see `storage/shard.py`)."""
     stem, _, kind = name.rpartition(".")
     whole = [folder / name] if (folder / name).is_file() else []
     return whole + sorted(folder.glob(f"{stem}.*-of-*.{kind}"))
 
 
-def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def rows(files: Sequence[Path]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
     """Each row once, in the order of the files.
 
     A torn last line, which a kill may leave, is left alone. An attempt that a machine fault ended in one file gives way
     to the one that another file made. Raises UsageError for a damaged line, and for two rows of one key that differ.
     """
-    seen: dict[str, Place] = {}
-    lost: dict[str, tuple[Place, dict[str, Any]]] = {}
+    seen: dict[str, RowPlace] = {}
+    lost: dict[str, tuple[RowPlace, dict[str, Any]]] = {}
     for file in files:
         for place, row in _lines(file):
             key = str(row["key"])
@@ -84,12 +84,12 @@ def rows(files: Sequence[Path]) -> Iterator[tuple[Place, dict[str, Any]]]:
     yield from (found for key, found in lost.items() if key not in seen)
 
 
-def read_at(place: Place) -> dict[str, Any]:
+def read_at(place: RowPlace) -> dict[str, Any]:
     """The row at a place that `rows` named."""
     return _parsed(place.text(), place)
 
 
-def attempt_of(row: Mapping[str, Any], place: Place) -> Attempt:
+def attempt_of(row: Mapping[str, Any], place: RowPlace) -> Attempt:
     """The graded trajectory of a raw row. Raises UsageError naming the line."""
     try:
         attempt = attempt_from_json(dict(row), Problem(**row["problem"]))
@@ -112,18 +112,18 @@ def words_verdicts(files: Sequence[Path]) -> dict[str, list[bool]]:
     return found
 
 
-def _lines(file: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _lines(file: Path) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
     with file.open("rb") as blob:
         offset = 0
         for number, line in enumerate(blob, 1):
             if not line.endswith(b"\n"):
                 return
-            place = Place(file=file, offset=offset, line=number)
+            place = RowPlace(file=file, offset=offset, line=number)
             offset += len(line)
             yield place, _parsed(line, place)
 
 
-def _parsed(line: bytes | str, place: Place) -> dict[str, Any]:
+def _parsed(line: bytes | str, place: RowPlace) -> dict[str, Any]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or "key" not in row:

@@ -8,7 +8,7 @@ import pytest
 
 from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.jail import root
-from thor_tir.sandbox.local import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 
 
 def environment_that_borrows(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from thor_tir.sandbox.jail import kernel, landlock, root
 from thor_tir.sandbox.jail.kernel import Call
-from thor_tir.sandbox.jail.launch import FULL, NONE, Missing, Place
+from thor_tir.sandbox.jail.launch import FULL, NONE, JailPlace, Missing
 from thor_tir.sandbox.jail.seccomp import installation, program
 
 THREADS = 64
@@ -81,7 +81,7 @@ def _filter(pid: int, *, may_change: bool) -> Call:
     return installation(program(kernel.machine(), pid=pid, may_change=may_change))
 
 
-def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
+def prepare(place: JailPlace, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
     """What children of this process are confined with. Raises Missing for a layer without which the level is not it."""
     last_pid, final = -1, []
     if place.level == FULL:
@@ -107,7 +107,7 @@ def prepare(place: Place, *, mapped: int, folder_bytes: int, folder_files: int) 
     )
 
 
-def _give_up_rights(place: Place) -> None:
+def _give_up_rights(place: JailPlace) -> None:
     try:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1, what="no new privileges")
         _filter(PROGRAM_PID, may_change=False)
@@ -115,7 +115,7 @@ def _give_up_rights(place: Place) -> None:
         raise Missing(f"system-call filter: {fault.strerror or fault}") from fault
 
 
-def _rules(place: Place) -> list[Call]:
+def _rules(place: JailPlace) -> list[Call]:
     if landlock.abi() == 0:
         if place.level == FULL:
             return []  # the second line only; the probe reports it

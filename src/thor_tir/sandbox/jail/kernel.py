@@ -118,8 +118,8 @@ class OutcomeBuffer:
     """Room for the end of a child, filled without making an object, so that the caller's memory stays as it is."""
 
     def __init__(self) -> None:
-        self.data = ctypes.create_string_buffer(Outcome.SIZE)
-        """See `Outcome`."""
+        self.data = ctypes.create_string_buffer(ForkOutcome.SIZE)
+        """See `ForkOutcome`."""
         data, usage = ctypes.byref(self.data), ctypes.byref(self.data, _SIGINFO_BYTES)
         # Plain integers and references: a ctypes number would make an object of each call, and leave the free blocks of
         # the allocator in another order.
@@ -131,7 +131,7 @@ class OutcomeBuffer:
         self._make(*self._arguments)
 
 
-class Outcome:
+class ForkOutcome:
     """How a child ended and what it used: the kernel's siginfo_t and struct rusage, as on every 64-bit Linux."""
 
     SIZE = 128 + 144

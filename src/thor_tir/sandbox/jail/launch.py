@@ -51,7 +51,7 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class JailPlace:
     """Where a template finds itself when it starts."""
 
     level: str
@@ -61,7 +61,7 @@ class Place:
     """A descriptor of the host's /proc, closed before the first program; -1 where there is none."""
 
 
-def enter(level: str) -> Place:
+def enter(level: str) -> JailPlace:
     """Bring this process to the door of the jail: its next child is inside. Raises Missing."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if os.path.isdir("/proc/self") else -1
     paths = root.runtime_paths()
@@ -71,7 +71,7 @@ def enter(level: str) -> Place:
         _enter_namespaces(paths, uid, proc, is_root=is_root)
     elif is_root and level == LANDLOCK and _is_readable_by(uid, paths):
         _become(uid)  # else its programs keep uid 0, without a single capability and behind the rules of Landlock
-    return Place(level=level, paths=tuple(paths), proc=proc)
+    return JailPlace(level=level, paths=tuple(paths), proc=proc)
 
 
 def _is_readable_by(uid: int, paths: list[str]) -> bool:
@@ -133,7 +133,7 @@ def _write(proc: int, path: str, text: str) -> None:
 def main(settings: dict[str, Any]) -> None:
     """Enter the jail, fork the template into it, and become its watcher."""
     from thor_tir.sandbox.jail import template  # now, since inside the jail this package cannot be found
-    from thor_tir.sandbox.jail.watch import Watch
+    from thor_tir.sandbox.jail.watch import ProgramWatch
 
     parent = os.getppid()
     _fix_addresses()
@@ -150,7 +150,7 @@ def main(settings: dict[str, Any]) -> None:
         template.serve(settings, place, theirs.fileno(), doors, note)
     _die_with(parent)
     control = socket.socket(fileno=settings["control"])
-    watch = Watch(control, os.pidfd_open(pid), gate.fileno(), doors, note)
+    watch = ProgramWatch(control, os.pidfd_open(pid), gate.fileno(), doors, note)
     watch.serve(place.level, (settings["folder_bytes"], settings["folder_files"]))
 
 

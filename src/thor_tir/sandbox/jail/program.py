@@ -38,7 +38,7 @@ _BAD_SETUP = 125
 _SETUP_FAULTS = (OSError, ValueError, TypeError, EOFError, OverflowError)
 
 
-class Request(NamedTuple):
+class ProgramRequest(NamedTuple):
     """A program and what it needs; it comes as a marshalled plain tuple, which one call reads."""
 
     code: str
@@ -78,7 +78,7 @@ def become_program(
             leave(code)
 
 
-def _read_request() -> Request:
+def _read_request() -> ProgramRequest:
     data = os.read(FEED_FD, _AT_ONCE)
     length = LENGTH.size + (LENGTH.unpack_from(data)[0] if data else 0)
     while len(data) < length:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from thor_tir.sandbox.jail import kernel, memory
 from thor_tir.sandbox.jail.confinement import prepare
-from thor_tir.sandbox.jail.launch import FULL, Missing, Place
+from thor_tir.sandbox.jail.launch import FULL, JailPlace, Missing
 from thor_tir.sandbox.jail.program import become_program, furnish
 from thor_tir.sandbox.jail.wire import message
 
@@ -49,7 +49,7 @@ def preload(modules: list[str]) -> list[str]:
     return missing
 
 
-def serve(settings: dict[str, Any], place: Place, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
+def serve(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
     """Make this process a template, say so to the watcher, and fork whenever it asks."""
     missing = preload(settings["modules"])
     if not memory.is_single_threaded(place.proc):

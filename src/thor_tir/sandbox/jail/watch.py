@@ -3,7 +3,7 @@
 It is the parent of the template and shares its table of descriptors, but none of its memory. So the pipes that it opens
 are there when the template forks, what it allocates from program to program changes nothing in the template, whose
 children therefore begin in the same state to the last byte, and what programs print is kept where no program's memory
-comes from. What the facts mean is decided in `sandbox/interpretation.py`.
+comes from. What the facts mean is decided in `sandbox/local/interpretation.py`.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from thor_tir.sandbox.jail import root
-from thor_tir.sandbox.jail.kernel import Outcome
+from thor_tir.sandbox.jail.kernel import ForkOutcome
 from thor_tir.sandbox.jail.launch import FULL
 from thor_tir.sandbox.jail.program import READY
 from thor_tir.sandbox.jail.template import FORK, REFUSED, Doors
@@ -56,7 +56,7 @@ class Child:
         return len(self.printed[0]) > bound or len(self.printed[1]) > bound
 
 
-class Watch:
+class ProgramWatch:
     """Serves one program after the other."""
 
     def __init__(self, control: socket.socket, template: int, gate: int, doors: Doors, note: mmap.mmap) -> None:
@@ -73,7 +73,7 @@ class Watch:
         for _ in range(_REHEARSALS):
             child = self._start()
             _kill(child)
-            self._hear(Outcome.SIZE)
+            self._hear(ForkOutcome.SIZE)
             for descriptor in (*child.out, child.ready, child.end):
                 os.close(descriptor)
         self._send([greeting])  # not before, or a rehearsing child would read the first request
@@ -87,7 +87,7 @@ class Watch:
             ending = self._watch(child, began + timeout_s, bound)
             if ending != "exit":
                 _kill(child)
-            outcome = Outcome(self._hear(Outcome.SIZE))
+            outcome = ForkOutcome(self._hear(ForkOutcome.SIZE))
             seconds = time.monotonic() - began
             for stream in (0, 1):
                 while not child.is_full(bound) and child.take(stream, bound):
@@ -164,7 +164,7 @@ class Watch:
                 return "output"
         return "timeout"
 
-    def _answer(self, ending: str, outcome: Outcome, seconds: float, printed: list[bytes]) -> None:
+    def _answer(self, ending: str, outcome: ForkOutcome, seconds: float, printed: list[bytes]) -> None:
         note = self._note[:NOTE_BYTES].partition(b"\0")[0]
         sizes = (len(note), *map(len, printed))
         facts = (ENDINGS.index(ending), outcome.code, outcome.cpu_s, seconds, outcome.peak_bytes, *sizes)

@@ -1,0 +1,1 @@
+"""Runs: configuration, what the stages share, and the stages themselves."""

@@ -1,0 +1,146 @@
+"""The configuration of a whole run, and what the quickstart sets differently from the paper, with the reason.
+
+Paper-sized values are the defaults of each stage's own record. The embedded models write about sixty tokens a problem
+where an 8B model writes thousands, so limits shrink and learning rates grow with them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
+from thor_tir.inference.self_correction import SelfCorrectionConfig
+from thor_tir.problems.families import NANO_FAMILIES
+from thor_tir.rl.episode import EpisodeConfig
+from thor_tir.rl.step import StepConfig
+from thor_tir.rl.train import RLConfig
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.sft.train import SftConfig
+from thor_tir.tirgen.filters import FilterConfig
+from thor_tir.tirgen.generate import TirgenConfig
+from thor_tir.tirgen.schedule import AttemptScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
+
+    num_problems: int = 408
+    samples: int = 2
+    """Attempts per problem: Avg@k."""
+    best_of: int = 8
+    """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
+    rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
+    correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceConfig:
+    """What a run may use of the machine."""
+
+    max_rows: int = 128
+    """Sequences decoded together."""
+    engine_threads: int | None = None
+    """CPU threads of the engine; None for all. Training always uses all."""
+    concurrency: int = 256
+    """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
+    sandbox_timeout_s: float = 5.0
+    sandbox_endpoints: tuple[str, ...] = ()
+    """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """How models behind an address are asked."""
+    deterministic: bool = False
+    """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The whole method on one actor and one critic."""
+
+    actor: str = "nano/actor"
+    """Hub name, local folder, an embedded model, or the address that serves it."""
+    critic: str = "nano/critic"
+    actor_served: ServedAs = field(default_factory=ServedAs)
+    """Of an actor behind an address: which model, and how."""
+    critic_served: ServedAs = field(default_factory=ServedAs)
+    reasoning: bool = False
+    """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    """What the actor is shown of a program's end, in every stage."""
+    problems: str = "reasoning_gym"
+    """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
+    families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
+    num_tirgen: int = 144
+    """Training problems TIRGen is run on."""
+    num_rl: int = 6000
+    """Training problems RL draws from."""
+    words_samples: int = 1
+    """Tool-free samples per question that tell what pure reasoning solves."""
+    schedule: AttemptScheduleConfig = field(default_factory=AttemptScheduleConfig)
+    """Attempts at each of these questions, and what they may cost."""
+    tirgen: TirgenConfig = field(default_factory=TirgenConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    resources: ResourceConfig = field(default_factory=ResourceConfig)
+    seed: int = 0
+
+
+def released() -> RunConfig:
+    """The released code's settings where they are not the paper's: RL's filters, quota, lengths and updates, and what
+    the model is shown of a program, of which the paper says nothing.
+    """
+    return RunConfig(
+        observation=ObservationConfig(style="paper", max_chars=256),
+        rl=RLConfig(
+            problems_per_round=5120,
+            updates_per_round=40,
+            rollout=RolloutConfig(max_tokens=3200, stop_at_failure=True),
+            episode=EpisodeConfig(filters=("failed-call", "too-short", "no-box"), min_share=0.5),
+        ),
+    )
+
+
+NANO_TOKENS = 320
+"""Response limit of the embedded models: four times what a solution takes."""
+NANO_SUFFIX = 8
+"""L_suf of the embedded models, about half of a thought, as 100 tokens are of a 7B model's."""
+
+
+def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
+    """The whole method on the embedded models in about eight minutes on two cores."""
+    training = RolloutConfig(max_tokens=NANO_TOKENS, stop_at_failure=True)
+    return RunConfig(
+        tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
+        sft=SftConfig(
+            epochs=2,
+            batch_rows=16,
+            micro_batch_tokens=2048,
+            learning_rate=3e-4,
+            warmup_steps=2,
+            is_cosine=True,
+            seed=seed,
+        ),
+        rl=RLConfig(
+            num_rounds=20,
+            problems_per_round=20,
+            rollout=training,
+            episode=EpisodeConfig(group_size=8),
+            step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX, max_queries_share=0.75),
+            learning_rate=2e-4,
+            warmup_steps=2,
+            is_cosine=True,
+            micro_batch_tokens=2048,
+            seed=seed,
+            validate_every=5,
+        ),
+        eval=EvalConfig(
+            rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),
+            correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
+        ),
+        filter=FilterConfig(seed=seed, max_share=1),  # a cold start of a hundred samples can spare none for balance
+        resources=ResourceConfig(engine_threads=1, deterministic=deterministic),
+        seed=seed,
+    )

@@ -1,0 +1,199 @@
+"""What the stages of a run share: models by name, an engine over each, one sandbox, one grader, journals."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from thor_tir.app.config import ResourceConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.dialect.prompts import PromptStyle
+from thor_tir.dialect.thinking import thinking_of, unless_cut_short
+from thor_tir.distributed import ALONE, Ranks
+from thor_tir.engines.loading import is_address, load_model
+from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
+from thor_tir.engines.protocol import Policy
+from thor_tir.errors import UsageError
+from thor_tir.grading.blocking import Judge
+from thor_tir.grading.equivalence import Grader
+from thor_tir.grading.strictness import Strictness
+from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
+from thor_tir.rollout.attempts import (
+    Progress,
+    SamplingSetup,
+    words_of,
+)
+from thor_tir.rollout.loop import Agent, RolloutConfig
+from thor_tir.sandbox.batch import OpenableSandbox
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.protocol import Limits, Sandbox
+from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
+from thor_tir.storage.journal import Brief, Journal, told_when_full
+from thor_tir.storage.shared_journal import open_shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model that is ready to be sampled from."""
+
+    policy: Policy
+    tokenizer: Any
+    """What a dialect for it speaks."""
+    model: Any | None
+    """The loaded weights; None where they are elsewhere."""
+    about: Callable[[], Mapping[str, Any]]
+    """How it is reached and what it cost so far, for the run's record."""
+
+
+@asynccontextmanager
+async def load_for_sampling(
+    name: str,
+    served: ServedAs,
+    resources: ResourceConfig,
+    say: Callable[[str], None],
+    *,
+    attendance: StepBarrier | None = None,
+    thinks: bool = False,
+) -> AsyncIterator[LoadedModel]:
+    """The model for as long as it is needed.
+
+    `served` is about addresses alone. `say` tells a person that a server does not answer and is waited for. `thinks`
+    says that it thinks in turns that are interrupted, by programs for example, and go on. Raises UsageError for what
+    cannot be loaded, is not served or could not think on, EngineFault when a server does not answer at all.
+    """
+    if is_address(name):
+        if thinks and not served.tokenizer:
+            raise UsageError(
+                f"the thoughts of {name} could not go on after a program, because chat templates rewrite the thoughts "
+                "in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
+            )
+        async with EndpointPolicy(name, served, resources.endpoint, say) as policy:
+            yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
+        return
+    if served.model or served.tokenizer:
+        raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
+    model, tokenizer = load_model(name)
+    async with local_engine(model, tokenizer, resources, attendance) as engine:
+        yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
+
+
+def local_engine(
+    model: Any, tokenizer: Any, resources: ResourceConfig, attendance: StepBarrier | None = None
+) -> TransformersEngine:
+    """An engine over a loaded model."""
+    config = EngineConfig(
+        max_rows=resources.max_rows, num_threads=resources.engine_threads, deterministic=resources.deterministic
+    )
+    return TransformersEngine(model, tokenizer, config, attendance)
+
+
+class Reporter(Protocol):
+    """Where stages tell a person what goes on."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
+        """Work of `total` units begins; leaving the context ends it."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line."""
+        ...
+
+
+class Runtime:
+    """What stages share: a sandbox and a grader that are started once, and how engines are made."""
+
+    def __init__(self, resources: ResourceConfig, sandbox: Sandbox, grader: Grader, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
+        self.resources = resources
+        self.sandbox = sandbox
+        self.grader = grader
+
+    def engine(self, model: Any, tokenizer: Any) -> TransformersEngine:
+        """An engine over a loaded model."""
+        return local_engine(model, tokenizer, self.resources)
+
+    def seat(
+        self,
+        name: str,
+        served: ServedAs,
+        reporter: Reporter,
+        attendance: StepBarrier | None = None,
+        *,
+        thinks: bool = False,
+    ) -> AbstractAsyncContextManager[LoadedModel]:
+        """A model to sample from, by whatever name (see `app/models.py`)."""
+        return load_for_sampling(name, served, self.resources, reporter.say, attendance=attendance, thinks=thinks)
+
+    def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
+        """Attempts by one policy."""
+        return SamplingSetup(
+            agent=Agent(policy=policy, sandbox=self.sandbox, dialect=dialect),
+            grade=self.grader.grade,
+            config=config,
+            graded=unless_cut_short(words_of, thinking_of(dialect)),
+            concurrency=self.resources.concurrency,
+            ranks=self.ranks,
+        )
+
+    def journal(self, path: Path, brief: Brief | None = None) -> Journal:
+        """A journal that is committed unit by unit, or chunk by chunk where bits must not depend on a kill."""
+        return open_shared(path, self.ranks, hold=self.resources.deterministic, brief=brief)
+
+
+@asynccontextmanager
+async def open_runtime(
+    resources: ResourceConfig,
+    strictness: Strictness = Strictness.STRICT,
+    ranks: Ranks = ALONE,
+    judge: Judge | None = None,
+) -> AsyncIterator[Runtime]:
+    """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
+    async with _sandbox(resources) as sandbox, Grader(strictness=strictness, judge=judge) as grader:
+        yield Runtime(resources, sandbox, grader, ranks)
+
+
+def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
+    """On this machine, or on the servers that the run names."""
+    limits = Limits(timeout_s=resources.sandbox_timeout_s)
+    if resources.sandbox_endpoints:
+        return RemoteSandbox(RemoteSandboxConfig(endpoints=resources.sandbox_endpoints, limits=limits))
+    return LocalSandbox(LocalSandboxConfig(limits=limits))
+
+
+def dialect_of(
+    tokenizer: Any, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
+) -> Dialect:
+    """The conventions of one model under one prompt; `observation` matters where programs are run."""
+    told = observation or ObservationConfig()
+    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning, observation=told))
+
+
+def without_tools(max_tokens: int) -> RolloutConfig:
+    """Answers without tools."""
+    return RolloutConfig(max_tokens=max_tokens, max_calls=0, temperature=0.6, top_k=50)
+
+
+def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[Any, Any]:
+    """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
+    model, tokenizer = load_model(name, dtype=torch.float32, device=None if ranks.is_alone else "cpu")
+    return with_adapters(model, adapters), tokenizer
+
+
+def publish(model: Any, tokenizer: Any, path: Path) -> Path:
+    """Write a model folder whole, adapters merged: beside its place first, then renamed into it."""
+    draft = path.with_name(f".{path.name}.draft")
+    with told_when_full(path):
+        merged(model).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+    if path.exists():
+        shutil.rmtree(draft)
+    else:
+        draft.rename(path)
+    return path

@@ -1,0 +1,189 @@
+"""The whole method, end to end: questions -> TIRGen -> cold start -> hierarchical RL -> inference -> report.
+
+Every stage leaves a `done.json` in its folder. The same command continues after a kill: finished stages are not run
+again, and within a stage no finished unit is.
+"""
+
+import json
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+from thor_tir.app.config import RunConfig
+from thor_tir.app.runtime import Reporter, Runtime, open_runtime
+from thor_tir.app.stages.evaluate import EvalSpec, evaluate_model
+from thor_tir.app.stages.rl import reinforce
+from thor_tir.app.stages.sft import fine_tune
+from thor_tir.app.stages.tirgen import generate_data
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.prompts import NO_TOOLS
+from thor_tir.engines.loading import load_tokenizer
+from thor_tir.eval.report.report import write_report
+from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
+from thor_tir.eval.statistics import Interval
+from thor_tir.eval.transcript.segments import exhibit
+from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.storage.journal import Journal, write_atomically
+from thor_tir.storage.run_lock import claim
+from thor_tir.tirgen.dataset import read_dataset
+
+BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
+CORRECTED, BEST = "RL + self-correction", "RL, best of {}"
+VOTE, HYBRID = "RL, vote of {}", "RL, best then vote of {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a finished run shows."""
+
+    results: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    report: Path
+
+
+async def run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
+    """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
+    with claim(folder, asdict(config)):
+        return await _run(config, folder, reporter)
+
+
+async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
+    async with open_runtime(config.resources) as tools:
+        dataset = folder / "tirgen" / "dataset.jsonl"
+        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", tools, reporter))
+        reporter.say(_funnel_line(folder / "tirgen"))
+
+        async def cold_start() -> Path:
+            return fine_tune(config.actor, dataset, config.sft, folder / "sft", reporter, reasoning=config.reasoning)
+
+        await _once(folder / "sft", cold_start)
+        tuned = str(folder / "sft" / "model")
+        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", tools, reporter))
+        began = perf_counter()
+        evaluations = await _evaluate(config, folder, tools, reporter)
+    seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl")}
+    if not (folder / "eval" / "done.json").exists():
+        write_atomically(folder / "eval" / "done.json", json.dumps({"seconds": perf_counter() - began}))
+    return _conclude(config, folder, evaluations, {**seconds, "eval": _seconds(folder / "eval")})
+
+
+async def _evaluate(config: RunConfig, folder: Path, tools: Runtime, reporter: Reporter) -> dict[str, Evaluation]:
+    problems = load_problems(
+        config.problems, split=Split.TEST, count=config.eval.num_problems, seed=config.seed + 4, configs=config.families
+    )
+    tuned, trained = str(folder / "sft" / "model"), str(folder / "rl" / "model")
+
+    async def one(name: str, model: str, samples: int, **options: Any) -> Evaluation:
+        contestant = EvalSpec(name=name, model=model, samples=samples, **options)
+        return await evaluate_model(contestant, problems, config, folder / "eval", tools, reporter)
+
+    samples, best_of_n = config.eval.samples, config.eval.best_of
+    found = {
+        BASE: await one(BASE, config.actor, 1, style=NO_TOOLS),
+        BASE_TOOLS: await one(BASE_TOOLS, config.actor, 1),
+        SFT: await one(SFT, tuned, samples),
+        RL: await one(RL, trained, best_of_n),
+        CORRECTED: await one(CORRECTED, trained, samples, correction=config.eval.correction),
+    }
+    for name, score in ((BEST, self_rewarded), (VOTE, self_consistent), (HYBRID, hybrid)):
+        label = name.format(best_of_n)
+        found[label] = best_of(found[RL], score, name=label, seed=config.seed)
+    return found
+
+
+def _conclude(
+    config: RunConfig, folder: Path, found: Mapping[str, Evaluation], seconds: Mapping[str, float]
+) -> RunSummary:
+    rows = [result_row(e, cost_of=found[RL] if " of " in name else None) for name, e in found.items()]
+    write_atomically(folder / "results.json", json.dumps(rows, indent=1) + "\n")
+    best = BEST.format(config.eval.best_of)
+    pairs = [(SFT, BASE), (RL, SFT), (CORRECTED, RL), (best, RL)]
+    table, chi = tool_success(found[SFT].attempts + found[RL].attempts)
+    summary = {
+        "paired": [_difference(f"{ours} - {theirs}", paired(found[ours], found[theirs])) for ours, theirs in pairs],
+        "chi_squared": {
+            "table": table,
+            "chi2": chi.chi_squared,
+            "p": chi.p_value,
+            "phi": chi.phi,
+            "odds_ratio": chi.odds_ratio,
+        },
+        "failure_classes": {
+            "before RL": failure_classes(_first(found[SFT], config.eval.samples)),
+            "after RL": failure_classes(_first(found[RL], config.eval.samples)),
+        },
+        "seconds": dict(seconds),
+        "machine": machine(),
+        "config": asdict(config),
+        "versions": {name: version(name) for name in ("thor-tir", "torch", "transformers", "reasoning-gym", "sympy")},
+        "seed": config.seed,
+    }
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    _write_exhibits(config, folder, found)
+    return RunSummary(results=rows, summary=summary, report=write_report(folder))
+
+
+def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
+    """So many attempts of each problem: counts of two configurations can be compared."""
+    return [attempt for group in evaluation.groups for attempt in group[:samples]]
+
+
+def machine() -> str:
+    """The class of this machine, without anything that names it."""
+    import os
+
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{system}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {gpu}"
+
+
+def _difference(name: str, interval: Interval) -> dict[str, Any]:
+    return {"name": name, "difference": interval.mean, "ci95": [interval.low, interval.high]}
+
+
+EXHIBITS_PER_STAGE = 60
+
+
+def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluation]) -> None:
+    """A sample of trajectories of every stage for the report's browser, chosen by the seed."""
+    decode = Dialect(load_tokenizer(config.actor)).decode
+    rng = Random(config.seed)
+
+    def shown(stage: str, attempts: Sequence[Attempt]) -> Iterable[dict[str, Any]]:
+        for a in rng.sample(list(attempts), min(EXHIBITS_PER_STAGE, len(attempts))):
+            yield exhibit(a.problem, a.trajectory, stage=stage, verdict=a.verdict, decode=decode)
+
+    lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"))]
+    for name, evaluation in found.items():
+        if " of " not in name:
+            lines += shown(f"eval: {name}", evaluation.attempts)
+    lines += Journal(folder / "rl" / "trajectories.jsonl")
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(folder / "trajectories.jsonl", text)
+
+
+async def _once(folder: Path, stage: Callable[[], Awaitable[Path]]) -> None:
+    """Run a stage unless it has finished before, and note how long it took."""
+    if (folder / "done.json").exists():
+        return
+    began = perf_counter()
+    await stage()
+    write_atomically(folder / "done.json", json.dumps({"seconds": perf_counter() - began}) + "\n")
+
+
+def _seconds(folder: Path) -> float:
+    return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["seconds"])
+
+
+def _funnel_line(folder: Path) -> str:
+    stages = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["stages"]
+    return "filter: " + " -> ".join(f"{stage['name']} {stage['kept']}" for stage in stages)

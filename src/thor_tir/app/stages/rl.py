@@ -1,0 +1,89 @@
+"""Hierarchical RL from a model, as a stage of a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thor_tir.app.config import RunConfig
+from thor_tir.app.runtime import (
+    Reporter,
+    Runtime,
+    dialect_of,
+    load_trainable,
+    publish,
+)
+from thor_tir.app.stages.rl_transcripts import exhibit_round
+from thor_tir.dialect.prompts import TOOLS
+from thor_tir.engines.loading import load_model
+from thor_tir.learner.adapters import with_adapters
+from thor_tir.problem import Problem
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.rl import train as rl
+from thor_tir.rollout.attempts import (
+    AttemptRequest,
+    SamplingSetup,
+    attempt_all,
+)
+from thor_tir.rollout.loop import seed_of
+from thor_tir.storage.journal import Journal
+from thor_tir.tirgen.code_quality import fault_of
+
+
+async def reinforce(
+    config: RunConfig, model_name: str, folder: Path, open_runtime: Runtime, reporter: Reporter
+) -> Path:
+    """Hierarchical RL from a model; returns the folder of the trained model."""
+    ranks = open_runtime.ranks
+    model, tokenizer = load_trainable(model_name, config.rl.adapters, ranks)
+    replica = None if ranks.is_alone else _replica(model_name, config.rl)
+    actor = model if replica is None else replica
+    dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
+    load = partial(load_problems, config.problems, configs=config.families)
+    problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
+    async with open_runtime.engine(actor, tokenizer) as engine:
+        validate = None
+        if config.rl.validate_every:
+            held_out = load(split=Split.VALIDATION, count=config.rl.num_validation, seed=config.seed + 3)
+            setup = open_runtime.setup(
+                engine, dialect, replace(config.eval.rollout, max_tokens=config.rl.rollout.max_tokens)
+            )
+            validate = partial(_validate, held_out, setup, open_runtime.journal(folder / "validation.jsonl"))
+        inputs = rl.TrainerInputs(
+            model=model,
+            replica=replica,
+            tokenizer=tokenizer,
+            policy=engine,
+            setup=open_runtime.setup(engine, dialect, config.rl.rollout),
+            problems=problems,
+            rollouts=open_runtime.journal(folder / "rollouts.jsonl"),
+            exhibit=partial(
+                exhibit_round,
+                journal=Journal(folder / "trajectories.jsonl", is_ours=ranks.leads),
+                decode=dialect.decode,
+                count=config.rl.watch.show_count,
+            ),
+            say=reporter.say,
+            is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
+            validate=validate,
+        )
+        with reporter.stage(rl.TITLES[config.rl.recipe], config.rl.num_rounds) as progress:
+            await rl.train(inputs, config.rl, folder, progress)
+    return ranks.lead(lambda: publish(actor, tokenizer, folder / "model"))
+
+
+def _replica(name: str, config: rl.RLConfig) -> Any:
+    """A whole model for this process to sample from, in the precision in which the shared one multiplies."""
+    dtype = torch.bfloat16 if config.autocast else torch.float32
+    return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
+
+
+async def _validate(problems: Sequence[Problem], setup: SamplingSetup, journal: Journal, version: int) -> float:
+    requests = [
+        AttemptRequest(id=f"version{version}/{p.id}", problem=p, seed=seed_of("validation", p.id)) for p in problems
+    ]
+    attempts = await attempt_all(requests, setup, journal)
+    return sum(attempt.is_correct for attempt in attempts) / max(1, len(attempts))

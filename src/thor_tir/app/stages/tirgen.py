@@ -1,0 +1,169 @@
+"""TIRGen as a stage of a run: raw trajectories of an actor and a critic, and what the actor solves in words alone.
+
+The rows of `raw.jsonl` are all that later stages need: problem, trajectory, verdict, seed, and each step's fate.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thor_tir.app.config import RunConfig
+from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, dialect_of, without_tools
+from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
+from thor_tir.dialect.thinking import thinking_of
+from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.problem import Problem
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.rollout.attempts import Attempt, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
+from thor_tir.rollout.loop import seed_of
+from thor_tir.storage.journal import Journal, write_atomically
+from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.tirgen.critic import Critic
+from thor_tir.tirgen.generate import StepForm, TirgenAgents, generate, reason
+from thor_tir.tirgen.progress_line import ProgressLine
+from thor_tir.tirgen.provenance import prompt_digest, sign, versions
+from thor_tir.tirgen.raw_rows import PROVENANCE
+from thor_tir.tirgen.reasoning_actor import think
+from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, brief
+
+
+async def generate_data(config: RunConfig, folder: Path, bench: Runtime, reporter: Reporter) -> Path:
+    """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned."""
+    await generate_raw(config, folder, bench, reporter)
+    return filter_raw([folder], config.filter, folder)
+
+
+def tirgen_problems(config: RunConfig) -> list[Problem]:
+    """The questions that TIRGen is run on."""
+    return load_problems(
+        config.problems, split=Split.TRAIN, count=config.num_tirgen, seed=config.seed + 1, configs=config.families
+    )
+
+
+async def generate_raw(
+    config: RunConfig, folder: Path, bench: Runtime, reporter: Reporter, shard: Shard = WHOLE
+) -> None:
+    """Write or continue `raw.jsonl` and `words.jsonl`, or those of one shard.
+
+    `models.json` then says how the models were reached and what they cost.
+    """
+    problems = [p for position, p in enumerate(tirgen_problems(config)) if shard.owns(position)]
+    attendance = StepBarrier()
+    with shard.writing(folder):
+        async with (
+            bench.seat(config.actor, config.actor_served, reporter, attendance, thinks=config.reasoning) as actor,
+            bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
+        ):
+            try:
+                maker = _maker(config, folder, bench, actor, critic)
+                raw = bench.journal(shard.file(folder, "raw"), brief)
+                await _attempt(problems, maker, raw, reporter)
+                words = bench.journal(shard.file(folder, "words"), brief)
+                await _answer_in_words([p for p in problems if _is_promising(p, raw, config)], maker, words, reporter)
+            finally:
+                told = {"actor": dict(actor.about()), "critic": dict(critic.about())}
+                write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """What raw rows are made with."""
+
+    config: RunConfig
+    studio: TirgenAgents
+    form: StepForm
+    setup: SamplingSetup
+    signed: str
+    """Name of the run's provenance."""
+
+    async def __call__(self, wanted: AttemptKey) -> dict[str, Any]:
+        """One raw row."""
+        problem, seed = wanted.problem, _seed(self.config, wanted)
+        sample = await generate(problem, self.studio, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
+        verdict = await self.setup.grade(problem, self.setup.graded(sample.trajectory))
+        attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
+        return {
+            **attempt_to_json(attempt),
+            "critic": dict(sample.critic),
+            "kept": [round(share, 4) for share in sample.kept],
+            "spent": dict(sample.spent),
+            "seconds": round(sample.seconds, 3),
+            "seed": seed,
+            "problem": asdict(problem),
+            "provenance": self.signed,
+        }
+
+
+def _maker(config: RunConfig, folder: Path, bench: Runtime, actor: LoadedModel, critic: LoadedModel) -> _Maker:
+    dialect = dialect_of(actor.tokenizer, NO_TOOLS, reasoning=config.reasoning, observation=config.observation)
+    rewriter = Critic(policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic)
+    return _Maker(
+        config=config,
+        studio=TirgenAgents(actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=bench.sandbox),
+        form=think if config.reasoning else reason,
+        setup=bench.setup(actor.policy, dialect, without_tools(config.tirgen.max_tokens)),
+        signed=sign(folder / PROVENANCE, provenance_of(config, dialect)),
+    )
+
+
+def _seed(config: RunConfig, wanted: AttemptKey) -> int:
+    """Of one attempt, whatever shard or batch it is made in."""
+    first = (config.seed, "tirgen", wanted.problem.id)
+    return seed_of(*first, wanted.number) if wanted.number else seed_of(*first)
+
+
+async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, reporter: Reporter) -> None:
+    schedule = AttemptSchedule(problems, raw, maker.config.schedule)
+    board = ProgressLine(schedule)
+    with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
+
+        def made(wanted: AttemptKey, row: dict[str, Any]) -> None:
+            board.add(row)
+            progress.note(board.line())
+
+        await schedule.run(maker, concurrency=maker.setup.concurrency, made=made, done=progress.advance)
+    if board.attempts:
+        reporter.say(board.line())
+    if schedule.ended_by is not None:
+        reporter.say(f"the budget of {schedule.ended_by} is used up; with a larger one the same command continues")
+
+
+def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
+    """What every raw row of this run has in common."""
+    return {
+        "actor": config.actor,
+        "critic": config.critic,
+        "served_as": [config.actor_served.model, config.critic_served.model],
+        "prompts": {"actor": prompt_digest(NO_TOOLS), "critic": prompt_digest(CRITIC)},
+        "thinking": thinking_of(dialect).value,
+        "observation": asdict(config.observation),
+        "problems": config.problems,
+        "seed": config.seed,
+        "tirgen": asdict(config.tirgen),
+        "versions": versions(),
+    }
+
+
+def _is_promising(problem: Problem, raw: Journal, config: RunConfig) -> bool:
+    """Only for these is it worth knowing what words alone do."""
+    keys = (AttemptKey(problem=problem, number=number).key for number in range(config.schedule.attempts))
+    return any(raw[key].get("is_promising", False) for key in keys if key in raw)
+
+
+async def _answer_in_words(problems: Sequence[Problem], maker: _Maker, words: Journal, reporter: Reporter) -> None:
+    """Tool-free samples of each question."""
+    samples = range(maker.config.words_samples)
+
+    async def one(problem: Problem, sample: int) -> dict[str, Any]:
+        seed = seed_of(maker.config.seed, "words", problem.id, sample)
+        request = AttemptRequest(id=f"{problem.id}/words{sample}", problem=problem, seed=seed)
+        return attempt_to_json(await attempt(request, maker.setup))
+
+    with reporter.stage("TIRGen: what words alone solve", len(problems) * len(samples)) as progress:
+        units = {f"{p.id}/words{k}": partial(one, p, k) for p in problems for k in samples}
+        await record_all(units, maker.setup, words, progress)

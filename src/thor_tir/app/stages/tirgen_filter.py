@@ -1,0 +1,132 @@
+"""The filter as a stage of a run: raw trajectories and tool-free samples on disk -> the data set and its account.
+
+Two readings of the raw files: the first judges each trajectory alone and keeps a small entry of it, the second copies
+what was chosen. No more than one trajectory is in memory at a time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thor_tir.errors import UsageError
+from thor_tir.problem import Problem
+from thor_tir.problems.overlap import question_files, read_questions
+from thor_tir.rollout.attempts import DROPPED
+from thor_tir.storage.journal import line_of, write_atomically, writing_atomically
+from thor_tir.tirgen.dataset import to_row
+from thor_tir.tirgen.filters import GENERATED, Examined, FilterConfig, Rejected, Selection, choose, examine
+from thor_tir.tirgen.provenance import read_provenance, thinking_in, versions, write_provenance
+from thor_tir.tirgen.raw_rows import (
+    NO_TOOLS_FILE,
+    PROVENANCE,
+    RowPlace,
+    attempt_of,
+    raw_files,
+    read_at,
+    rows,
+    words_verdicts,
+)
+from thor_tir.tirgen.rules import Candidate
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the first reading of the raw files finds."""
+
+    examined: list[Examined] = field(default_factory=list)
+    places: dict[str, RowPlace] = field(default_factory=dict)
+    """Of what passed."""
+    fates: Counter[str] = field(default_factory=Counter)
+    """What became of the steps that the critic saw."""
+    calls: Counter[int] = field(default_factory=Counter)
+    """Raw attempts by number of calls."""
+
+
+def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path) -> Path:
+    """Write `dataset.jsonl`, `rejected.jsonl`, `funnel.json` and `provenance.json`; the data set's path is returned.
+
+    Raises UsageError for files that are no raw trajectories or contradict each other.
+    """
+    files = raw_files(sources)
+    words = words_verdicts(raw_files(sources, NO_TOOLS_FILE))
+    provenance = read_provenance(raw_files(sources, PROVENANCE))
+    benchmark = benchmark_questions(config.benchmarks)
+    reading = _read(files, words, provenance, config)
+    selection = choose(reading.examined, config, words=words, benchmark=benchmark)
+    path = folder / "dataset.jsonl"
+    _write_dataset(path, selection, reading, words)
+    with writing_atomically(folder / "rejected.jsonl") as out:
+        for rejected in selection.rejected:
+            out.write(line_of(asdict(rejected)))
+    if provenance:
+        write_provenance(folder / PROVENANCE, provenance)
+    funnel = {
+        "stages": [asdict(stage) for stage in selection.stages],
+        "critic": dict(sorted(reading.fates.items())),
+        "raw_calls": dict(sorted(reading.calls.items())),
+        "config": asdict(config),
+        "versions": versions(),
+    }
+    write_atomically(folder / "funnel.json", json.dumps(funnel, indent=1) + "\n")
+    return path
+
+
+def benchmark_questions(paths: Sequence[str]) -> list[Problem]:
+    """The questions that must not be trained on. Raises UsageError where a path holds none."""
+    found = [problem for path in paths for file in question_files(Path(path)) for problem in read_questions(file)]
+    if paths and not found:
+        raise UsageError(f"no benchmark problems at {', '.join(paths)}; expected JSONL files")
+    return found
+
+
+def _read(
+    files: Sequence[Path], words: dict[str, list[bool]], provenance: dict[str, Any], config: FilterConfig
+) -> _Reading:
+    reading = _Reading()
+    for place, row in rows(files):
+        if DROPPED in row:
+            reading.examined.append(_lost(row))
+            continue
+        attempt = attempt_of(row, place)
+        verdicts = words.get(attempt.problem.id)
+        candidate = Candidate(
+            trajectory=attempt.trajectory,
+            verdict=attempt.verdict,
+            words_pass_rate=sum(verdicts) / len(verdicts) if verdicts else None,
+            question=attempt.problem.question,
+            thinking=thinking_in(provenance.get(str(row.get("provenance")), {})),
+        )
+        examined = examine(candidate, config)
+        reading.examined.append(examined)
+        if examined.rejected is None:
+            reading.places[examined.id] = place
+        reading.fates.update(row.get("critic") or {})
+        reading.calls[examined.num_calls] += 1
+    return reading
+
+
+def _lost(row: dict[str, Any]) -> Examined:
+    key = str(row["key"])
+    problem_id = key.rpartition("/")[0]
+    rejected = Rejected(id=key, problem_id=problem_id, stage=GENERATED, reason=str(row[DROPPED]))
+    return Examined(id=key, problem_id=problem_id, question="", num_calls=0, is_correct=None, rejected=rejected)
+
+
+def _write_dataset(path: Path, selection: Selection, reading: _Reading, words: dict[str, list[bool]]) -> None:
+    with writing_atomically(path) as out:
+        for id in selection.kept:
+            place = reading.places[id]
+            row = read_at(place)
+            attempt = attempt_of(row, place)
+            verdicts = words.get(attempt.problem.id)
+            told = {
+                "words": {"samples": len(verdicts), "right": sum(verdicts)} if verdicts else None,
+                "solved_share": round(selection.solved[attempt.problem.id], 6),
+                "critic": row.get("critic", {}),
+                "seed": row.get("seed"),
+                "provenance": row.get("provenance"),
+            }
+            out.write(line_of(to_row(attempt, told=told)))

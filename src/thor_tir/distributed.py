@@ -1,0 +1,117 @@
+"""The processes that train one model together: which of them this is, and what they tell each other.
+
+`torchrun` starts them and numbers them; the first leads, which means that it alone writes what a run writes once. They
+talk over gloo, and tensors of a GPU over nccl. Messages are Python objects, so whatever is exchanged here must be small
+beside a model: rows, counts and sentences. Alone, every method returns at once.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from thor_tir.errors import MachineFault
+
+Message = TypeVar("Message")
+
+PATIENCE = timedelta(days=1)
+"""How long one process waits for another, which may be sampling. One that died ends the run sooner: torchrun stops
+the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """One process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    def gather(self, message: Message) -> list[Message]:
+        """What every process said, in the order of ranks. All must call it."""
+        if self.is_alone:
+            return [message]
+        said: list[Message] = [message] * self.size
+        distributed.all_gather_object(said, message)
+        return said
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        self.gather(None)
+
+    def share(self, units: Sequence[Message]) -> Sequence[Message]:
+        """This process's part of work that all know: neighbours stay together, and each unit is in one part."""
+        begin, end = (len(units) * place // self.size for place in (self.rank, self.rank + 1))
+        return units[begin:end]
+
+    def lead(self, act: Callable[[], Message]) -> Message:
+        """What `act` returned in the first process, where alone it is called. If it raises there, the rest end too."""
+        outcome: list[Message] = []
+        try:
+            if self.leads:
+                outcome.append(act())
+        finally:
+            outcome = self.gather(outcome)[0]
+        if not outcome:
+            raise SystemExit(1)  # the first process says why
+        return outcome[0]
+
+    @contextmanager
+    def led(self, context: AbstractContextManager[None]) -> Iterator[None]:
+        """The context, entered by the first process alone; no process goes on unless it could be entered."""
+        self.lead(context.__enter__)
+        try:
+            yield
+        except BaseException as error:
+            if not self.leads or not context.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            if self.leads:
+                context.__exit__(None, None, None)
+
+
+ALONE = Ranks()
+
+
+class PeerLost(MachineFault):
+    """Another process of this run has ended, so this one cannot go on."""
+
+
+def is_one_of_several() -> bool:
+    """Whether `torchrun` started this process together with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def together() -> Iterator[Ranks]:
+    """Meet the processes that `torchrun` started with this one, for as long as they work together."""
+    if not is_one_of_several():
+        yield ALONE
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+    else:
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield Ranks(rank=distributed.get_rank(), size=distributed.get_world_size())
+    except RuntimeError as error:
+        if "by peer" in str(error):  # so say all of gloo's ways to find a connection closed
+            raise PeerLost("another process of this run ended; what it said tells why") from error
+        raise
+    finally:
+        distributed.destroy_process_group()

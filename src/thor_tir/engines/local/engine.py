@@ -1,0 +1,383 @@
+"""Continuous batching over any Hugging Face causal language model, in the process and thread of its caller.
+
+Many coroutines ask for completions; one task decodes them together, a token for every row a step. A trajectory that
+waits for a tool holds no row, so the batch never stalls, and its keys and values are parked until it comes back.
+
+Not here: models over several devices (whatever `model(...)` does is used as it is), speculative decoding, and layers
+that keep another state than keys and values of every token.
+"""
+
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from thor_tir.engines.local.kv_cache import ParkedCache
+from thor_tir.engines.local.model import CachedModel
+from thor_tir.engines.local.sampling import Draws, Uniforms, draw
+from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, waves
+from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
+from thor_tir.engines.protocol import ContextFull, Sampling
+from thor_tir.errors import EngineFault
+from thor_tir.trajectory import Completion, StopReason
+
+GATHER_REQUESTS, GATHER_STEPS = 8, 6
+"""While rows are being decoded, newcomers wait until so many have come or so many steps have passed: each admission is
+a forward call of its own, and one call for several costs little more than for one."""
+
+QUIET_ROUNDS = 8
+"""Rounds of the event loop without news after which a deterministic engine believes that nothing more comes by itself:
+a trajectory that ends may let the next one start, which takes a few rounds through semaphores and tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What an engine may hold at once."""
+
+    max_rows: int = 64
+    """Sequences decoded together."""
+    max_context: int | None = None
+    """Tokens of a prompt with its completion; None for what the model was built for."""
+    prefill_tokens: int = 8192
+    """Prompt tokens computed in one forward call, padding included: bounds memory, not the length of prompts."""
+    parked_tokens: int = 131_072
+    """Tokens whose keys and values are kept for sequences that hold no row."""
+    num_threads: int | None = None
+    """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
+    deterministic: bool = False
+    """Step only when every attending trajectory waits, so that equal seeds give equal bits whatever time tools take.
+    Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or self.prefill_tokens < 1 or self.parked_tokens < 0:
+            raise ValueError(f"max_rows >= 1, prefill_tokens >= 1 and parked_tokens >= 0 are allowed, found {self}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Stats:
+    """What an engine has done since it was made."""
+
+    sampled_tokens: int = 0
+    prefilled_tokens: int = 0
+    """Prompt tokens computed."""
+    reused_tokens: int = 0
+    """Prompt tokens whose keys and values were parked and copied instead."""
+    forwards: int = 0
+    """Calls of the model."""
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    """Seconds without a step to take: waiting for tools, or for requests at all."""
+
+
+class TransformersEngine:
+    """A `Policy` over a model that this process holds, and may train while no request is active."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, config: EngineConfig | None = None, attendance: StepBarrier | None = None
+    ) -> None:
+        """Engines that serve the same trajectories share an `attendance`."""
+        self.config = config or EngineConfig()
+        self.stats = Stats()
+        self.policy_version = 0
+        self._model = CachedModel(model, max_rows=self.config.max_rows, max_context=self.config.max_context)
+        self._parked = ParkedCache(self.config.parked_tokens)
+        self._tokenizer = tokenizer
+        self._end_ids = _end_ids(model, tokenizer)
+        self._pieces = byte_pieces(tokenizer, vocabulary=self._model.vocabulary)
+        self._finders: dict[tuple[str, ...], StopFinder] = {}
+        self._pending: list[SamplingRequest] = []
+        self._rows: list[SamplingRequest] = []
+        self._draws: Draws | None = None
+        self._steps_waited = 0
+        self._has_news = False
+        self._wake = asyncio.Event()
+        self._attendance = attendance or StepBarrier()
+        self._attendance.join(self)
+        self._task: asyncio.Task[None] | None = None
+        self._was_training = False
+
+    @property
+    def max_context(self) -> int:
+        """Tokens that a prompt and its completion may have together."""
+        return self._model.max_context
+
+    async def __aenter__(self) -> "TransformersEngine":
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="decode loop")
+        self._task.add_done_callback(self._fail_all)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        self.release()
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """Continue `token_ids`; see `Policy.sample`. A completion also ends, with LENGTH, where the context is full.
+
+        Raises ValueError for ids that are no prompt of this model, and EngineFault when the model failed.
+        """
+        self._refuse_unfit(token_ids)
+        if self._task is None or self._task.done():
+            raise EngineFault("the engine is not running: use it within `async with engine:`, and anew after a fault")
+        request = SamplingRequest(
+            ids=list(token_ids),
+            prompt_tokens=len(token_ids),
+            longest=min(len(token_ids) + sampling.max_tokens, self.max_context),
+            sampling=sampling,
+            finder=self._finder(sampling.stop),
+            uniforms=Uniforms(sampling.seed),
+            future=asyncio.get_running_loop().create_future(),
+        )
+        self._pending.append(request)
+        self._attendance.announce()
+        try:
+            return await request.future
+        finally:
+            self._attendance.announce()  # a caller that was cancelled may be the one that everybody waits for
+
+    def attend(self) -> AbstractContextManager[None]:
+        """Count one more trajectory that may ask for samples; see `Policy.attend`."""
+        return self._attendance.attend()
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._pending) + len(self._rows)
+
+    def weights_changed(self, version: int) -> None:
+        """The model's weights are others now: forget what the old ones computed, stamp completions with `version`.
+
+        Raises ValueError while requests are active: half of a completion would come from either policy.
+        """
+        self.release()
+        self.policy_version = version
+
+    def release(self) -> None:
+        """Forget all keys and values and free their memory. Raises ValueError while requests are active."""
+        if self._rows or self._pending:
+            raise ValueError(f"{len(self._rows) + len(self._pending)} requests are active; let them finish first")
+        self._parked.clear()
+        self._model.release()
+
+    def _refuse_unfit(self, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            raise ValueError("a prompt has at least one token, found none")
+        if len(token_ids) >= self.max_context:
+            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_context}")
+        if min(token_ids) < 0 or max(token_ids) >= self._model.vocabulary:
+            # Left to the model, this would take down every other request, and on a GPU the whole process.
+            raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._model.vocabulary} tokens")
+
+    def _finder(self, stop: tuple[str, ...]) -> StopFinder:
+        if stop not in self._finders:
+            self._finders[stop] = StopFinder(stop, self._tokenizer, self._pieces)
+        return self._finders[stop]
+
+    def wake(self) -> None:
+        """Look again whether a step can be taken."""
+        self._has_news = True
+        self._wake.set()
+
+    def all_left(self) -> None:
+        """Forget what was parked if bits matter: a run that is resumed here would not have it either."""
+        if self.config.deterministic:
+            self._parked.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await self._until_ready()
+            began = perf_counter()
+            with _threads(self.config.num_threads):
+                self._step()
+            self.stats.busy_s += perf_counter() - began
+            self._attendance.end_turn_of(self)
+            await asyncio.sleep(0)
+
+    async def _until_ready(self) -> None:
+        await self._settle()
+        if self._is_ready():
+            return
+        began = perf_counter()
+        while not self._is_ready():
+            self._rest()
+            self._wake.clear()
+            await self._wake.wait()
+            await self._settle()
+        self.stats.idle_s += perf_counter() - began
+
+    def _is_ready(self) -> bool:
+        return self.num_waiting > 0 and (not self.config.deterministic or self._attendance.is_turn_of(self))
+
+    async def _settle(self) -> None:
+        """Let everything happen that needs no waiting, where it matters who is there when a step begins."""
+        if not self.config.deterministic:
+            return
+        quiet = 0 if self._has_news else QUIET_ROUNDS
+        while quiet < QUIET_ROUNDS:
+            self._has_news = False
+            await asyncio.sleep(0)
+            quiet = 0 if self._has_news else quiet + 1
+
+    def _rest(self) -> None:
+        """Leave the model as it was found, while nobody waits for it."""
+        if self._pending or self._rows:
+            return
+        if self._was_training:
+            self._model.model.train()
+            self._was_training = False
+        if self.config.deterministic and not self._attendance.num_attending:
+            self._parked.clear()  # so that a batch has the same bits whichever batches this process did before
+
+    @torch.inference_mode()
+    def _step(self) -> None:
+        """Admit what fits, then sample one token for every row."""
+        if self._model.model.training:
+            self._was_training = True
+            self._model.model.eval()
+        self._drop_cancelled()
+        self._admit()
+        if self._rows:
+            self._decode()
+
+    def _drop_cancelled(self) -> None:
+        self._pending = [request for request in self._pending if not request.future.done()]
+        for row in range(len(self._rows) - 1, -1, -1):
+            if self._rows[row].future.done():
+                self._leave(row)
+
+    def _admit(self) -> None:
+        num_free = self.config.max_rows - len(self._rows)
+        if not self._pending or not num_free:
+            return
+        self._steps_waited += 1
+        if self._rows and len(self._pending) < GATHER_REQUESTS and self._steps_waited < GATHER_STEPS:
+            return
+        self._steps_waited = 0
+        if self.config.deterministic:
+            self._pending.sort(key=lambda request: request.order)
+        chosen, self._pending = self._pending[:num_free], self._pending[num_free:]
+        self._draws = None
+        rows = len(self._rows) + len(chosen)
+        self._model.cache.reserve(rows=rows, tokens=max(len(request.ids) for request in chosen))
+        for wave in waves(chosen):
+            self._enter(wave)
+
+    def _enter(self, wave: list[SamplingRequest]) -> None:
+        """Give each request a row that stores all of its tokens but the last, which the next step decodes."""
+        first_row = len(self._rows)
+        finds = [(request, *self._parked.find(request.ids[:-1])) for request in wave]
+        finds.sort(key=lambda find: len(find[0].ids) - 1 - find[2])
+        for row, (request, entry, num_reused) in enumerate(finds, first_row):
+            self._rows.append(request)
+            if entry is not None:
+                self._model.cache.copy_in(row, entry.states, num_reused)
+        starts = [num_reused for _, _, num_reused in finds]
+        self.stats.reused_tokens += sum(starts)
+        missing = [len(request.ids) - 1 - num_reused for request, _, num_reused in finds]
+        for group in prefill_groups(missing, budget=self.config.prefill_tokens):
+            self._prefill(first_row + group.start, starts[group])
+
+    def _prefill(self, first_row: int, starts: Sequence[int]) -> None:
+        """Compute the rest of some rows' prompts and park them; in pieces where one call would be too long."""
+        rows = self._rows[first_row : first_row + len(starts)]
+        piece = max(1, self.config.prefill_tokens // len(rows))
+        longest = len(rows[-1].ids) - 1 - starts[-1]
+        for offset in range(0, longest, piece):
+            begins = [start + offset for start in starts]
+            pieces = [r.ids[begin : min(begin + piece, len(r.ids) - 1)] for r, begin in zip(rows, begins, strict=True)]
+            skipped = sum(not p for p in pieces)  # the shorter rows, which are done, come first
+            self._model.prefill(first_row + skipped, pieces[skipped:], begins[skipped:])
+            self.stats.forwards += 1
+            self.stats.prefilled_tokens += sum(map(len, pieces))
+        for row in range(first_row, first_row + len(rows)):
+            self._park(row)
+
+    def _decode(self) -> None:
+        rows = self._rows
+        if self._draws is None:
+            samplings = [request.sampling for request in rows]
+            self._draws = Draws.of(samplings, vocabulary=self._model.vocabulary, device=self._model.device)
+        logits_BV = self._model.decode([r.ids[-1] for r in rows], [len(r.ids) - 1 for r in rows])
+        uniform_B = torch.tensor([r.next_uniform for r in rows], dtype=torch.float64, device=self._model.device)
+        token_B, logp_B = draw(logits_BV, self._draws, uniform_B)
+        self.stats.forwards += 1
+        self.stats.sampled_tokens += len(rows)
+        self._append(token_B.tolist(), logp_B.tolist())
+
+    def _append(self, tokens: list[int], logprobs: list[float]) -> None:
+        if math.isnan(sum(logprobs)):
+            raise EngineFault(
+                "the model's logits are not numbers; its weights have diverged or its precision is too low"
+            )
+        reasons = [
+            request.append(token, logprob, self._end_ids)
+            for request, token, logprob in zip(self._rows, tokens, logprobs, strict=True)
+        ]
+        for row in range(len(reasons) - 1, -1, -1):  # backwards: leaving moves the last row, which has been seen
+            reason = reasons[row]
+            if reason is not None:
+                self._finish(row, reason)
+
+    def _finish(self, row: int, reason: StopReason) -> None:
+        request = self._rows[row]
+        self._leave(row)
+        if not request.future.done():
+            request.future.set_result(request.completion(reason, self.policy_version))
+            self._attendance.announce()
+
+    def _leave(self, row: int) -> None:
+        """Park a row and close the hole with the last one."""
+        self._park(row)
+        last = self._rows.pop()
+        if row < len(self._rows):
+            self._rows[row] = last
+            self._model.cache.move(source=len(self._rows), target=row, tokens=len(last.ids) - 1)
+        self._draws = None
+
+    def _park(self, row: int) -> None:
+        ids = self._rows[row].ids[:-1]
+        if self._parked.accepts(len(ids)):
+            self._parked.park(ids, self._model.cache.copy_out(row, len(ids)))
+
+    def _fail_all(self, task: asyncio.Task[None]) -> None:
+        """The decode loop has ended: nobody may wait for it any longer."""
+        cause = None if task.cancelled() else task.exception()
+        for request in (*self._pending, *self._rows):
+            if not request.future.done():
+                fault = EngineFault(f"the engine stopped: {cause}" if cause else "the engine was closed")
+                fault.__cause__ = cause
+                request.future.set_exception(fault)
+        self._pending, self._rows, self._draws = [], [], None
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many CPU threads for a while."""
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a turn, by the model's generation settings and by its tokenizer."""
+    of_model = model.generation_config.eos_token_id
+    ids = of_model if isinstance(of_model, list) else [of_model]
+    return frozenset(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None)

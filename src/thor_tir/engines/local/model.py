@@ -1,0 +1,134 @@
+"""One forward call for many sequences of different lengths: the batch as a Hugging Face causal model wants to see it.
+
+Knows rows, tokens and positions; knows nothing of requests, sampling or time.
+
+Letters in names of tensors: B rows of one call, T tokens of one call, K visible tokens, N stored tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thor_tir.engines.local.attention import decoding
+from thor_tir.engines.local.fast_decoder import Decoder, decoder_of
+from thor_tir.engines.local.kv_cache import SlotCache, Window
+from thor_tir.errors import UsageError
+
+VISIBLE_BLOCK = 16
+"""Visible lengths are rounded up to a multiple of this: fewer shapes to allocate for, and aligned rows of the mask."""
+
+
+def longest_context(config: Any, wanted: int | None) -> int:
+    """Tokens a sequence may have: what is wanted, within what the model was built for.
+
+    Raises UsageError where `wanted` goes beyond it, and for layers whose state is not keys and values of all tokens.
+    """
+    limits = [limit for limit in (getattr(config, "max_position_embeddings", None),) if limit]
+    layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not layer_types <= {"full_attention", "sliding_attention"}:
+        raise UsageError(
+            f"this engine keeps keys and values of attention layers, but the model has layers of types "
+            f"{', '.join(sorted(layer_types))}; serve it behind another engine"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True) and layer_types != {"full_attention"}:
+        limits.append(window)  # within the window, sliding attention is full attention
+    longest = min(limits, default=wanted or 0)
+    if not longest or (wanted or 0) > longest:
+        raise UsageError(f"max_context is {wanted}, but this model can hold {longest or 'an unknown number of'} tokens")
+    return wanted or longest
+
+
+class CachedModel:
+    """A causal language model with the keys and values of its active rows."""
+
+    def __init__(self, model: Any, *, max_rows: int, max_context: int | None) -> None:
+        config = model.config.get_text_config()
+        self.model = model
+        self.device: torch.device = model.device
+        self.max_context = longest_context(config, max_context)
+        self.vocabulary: int = config.vocab_size
+        self.cache = SlotCache(num_layers=config.num_hidden_layers, max_rows=max_rows, max_tokens=self.max_context)
+        longest = max(max_rows, self.cache.max_tokens)
+        self._count = torch.arange(longest, device=self.device)
+        self._lowest = torch.finfo(model.dtype).min
+        self._zero = torch.zeros((), dtype=model.dtype, device=self.device)
+        self._decoder: Decoder | None = None
+        self._is_tried = False
+
+    def decode(self, last_B: Sequence[int], position_B: Sequence[int]) -> Tensor:
+        """Store one more token in each of the first rows and return the logits [B, V] of what follows."""
+        visible = self._make_room(rows=len(last_B), tokens=max(position_B) + 1)
+        rows = slice(0, len(last_B))
+        read_B2 = torch.tensor([last_B, position_B], device=self.device)
+        ids_B, place_B = read_B2[0], read_B2[1]
+        window = Window(rows=rows, visible=visible, slot_N=self._count[rows], position_N=place_B)
+        mask_BK = self._mask(place_B, visible)
+        if (decoder := self._quick()) is not None:
+            return decoder.logits(ids_B, place_B, window, mask_BK)
+        with decoding(self.model.config):
+            return self._forward(ids_B[:, None], place_B[:, None], mask_BK[:, None], window)[:, -1]
+
+    def prefill(self, first_row: int, pieces: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
+        """Store a piece of tokens in each of the rows from `first_row` on, beginning at each one's own position."""
+        lengths = [len(piece) for piece in pieces]
+        longest, num_rows = max(lengths), len(pieces)
+        visible = self._make_room(
+            rows=first_row + num_rows, tokens=max(s + n for s, n in zip(starts, lengths, strict=True))
+        )
+        start_B1 = torch.tensor(starts, device=self.device)[:, None]
+        position_BT = (start_B1 + self._count[:longest]).clamp(max=self.max_context - 1)
+        is_token_BT = self._count[:longest] < torch.tensor(lengths, device=self.device)[:, None]
+        source_N = is_token_BT.flatten().nonzero().squeeze(1)
+        window = Window(
+            rows=slice(first_row, first_row + num_rows),
+            visible=visible,
+            slot_N=first_row + source_N // longest,
+            position_N=position_BT.flatten()[source_N],
+            source_N=source_N,
+        )
+        mask_BTK = self._mask(position_BT, visible)
+        if (decoder := self._quick()) is not None:
+            ids_N = torch.tensor([token for piece in pieces for token in piece], device=self.device)
+            decoder.prefill(ids_N, window.position_N, window, mask_BTK)
+            return
+        padded = [[*piece, *[0] * (longest - len(piece))] for piece in pieces]
+        self._forward(torch.tensor(padded, device=self.device), position_BT, mask_BTK, window)
+
+    def release(self) -> None:
+        """Free keys and values; whether the model can be decoded quickly is tried anew at the next call."""
+        self.cache.release()
+        self._decoder, self._is_tried = None, False
+
+    def _quick(self) -> Decoder | None:
+        if not self._is_tried:
+            self._decoder = decoder_of(self.model, self.cache, max_context=self.max_context)
+            self._is_tried = True
+        return self._decoder
+
+    def _make_room(self, *, rows: int, tokens: int) -> int:
+        visible = -(-tokens // VISIBLE_BLOCK) * VISIBLE_BLOCK
+        self.cache.reserve(rows=rows, tokens=visible)
+        return visible
+
+    def _mask(self, position: Tensor, visible: int) -> Tensor:
+        """What each position may not look at, in one more dimension, K."""
+        # Additive, because the eager attention of transformers adds it and the fused one takes it as it is. The lowest
+        # finite number, not minus infinity: it never makes a NaN.
+        is_hidden = self._count[:visible] > position.unsqueeze(-1)
+        return self._zero.masked_fill(is_hidden, self._lowest)
+
+    def _forward(self, ids_BT: Tensor, position_BT: Tensor, mask_BTK: Tensor, window: Window) -> Tensor:
+        self.cache.aim(window)
+        output = self.model(
+            input_ids=ids_BT,
+            attention_mask=mask_BTK[:, None],
+            position_ids=position_BT,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits_BTV: Tensor = output.logits
+        return logits_BTV

@@ -1,0 +1,179 @@
+"""How a server is spoken to: found out once, by asking, and told in the run's record.
+
+With a tokenizer of the served model at hand, prompts are its own and go to `/completions`: as token ids where the
+server takes and tells ids (vLLM), otherwise as text. Without one, text-level ids (`text_codec.py`) become chat messages
+whose last, the assistant's, is to be continued, or plain text where a server cannot do that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from thor_tir.engines.openai_api.client import ApiClient, NoSuchPlace
+from thor_tir.engines.openai_api.retry import Refused
+from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
+from thor_tir.engines.protocol import Sampling
+from thor_tir.errors import UsageError
+
+SEEDS = 2**31
+"""Some servers take seeds of 32 bits alone."""
+_COUNTING = ("Count from 1 to 20, with commas between the numbers.", "1, 2, 3, 4, 5, 6, 7, 8,")
+_CONTINUING = frozenset({"vllm", "sglang"})
+"""Owners, as servers name them, that are known to continue an assistant's turn when asked to."""
+
+
+class PromptFormat(StrEnum):
+    """What goes over the wire."""
+
+    IDS = "completions, exact token ids"
+    TEXT = "completions, text in the model's own template"
+    CHAT = "chat, the assistant's turn continued"
+    PLAIN = "completions, plain text without a template"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCapabilities:
+    """A manner, and what the server understands beyond OpenAI's own options."""
+
+    manner: PromptFormat
+    model: str
+    has_extras: bool
+    """It takes top-k and the options that make stops and ids exact."""
+    tells_stop: bool
+    """It says which stop string ended a reply. Otherwise replies are read piece by piece and cut here."""
+    context_tokens: int | None = None
+    """The longest context, where the server says."""
+
+    @property
+    def path(self) -> str:
+        """Where requests go."""
+        return "/chat/completions" if self.manner is PromptFormat.CHAT else "/completions"
+
+    def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Any) -> dict[str, Any]:
+        """One request."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed % SEEDS,
+            **self._prompt(token_ids, tokenizer),
+        }
+        if self.tells_stop and sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if self.has_extras:
+            body |= _EXTRAS[self.manner]
+            if sampling.top_k:
+                body["top_k"] = sampling.top_k
+        return body
+
+    def _prompt(self, token_ids: Sequence[int], tokenizer: Any) -> dict[str, Any]:
+        if self.manner is PromptFormat.IDS:
+            return {"prompt": list(token_ids)}
+        if self.manner is PromptFormat.TEXT:
+            return {
+                "prompt": tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            }
+        said = conversation(token_ids)
+        if self.manner is PromptFormat.PLAIN:
+            return {"prompt": said.plain}
+        turns = [{"role": "system", "content": said.system}] if said.system else []
+        turns.append({"role": "user", "content": said.user})
+        is_begun = bool(said.answer)
+        if is_begun:
+            turns.append({"role": "assistant", "content": said.answer})
+        asked: dict[str, Any] = {"messages": turns}
+        if self.has_extras:
+            asked |= {"continue_final_message": is_begun, "add_generation_prompt": not is_begun}
+            asked["chat_template_kwargs"] = {"enable_thinking": said.is_thinking}
+        return asked
+
+
+_STOPS = {"include_stop_str_in_output": True, "no_stop_trim": True}
+_EXTRAS: Mapping[PromptFormat, Mapping[str, Any]] = {
+    PromptFormat.IDS: {**_STOPS, "return_token_ids": True},
+    PromptFormat.TEXT: {**_STOPS, "add_special_tokens": False},
+    PromptFormat.CHAT: _STOPS,
+    PromptFormat.PLAIN: _STOPS,
+}
+
+
+async def find_speech(asker: ApiClient, model: str, tokenizer: Any) -> ServerCapabilities:
+    """Ask until the server has answered in the best manner it knows.
+
+    Raises UsageError when it knows none, and the faults of `ApiClient`.
+    """
+    listed = await asker.models()
+    names = [str(each.get("id", "")) for each in listed]
+    if not model and len(names) != 1:
+        told = f"it serves {', '.join(names)[:500]}" if names else "it does not say what it serves"
+        hint = "" if names or asker.address.endswith("/v1") else f", or try {asker.address}/v1"
+        raise UsageError(
+            f"{asker.address} serves no single model ({told}); name one with the option for its name{hint}"
+        )
+    model = model or names[0]
+    entry = next((each for each in listed if each.get("id") == model), {})
+    longest = entry.get("max_model_len")
+    basis = ServerCapabilities(
+        manner=PromptFormat.IDS,
+        model=model,
+        has_extras=True,
+        tells_stop=True,
+        context_tokens=longest if isinstance(longest, int) and longest > 0 else None,
+    )
+    if isinstance(tokenizer, TextTokenizer):
+        return await _by_text(asker, basis, owner=str(entry.get("owned_by", "")))
+    return await _by_tokenizer(asker, basis, tokenizer)
+
+
+async def _by_tokenizer(asker: ApiClient, basis: ServerCapabilities, tokenizer: Any) -> ServerCapabilities:
+    ids = tokenizer("1, 2, 3,", add_special_tokens=False)["input_ids"]
+    reasons = []
+    for manner, has_extras in ((PromptFormat.IDS, True), (PromptFormat.TEXT, True), (PromptFormat.TEXT, False)):
+        speech = replace(basis, manner=manner, has_extras=has_extras)
+        try:
+            reply = await asker.whole(speech.path, speech.body(ids, Sampling(max_tokens=4), tokenizer))
+        except Refused as refusal:
+            reasons.append(str(refusal))
+            continue
+        if manner is PromptFormat.TEXT or reply.token_ids is not None:
+            return replace(speech, tells_stop=reply.tells_stop)
+    raise UsageError(f"{asker.address} completes no text for {basis.model!r}: {_told(reasons)}")
+
+
+async def _by_text(asker: ApiClient, basis: ServerCapabilities, *, owner: str) -> ServerCapabilities:
+    codec = TextTokenizer()
+    question, begun = _COUNTING
+    turns = [{"role": "user", "content": question}]
+    ids = codec(codec.apply_chat_template(turns) + begun)["input_ids"]
+    reasons = []
+    for manner, has_extras in (
+        (PromptFormat.CHAT, True),
+        (PromptFormat.CHAT, False),
+        (PromptFormat.PLAIN, True),
+        (PromptFormat.PLAIN, False),
+    ):
+        speech = replace(basis, manner=manner, has_extras=has_extras)
+        sampling = Sampling(max_tokens=4, temperature=0)
+        try:
+            reply = await asker.whole(speech.path, speech.body(ids, sampling, codec))
+        except NoSuchPlace as nowhere:
+            reasons.append(str(nowhere))
+            continue
+        except Refused as refusal:
+            reasons.append(str(refusal))
+            continue
+        continues = reply.text.lstrip().startswith("9") or (has_extras and owner in _CONTINUING)
+        if manner is PromptFormat.PLAIN or continues:
+            return replace(speech, tells_stop=reply.tells_stop)
+        reasons.append("it begins a new turn where one is to be continued")
+    raise UsageError(
+        f"{asker.address} neither continues an assistant's turn nor completes text for {basis.model!r} "
+        f"({_told(reasons)}); give a name that it serves, serve the model with vLLM, or name its tokenizer"
+    )
+
+
+def _told(reasons: Sequence[str]) -> str:
+    """Each once, since most servers say the same however they are asked."""
+    return "; ".join(dict.fromkeys(reasons))[:500]

@@ -1,0 +1,245 @@
+"""One request to a server of the OpenAI kind, and what its failures mean.
+
+Nothing is asked twice here: `patience.py` decides about that. Replies are read as bytes, never more than allowed, never
+unpacked, and parsed by `replies.py`. Why not the official client: `docs/decisions/0011-requests-without-a-client.md`.
+"""
+
+import asyncio
+import json
+import math
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from time import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from thor_tir.engines.openai_api.responses import BrokenReply, Gathering, Reply, parsed, whole_reply
+from thor_tir.engines.openai_api.retry import Refused, Transient
+from thor_tir.engines.protocol import ContextFull
+from thor_tir.errors import UsageError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+T = TypeVar("T")
+
+_CONTEXT = re.compile(r"context.{0,20}(length|window|size)|maximum.{0,30}(context|tokens|length)|max_model_len", re.I)
+_GONE = frozenset({404, 405, 501})
+"""No such address, or no such model."""
+IDLE_S = 2.0
+"""A connection that was idle for longer is not used again: vLLM and others on uvicorn hang up after 5 s, and where they
+meet requests on their way, many at once, these failures would look like a dead server's."""
+BUSY_S = 1.0
+"""Pause after 429 from a server that does not say how long."""
+_TRANSIENT = frozenset({408, 409, 425, 429})
+_AT_ONCE_BYTES = 2**19
+"""A longer prompt is not handed to the operating system in one piece, for that would hold up all others."""
+
+
+class NoSuchPlace(Refused):
+    """The server has no such endpoint, or no such model."""
+
+
+class _BadStatus(Exception):
+    """The server answered, and not with what was asked for."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.told = f"HTTP {status} {_told(body)}".rstrip()
+        if 300 <= status < 400:
+            self.told += f"; it stands at {headers.get('Location', 'another address')[:300]!r}"
+        super().__init__(self.told)
+
+
+class ApiClient:
+    """Connections to one server; made and used in one event loop until `close`."""
+
+    def __init__(self, address: str, *, key_variable: str, timeout_s: float, connect_s: float, max_bytes: int) -> None:
+        """Raises UsageError without the `aiohttp` package, and for a key that no request can carry."""
+        self.address = address
+        self._key_variable = key_variable
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._session = _session(address, _key(key_variable), connect_s=connect_s)
+
+    async def close(self) -> None:
+        """End every connection."""
+        await self._session.close()
+
+    async def models(self) -> list[Mapping[str, object]]:
+        """What the server says it serves; empty where it does not say. Raises Transient when nothing answers."""
+        try:
+            listed = await self._guarded(self._list())
+        except Refused:
+            return []
+        except Transient as failure:
+            if not isinstance(failure.__cause__, _BadStatus):
+                raise
+            return []  # `transformers serve` answers 500 where the hub's cache is missing, and serves all the same
+        return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+
+    async def whole(self, path: str, body: Mapping[str, Any]) -> Reply:
+        """Ask for one reply in one piece.
+
+        Raises Transient for what another try may not meet, Refused or NoSuchPlace for what it will, ContextFull when
+        the server says that the prompt fills the model's context, and UsageError for a key it does not accept.
+        """
+        return await self._guarded(self._whole(path, body))
+
+    async def streamed(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
+        """Ask for one reply piece by piece and hang up at the first stop string. Raises the same."""
+        return await self._guarded(self._stream(path, body, stop))
+
+    async def _list(self) -> object:
+        # On a connection of its own: some servers close it after an error, under the next request's feet.
+        asked = self._session.get(f"{self.address}/models", allow_redirects=False, headers={"Connection": "close"})
+        async with asked as reply:
+            return parsed(await self._body(reply)).get("data")
+
+    async def _whole(self, path: str, body: Mapping[str, Any]) -> Reply:
+        async with self._post(path, body) as reply:
+            data = await self._body(reply)
+        return whole_reply(data, stop=body.get("stop", ()), max_tokens=body["max_tokens"])
+
+    async def _stream(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
+        gathering = Gathering(stop=stop, max_tokens=body["max_tokens"])
+        async with self._post(path, {**body, "stream": True}) as reply:
+            if reply.status != 200:
+                await self._body(reply)
+            rest = b""
+            async for chunk in self._chunks(reply):
+                # By newlines alone: text may hold other characters that Python takes for ends of lines.
+                *lines, rest = (rest + chunk).split(b"\n")
+                if any(gathering.add(line.decode("utf-8", errors="replace").rstrip("\r")) for line in lines):
+                    reply.close()  # an unfinished reply is hung up on, which stops a server that notices
+                    break
+        return gathering.reply()
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> "AbstractAsyncContextManager[ClientResponse]":
+        data = json.dumps(body).encode()
+        sent = data if len(data) <= _AT_ONCE_BYTES else BytesIO(data)  # which aiohttp sends piece by piece
+        return self._session.post(f"{self.address}{path}", data=sent, allow_redirects=False)
+
+    async def _body(self, reply: "ClientResponse") -> bytes:
+        """All of a reply. Raises as `_chunks`, and _BadStatus."""
+        body = b"".join([chunk async for chunk in self._chunks(reply)])
+        if not 200 <= reply.status < 300:
+            raise _BadStatus(reply.status, reply.headers, body)
+        return body
+
+    async def _chunks(self, reply: "ClientResponse") -> AsyncIterator[bytes]:
+        """A reply as it comes. Raises BrokenReply for one that is compressed or longer than allowed."""
+        if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise BrokenReply("compressed, which was not asked for: a small one could unpack to a huge one")
+        seen = 0
+        async for chunk in reply.content.iter_any():
+            seen += len(chunk)
+            if seen > self._max_bytes:
+                raise BrokenReply(f"more than {self._max_bytes} bytes")
+            yield chunk
+
+    async def _guarded(self, work: Awaitable[T]) -> T:
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await work
+        except _BadStatus as error:
+            raise self._meaning(error) from error
+        except BrokenReply as broken:
+            raise Transient(f"a broken reply: {broken}") from broken
+        except aiohttp.ServerTimeoutError as error:
+            raise Transient(f"no connection: {error}") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Transient(f"no connection: {error.os_error}") from error
+        except TimeoutError as error:
+            raise Transient(f"no answer within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Transient(f"{type(error).__name__} {str(error)[:200]}".rstrip()) from error
+
+    def _meaning(self, error: _BadStatus) -> Exception:
+        said, status = error.told, error.status
+        if status in (401, 403):
+            return UsageError(f"{self.address} refuses the key ({said}); put the right one into {self._key_variable}")
+        if status in _TRANSIENT or status >= 500:
+            pause_s = retry_after_s(error.headers)
+            return Transient(said, pause_s=BUSY_S if pause_s is None and status == 429 else pause_s)
+        if status in _GONE:
+            return NoSuchPlace(said)
+        return ContextFull(said) if _CONTEXT.search(said) else Refused(said)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The pause a server asks for: milliseconds, seconds, or a date; None where it asks for none."""
+    try:
+        if "retry-after-ms" in headers:
+            pause_s = float(headers["retry-after-ms"]) / 1000
+        else:
+            pause_s = float(headers["retry-after"])
+    except KeyError:
+        return None
+    except ValueError:
+        try:
+            pause_s = parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, pause_s) if math.isfinite(pause_s) else None
+
+
+def _told(body: bytes) -> str:
+    """What the server says about its refusal, short and on one line: `error.message`, `message`, `detail`, or all."""
+    text = body[:4096].decode("utf-8", errors="replace")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = text
+    if isinstance(said, dict):
+        said = said.get("error") or said
+    if isinstance(said, dict):
+        said = said.get("message") or said.get("detail") or text
+    return "".join(c if c.isprintable() else " " for c in str(said)[:300]).strip()
+
+
+def _key(variable: str) -> str:
+    """The key in the environment, without the line end that files and shells leave behind it."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"the key in {variable} holds characters that no key has; set it again")
+    return key
+
+
+def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
+    """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings."""
+    try:
+        import aiohttp
+
+        from thor_tir.engines.local.prompt_request import PromptRequest
+    except ImportError as error:
+        raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": "thor-tir",
+    }
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    # How many requests are open at once is the policy's business.
+    is_secure = address.startswith("https:")
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=IDLE_S, ssl=httpx.create_ssl_context() if is_secure else True
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        request_class=PromptRequest,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
+    )

@@ -1,0 +1,132 @@
+"""The folder of a benchmark run: which problems were asked, every attempt, and who may write.
+
+    config.json             the options of the run          manifest.json   everything needed to repeat it
+    problems/<set>.jsonl    the problems that were asked    results.*       written when every attempt is there
+    attempts/<set>.jsonl    one line an attempt             attempts/<set>.2-of-4.jsonl  the same by one shard
+
+Any number of processes may fill one folder, each its own shard; what counts is the union of the files.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from thor_tir.errors import UsageError
+from thor_tir.eval.run import Evaluation
+from thor_tir.problem import read_problems, write_problems
+from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
+from thor_tir.rollout.attempts import DROPPED, attempt_from_json
+from thor_tir.storage.journal import Journal, write_atomically
+from thor_tir.storage.shard import Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkFolder:
+    """Where one run is kept."""
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a benchmark run was started here."""
+        return (self.path / "manifest.json").is_file()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What `start` wrote. Raises UsageError where no benchmark run is."""
+        if not self.exists:
+            raise UsageError(f"{self.path} holds no manifest.json; give the --output of `thor eval --benchmark ...`")
+        try:
+            found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            if {"sets", "samples", "seed", "name"} <= found.keys():
+                return found
+        except (ValueError, AttributeError) as error:
+            raise UsageError(f"{self.path / 'manifest.json'} is damaged: {error}") from error
+        raise UsageError(f"{self.path / 'manifest.json'} is damaged: it lacks sets, samples, seed or name")
+
+    def start(self, sets: tuple[ProblemSet, ...], manifest: Mapping[str, Any]) -> None:
+        """Write problems and manifest, unless an earlier process of the same run did."""
+        if self.exists:
+            return
+        for each in sets:
+            write_problems(self._problems(each.name), each.problems)
+        entries = [
+            {
+                "name": s.name,
+                "title": s.title,
+                "kind": s.kind.value,
+                "n": len(s.problems),
+                "sha256": s.sha256,
+                "notes": list(s.notes),
+            }
+            for s in sets
+        ]
+        write_atomically(self.path / "manifest.json", json.dumps({**manifest, "sets": entries}, indent=1) + "\n")
+
+    @property
+    def sets(self) -> tuple[ProblemSet, ...]:
+        """What was asked, in the order of the command."""
+        return tuple(
+            ProblemSet(
+                name=entry["name"],
+                title=entry["title"],
+                problems=tuple(read_problems(self._problems(entry["name"]))),
+                sha256=entry["sha256"],
+                notes=tuple(entry["notes"]),
+                kind=ProblemKind(entry.get("kind", ProblemKind.MATHEMATICS)),
+            )
+            for entry in self.manifest["sets"]
+        )
+
+    def journal(self, name: str, shard: Shard, *, hold: bool = False) -> Journal:
+        """The file that this shard adds attempts to."""
+        return Journal(shard.file(self.path / "attempts", name), hold=hold)
+
+    def rows(self, name: str, *, besides: Path | None = None) -> dict[str, dict[str, Any]]:
+        """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row."""
+        found: dict[str, dict[str, Any]] = {}
+        for path in sorted((self.path / "attempts").glob(f"{escape(name)}*.jsonl")):
+            is_ours = path.name == f"{name}.jsonl" or path.name.removeprefix(f"{name}.").split("-")[0].isdecimal()
+            if is_ours and path != besides:
+                for row in _whole_lines(path):
+                    found.setdefault(row["key"], row)
+        return found
+
+    def evaluation(self, asked: ProblemSet) -> Evaluation:
+        """The attempts at a set that were made, grouped by problem; those that a machine fault ended are left out."""
+        rows, samples = self.rows(asked.name), range(self.manifest["samples"])
+        groups = [
+            tuple(
+                attempt_from_json(rows[key], problem)
+                for key in (f"{problem.id}/{sample}" for sample in samples)
+                if key in rows and DROPPED not in rows[key]
+            )
+            for problem in asked.problems
+        ]
+        return Evaluation(name=asked.name, groups=tuple(groups))
+
+    def num_missing(self, asked: ProblemSet) -> int:
+        """Attempts at a set that are still to be made."""
+        wanted = {f"{problem.id}/{sample}" for problem in asked.problems for sample in range(self.manifest["samples"])}
+        return len(wanted - self.rows(asked.name).keys())
+
+    def writing(self, shard: Shard) -> AbstractContextManager[None]:
+        """Hold the right to add attempts. Raises UsageError where another process holds it."""
+        return shard.writing(self.path)
+
+    def _problems(self, name: str) -> Path:
+        return self.path / "problems" / f"{name}.jsonl"
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+            row["key"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path}, line {number} is damaged; delete that line") from error
+        yield row

@@ -1,0 +1,209 @@
+"""Attempts at a benchmark -> its entry of results.json. JSON values only; a number that does not exist is null.
+
+Every interval is over problems (`eval/intervals.py`). Accuracies leave unscored attempts alone and count them.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from thor_tir.eval.association import mantel_haenszel
+from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_share
+from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
+from thor_tir.eval.statistics import Interval, association, pass_at_k
+from thor_tir.eval.voting import majority_at_k
+from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.trajectory import Finish, Trajectory
+from thor_tir.verdict import Outcome
+
+Group = Sequence[Attempt]
+"""The attempts at one problem."""
+
+
+def set_result(
+    asked: ProblemSet, evaluation: Evaluation, seconds: Sequence[float], *, samples: int, seed: int
+) -> dict[str, Any]:
+    """The entry of one set. `seconds` are the wall-clock times of its attempts."""
+    scored = [group for group in map(_scored, evaluation.groups) if group]
+    sizes = [k for k in _sizes(samples) if any(len(group) >= k for group in scored)]
+    votes = sizes if asked.kind is ProblemKind.MATHEMATICS else []  # no two programs are spelled alike
+    return {
+        "name": asked.name,
+        "title": asked.title,
+        "kind": asked.kind.value,
+        "n": len(asked.problems),
+        "n_scored": len(scored),
+        "notes": list(asked.notes),
+        "avg": _over(scored, _accuracy, 1, seed),
+        "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
+        "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
+        **costs(evaluation, seconds, seed=seed),
+        "judged": sum(a.verdict.by_judge for a in evaluation.attempts),
+        "ends": ends(evaluation.attempts, expected=len(asked.problems) * samples),
+        "by_subject": by_extra(scored, "subject", seed=seed),
+        "by_level": by_extra(scored, "level", seed=seed),
+        "tool_success": tool_success(scored),
+        "failure_classes": failure_classes(evaluation.attempts),
+    }
+
+
+def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Unweighted means over sets: `average` over those of mathematics, `code_average` over those of programs.
+
+    `six_set_average`, where the paper's six sets are there, is the "Avg." of its Table 1: each set weighs a sixth, so
+    that one problem of AIME counts as much as sixteen of MATH500.
+    """
+    code = [result for result in results if result["kind"] == ProblemKind.CODE]
+    others = [result for result in results if result["kind"] != ProblemKind.CODE]
+    six = [result for result in others if result["name"] in SIX_SETS]
+    is_whole = {result["name"] for result in six} == set(SIX_SETS)
+    return {
+        "average": _mean_of(others) if others else None,
+        "six_set_average": _mean_of(six) if is_whole else None,
+        "code_average": _mean_of(code) if code else None,
+    }
+
+
+def costs(evaluation: Evaluation, seconds: Sequence[float], *, seed: int) -> dict[str, Any]:
+    """Code ratio, calls, their success, tokens and seconds, per attempt."""
+    attempts = evaluation.attempts
+    num = max(1, len(attempts))
+    calls = [step for a in attempts for step in a.trajectory.calls]
+    of_problems = [[step for a in group for step in a.trajectory.calls] for group in evaluation.groups]
+    tried = [(sum(step.succeeded for step in steps), len(steps)) for steps in of_problems if steps]
+    success = bootstrap_share(tried, seed=seed) if tried else None
+    lost = sum(discarded_tokens(a.trajectory) for a in attempts)
+    return {
+        "attempts": len(attempts),
+        "code_ratio": sum(bool(a.trajectory.calls) for a in attempts) / num,
+        "calls": len(calls) / num,
+        "call_success": None if success is None else as_json(success),
+        "repairs": sum(len(step.discarded) for a in attempts for step in a.trajectory.steps) / num,
+        "tokens_kept": (sum(a.trajectory.num_model_tokens for a in attempts) - lost) / num,
+        "tokens_discarded": lost / num,
+        "seconds": sum(seconds) / max(1, len(seconds)),
+    }
+
+
+def discarded_tokens(trajectory: Trajectory) -> int:
+    """Tokens the model sampled in versions of steps that self-correction cut away."""
+    kept = sum(len(span) for span in trajectory.spans if span.author == "model")
+    return trajectory.num_model_tokens - kept
+
+
+def ends(attempts: Sequence[Attempt], *, expected: int) -> dict[str, int]:
+    """How attempts ended: `correct`, `wrong`, and apart from wrong answers what never became one.
+
+    `truncated` ran into the limit of tokens or calls, `no_answer` ended its turn without an answer that can be found,
+    `unscored` has an answer that the grader could not judge, `dropped` was ended by a fault of the machine.
+    """
+    counts = Counter({"correct": 0, "wrong": 0, "truncated": 0, "no_answer": 0, "unscored": 0})
+    counts.update(end_of(attempt) for attempt in attempts)
+    return {**counts, "dropped": expected - len(attempts)}
+
+
+def end_of(attempt: Attempt) -> str:
+    """Which of the above one attempt is."""
+    if attempt.verdict.outcome is not Outcome.WRONG:
+        return attempt.verdict.outcome.value
+    if attempt.trajectory.finish in (Finish.TOKEN_LIMIT, Finish.CALL_LIMIT):
+        return "truncated"
+    return "no_answer" if attempt.verdict.extracted is None else "wrong"
+
+
+def by_extra(groups: Sequence[Group], name: str, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Accuracy and number of problems by a field of the problems, for those that have it."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        if name in group[0].problem.extra:
+            found[str(group[0].problem.extra[name])].append(_accuracy(group))
+    return {value: {**as_json(bootstrap(rates, seed=seed)), "n": len(rates)} for value, rates in sorted(found.items())}
+
+
+def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
+    """The paper's Table 4, and the same with difficulty taken out: Mantel-Haenszel with a stratum for each problem."""
+    tables = [tool_success_table(group) for group in groups]
+    pooled = [[sum(table[i][j] for table in tables) for j in (0, 1)] for i in (0, 1)]
+    plain, fair = association(pooled), mantel_haenszel(tables)
+    return {
+        "table": pooled,
+        "chi2": plain.chi_squared,
+        "p": plain.p_value,
+        "phi": plain.phi,
+        "odds_ratio": _finite(plain.odds_ratio),
+        "stratified": {
+            "chi2": fair.chi_squared,
+            "p": fair.p_value,
+            "odds_ratio": _finite(fair.odds_ratio),
+            "ci95": [_finite(fair.low), _finite(fair.high)],
+            "informative_problems": fair.informative,
+        },
+    }
+
+
+def interval_of(entry: Mapping[str, Any]) -> Interval:
+    """What `value` and `ci95` of an entry say."""
+    return Interval(mean=entry["value"], low=entry["ci95"][0], high=entry["ci95"][1])
+
+
+def _scored(group: Group) -> list[Attempt]:
+    return [attempt for attempt in group if attempt.verdict.outcome is not Outcome.UNSCORED]
+
+
+def _sizes(samples: int) -> list[int]:
+    """1, 2, 4, ... and the number of samples itself."""
+    return sorted({samples, *(2**i for i in range(samples.bit_length()) if 2**i <= samples)})
+
+
+def _over(groups: Sequence[Group], measure: Callable[[Group], float], k: int, seed: int) -> dict[str, Any] | None:
+    """A measure's mean over the problems with at least k scored attempts."""
+    values = [measure(group) for group in groups if len(group) >= k]
+    return {**as_json(bootstrap(values, seed=seed)), "n": len(values)} if values else None
+
+
+def _accuracy(group: Group) -> float:
+    return sum(attempt.is_correct for attempt in group) / len(group)
+
+
+def _pass(k: int) -> Callable[[Group], float]:
+    return lambda group: pass_at_k(len(group), sum(attempt.is_correct for attempt in group), k)
+
+
+def _majority(k: int) -> Callable[[Group], float]:
+    def measure(group: Group) -> float:
+        answers = [None if a.verdict.extracted is None else "".join(a.verdict.extracted.split()) for a in group]
+        return majority_at_k(answers, [attempt.is_correct for attempt in group], k)
+
+    return measure
+
+
+def _mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def mean(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+        known = [entry for entry in entries if entry is not None]
+        return (
+            as_json(average_of_sets([interval_of(e) for e in known])) if known and len(known) == len(entries) else None
+        )
+
+    def of_sizes(kind: str) -> dict[str, Any]:
+        shared = [k for k in results[0][kind] if all(k in r[kind] for r in results)]
+        return {k: mean([r[kind][k] for r in results]) for k in shared}
+
+    return {
+        "of": [result["name"] for result in results],
+        "avg": mean([result["avg"] for result in results]),
+        "pass_at": of_sizes("pass_at"),
+        "maj_at": of_sizes("maj_at"),
+        **{name: fmean(r[name] for r in results) for name in ("code_ratio", "calls", "tokens_kept", "seconds")},
+    }
+
+
+def as_json(interval: Interval) -> dict[str, Any]:
+    """An estimate as it stands in results."""
+    return {"value": interval.mean, "ci95": [interval.low, interval.high]}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,240 @@
+"""What a run left in its folder, read for the report: results, summary, funnel and the metrics of every round.
+
+Only `results.json` must be there. The other files are optional, since a run may have been stopped at any instant or may
+have skipped a stage; a field that is missing or not a number is left out rather than guessed.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thor_tir.errors import UsageError
+
+MAX_ROUNDS = 1000
+"""Rounds of one stage that are kept for drawing; a longer run is thinned evenly, first and last round included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval; `low` equals `high` equals `value` where none was recorded."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One evaluated configuration."""
+
+    name: str
+    accuracy: Estimate
+    """Share of problems solved, 0..1."""
+    num_problems: int | None
+    call_success: float | None
+    """Share of tool calls that ran to their end, 0..1."""
+    calls: float | None
+    """Tool calls per problem."""
+    tokens: float | None
+    """Tokens sampled per problem."""
+    by_family: Mapping[str, float]
+    """Accuracy per family of problems, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Accuracy of one configuration minus that of another on the same problems."""
+
+    name: str
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Association:
+    """Tool success against correctness over trajectories, Pearson's chi-squared without correction (paper, Fig. 1)."""
+
+    table: tuple[tuple[int, int], tuple[int, int]]
+    """Rows: every call succeeded, some call failed. Columns: correct, wrong."""
+    chi2: float | None
+    p: float | None
+    phi: float | None
+    odds_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunnelStage:
+    """One filter of TIRGen (paper, section 2.2)."""
+
+    name: str
+    kept: int
+    rejected: Mapping[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What is known of the run as a whole."""
+
+    paired: tuple[Difference, ...] = ()
+    association: Association | None = None
+    failure_classes: Mapping[str, Mapping[str, int]]
+    """Failed calls by class, under the name of the moment: `before RL`, `after RL`."""
+    seconds: Mapping[str, float]
+    """Wall-clock time by stage."""
+    machine: str
+    seed: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """Everything but the trajectories."""
+
+    name: str
+    results: tuple[Result, ...]
+    summary: Summary
+    funnel: tuple[FunnelStage, ...]
+    rl: tuple[Mapping[str, Any], ...]
+    """One object per optimiser round, as the trainer wrote it."""
+    sft: tuple[Mapping[str, Any], ...]
+
+
+def read_run(run: Path) -> RunFolder:
+    """Read a run folder. Raises UsageError where `results.json` is missing or any file is not what it should be."""
+    results = _read(run / "results.json")
+    if results is None:
+        raise UsageError(f"{run} holds no results.json; give the folder of a run that has been evaluated")
+    if not isinstance(results, list):
+        raise UsageError(f"{run / 'results.json'}: expected a JSON list of results, found {type(results).__name__}")
+    return RunFolder(
+        name=run.resolve().name,
+        results=tuple(_result(row, where=f"{run / 'results.json'}, entry {i}") for i, row in enumerate(results, 1)),
+        summary=_summary(mapping(_read(run / "summary.json"))),
+        funnel=_funnel(mapping(_read(run / "tirgen" / "funnel.json"))),
+        rl=_metrics(run / "rl" / "metrics.jsonl"),
+        sft=_metrics(run / "sft" / "metrics.jsonl"),
+    )
+
+
+def parse(text: str | bytes) -> Any:
+    """A JSON value with null for every number that is not finite. Raises ValueError for anything but JSON."""
+    try:
+        return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def number(value: object) -> float | None:
+    """The value if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) < 1e300 else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _finite(digits: str) -> float | None:
+    return value if math.isfinite(value := float(digits)) else None
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return parse(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON ({error}); repair or delete it") from error
+
+
+def _metrics(path: Path) -> tuple[dict[str, Any], ...]:
+    """Rounds in file order. A torn last line, which a kill leaves behind, is not a round."""
+    if not path.is_file():
+        return ()
+    lines = path.read_bytes().split(b"\n")[:-1]
+    thin = max(1.0, (len(lines) - 1) / (MAX_ROUNDS - 1))
+    kept = sorted({min(len(lines) - 1, round(i * thin)) for i in range(min(len(lines), MAX_ROUNDS))})
+    rows = []
+    for index in kept:
+        try:
+            rows.append(mapping(parse(lines[index])))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {index + 1} is not valid JSON ({error}); delete that line") from error
+    return tuple(row for row in rows if row)
+
+
+def _result(row: object, *, where: str) -> Result:
+    fields = mapping(row)
+    accuracy = _estimate(fields.get("accuracy"), fields.get("ci95"))
+    if not isinstance(fields.get("name"), str) or accuracy is None:
+        raise UsageError(f"{where}: expected an object with `name` and a numeric `accuracy`, found {str(row)[:80]}")
+    num_problems = number(fields.get("n"))
+    return Result(
+        name=fields["name"],
+        accuracy=accuracy,
+        num_problems=None if num_problems is None else int(num_problems),
+        call_success=number(fields.get("call_success")),
+        calls=number(fields.get("calls")),
+        tokens=number(fields.get("tokens")),
+        by_family=_numbers(fields.get("by_family")),
+    )
+
+
+def _estimate(value: object, interval: object) -> Estimate | None:
+    middle = number(value)
+    ends = [number(end) for end in interval] if isinstance(interval, list) and len(interval) == 2 else [middle, middle]
+    if middle is None:
+        return None
+    low, high = (middle if end is None else end for end in ends)
+    return Estimate(value=middle, low=low, high=high)
+
+
+def _numbers(value: object) -> dict[str, float]:
+    return {str(k): v for k, each in mapping(value).items() if (v := number(each)) is not None}
+
+
+def _counts(value: object) -> dict[str, int]:
+    return {name: int(count) for name, count in _numbers(value).items()}
+
+
+def _summary(fields: dict[str, Any]) -> Summary:
+    paired = fields.get("paired")
+    return Summary(
+        paired=tuple(d for row in paired if (d := _difference(mapping(row)))) if isinstance(paired, list) else (),
+        association=_association(mapping(fields.get("chi_squared"))),
+        failure_classes={str(k): _counts(v) for k, v in mapping(fields.get("failure_classes")).items()},
+        seconds=_numbers(fields.get("seconds")),
+        machine=str(fields.get("machine") or "not recorded"),
+        seed="not recorded" if fields.get("seed") is None else str(fields["seed"]),
+        config=mapping(fields.get("config")),
+        versions=mapping(fields.get("versions")),
+    )
+
+
+def _difference(fields: dict[str, Any]) -> Difference | None:
+    difference = _estimate(fields.get("difference"), fields.get("ci95"))
+    return None if difference is None else Difference(name=str(fields.get("name", "")), difference=difference)
+
+
+def _association(fields: dict[str, Any]) -> Association | None:
+    match fields.get("table"):
+        case [[int(a), int(b)], [int(c), int(d)]]:
+            names = ("chi2", "p", "phi", "odds_ratio")
+            return Association(table=((a, b), (c, d)), **{name: number(fields.get(name)) for name in names})
+    return None
+
+
+def _funnel(fields: dict[str, Any]) -> tuple[FunnelStage, ...]:
+    stages = fields.get("stages")
+    rows = [mapping(row) for row in stages] if isinstance(stages, list) else []
+    return tuple(
+        FunnelStage(name=str(row.get("name", "")), kept=int(kept), rejected=_counts(row.get("rejected")))
+        for row in rows
+        if (kept := number(row.get("kept"))) is not None
+    )

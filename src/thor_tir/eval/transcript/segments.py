@@ -1,0 +1,125 @@
+"""What people see of a trajectory: its text in pieces by author, each call with how it ended.
+
+The terminal transcript and the HTML report both show these pieces. Text is decoded for reading only: it never goes back
+into token ids.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from thor_tir.execution import Status
+from thor_tir.problem import Problem
+from thor_tir.storage.trajectory_json import to_json
+from thor_tir.trajectory import Step, Trajectory
+from thor_tir.verdict import Verdict
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, special tokens included."""
+
+
+class Part(StrEnum):
+    """Which part of the interaction a segment shows (paper, section 2.1)."""
+
+    PROMPT = "prompt"
+    THOUGHT = "thought"
+    ACTION = "action"
+    OBSERVATION = "observation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A run of text by one author, for display."""
+
+    author: Part
+    text: str
+    status: Status | None = None
+    """How the call ended; for actions and observations only."""
+    discarded: str = ""
+    """Empty where the segment stands in the context, else which failed version it belongs to: `attempt 1 of 4`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownRepair:
+    """A failed call written again from its backtracked prefix, by step-level training or by self-correction."""
+
+    call: int
+    """Which step of the trajectory it repairs, counted from 0."""
+    segments: tuple[Segment, ...]
+    reward: int
+    """1 where the new call succeeded."""
+    status: Status | None
+    """How the new call ended; None where it made none."""
+
+
+def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
+    """Prompt, then every step; the versions that self-correction cut away stand before the step that replaced them."""
+    shown = [Segment(author=Part.PROMPT, text=decode(trajectory.prompt.token_ids))]
+    for step in trajectory.steps:
+        for number, old in enumerate(step.discarded, 1):
+            label = f"attempt {number} of {len(step.discarded)}"
+            shown += [replace(segment, discarded=label) for segment in step_segments(old, decode)]
+        shown += step_segments(step, decode)
+    return tuple(shown)
+
+
+def step_segments(step: Step, decode: Decode) -> tuple[Segment, ...]:
+    """Thought, action with its fences, observation; an empty thought is left out."""
+    shown = [Segment(author=Part.THOUGHT, text=step.thought.text)] if step.thought.text.strip() else []
+    if step.action is not None and step.observation is not None:
+        status = step.observation.result.status
+        shown.append(Segment(author=Part.ACTION, text=decode(step.action.span.token_ids), status=status))
+        shown.append(Segment(author=Part.OBSERVATION, text=step.observation.text, status=status))
+    return tuple(shown)
+
+
+def discarded_repairs(trajectory: Trajectory, decode: Decode) -> Iterator[ShownRepair]:
+    """The failed versions that self-correction cut away, under the call that stands in their place."""
+    for call, step in enumerate(trajectory.steps):
+        for old in step.discarded:
+            status = None if old.observation is None else old.observation.result.status
+            yield ShownRepair(call=call, segments=step_segments(old, decode), reward=int(old.succeeded), status=status)
+
+
+def exhibit(
+    problem: Problem,
+    trajectory: Trajectory,
+    *,
+    stage: str,
+    verdict: Verdict,
+    decode: Decode,
+    repairs: Sequence[ShownRepair] = (),
+) -> dict[str, Any]:
+    """One line of a run's `trajectories.jsonl`: the archived trajectory and what the report's browser shows of it.
+
+    `stage` says where in the run it was sampled, e.g. `eval/rl` or `rl/step 12`; `repairs` are step-level samples, to
+    which the trajectory's own discarded versions are added.
+    """
+    standing = [segment for segment in segments_of(trajectory, decode) if not segment.discarded]
+    return {
+        "stage": stage,
+        "problem": {"id": problem.id, "question": problem.question, "answer": problem.answer, "source": problem.source},
+        "trajectory": to_json(trajectory),
+        "segments": [_segment_to_json(segment) for segment in standing],
+        "outcome": verdict.outcome.value,
+        "extracted": verdict.extracted,
+        "repairs": [_repair_to_json(repair) for repair in (*discarded_repairs(trajectory, decode), *repairs)],
+    }
+
+
+def _segment_to_json(segment: Segment) -> dict[str, Any]:
+    return {
+        "author": segment.author.value,
+        "text": segment.text,
+        "status": None if segment.status is None else segment.status.value,
+    }
+
+
+def _repair_to_json(repair: ShownRepair) -> dict[str, Any]:
+    return {
+        "call": repair.call,
+        "segments": [_segment_to_json(segment) for segment in repair.segments],
+        "reward": repair.reward,
+        "status": None if repair.status is None else repair.status.value,
+    }

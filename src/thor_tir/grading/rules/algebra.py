@@ -1,0 +1,223 @@
+r"""The comparison inside the grading process: our rules with algebra, then math-verify for what they cannot read.
+
+Expressions are compared by value, at fixed points and to 25 digits, so nothing is simplified and nothing of the answer
+is executed. math-verify sees only what our parser refuses (sums, integrals, limits, unusual commands), and what it then
+holds equal must still pass `veto.py`.
+"""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import permutations
+from typing import Any
+
+import mpmath
+
+from thor_tir.grading.rules.canonical import canonical
+from thor_tir.grading.rules.false_positives import objection, unworked
+from thor_tir.grading.rules.input_limits import is_affordable, is_parsable
+from thor_tir.grading.rules.latex_parser import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
+from thor_tir.grading.rules.matching import same
+from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, value
+from thor_tir.grading.rules.rational import rational
+from thor_tir.grading.rules.rounding import accepts_rounded, is_close, is_long_decimal
+from thor_tir.grading.strictness import Strictness
+from thor_tir.verdict import Outcome
+
+_SEEDS = (0, 2, 4, 1, 3)
+_CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4"))
+"""What a reference calls its constants of integration; answers may say `A`, `B`, `K` or `c` as well."""
+_ANYTHING = _CONSTANTS | frozenset(("c", "K", "k", "A", "B", "D"))
+_ARGUMENTS = frozenset(("x", "y", "z", "t", "u", "s", "r", "theta"))
+"""Of what functions with such constants are: `A + B + C` is no antiderivative."""
+_COMMON_LOG = re.compile(r"\\log ?_ ?\{? ?10 ?\}?")
+_BARE_LOG = re.compile(r"\\log(?![a-zA-Z]| ?_)")
+_MAX_CONSTANTS = 4
+
+
+def compare(reference: str, answer: str, strictness: Strictness = Strictness.STRICT) -> tuple[Outcome, str]:
+    """The verdict, with a reason that names the rule. UNSCORED only where the reference cannot be read."""
+    if not is_affordable(answer):
+        return Outcome.WRONG, "longer or deeper than any answer"
+    gold, found = canonical(reference), canonical(answer)
+    try:
+        with mpmath.workdps(DIGITS):
+            is_same = same(gold, found, Algebra(strictness))
+        if not is_same:
+            return Outcome.WRONG, "not equal to the reference by value"
+    except NumbersCollide as error:
+        return Outcome.WRONG, str(error)
+    except (Unreadable, RecursionError):
+        return _by_math_verify(reference, answer, (gold, found), strictness)
+    if strictness is Strictness.STRICT and (complaint := unworked(gold, found)):
+        return Outcome.WRONG, complaint
+    return Outcome.CORRECT, "equal to the reference by value"
+
+
+class Algebra:
+    """Decides between expressions by their values; raises Unreadable where it cannot read one."""
+
+    def __init__(self, strictness: Strictness) -> None:
+        self.strictness = strictness
+
+    def equal(self, gold: str, answer: str) -> bool:
+        """Whether the values agree wherever both are defined, the variables being the same in letter and case."""
+        expected, found = (_read(text) for text in _same_logarithms(gold, answer))
+        one, other = exact(expected), exact(found)
+        if one is not None and other is not None:
+            return one == other or accepts_rounded(gold, answer, (one, other), self.strictness)
+        names, other_names = symbols(expected), symbols(found)
+        if not names and not other_names:
+            return self._equal_numbers(gold, answer, expected, found)
+        if names == other_names and _identical(expected, found):
+            return True
+        own, other_own = names & _CONSTANTS, other_names & _ANYTHING
+        if not own or not other_own or not names & _ARGUMENTS or not _is_linear(expected, own):
+            return False
+        return any(_identical(expected, _renamed(found, names)) for names in _renamings(names, other_names)) or (
+            len(own) == 1 and _differ_by_constant(expected, found)
+        )
+
+    def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
+        """Whether the quotient of the two is one number at every point; equations with other variables never are."""
+        expected, found = _read(gold), _read(answer)
+        names = symbols(expected)
+        if not names or names != symbols(found):
+            return False
+        quotients = []
+        for seed in _SEEDS:
+            at, noise = {name: point(name, seed) for name in names}, Noise()
+            one, other = value(expected, at, noise), value(found, at, noise)
+            if abs(one) < 1e-20 or abs(other) < 1e-20:
+                return False
+            quotients.append(one / other)
+        first = quotients[0]
+        is_constant = all(abs(quotient - first) <= abs(first) * mpmath.mpf(10) ** -20 for quotient in quotients)
+        return is_constant and (not is_positive or (is_real(first) and bool(mpmath.re(first) > 0)))
+
+    def _equal_numbers(self, gold: str, answer: str, expected: Tree, found: Tree) -> bool:
+        noise = Noise()
+        one, other = value(expected, {}, noise), value(found, {}, noise)
+        if agree(one, other, noise):
+            return True
+        if not (is_real(one) and is_real(other) and mpmath.isfinite(one) and mpmath.isfinite(other)):
+            return False
+        values = (_fraction(mpmath.re(one)), _fraction(mpmath.re(other)))
+        if is_long_decimal(answer) and exact(expected) is None and is_close(*values):
+            return True
+        return accepts_rounded(gold, answer, values, self.strictness)
+
+
+def _same_logarithms(gold: str, answer: str) -> tuple[str, str]:
+    r"""`\log` is the natural logarithm, unless the other side says `\log_{10}`: `\log 2` and `\log_{10} 2` agree."""
+    if _COMMON_LOG.search(gold) is None and _COMMON_LOG.search(answer) is None:
+        return gold, answer
+    return _BARE_LOG.sub(r"\\log_{10} ", gold), _BARE_LOG.sub(r"\\log_{10} ", answer)
+
+
+def _read(text: str) -> Tree:
+    number = rational(text)
+    return ("num", number) if number is not None else parse_expression(text)
+
+
+def _fraction(number: Any) -> Fraction:
+    if abs(number) > mpmath.mpf(10) ** 1000 or 0 < abs(number) < mpmath.mpf(10) ** -1000:
+        raise Unreadable("beyond every decimal")
+    mantissa, exponent = int(number.man), int(number.exp)
+    sign = -1 if number < 0 else 1
+    return sign * abs(mantissa) * Fraction(2) ** exponent
+
+
+def _identical(expected: Tree, found: Tree) -> bool:
+    """Agreement at every point; where a real variable leaves the real numbers, at negative ones, nothing is said."""
+    names = symbols(expected)
+    is_complex = "const" in operations(expected) and _has_i(expected)
+    place = far_point if (operations(expected) | operations(found)) & {"floor", "ceil"} else point
+    num_compared = 0
+    for seed in _SEEDS:
+        at, noise = {name: place(name, seed) for name in names}, Noise()
+        try:
+            one, other = value(expected, at, noise), value(found, at, noise)
+        except Unreadable:
+            if num_compared:
+                continue
+            raise
+        if seed % 2 and not is_complex and not (is_real(one) and is_real(other)):
+            continue
+        if not agree(one, other, noise):
+            return False
+        num_compared += 1
+    return num_compared > 0
+
+
+def _has_i(tree: Tree) -> bool:
+    return tree == ("const", "i") or any(_has_i(child) for child in tree[1:] if isinstance(child, tuple))
+
+
+def _renamings(names: frozenset[str], other: frozenset[str]) -> list[Mapping[str, str]]:
+    """Ways to call the answer's constants of integration as the reference does; none if other letters differ."""
+    wanted, own = sorted(names & _ANYTHING), sorted(other & _ANYTHING)
+    if names - _ANYTHING != other - _ANYTHING or len(wanted) != len(own) or not 0 < len(own) <= _MAX_CONSTANTS:
+        return []
+    return [dict(zip(own, order, strict=True)) for order in permutations(wanted)]
+
+
+def _renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
+    if tree[0] == "sym":
+        return ("sym", names.get(tree[1], tree[1]))
+    return (tree[0], *(_renamed(child, names) if isinstance(child, tuple) else child for child in tree[1:]))
+
+
+def _is_linear(tree: Tree, constants: frozenset[str]) -> bool:
+    """Whether equal steps of a constant are equal steps of the value; the capacity in `e^{-t/(RC)}` is no constant."""
+    at, noise = {name: point(name, 0) for name in symbols(tree)}, Noise()
+    for name in constants:
+        try:
+            low, middle, high = (value(tree, {**at, name: mpmath.mpf(step)}, noise) for step in (0, 1, 2))
+        except Unreadable:
+            return False
+        if not agree(high - middle, middle - low, noise):
+            return False
+    return True
+
+
+def _differ_by_constant(expected: Tree, found: Tree) -> bool:
+    """Antiderivatives: each side has a constant of its own, and what else they differ by is a constant too."""
+    (own,) = symbols(expected) & _CONSTANTS
+    variables = symbols(expected) - {own}
+    others = symbols(found) - variables
+    if len(others) != 1 or not others <= _ANYTHING:
+        return False
+    (other,) = others
+    differences = []
+    for seed in (0, 2, 4):
+        at, noise = {name: point(name, seed) for name in variables}, Noise()
+        sides = []
+        for tree, constant in ((expected, own), (found, other)):
+            base = value(tree, {**at, constant: mpmath.mpf(0)}, noise)
+            if not agree(value(tree, {**at, constant: mpmath.mpf(1)}, noise) - base, mpmath.mpf(1), noise):
+                return False
+            sides.append(base)
+        differences.append(sides[0] - sides[1])
+    return all(abs(difference - differences[0]) < mpmath.mpf(10) ** -20 for difference in differences)
+
+
+def _by_math_verify(
+    reference: str, answer: str, canonical_pair: tuple[str, str], strictness: Strictness
+) -> tuple[Outcome, str]:
+    from math_verify import parse, verify
+
+    gold, found = canonical_pair
+    if not is_parsable(found):
+        return Outcome.WRONG, "an unevaluated or too costly expression other than the reference"
+    expected, parsed = (
+        parse(rf"\boxed{{{text}}}", extraction_mode="first_match", parsing_timeout=None) for text in (reference, answer)
+    )
+    if not expected:
+        return Outcome.UNSCORED, f"the reference {reference[:80]!r} cannot be read"
+    if not verify(expected, parsed, timeout_seconds=None):
+        return Outcome.WRONG, "not equal to the reference by math-verify"
+    complaint = objection(gold, found) or (unworked(gold, found) if strictness is Strictness.STRICT else None)
+    if complaint:
+        return Outcome.WRONG, complaint
+    return Outcome.CORRECT, "equal to the reference by math-verify"

@@ -1,1 +1,0 @@
-"""Runs: one function that returns a frozen configuration, and the stages that carry it out."""

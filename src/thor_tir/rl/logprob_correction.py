@@ -1,0 +1,96 @@
+"""What rows learn from a forward pass before they are trained: the trainer's own log-probabilities, a reference's.
+
+The engine that samples and the trainer compute the same numbers in another order, so that their log-probabilities
+differ. Truncated importance sampling corrects the expectation for it: the clipped ratio is taken against the trainer's
+own log-probabilities, and each token weighs as much more often as the trainer would have sampled it.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from math import exp, isnan
+from pathlib import Path
+from typing import Any
+
+from thor_tir.learner.logprobs import row_logprobs
+from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.rl.algorithms import LossConfig
+from thor_tir.storage.journal import Journal
+
+_KL = {Component.EPISODE: Component.EPISODE_KL, Component.STEP: Component.STEP_KL}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorer:
+    """Scores the rows of a round before its first update, as far as the loss asks for it."""
+
+    config: LossConfig
+    model: Any
+    reference: Any | None
+    """A frozen copy of the model that training started from; None where the loss has no KL."""
+    journal: Journal | None
+    """Of the trainer's log-probabilities: after a kill between two updates the weights that gave them are gone. None
+    where the loss corrects nothing."""
+    micro_batch_tokens: int
+
+    @classmethod
+    def begin(
+        cls, model: Any, config: LossConfig, path: Path, *, hold: bool, micro_batch_tokens: int, is_ours: bool = True
+    ) -> "Scorer":
+        """Called while `model` has the weights that training starts from; `path` is that of the journal, if ours."""
+        return cls(
+            config=config,
+            model=model,
+            reference=deepcopy(model).requires_grad_(False) if config.kl_weight else None,
+            journal=Journal(path, hold=hold, is_ours=is_ours) if config.correction_cap else None,
+            micro_batch_tokens=micro_batch_tokens,
+        )
+
+    def score(self, rows: Sequence[TrainingSample]) -> list[TrainingSample]:
+        """The rows with what their loss reads; the same rows where it reads nothing more."""
+        scored = list(rows)
+        if self.journal is not None:
+            trainer = self._trainer_logprobs(scored, self.journal)
+            scored = corrected(scored, trainer, cap=self.config.correction_cap)
+        if self.reference is not None:
+            reference = row_logprobs(self.reference, scored, micro_batch_tokens=self.micro_batch_tokens)
+            scored = with_kl(scored, reference, weight=self.config.kl_weight)
+        return scored
+
+    def _trainer_logprobs(self, rows: Sequence[TrainingSample], journal: Journal) -> Mapping[str, Sequence[float]]:
+        missing = [row for row in rows if row.id not in journal]
+        for id, logprobs in row_logprobs(self.model, missing, micro_batch_tokens=self.micro_batch_tokens).items():
+            journal.add(id, {"logprobs": logprobs})
+        journal.commit()
+        return {row.id: journal[row.id]["logprobs"] for row in rows}
+
+
+def truncated_weights(trainer: Sequence[float], engine: Sequence[float], *, cap: float) -> tuple[float, ...]:
+    """min(pi_trainer / pi_engine, cap) per token, 1 where no policy sampled (truncated importance sampling)."""
+    pairs = zip(trainer, engine, strict=True)
+    return tuple(1.0 if isnan(t) or isnan(e) else min(exp(min(t - e, 20.0)), cap) for t, e in pairs)
+
+
+def corrected(
+    rows: Sequence[TrainingSample], trainer: Mapping[str, Sequence[float]], *, cap: float
+) -> list[TrainingSample]:
+    """The rows against the trainer's log-probabilities at the time of sampling, each token with its weight."""
+    return [
+        replace(
+            row,
+            old_logprobs=tuple(trainer[row.id]),
+            correction=truncated_weights(trainer[row.id], row.old_logprobs, cap=cap),
+        )
+        for row in rows
+    ]
+
+
+def with_kl(
+    rows: Sequence[TrainingSample], reference: Mapping[str, Sequence[float]], *, weight: float
+) -> list[TrainingSample]:
+    """The rows with a KL to the reference beside each surrogate, over the same tokens and the same mean."""
+    found = []
+    for row in rows:
+        extra = tuple(Term(component=_KL[t.component], weight=weight) for t in row.terms if t.component in _KL)
+        found.append(replace(row, terms=row.terms + extra, reference_logprobs=tuple(reference[row.id])))
+    return found

@@ -1,0 +1,175 @@
+"""One line of metrics.jsonl: what a round sampled, what became rows, what its updates did, where the time went.
+
+`docs/rl.md` says what each figure means and what to look for.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import pstdev
+from typing import Any
+
+from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
+from thor_tir.learner.sample import Component, TrainingSample
+from thor_tir.rl.step import StepPrompt, StepSample
+from thor_tir.rollout.attempts import Attempt
+from thor_tir.trajectory import Author, Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSamples:
+    """What one round sampled, before credit."""
+
+    groups: Sequence[Sequence[Attempt]]
+    repairs: Sequence[tuple[StepPrompt, Sequence[StepSample]]]
+    num_lost: int
+    """Samples that a fault of the machine ended."""
+    rollout_s: float
+    repair_s: float
+    grade_s: float
+    """Summed over attempts that are graded at the same time."""
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Of all groups."""
+        return [attempt for group in self.groups for attempt in group]
+
+    @property
+    def repaired(self) -> list[StepSample]:
+        """Of all queries."""
+        return [repair for _, group in self.repairs for repair in group]
+
+    @property
+    def num_sampled(self) -> int:
+        """Trajectories and repairs, those that were lost included."""
+        return len(self.attempts) + len(self.repaired) + self.num_lost
+
+
+def record_of(
+    number: int,
+    gathered: RoundSamples,
+    rows: Sequence[TrainingSample],
+    dropped: Counter[str],
+    measured: Sequence[Mapping[str, Any]],
+    *,
+    sampled: Sequence[TrainingSample],
+    num_steps: int,
+) -> dict[str, Any]:
+    """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th.
+
+    `sampled` are the rows as the engine left them, before they were scored.
+    """
+    attempts, repairs = gathered.attempts, gathered.repaired
+    calls = [step for attempt in attempts for step in attempt.trajectory.calls]
+    tools = [*calls, *(repair.step for repair in repairs)]
+    versions = [attempt.trajectory.policy_version for attempt in attempts]
+    is_repair = [bool(row.parent) for row in rows]
+    return {
+        "step": number + 1,
+        "answer_reward": _mean([float(attempt.is_correct) for attempt in attempts]),
+        "call_success": _mean([float(step.succeeded) for step in calls]),
+        "step_reward": _mean([repair.reward for repair in repairs]),
+        "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
+        "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
+        "queries": len(gathered.repairs),
+        "rows_episode": len(rows) - sum(is_repair),
+        "rows_step": sum(is_repair),
+        "dropped": dict(+dropped),
+        "dropped_share": dropped.total() / max(1, gathered.num_sampled),
+        "levels": {
+            "episode": _episodes(gathered) | _credit(rows, sampled, Component.EPISODE, measured),
+            "step": _repairs(gathered) | _credit(rows, sampled, Component.STEP, measured),
+        },
+        "staleness": {"max": num_steps - 1 - min(versions)} if versions else None,
+        "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
+        "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
+        "tool_seconds": sum(s.observation.result.seconds for s in tools if s.observation is not None),
+        "seconds": {"rollout": gathered.rollout_s, "repair": gathered.repair_s, "grade": gathered.grade_s},
+    }
+
+
+def measures_of(step: StepMetrics) -> dict[str, Any]:
+    """What the round's record needs of one update, as JSON values: checkpoints keep it until the round ends."""
+    return {
+        "loss": {c.value: m.loss for c, m in step.components.items()},
+        "drift": {
+            c.value: asdict(m.drift) | {"histogram": list(m.drift.histogram)}
+            for c, m in step.components.items()
+            if m.drift is not None
+        },
+        "grad_norm": step.gradient_norm,
+    }
+
+
+def _episodes(gathered: RoundSamples) -> dict[str, Any]:
+    attempts = gathered.attempts
+    return {
+        "reward": _mean([float(attempt.is_correct) for attempt in attempts]),
+        "pass_rate": _mean([float(any(a.is_correct for a in group)) for group in gathered.groups if group]),
+        "entropy": _surprise([span for attempt in attempts for span in attempt.trajectory.spans]),
+        "tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
+        "longest": max((a.trajectory.num_model_tokens for a in attempts), default=0),
+        "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
+        "groups": len(gathered.groups),
+    }
+
+
+def _repairs(gathered: RoundSamples) -> dict[str, Any]:
+    repairs = gathered.repaired
+    lengths = [sum(len(s) for s in r.step.spans if s.author is Author.MODEL) for r in repairs]
+    return {
+        "reward": _mean([repair.reward for repair in repairs]),
+        "pass_rate": _mean([float(any(r.reward for r in group)) for _, group in gathered.repairs if group]),
+        "entropy": _surprise([span for repair in repairs for span in repair.step.spans]),
+        "tokens": _mean(list(map(float, lengths))),
+        "longest": max(lengths, default=0),
+        "calls": _mean([float(repair.step.action is not None) for repair in repairs]),
+        "groups": len(gathered.repairs),
+    }
+
+
+def _credit(
+    rows: Sequence[TrainingSample],
+    sampled: Sequence[TrainingSample],
+    component: Component,
+    measured: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What became of a level: the credit of its rows, and how far engine, trainer and updated policy are apart."""
+    carried = [any(t.component is component for t in row.terms) for row in rows]
+    advantages = [t.advantage for row in rows for t in row.terms if t.component is component]
+    drifts = [update["drift"][component.value] for update in measured if component.value in update["drift"]]
+    pairs = [(row, old) for row, old, is_in in zip(rows, sampled, carried, strict=True) if is_in and row.correction]
+    first = {name: drifts[0][name] for name in _GAP} if drifts else None
+    return {
+        "groups_kept": len({row.group for row, is_in in zip(rows, carried, strict=True) if is_in}),
+        "advantage_std": pstdev(advantages) if advantages else None,
+        "mismatch": engine_gap(pairs) if pairs else first,
+        "drift": drifts[-1] if drifts else None,
+    }
+
+
+_GAP = ("mean_log_ratio", "max_log_ratio", "histogram")
+
+
+def engine_gap(pairs: Sequence[tuple[TrainingSample, TrainingSample]]) -> dict[str, Any]:
+    """The log ratios of trainer to engine over trained tokens, from rows after and before they were corrected."""
+    gaps = [
+        new - old
+        for row, before in pairs
+        for new, old, is_trained in zip(row.old_logprobs, before.old_logprobs, row.trained, strict=True)
+        if is_trained
+    ]
+    counts = Counter(bisect_left(HISTOGRAM_EDGES, gap) for gap in gaps)
+    histogram = [counts[place] for place in range(len(HISTOGRAM_EDGES) + 1)]
+    sizes = list(map(abs, gaps))
+    return {"mean_log_ratio": _mean(sizes), "max_log_ratio": max(sizes, default=0.0), "histogram": histogram}
+
+
+def _surprise(spans: Sequence[Span]) -> float | None:
+    """Mean -log pi of what the policy sampled: at temperature 1 an unbiased estimate of its entropy, for nothing."""
+    return _mean([-lp for span in spans if span.author is Author.MODEL for lp in span.logprobs or ()])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

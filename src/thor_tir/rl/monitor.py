@@ -1,0 +1,78 @@
+"""What a person sees of training while it runs: the figures of each round, and a word where too much is lost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thor_tir.storage.journal import Journal
+from thor_tir.tracking import Tracker, TrackerName, open_trackers, scalars
+
+Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What is shown of a run besides metrics.jsonl, which is always written."""
+
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Where curves go: `tensorboard` (event files in the run's folder), `trackio`, `wandb`."""
+    show_every: int = 10
+    """Rounds between those whose trajectories can be read with `thor show`, the last one in any case; 0 for none."""
+    show_count: int = 20
+    """Trajectories of such a round, half of them with repairs where there are so many."""
+    warn_dropped_share: float = 0.95
+    """Say so when more than this share of a round's samples gives no row; groups that agree are the usual cause."""
+
+    def __post_init__(self) -> None:
+        if self.show_every < 0 or self.show_count < 0:
+            raise ValueError(f"show_every and show_count cannot be negative, found {self}")
+
+    def is_shown(self, number: int, num_rounds: int) -> bool:
+        """Whether the trajectories of round `number`, counted from 0, are kept for reading."""
+        return self.show_every > 0 and (number % self.show_every == 0 or number + 1 == num_rounds)
+
+
+@dataclass(slots=True, kw_only=True)
+class RoundMonitor:
+    """Takes the record of each round."""
+
+    config: MonitorConfig
+    metrics: Journal
+    trackers: list[Tracker]
+    say: Say = silent
+    has_warned: bool = field(default=False, init=False)
+
+    @classmethod
+    def begin(cls, config: MonitorConfig, metrics: Journal, folder: Path, say: Say) -> "RoundMonitor":
+        """Raises UsageError where a tracker that was asked for is not installed. Of several processes one draws."""
+        trackers = open_trackers(config.trackers, folder, say) if metrics.is_ours else []
+        return cls(config=config, metrics=metrics, trackers=trackers, say=say)
+
+    def take(self, number: int, record: Mapping[str, Any]) -> None:
+        """Write a round down, unless it stands there from a time that a kill undid."""
+        if str(number) in self.metrics:
+            return
+        self.metrics.add(str(number), dict(record))
+        for tracker in self.trackers:
+            tracker.log(int(record["step"]), scalars(record))
+        self._warn(record)
+
+    def close(self) -> None:
+        """No more rounds."""
+        self.metrics.close()
+        for tracker in self.trackers:
+            tracker.close()
+
+    def _warn(self, record: Mapping[str, Any]) -> None:
+        share = record["dropped_share"]
+        if share <= self.config.warn_dropped_share or self.has_warned:
+            return
+        self.has_warned = True
+        causes = sorted(record["dropped"].items(), key=lambda cause: -cause[1])
+        told = ", ".join(f"{cause} {count}" for cause, count in causes)
+        self.say(f"round {record['step']}: {100 * share:.0f} % of its samples gave no row ({told}); said once a run")

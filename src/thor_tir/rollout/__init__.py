@@ -1,0 +1,1 @@
+"""One problem to one trajectory, many at once, and the cut before a failed call."""

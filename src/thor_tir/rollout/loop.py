@@ -1,0 +1,182 @@
+"""One problem -> one trajectory: think, act, observe. The only agent loop of the package.
+
+TIRGen, both levels of RL, self-correction and evaluation run through `take_step`. Batching is the engine's business,
+concurrency of programs the sandbox's. Faults of either are exceptions and pass through; faults of the model are data.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.engines.protocol import ContextFull, Policy, Sampling
+from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought, Trajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """What a trajectory happens in."""
+
+    policy: Policy
+    sandbox: Sandbox
+    dialect: Dialect
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How one trajectory is sampled. RL keeps top_p and top_k off, since they would bias the probability ratio."""
+
+    max_tokens: int = 4096
+    """Of the response, observations included."""
+    max_calls: int = 5
+    """Tool calls that stand in the context; discarded repairs are counted apart."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop_at_failure: bool = False
+    """End the trajectory at its first failed call, as the paper's training rollouts do (specification, 5.3)."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.max_calls < 0:
+            raise ValueError(f"at least one token and no negative number of calls, found {self}")
+        self.sampling(self.max_tokens)
+
+    def sampling(self, max_tokens: int, *, stop: tuple[str, ...] = (), seed: int = 0) -> Sampling:
+        """How one completion is drawn. Raises ValueError for what no engine can draw."""
+        return Sampling(
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            stop=stop,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One turn, and whether the trajectory ends with it."""
+
+    step: Step
+    finish: Finish | None
+    """None where the model may go on."""
+    policy_version: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """A trajectory while it grows."""
+
+    id: str
+    problem_id: str
+    prompt: Span
+    seed: int
+    """Every sample of this trajectory is seeded from it and from how often it has sampled before."""
+    steps: list[Step] = field(default_factory=list)
+    policy_version: int = 0
+    num_taken: int = 0
+
+    @property
+    def spans(self) -> list[Span]:
+        """The context so far."""
+        return [self.prompt, *(span for step in self.steps for span in step.spans)]
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The context so far, as the engine reads it."""
+        return [token for span in self.spans for token in span.token_ids]
+
+    @property
+    def num_response_tokens(self) -> int:
+        """Tokens after the prompt."""
+        return sum(len(span) for step in self.steps for span in step.spans)
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that stand in the context."""
+        return sum(step.action is not None for step in self.steps)
+
+    def next_seed(self) -> int:
+        """A fresh seed for the next sample of this trajectory."""
+        self.num_taken += 1
+        return seed_of(self.seed, self.num_taken)
+
+    def freeze(self, finish: Finish) -> Trajectory:
+        """The finished record."""
+        return Trajectory(
+            id=self.id,
+            problem_id=self.problem_id,
+            prompt=self.prompt,
+            steps=tuple(self.steps),
+            finish=finish,
+            policy_version=self.policy_version,
+        )
+
+
+StepRepair = Callable[[Draft, Step], Awaitable[Step]]
+"""Given the draft before a failed step and that step: the step that shall stand in its place (see `inference/`)."""
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from names and numbers, the same on every machine."""
+    blob = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(blob, digest_size=8).digest(), "little") >> 1
+
+
+async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: StepRepair | None = None) -> Trajectory:
+    """Grow a draft until the model ends its turn or a limit is reached.
+
+    Raises SandboxUnavailable and EngineFault: the caller drops the trajectory and counts it.
+    """
+    with agent.policy.attend():
+        while (room := config.max_tokens - draft.num_response_tokens) > 0:
+            may_call = draft.num_calls < config.max_calls
+            try:
+                taken = await take_step(agent, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
+            except ContextFull:
+                break
+            step = taken.step
+            if repair is not None and step.failed:
+                step = await repair(draft, step)
+            draft.steps.append(step)
+            draft.policy_version = taken.policy_version
+            if taken.finish is not None:
+                return draft.freeze(taken.finish)
+            if config.stop_at_failure and step.failed:
+                return draft.freeze(Finish.FAILED_CALL)
+    return draft.freeze(Finish.TOKEN_LIMIT)
+
+
+async def take_step(
+    agent: Agent,
+    context: Sequence[int],
+    config: RolloutConfig,
+    room: int,
+    *,
+    may_call: bool,
+    seed: int,
+    kept: Sequence[int] = (),
+) -> Turn:
+    """One turn from a context of token ids, in at most `room` tokens: a thought, and the call that it makes, if any.
+
+    `kept` are the last ids of `context` that belong to the same thought (after a backtrack): a fence must begin a line
+    of the whole thought, not just of what is new.
+    """
+    span = Span(token_ids=(), author=Author.MODEL, logprobs=())
+    while True:
+        sampling = config.sampling(room - len(span), stop=agent.dialect.stop, seed=seed_of(seed, len(span)))
+        completion = await agent.policy.sample([*context, *span.token_ids], sampling)
+        span = span + completion.span
+        thought, action = agent.dialect.split(span, kept=kept)
+        # A stop string that closes no program (some other fenced text) ends nothing: the thought goes on.
+        if action is not None or completion.stop is not StopReason.STOP or len(span) >= room:
+            break
+    version = completion.policy_version
+    if action is None or not may_call:
+        finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
+        whole = Step(thought=Thought(text=agent.dialect.decode(span.token_ids), span=span))
+        return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
+    result = await agent.sandbox.run(action.code)
+    step = Step(thought=thought, action=action, observation=agent.dialect.observe(result))
+    return Turn(step=step, finish=None, policy_version=version)

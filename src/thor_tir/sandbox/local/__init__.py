@@ -1,0 +1,1 @@
+"""Programs on this machine, in processes forked from a template."""

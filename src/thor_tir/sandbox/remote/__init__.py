@@ -1,0 +1,1 @@
+"""Programs on other machines: the client, the server and the choice among several."""

@@ -1,0 +1,321 @@
+"""Any sandbox of ours as a web service that speaks SandboxFusion's HTTP API, for other machines and foreign clients.
+
+`POST /run_code` (the official format), `POST /run_batch` (many at once, ours), `GET /v1/ping`, `/metrics`, `/health`.
+What confines programs is the sandbox behind it; this module guards the door: a token, bounded bodies, a bounded queue,
+and an orderly end. It does not encrypt: outside a trusted network put a TLS proxy or an SSH tunnel in front.
+"""
+
+import asyncio
+import hmac
+import logging
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from socket import socket
+from types import FrameType
+from typing import Any, TypeVar
+
+import uvicorn
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from thor_tir.errors import SandboxUnavailable, UsageError
+from thor_tir.execution import ExecutionResult
+from thor_tir.sandbox.batch import stream
+from thor_tir.sandbox.protocol import Sandbox, Snippet
+from thor_tir.sandbox.remote import sandboxfusion_json as fusion
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Where the service listens, whom it lets in, and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs a token."""
+    port: int = 8080
+    """0 lets the system choose."""
+    token: str | None = field(default=None, repr=False)
+    """Clients must send it as a bearer token; None lets everybody on this machine in."""
+    workers: int = 1
+    """Programs that the sandbox runs at the same time."""
+    queue: int = 256
+    """Programs that may wait beyond those; more are turned away with 429."""
+    body_bytes: int = 2**22
+    """Longer requests are turned away with 413."""
+    body_s: float = 30.0
+    """A request that takes longer to arrive is turned away with 408."""
+    drain_s: float = 60.0
+    """After SIGTERM, what runs may take that long to finish."""
+    rules: fusion.RequestRules = field(default_factory=fusion.RequestRules)
+
+    def __post_init__(self) -> None:
+        if self.host not in LOOPBACK and not self.token:
+            raise UsageError(
+                f"listening on {self.host} lets other machines run programs here, which needs a token: "
+                f"set {fusion.TOKEN_VARIABLE} or give --token"
+            )
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise UsageError("a token is made of printable ASCII characters without blanks")
+        if self.workers < 1 or self.queue < 0 or not 0 <= self.port < 65_536:
+            raise UsageError("workers must be at least 1, queue at least 0, port from 0 to 65535")
+
+
+class _TurnedAway(Exception):
+    """A request that is not carried out, with the HTTP status that says why."""
+
+    def __init__(self, status_code: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.status_code = status_code
+        self.headers = dict(headers or {})
+
+
+class Metrics:
+    """What /metrics shows, in a registry of its own."""
+
+    def __init__(self, service: "Service") -> None:
+        self.registry = CollectorRegistry()
+        kinds: dict[str, Any] = {"registry": self.registry}
+        self.programs = Counter("thor_sandbox_programs", "Programs by how they ended", ["status"], **kinds)
+        self.turned_away = Counter("thor_sandbox_turned_away", "Requests not carried out", ["code"], **kinds)
+        self.seconds = Histogram("thor_sandbox_program_seconds", "Wall-clock time of programs", **kinds)
+        running = Gauge("thor_sandbox_running", "Programs that run now", **kinds)
+        queued = Gauge("thor_sandbox_queued", "Programs that wait for a worker", **kinds)
+        running.set_function(lambda: min(service.in_flight, service.config.workers))
+        queued.set_function(lambda: max(0, service.in_flight - service.config.workers))
+
+    def count(self, outcome: ExecutionResult | SandboxUnavailable) -> None:
+        """Note one program's end."""
+        if isinstance(outcome, ExecutionResult):
+            self.programs.labels(outcome.status.value).inc()
+            self.seconds.observe(outcome.seconds)
+        else:
+            self.programs.labels("sandbox_error").inc()
+
+
+class Service:
+    """What the requests share: the sandbox, and how much of it is taken."""
+
+    def __init__(self, sandbox: Sandbox, config: ServerConfig) -> None:
+        self.sandbox = sandbox
+        self.config = config
+        self.in_flight = 0
+        """Programs taken on and not answered yet."""
+        self.is_draining = False
+        """No new programs: the service is about to end."""
+        self.metrics = Metrics(self)
+
+    def app(self) -> Starlette:
+        """The routes."""
+        routes = [
+            Route("/run_code", self._guarded(self._run_code), methods=["POST"]),
+            Route("/run_batch", self._guarded(self._run_batch), methods=["POST"]),
+            Route("/v1/ping", self._guarded(self._ping)),
+            Route("/health", self._guarded(self._health)),
+            Route("/metrics", self._guarded(self._metrics)),
+        ]
+        return Starlette(routes=routes)
+
+    async def _run_code(self, request: Request) -> Response:
+        body = await self._body(request)
+        snippet = self._snippet(body)
+        [reply] = await self._carry_out(request, [snippet])
+        return self._json(reply)
+
+    async def _run_batch(self, request: Request) -> Response:
+        body = await self._body(request)
+        if not isinstance(body, dict) or not isinstance(body.get("snippets"), list):
+            raise _TurnedAway(422, 'the body must be {"snippets": [...]}, each as /run_code takes them')
+        snippets = [self._snippet(part, f"snippets[{i}]: ") for i, part in enumerate(body["snippets"])]
+        return self._json({"results": await self._carry_out(request, snippets)})
+
+    async def _ping(self, request: Request) -> Response:
+        if self.is_draining:
+            raise self._ending()
+        return self._json("pong")
+
+    async def _health(self, request: Request) -> Response:
+        config = self.config
+        return self._json(
+            {
+                "level": self.sandbox.level,
+                "thor": version("thor-tir"),
+                "python": platform.python_version(),
+                "workers": config.workers,
+                "in_flight": self.in_flight,
+                "is_draining": self.is_draining,
+            }
+        )
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self.metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _guarded(self, work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """The work behind the token, its refusals told as JSON and counted."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                self._admit(request)
+                return await work(request)
+            except _TurnedAway as refusal:
+                self.metrics.turned_away.labels(str(refusal.status_code)).inc()
+                reply = self._json({"detail": str(refusal)}, refusal.status_code)
+                reply.headers.update(refusal.headers)
+                return reply
+
+        return endpoint
+
+    def _admit(self, request: Request) -> None:
+        token = self.config.token
+        given = request.headers.get("authorization", "").encode("utf-8", errors="replace")
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise _TurnedAway(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+    async def _body(self, request: Request) -> object:
+        """The request's JSON, read no further than it may be long, and not at all when nothing more can be taken on."""
+        self._check_room(1)
+        # Browsers ask first before they send this type elsewhere, so no web page can use a service without token.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise _TurnedAway(415, "the content type must be application/json")
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self.config.body_s):
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > self.config.body_bytes:
+                        raise _TurnedAway(413, f"the body is longer than {self.config.body_bytes} bytes")
+            return fusion.from_json(bytes(data))
+        except TimeoutError as slow:
+            raise _TurnedAway(408, f"the body did not arrive within {self.config.body_s:g} s") from slow
+        except ClientDisconnect as gone:
+            raise _TurnedAway(499, "the client hung up") from gone
+        except ValueError as error:
+            raise _TurnedAway(422, f"the body is not JSON: {str(error)[:200]}") from error
+
+    def _snippet(self, body: object, where: str = "") -> Snippet:
+        try:
+            return fusion.request_from_json(body, self.config.rules)
+        except fusion.MalformedRequest as error:
+            raise _TurnedAway(422, f"{where}{error}") from error
+
+    async def _carry_out(self, request: Request, snippets: list[Snippet]) -> list[dict[str, Any]]:
+        """Replies in order. Turns away what does not fit the queue; stops the programs when the client hangs up."""
+        self._check_room(len(snippets))
+        self.in_flight += len(snippets)
+        try:
+            return await _unless_gone(request, self._answers(snippets))
+        finally:
+            self.in_flight -= len(snippets)
+
+    def _check_room(self, num_programs: int) -> None:
+        """Turn away what cannot be taken on now."""
+        room = self.config.workers + self.config.queue
+        if self.is_draining:
+            raise self._ending()
+        if num_programs > room:
+            raise _TurnedAway(422, f"{num_programs} programs in one batch; this server takes at most {room}")
+        if self.in_flight + num_programs > room:
+            raise _TurnedAway(429, f"{self.in_flight} programs run or wait, and {room} fit", {"Retry-After": "1"})
+
+    async def _answers(self, snippets: list[Snippet]) -> list[dict[str, Any]]:
+        replies: dict[int, dict[str, Any]] = {}
+        async for index, outcome in stream(self.sandbox, snippets, concurrency=2 * self.config.workers):
+            self.metrics.count(outcome)
+            if isinstance(outcome, ExecutionResult):
+                replies[index] = fusion.reply_to_json(outcome)
+            else:
+                replies[index] = fusion.fault_to_json(str(outcome))
+        return [replies[index] for index in range(len(snippets))]
+
+    def _ending(self) -> _TurnedAway:
+        return _TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
+
+    def _json(self, value: object, status_code: int = 200) -> Response:
+        headers = {fusion.LEVEL_HEADER: self.sandbox.level}
+        return Response(fusion.to_json(value), status_code, headers, media_type="application/json")
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The outcome of some work, which is cancelled when the client hangs up."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise _TurnedAway(499, "the client hung up")
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class GracefulServer(uvicorn.Server):
+    """Uvicorn that, at the first SIGTERM or SIGINT, answers 503 to new requests until what runs is done."""
+
+    def __init__(self, service: Service, announce: Callable[[str], None]) -> None:
+        config = service.config
+        super().__init__(
+            uvicorn.Config(
+                service.app(),
+                host=config.host,
+                port=config.port,
+                lifespan="off",
+                http="h11",
+                ws="none",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._service = service
+        self._announce = announce
+        self._drained_by: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end, the second one hastens it."""
+        if self._service.is_draining:
+            self.should_exit = True
+        self._service.is_draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second; true ends the server."""
+        is_over = await super().on_tick(counter)
+        if not self._service.is_draining:
+            return is_over
+        clock = asyncio.get_running_loop().time
+        if self._drained_by is None:
+            _LOG.info("sandbox: no new programs; %d are still in work", self._service.in_flight)
+            self._drained_by = clock() + self._service.config.drain_s
+        return is_over or self._service.in_flight == 0 or clock() >= self._drained_by
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and tell the address."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+
+async def serve(sandbox: Sandbox, config: ServerConfig, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is told the address. Raises UsageError when it cannot listen there."""
+    try:
+        await GracefulServer(Service(sandbox, config), announce).serve()
+    except SystemExit as failure:  # how uvicorn says that it could not listen
+        raise UsageError(
+            f"cannot listen on {config.host} port {config.port}: the port is taken, or the address is not ours"
+        ) from failure

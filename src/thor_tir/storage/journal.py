@@ -1,0 +1,204 @@
+"""Records on disk that survive SIGKILL: an append-only JSONL journal of finished units, whole files written at once.
+
+A unit (a problem, a trajectory, an optimiser step) is finished when its line is in the journal. A torn last line, the
+only damage a kill can do to an append, is cut off when the journal is opened again, so its unit is done once more.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from errno import EACCES, EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Any, TextIO
+
+from thor_tir.errors import DiskFull, UsageError
+
+
+@contextmanager
+def told_when_full(path: Path) -> Iterator[None]:
+    """Raise DiskFull where writing to `path` fails for want of room, however a library wraps or words that."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_want_of_room(error):
+            raise
+        raise DiskFull(f"no room is left on the disk that holds {path}: free some space") from error
+
+
+def _is_want_of_room(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) in (ENOSPC, EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def told_when_refused(path: Path) -> Iterator[None]:
+    """Raise UsageError where nothing can be kept at `path`: a file stands in the way, or the rights are missing."""
+    try:
+        with told_when_full(path):
+            yield
+    except OSError as error:
+        raise UsageError(f"nothing can be written at {path} ({error.strerror}); give another place") from error
+
+
+def make_folder(folder: Path) -> None:
+    """A folder with all above it, if it is not there yet."""
+    with told_when_refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_place(path: Path, *, besides: Iterable[Path] = ()) -> None:
+    """Make sure, before long work, that a file can be written at its end, which is none of those that are read."""
+    if any(path.resolve() == each.resolve() for each in besides):
+        raise UsageError(f"{path} is read, so it cannot be written too; give another name")
+    make_folder(path.parent)
+    with told_when_refused(path):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give the name of a file to write")
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    with writing_atomically(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[TextIO]:
+    """A file to be written piece by piece: a temporary neighbour, renamed over the old one at the end.
+
+    Whatever is raised within leaves the old file as it was and no temporary one.
+    """
+    check_place(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with told_when_full(path), draft.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON. Half a surrogate pair, which JSON may spell and UTF-8 cannot hold, stays escaped."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row)
+    return line + "\n"
+
+
+_COMMITTED = b', "commits": true}\n'
+"""How the last line of each commit ends in a journal that holds its lines."""
+
+
+Brief = Callable[[dict[str, Any]], dict[str, Any]]
+"""What of a row stays in memory."""
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
+class Journal:
+    """Finished units of work, one JSON object a line, each under a key that is unique within the file.
+
+    With `hold=True` lines gather in memory until `commit()`, and what a kill left of an unfinished commit is cut off.
+    Deterministic runs use it: a batch whose tokens depend on its composition in the last bit is then either wholly on
+    disk or done again as the same batch.
+
+    `brief` says what of a row is kept in memory, for runs whose rows do not fit there; reading a unit then gives that.
+    """
+
+    def __init__(self, path: Path, *, hold: bool = False, is_ours: bool = True, brief: Brief | None = None) -> None:
+        """Open and repair a journal. One that is not ours is only read: what is added stays in memory."""
+        self.path = path
+        self.hold = hold
+        self.is_ours = is_ours
+        self._brief = brief or _whole
+        self._held: list[dict[str, Any]] = []
+        self._rows: dict[str, dict[str, Any]] = {}
+        if not is_ours:
+            if path.exists():
+                self._recover()
+            return
+        check_place(path)
+        if path.exists():
+            self._recover()
+        with told_when_refused(path):
+            path.touch()
+
+    def _recover(self) -> None:
+        pending: list[dict[str, Any]] = []
+        read = end = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # torn by a kill
+                read += len(line)
+                pending.append(self._parsed(line, number))
+                if not self.hold or line.endswith(_COMMITTED):  # a kill may come between two pages of a long write
+                    end = read
+                    self._rows |= {row["key"]: self._brief(row) for row in pending}
+                    pending.clear()
+        if end < self.path.stat().st_size and self.is_ours:
+            os.truncate(self.path, end)
+
+    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = json.loads(line.decode("utf-8"))
+            row.pop("commits", None)
+            hash(row["key"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{self.path}, line {number} is damaged; delete that line or the file") from error
+        return row
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Record a finished unit. A key that is already there is our mistake: work would have been done twice."""
+        assert key not in self._rows, f"{key} is already in {self.path}"
+        row = {"key": key, **row}
+        self._rows[key] = self._brief(row)
+        if self.is_ours:
+            self._held.append(row)
+        if not self.hold:
+            self.commit()
+
+    def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take over rows of another journal, which keeps them on disk."""
+        for row in rows:
+            self._rows.setdefault(row["key"], dict(row))
+
+    def commit(self) -> None:
+        """Hand all gathered lines to the operating system in one write."""
+        if not self._held:
+            return
+        if self.hold:
+            self._held[-1] = {**self._held[-1], "commits": True}
+        text = "".join(map(line_of, self._held))
+        with told_when_full(self.path), self.path.open("a", encoding="utf-8") as file:  # open only while it is written
+            file.write(text)
+        self._held.clear()
+
+    def close(self) -> None:
+        """Commit nothing more: what is held and uncommitted is forgotten, as after a kill."""
+        self._held.clear()

@@ -1,0 +1,1 @@
+"""A data set as others load it: forms, card, union of runs."""

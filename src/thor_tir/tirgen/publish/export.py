@@ -1,0 +1,149 @@
+"""A data set in the forms that other trainers read. Each is made from a row of `dataset.jsonl` alone.
+
+| form | for | what the loss covers |
+|---|---|---|
+| messages | TRL's SFTTrainer, ms-swift, most others | the whole answer, outputs included (as in the paper's Eq. 3) |
+| turns | ms-swift, and templates that know a tool's turn | the assistant's turns; outputs are turns of the tool |
+| tokens | TRL's SFTTrainer, with the same tokenizer | exactly what `thor sft` trains: labels are -100 elsewhere |
+| parquet | `datasets.load_dataset` | a table to be looked at, with messages and segments |
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from thor_tir.dialect.fences import CLOSE, OPEN
+from thor_tir.dialect.observation import frame
+from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
+from thor_tir.learner.sample import TrainingSample
+from thor_tir.tirgen.dataset import CODE, OUTPUT
+
+ChatMessage = dict[str, str]
+
+IGNORED = -100
+"""The label that cross-entropy leaves out, by PyTorch's and everybody's convention."""
+ROWS_AT_ONCE = 1000
+"""Of a Parquet file's row group: so many are in memory."""
+
+
+def spelled(segment: Mapping[str, Any]) -> str:
+    """The text of a segment as it stands in the context, fences included."""
+    text = str(segment["text"])
+    if segment["type"] == CODE:
+        return f"{OPEN}\n{text}{CLOSE}\n"
+    return frame(text) if segment["type"] == OUTPUT else text
+
+
+def message_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> dict[str, Any]:
+    """The question as the model will be asked it, and the answer as one turn."""
+    answer = "".join(spelled(segment) for segment in row["segments"])
+    return {"messages": [*_asked(row, style), _turn("assistant", answer)]}
+
+
+def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> dict[str, Any]:
+    """The same with a turn of the tool for each output, without the frame that a template would add."""
+    turns = _asked(row, style)
+    words = ""
+    for segment in row["segments"]:
+        if segment["type"] == OUTPUT:
+            turns += [_turn("assistant", words), _turn("tool", str(segment["text"]))]
+            words = ""
+        else:
+            words += spelled(segment)
+    return {"messages": [*turns, _turn("assistant", words)] if words else turns}
+
+
+def token_row(row: TrainingSample) -> dict[str, list[int]]:
+    """What the learner would train, as ids and labels."""
+    labels = [id if trained else IGNORED for id, trained in zip(row.token_ids, row.trained, strict=True)]
+    return {"input_ids": list(row.token_ids), "labels": labels}
+
+
+def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat row of the Parquet table; what has no fixed shape is JSON text."""
+    problem, words = row["problem"], row.get("words") or {}
+    flat = {
+        "id": row["id"],
+        "problem_id": problem["id"],
+        "question": problem["question"],
+        "answer": problem["answer"],
+        "source": problem["source"],
+        **message_row(row),
+        "segments": [_flat(segment) for segment in row["segments"]],
+        "num_calls": row["num_calls"],
+        "num_tokens": row["num_tokens"],
+        "words_samples": words.get("samples"),
+        "words_right": words.get("right"),
+        "solved_share": row.get("solved_share"),
+        "seed": row.get("seed"),
+        "provenance": row.get("provenance"),
+        "extra": json.dumps(problem.get("extra", {}), ensure_ascii=False),
+    }
+    # Arrow holds UTF-8 alone: half a surrogate pair becomes a question mark.
+    whole: dict[str, Any] = json.loads(json.dumps(flat, ensure_ascii=False).encode("utf-8", "replace"))
+    return whole
+
+
+def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A Parquet file with one schema whatever the rows hold, written group by group, whole or not at all."""
+    from pyarrow import Table
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        with ParquetWriter(draft, schema, compression="zstd") as writer:
+            for chunk in _chunks(rows):
+                writer.write_table(Table.from_pylist(chunk, schema=schema))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text, number, share = pa.string(), pa.int64(), pa.float64()
+    segment = pa.struct({"type": text, "text": text, "status": text, "seconds": share, "stdout_sha256": text})
+    return pa.schema(
+        {
+            **dict.fromkeys(("id", "problem_id", "question", "answer", "source"), text),
+            "messages": pa.list_(pa.struct({"role": text, "content": text})),
+            "segments": pa.list_(segment),
+            **dict.fromkeys(("num_calls", "num_tokens", "words_samples", "words_right"), number),
+            "solved_share": share,
+            "seed": number,
+            "provenance": text,
+            "extra": text,
+        }
+    )
+
+
+def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    chunk: list[Mapping[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == ROWS_AT_ONCE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _flat(segment: Mapping[str, Any]) -> dict[str, Any]:
+    told = segment.get("execution") or {}
+    return {
+        "type": segment["type"],
+        "text": segment["text"],
+        **{name: told.get(name) for name in ("status", "seconds", "stdout_sha256")},
+    }
+
+
+def _asked(row: Mapping[str, Any], style: PromptStyle) -> list[ChatMessage]:
+    return messages(style, row["problem"]["question"])
+
+
+def _turn(role: str, content: str) -> ChatMessage:
+    return {"role": role, "content": content}

@@ -1,0 +1,154 @@
+"""Algorithm 1 for an actor that thinks before it answers: the critic sees windows of its thinking.
+
+A window is what the actor wrote since the critic last rewrote something, up to its last whole line. It may take several
+programs, so the critic works on it as in any tool-integrated turn: it writes, each program is run, and it reads the
+true output before it writes on. What follows the window's last line is dropped with a rewriting, since it built on the
+computed results, and is written again. At the end of thinking, which the engine's stop reason tells, the last window is
+rewritten, and from then on the actor is left alone.
+"""
+
+from dataclasses import dataclass
+
+from thor_tir.engines.protocol import ContextFull
+from thor_tir.execution import Status
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout, seed_of
+from thor_tir.tirgen.critic import Critic, IsolatedStep, Refusal, compared, without_program
+from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, words_of, write
+from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
+
+
+async def think(growing: Growing, studio: TirgenAgents, config: TirgenConfig, seed: int) -> None:
+    """Window by window until thinking has ended; then the answer, which no critic sees."""
+    rules = config.thinking
+    is_thinking = True
+    window = words_of(())
+    for number in range(config.max_steps):
+        stop = (rules.end,) if is_thinking else ()
+        most = rules.window_tokens - len(window) if is_thinking else config.max_tokens
+        completion = await write(growing, studio, config, max(1, most), stop, seed_of(seed, "actor", number))
+        if completion is None:
+            return
+        growing.words = growing.words + completion.span
+        if is_thinking:
+            window = window + completion.span
+            is_thinking = completion.stop is StopReason.LENGTH
+            if not is_thinking or len(window) >= rules.min_window_tokens:
+                is_whole = not is_thinking
+                if await _refine(growing, window, studio, config, seed_of(seed, "critic", number), is_whole=is_whole):
+                    window = words_of(())
+                    if completion.stop is not StopReason.LENGTH:
+                        continue  # the end of thinking, or of the turn, was dropped with the window's rest
+                elif len(window) >= rules.window_tokens:
+                    window = words_of(())  # it stays in words; the next one begins after it
+        if completion.stop is StopReason.END:
+            growing.finish = Finish.ENDED
+            return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """The part of the words that the critic sees."""
+
+    before: Span
+    """Words that stay as they are."""
+    seen: Span
+
+
+async def _refine(
+    growing: Growing, window: Span, studio: TirgenAgents, config: TirgenConfig, seed: int, *, is_whole: bool
+) -> bool:
+    """Put the window's rewriting into the context; False where it stays in words.
+
+    `is_whole` says that its last line is, since thinking has ended with it.
+    """
+    found = _cut(growing.words, window, studio, config, is_whole=is_whole)
+    if not len(found.seen):
+        return False
+    isolated = IsolatedStep.of(found.seen, studio.dialect)
+    for attempt in range(1 + config.max_repairs):
+        draft = await _rewritten(isolated, studio, config, seed=seed_of(seed, attempt))
+        verdict = _judged(draft, isolated, studio.critic, growing) if isinstance(draft, Trajectory) else draft
+        if isinstance(verdict, Refusal):
+            growing.fate[verdict.value] += 1
+            return False
+        if isinstance(draft, Trajectory) and (failed := next((s for s in draft.calls if not _is_ok(s)), None)):
+            assert failed.observation is not None
+            growing.fate[f"failed: {failed.observation.result.status}"] += 1
+            continue
+        assert isinstance(draft, Trajectory)
+        steps = [_in_actors_tokens(step, studio) for step in draft.calls]
+        first = steps[0].thought
+        span = found.before + first.span
+        steps[0] = Step(
+            thought=Thought(text=studio.dialect.decode(span.token_ids), span=span),
+            action=steps[0].action,
+            observation=steps[0].observation,
+        )
+        growing.fate["rewritten"] += 1
+        growing.steps += steps
+        rest = "".join(step.thought.text for step in draft.steps if step.action is None).rstrip()
+        growing.words = words_of(studio.dialect.encode(f"{rest}\n")) if rest else words_of(())
+        return True
+    return False
+
+
+def _cut(words: Span, window: Span, studio: TirgenAgents, config: TirgenConfig, *, is_whole: bool) -> _Window:
+    """Whole lines of the window, without the tags around thinking."""
+    dialect, rules = studio.dialect, config.thinking
+    start = len(words) - len(window)
+    text = dialect.decode(window.token_ids)
+    head = text.find(rules.begin) + len(rules.begin) if rules.begin and text.lstrip().startswith(rules.begin) else 0
+    tail = len(text.removesuffix(rules.end)) if is_whole else text.rfind("\n") + 1 or len(text)
+    first, last = dialect.tokens_before(window.token_ids, head), dialect.tokens_before(window.token_ids, tail)
+    return _Window(before=words[: start + first], seen=words[start + first : start + max(first, last)])
+
+
+async def _rewritten(
+    step: IsolatedStep, studio: TirgenAgents, config: TirgenConfig, *, seed: int
+) -> Trajectory | Refusal:
+    """The critic's own tool-integrated turn about the window."""
+    critic = studio.critic
+    rules = RolloutConfig(
+        max_tokens=critic.config.max_tokens + 2 * config.thinking.window_tokens,
+        max_calls=config.thinking.max_calls,
+        temperature=critic.config.temperature,
+        top_k=critic.config.top_k,
+        stop_at_failure=True,
+    )
+    draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
+    try:
+        return await rollout(draft, Agent(policy=critic.policy, sandbox=studio.sandbox, dialect=critic.dialect), rules)
+    except ContextFull:
+        return Refusal.STEP_TOO_LONG
+
+
+def _judged(draft: Trajectory, step: IsolatedStep, critic: Critic, growing: Growing) -> Refusal | None:
+    """What is wrong with a rewriting apart from programs that fail; None where it may stand."""
+    if draft.finish is Finish.FAILED_CALL:
+        return None
+    if not draft.calls:
+        is_cut = draft.finish is not Finish.ENDED
+        return without_program(draft.response_text, StopReason.LENGTH if is_cut else StopReason.END)
+    if draft.finish is not Finish.ENDED:
+        return Refusal.TRUNCATED
+    words = compared(step, [each.thought.text for each in draft.steps])
+    growing.kept.append(words.kept)
+    return words.refusal(critic.config)
+
+
+def _is_ok(step: Step) -> bool:
+    return step.observation is not None and step.observation.result.status is Status.OK
+
+
+def _in_actors_tokens(step: Step, studio: TirgenAgents) -> Step:
+    """A step of the critic's turn as it stands in the actor's context."""
+    assert step.action is not None
+    assert step.observation is not None
+    dialect = studio.dialect
+    logic = step.thought.text.rstrip() + "\n"
+    observation = dialect.observe(step.observation.result)
+    return Step(
+        thought=Thought(text=logic, span=words_of(dialect.encode(logic))),
+        action=action_of(step.action.code, dialect),
+        observation=observation,
+    )

@@ -1,0 +1,112 @@
+import random
+
+import pytest
+import torch
+
+from thor_tir.engines.local.kv_cache import ParkedCache, SlotCache, Window
+from thor_tir.engines.local.scheduler import prefill_groups
+
+
+def states(mark: float) -> tuple[torch.Tensor, ...]:
+    return torch.full((1, 1, 1, 1), mark), torch.full((1, 1, 1, 1), -mark)
+
+
+def test_the_longest_common_prefix_is_found_among_many():
+    cache = ParkedCache(max_tokens=1000)
+    base = list(range(40))
+    for cut in (10, 20, 30):
+        cache.park([*base[:cut], *[99] * 10], states(cut))
+    entry, length = cache.find(base)
+    assert (entry.states[0].item(), length) == (30, 30)
+    assert cache.find([7, *base]) == (None, 0)
+
+
+def test_what_is_found_is_at_most_one_block_short_of_the_best():
+    choose = random.Random(0)
+    cache = ParkedCache(max_tokens=10_000)
+    sequences = [[choose.choice((1, 2)) if i % 9 == 0 else 3 for i in range(60)] for _ in range(40)]
+    for sequence in sequences:
+        cache.park(sequence, states(1))
+    for _ in range(50):
+        wanted = [choose.choice((1, 2)) if i % 9 == 0 else 3 for i in range(60)]
+        best = max(next((i for i in range(60) if s[i] != wanted[i]), 60) for s in sequences)
+        entry, length = cache.find(wanted)
+        assert entry.ids[:length].tolist() == wanted[:length]
+        assert best - 8 < length <= best
+
+
+def test_the_least_recently_used_is_forgotten_when_tokens_run_out():
+    cache = ParkedCache(max_tokens=40)
+    first, second, third = ([mark] * 16 for mark in (1, 2, 3))
+    cache.park(first, states(1))
+    cache.park(second, states(2))
+    cache.find(first)
+    cache.park(third, states(3))  # 48 tokens are 8 too many
+    assert [cache.find(ids)[1] for ids in (first, second, third)] == [16, 0, 16]
+    assert cache.num_tokens == 32
+
+
+def test_a_longer_sequence_replaces_its_own_prefixes_and_nothing_else():
+    cache = ParkedCache(max_tokens=1000)
+    cache.park([1] * 12, states(1))
+    cache.park([*[1] * 8, 2, 2, 2], states(2))
+    cache.park([1] * 30, states(3))
+    assert len(cache) == 2
+    assert cache.num_tokens == 11 + 30
+    assert cache.find([1] * 12)[0].states[0].item() == 3
+
+
+def test_sequences_shorter_than_a_block_or_longer_than_the_cache_are_not_accepted():
+    cache = ParkedCache(max_tokens=20)
+    assert [cache.accepts(n) for n in (7, 8, 20, 21)] == [False, True, True, False]
+
+
+def stored(cache: SlotCache, row: int, tokens: int) -> list[float]:
+    keys, values = cache.copy_out(row, tokens)
+    assert torch.equal(values, -keys)
+    return keys[0, 0, :, 0].tolist()
+
+
+def store(cache: SlotCache, rows: slice, position_N: list[int], numbers: list[float]) -> torch.Tensor:
+    """One new token a row; keys are the numbers and values their negatives."""
+    count = torch.arange(rows.start, rows.stop)
+    cache.aim(Window(rows=rows, visible=4, slot_N=count, position_N=torch.tensor(position_N)))
+    keys = torch.tensor(numbers)[:, None, None, None]
+    return cache.update(keys, -keys, 0)[0]
+
+
+def test_rows_store_at_their_own_positions_and_see_only_a_view_of_themselves():
+    cache = SlotCache(num_layers=1, max_rows=4, max_tokens=256)
+    cache.reserve(rows=2, tokens=4)
+    store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
+    visible = store(cache, slice(0, 2), [1, 3], [3.0, 4.0])
+    assert visible[:, 0, :, 0].tolist() == [[1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 4.0]]
+    store(cache, slice(1, 2), [2], [5.0])
+    assert visible[1, 0, 2, 0] == 5.0  # the view shows what was stored later: nothing was copied
+
+
+def test_growing_moving_and_copying_keep_what_is_stored():
+    cache = SlotCache(num_layers=1, max_rows=8, max_tokens=1024)
+    cache.reserve(rows=2, tokens=4)
+    store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
+    store(cache, slice(0, 2), [1, 1], [3.0, 4.0])
+    cache.reserve(rows=5, tokens=300)
+    assert [stored(cache, row, 2) for row in (0, 1)] == [[1.0, 3.0], [2.0, 4.0]]
+    parked = cache.copy_out(0, 2)
+    cache.move(source=1, target=0, tokens=2)
+    cache.copy_in(4, parked, 1)
+    assert [stored(cache, row, 2) for row in (0, 4)] == [[2.0, 4.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("missing", "budget", "expected"),
+    [
+        ([0, 0], 100, []),
+        ([0, 3, 4, 5], 100, [(1, 4)]),
+        ([30, 30, 30], 60, [(0, 2), (2, 3)]),  # three would cost 90
+        ([5, 26, 27], 1000, [(0, 2), (2, 3)]),  # 27 is more than 2 * 5 + 16
+        ([500], 100, [(0, 1)]),
+    ],
+)
+def test_prefill_groups_hold_similar_lengths_within_the_budget(missing, budget, expected):
+    assert [(group.start, group.stop) for group in prefill_groups(missing, budget=budget)] == expected

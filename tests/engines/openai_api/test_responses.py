@@ -1,0 +1,148 @@
+"""Replies of servers, good and hostile: each is a completion or one sentence, never a crash."""
+
+import json
+
+import pytest
+
+from thor_tir.engines.openai_api.responses import BrokenReply, Gathering, whole_reply
+from thor_tir.trajectory import StopReason
+
+FENCE = "\n```\n"
+
+
+def body(**choice) -> bytes:
+    return json.dumps({"choices": [{"text": "four", "finish_reason": "stop", **choice}]}).encode()
+
+
+def read(data: bytes, *, stop=(FENCE,), max_tokens=100):
+    return whole_reply(data, stop=stop, max_tokens=max_tokens)
+
+
+def test_a_finish_reason_says_how_a_completion_ended():
+    assert read(body()).stop is StopReason.END
+    assert read(body(finish_reason="length")).stop is StopReason.LENGTH
+    assert read(body(finish_reason="content_filter")).stop is StopReason.END
+
+
+@pytest.mark.parametrize("key", ["stop_reason", "matched_stop"])
+def test_a_stop_string_that_a_server_left_out_is_restored(key):
+    reply = read(body(text="```python\nprint(4)", **{key: FENCE}))
+    assert reply.text == "```python\nprint(4)\n```\n"
+    assert reply.stop is StopReason.STOP
+    assert reply.tells_stop
+
+
+def test_a_stop_string_that_a_server_left_in_is_not_doubled():
+    assert read(body(text=f"print(4){FENCE}", stop_reason=FENCE)).text == f"print(4){FENCE}"
+
+
+def test_an_end_of_turn_within_an_open_program_is_not_taken_for_its_closing_fence():
+    reply = read(body(text="```python\nprint(4)", stop_reason=None))
+    assert reply.text == "```python\nprint(4)"
+    assert reply.stop is StopReason.END
+
+
+def test_text_after_a_stop_string_is_cut_where_the_server_went_on():
+    reply = read(body(text=f"print(4){FENCE}and more", finish_reason="length"))
+    assert (reply.text, reply.stop) == (f"print(4){FENCE}", StopReason.STOP)
+
+
+def test_the_first_of_several_stop_strings_counts():
+    assert read(body(text="a;b.c"), stop=(".", ";")).text == "a;"
+
+
+def test_nothing_said_is_a_completion_like_any_other():
+    assert read(body(text="")).text == ""
+    assert read(json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}).encode()).text == ""
+
+
+def test_control_characters_are_text_and_halves_of_characters_are_replaced():
+    assert read(body(text="a\x00\x1b[31m\u2028b")).text == "a\x00\x1b[31m\u2028b"
+    assert read(b'{"choices": [{"text": "a\\ud800b", "finish_reason": "stop"}]}').text == "a?b"
+
+
+def test_fences_inside_fences_are_text():
+    text = "```python\ns = '''\n```python\nprint(1)\n```"
+    assert read(body(text=text)).text == text
+
+
+def test_the_servers_own_count_of_tokens_is_taken():
+    data = json.dumps({"choices": [{"text": "x", "finish_reason": "stop"}], "usage": {"completion_tokens": 7}})
+    assert read(data.encode()).num_tokens == 7
+
+
+BROKEN = {
+    "half a JSON": body()[:-10],
+    "no JSON": b"<html>",
+    "deep JSON": b"[" * 100_000,
+    "a list": b"[]",
+    "no choices": b"{}",
+    "empty choices": b'{"choices": []}',
+    "choices that are text": b'{"choices": "none"}',
+    "a choice that is text": b'{"choices": ["four"]}',
+    "text that is a number": body(text=4),
+    "no finish reason": body(finish_reason=None),
+    "an unheard-of finish reason": body(finish_reason="sleepy"),
+    "a finish reason that is a list": body(finish_reason=[]),
+    "the user's turn": b'{"choices": [{"message": {"role": "user", "content": "4"}, "finish_reason": "stop"}]}',
+    "a message that is text": b'{"choices": [{"message": "4", "finish_reason": "stop"}]}',
+    "more text than tokens can hold": body(text="x" * 100_000),
+    "more token ids than asked for": body(token_ids=[1] * 101),
+    "token ids that are text": body(token_ids=["a"]),
+    "token ids below zero": body(token_ids=[-1]),
+    "thinking apart": b'{"choices": [{"message": {"reasoning_content": "hm", "content": "4"},'
+    b' "finish_reason": "stop"}]}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_completion_is_said_in_one_sentence(name):
+    with pytest.raises(BrokenReply) as caught:
+        read(BROKEN[name])
+    assert len(str(caught.value)) < 200
+
+
+def gathered(*values, stop=(FENCE,)):
+    gathering = Gathering(stop=stop, max_tokens=50)
+    num_read = 0
+    for value in values:
+        num_read += 1
+        if gathering.add(value if isinstance(value, str) else "data: " + json.dumps(value)):
+            break
+    return gathering.reply(), num_read
+
+
+def piece(text: str, finish: str | None = None) -> dict:
+    return {"choices": [{"text": text, "finish_reason": finish}]}
+
+
+def test_a_stream_is_cut_at_a_stop_string_that_is_split_over_its_pieces():
+    reply, read_pieces = gathered(piece("print(4)\n"), piece("``"), piece("`\nand"), piece(" more"))
+    assert reply.text == f"print(4){FENCE}"
+    assert reply.stop is StopReason.STOP
+    assert read_pieces == 3  # the rest is not waited for
+    assert reply.num_tokens == 3  # pieces with text, where the server tells no count
+
+
+def test_a_stream_ends_with_its_finish_reason_and_may_tell_its_usage_afterwards():
+    usage = {"choices": [], "usage": {"completion_tokens": 9}}
+    reply, _ = gathered(": a comment", "", piece("four"), piece("", "stop"), usage, "data: [DONE]")
+    assert (reply.text, reply.stop, reply.num_tokens) == ("four", StopReason.END, 9)
+
+
+def test_chat_pieces_are_read_like_others():
+    deltas = [{"choices": [{"delta": {"role": "assistant"}, "finish_reason": None}]}]
+    deltas += [{"choices": [{"delta": {"content": "four"}, "finish_reason": "length"}]}]
+    reply, _ = gathered(*deltas)
+    assert (reply.text, reply.stop) == ("four", StopReason.LENGTH)
+
+
+@pytest.mark.parametrize("last", ["data: {", 'data: {"error": {"message": "out of memory"}}', piece("x" * 30_000)])
+def test_a_stream_that_breaks_is_said_in_one_sentence(last):
+    with pytest.raises(BrokenReply):
+        gathered(piece("fo"), last)
+
+
+def test_a_stream_that_ends_without_a_finish_reason_is_not_whole():
+    with pytest.raises(BrokenReply, match="not whole"):
+        gathered(piece("fo"))

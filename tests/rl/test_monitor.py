@@ -1,0 +1,59 @@
+"""What is written and said of each round."""
+
+import pytest
+
+from thor_tir.rl.monitor import MonitorConfig, RoundMonitor
+from thor_tir.storage.journal import Journal
+
+
+class Curves:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, dict]] = []
+
+    def log(self, step, values):
+        self.seen.append((step, dict(values)))
+
+    def close(self):
+        self.seen.append((-1, {}))
+
+
+def record(step: int, share: float = 0.5) -> dict:
+    return {"step": step, "dropped_share": share, "dropped": {"episode: all wrong": 7, "machine fault": 2}}
+
+
+def watch_of(tmp_path, said: list[str], **config) -> tuple[RoundMonitor, Curves]:
+    curves = Curves()
+    metrics = Journal(tmp_path / "metrics.jsonl")
+    return RoundMonitor(config=MonitorConfig(**config), metrics=metrics, trackers=[curves], say=said.append), curves
+
+
+def test_a_round_is_written_and_drawn_once_even_if_it_is_done_again(tmp_path):
+    watch, curves = watch_of(tmp_path, [])
+    watch.take(0, record(1))
+    again, more = watch_of(tmp_path, [])
+    again.take(0, record(1))
+    again.take(1, record(2))
+    again.close()
+    assert [row["step"] for row in Journal(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert [step for step, _ in curves.seen] == [1]
+    assert [step for step, _ in more.seen] == [2, -1]
+
+
+def test_a_run_that_loses_more_than_its_share_says_so_once_with_the_causes_the_most_frequent_first(tmp_path):
+    said: list[str] = []
+    watch, _ = watch_of(tmp_path, said, warn_dropped_share=0.9)
+    for number, share in enumerate((0.9, 0.95, 0.99)):
+        watch.take(number, record(number + 1, share))
+    (line,) = said
+    assert "round 2: 95 %" in line
+    assert "(episode: all wrong 7, machine fault 2)" in line
+
+
+@pytest.mark.parametrize(("every", "shown"), [(0, []), (1, [0, 1, 2, 3, 4]), (3, [0, 3, 4]), (9, [0, 4])])
+def test_trajectories_of_every_kth_round_and_of_the_last_are_kept_for_reading(every, shown):
+    assert [n for n in range(5) if MonitorConfig(show_every=every).is_shown(n, 5)] == shown
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(ValueError, match="cannot be negative"):
+        MonitorConfig(show_every=-1)

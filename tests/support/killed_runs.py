@@ -1,0 +1,105 @@
+"""RL runs in processes that may be killed, see `forks.py`."""
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from forks import Forks, serve
+
+
+class Runs:
+    """Starts runs and kills them."""
+
+    def __init__(self) -> None:
+        self._forks = Forks(Path(__file__))
+        self.close = self._forks.close
+
+    def run(self, kind: str, folder: Path, *, killed_after_s: float | None = None) -> bool:
+        """Run until the end, or kill when it is time; whether it was killed."""
+        (pid,) = self._forks.start(kind, folder)
+        if not self._forks.have_ended(within_s=killed_after_s):
+            os.kill(pid, signal.SIGKILL)
+        return self._forks.were_killed(folder)
+
+    def seconds(self, kind: str, folder: Path) -> float:
+        """How long a run takes that is left alone."""
+        began = time.perf_counter()
+        assert not self.run(kind, folder)
+        return time.perf_counter() - began
+
+
+def prime(folder: Path) -> None:
+    """The toy task's weights, computed in a process of their own: its children could not train after it had."""
+    import torch
+
+    from toy_task import BREAKS, OTHER, RIGHT, primed_weights
+
+    torch.save(primed_weights(RIGHT, OTHER, BREAKS), folder / "primed.pt")
+
+
+def toy(folder: Path) -> None:
+    """Six rounds of three out of four problems, so that epochs end within rounds; a real engine, a told sandbox."""
+    import torch
+
+    from thor_tir.rl.episode import EpisodeConfig
+    from thor_tir.rl.step import StepConfig
+    from thor_tir.rl.train import RLConfig
+    from thor_tir.storage.run_lock import claim
+    from tiny_models import tiny_model
+    from toy_task import LIMITS, run
+
+    config = RLConfig(
+        num_rounds=6,
+        problems_per_round=3,
+        updates_per_round=2,
+        rollout=LIMITS,
+        episode=EpisodeConfig(group_size=6),
+        step=StepConfig(group_size=4, suffix_tokens=4),
+        learning_rate=5e-4,
+    )
+    model = tiny_model(sharpness=1.0)
+    model.load_state_dict(torch.load(folder.parent / "primed.pt"))
+    with claim(folder, asdict(config)):
+        run(model, config, folder)
+        model.save_pretrained(folder / "model")
+
+
+def nano(folder: Path) -> None:
+    """What `thor rl` does with the embedded model: real engine, sandbox and grader, and epochs that end in rounds."""
+    from thor_tir.app.config import quickstart
+    from thor_tir.app.runtime import open_runtime
+    from thor_tir.app.stages.rl import reinforce
+    from thor_tir.console import ConsoleReporter
+    from thor_tir.storage.run_lock import claim
+
+    whole = quickstart(deterministic=True)
+    rl = replace(
+        whole.rl,
+        num_rounds=4,
+        problems_per_round=4,
+        updates_per_round=2,
+        validate_every=0,
+        episode=replace(whole.rl.episode, group_size=4),
+        step=replace(whole.rl.step, group_size=4),
+    )
+    config = replace(whole, num_rl=6, rl=rl, resources=replace(whole.resources, concurrency=8))
+
+    async def work() -> None:
+        async with open_runtime(config.resources) as tools:
+            await reinforce(config, "nano/actor", folder, tools, ConsoleReporter(is_silent=True))
+
+    with claim(folder, asdict(config)):
+        asyncio.run(work())
+
+
+def _run(_: int, kind: str, folder: str) -> None:
+    {"prime": prime, "toy": toy, "nano": nano}[kind](Path(folder))
+
+
+if __name__ == "__main__":
+    import toy_task  # noqa: F401 - so that children need not
+
+    serve(_run)

@@ -1,10 +1,11 @@
 # make quickstart   set up once, then run every stage on the built-in models
-# make test         set up once, then the tests;  make test ARGS="-m slow tests/sandbox" chooses among them
+# make test         set up once, then the tests, on all cores;  make test ARGS="-m slow tests/sandbox" chooses among them
 # make check        set up once, then lint, types, import order and the wheel
-# Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does).
+# Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
 
 VENV ?= .venv
 ARGS ?=
+JOBS ?= auto
 export VENV
 
 # OpenMP threads that spin while they wait slow each other down several times over on a busy machine.
@@ -29,7 +30,7 @@ test check: export OMP_NUM_THREADS ?= 1
 test check: export HF_HUB_OFFLINE ?= 1
 
 test: setup
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 check: setup
 	@scripts/check

@@ -2,8 +2,9 @@
 
 Run as `python -m thor_tir.grading.workers.worker`. It reads frames from stdin and writes to the descriptor that was
 stdout: one frame when it has got past the reference, so that a kill can be blamed on the answer, and one with the
-outcome. It imports neither torch nor anything else of a training process. It is not a sandbox: it bounds time and memory and
-refuses to start programs, to connect or to write files; what must not be executed at all is the rules' to refuse.
+outcome. It imports neither torch nor anything else of a training process. It is not a sandbox: it bounds time and
+memory and refuses to start programs, to connect or to write files; what must not be executed at all is the rules' to
+refuse.
 """
 
 import logging

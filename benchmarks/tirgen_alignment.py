@@ -182,7 +182,7 @@ async def cold_starts(
                 out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
             place = folder / name / f"sft-{seed}"
             if not (place / "model").exists():
-                settings = replace(config.sft, seed=seed, checkpoint_every=1000)
+                settings = replace(config.sft, seed=seed, save_steps=1000)
                 fine_tune(config.actor, data, settings, place, ConsoleReporter())
             after = await sample(f"after {name} {seed}", str(place / "model"), problems, config, folder, tools, K)
             results.setdefault(name, []).append(after)

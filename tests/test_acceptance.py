@@ -28,9 +28,10 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.problem import Problem
 from thor_tir.rl.advantage import group_advantages
-from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.config import EpisodeConfig, StepConfig
+from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.samples import episode_row
-from thor_tir.rl.step import StepConfig, StepPrompt, StepSample, queries, repaired_to_json, sample_repair, step_rows
+from thor_tir.rl.step import StepPrompt, StepSample, queries, repair_to_json, rewarded, sample_repair, step_rows
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
 from thor_tir.storage.journal import Journal
@@ -175,7 +176,8 @@ def repairs_of(replies: list[str]) -> tuple[StepPrompt, list[StepSample]]:
     agent = agent_of(replies)
     query = query_of(agent)
     config = RolloutConfig(max_tokens=60)
-    return query, [asyncio.run(sample_repair(query, number, agent, config, seed=0)) for number in range(len(replies))]
+    steps = [asyncio.run(sample_repair(query, number, agent, config, seed=0)) for number in range(len(replies))]
+    return query, rewarded({query.repair_id(number): step for number, step in enumerate(steps)})
 
 
 def again(code: str) -> str:
@@ -230,18 +232,17 @@ def episode_rows_of(scripts: dict[str, list[str]], path) -> list[TrainingSample]
 def step_rows_of(replies: list[str], path) -> list[TrainingSample]:
     """Rows of one failed call whose repairs are sampled one after another, without those that a fault ended."""
     agent = agent_of(replies)
-    query, done = query_of(agent), []
+    query, done = query_of(agent), dict[str, Step]()
 
     async def one(number: int) -> dict[str, Any]:
-        repaired = await sample_repair(query, number, agent, RolloutConfig(), seed=0)
-        done.append(repaired)
-        return repaired_to_json(query, repaired)
+        done[str(number)] = step = await sample_repair(query, number, agent, RolloutConfig(), seed=0)
+        return repair_to_json(query, str(number), step)
 
     setup = shop_of(agent)
     with closing(Journal(path)) as journal:
         asyncio.run(record_all({str(n): partial(one, n) for n in range(len(replies))}, setup, journal))
     assert len(done) == len(replies) - setup.dropped["SandboxUnavailable"]
-    return step_rows([(query, done)], StepConfig(), Counter())
+    return step_rows([(query, rewarded(done))], StepConfig(), Counter())
 
 
 def test_06_no_failure_one_failure_a_lone_sample_and_equal_rewards_are_all_handled():

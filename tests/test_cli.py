@@ -120,9 +120,9 @@ def test_an_empty_question_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         (["rl", "--count", "many"], "--count"),
         (["solve"], "STR"),
         (["rl", "--rl.rollout.temperature", "0.5"], "temperature 1 without top-p"),
-        (["rl", "--rl.episode.group-size", "1"], "group_size is 1"),
-        (["rl", "--rl.step.which", "all"], "--rl.rollout.no-stop-at-failure"),
-        (["rl", "--rl.loss.clip-dual", "1"], "dual >= 1 + high"),
+        (["rl", "--rl.num-generations", "1"], "num_generations is 1"),
+        (["rl", "--rl.step.which", "all"], "--rollout.no-stop-at-failure"),
+        (["rl", "--rl.delta", "1"], "delta >= 1 + epsilon_high"),
     ],
 )
 def test_a_bad_or_contradictory_option_is_named_on_stderr_with_status_2(

@@ -9,8 +9,8 @@ import pytest
 
 from thor_tir.app.config import EvalConfig
 from thor_tir.inference.self_correction import SelfCorrectionConfig
-from thor_tir.rl.train import RLConfig
-from thor_tir.sft.train import SftConfig
+from thor_tir.rl.config import RLConfig
+from thor_tir.sft.config import SftConfig
 from thor_tir.tirgen.generate import TirgenConfig
 
 ROOT = Path(__file__).parents[1]
@@ -89,14 +89,14 @@ def test_the_defaults_of_each_stage_are_the_papers_values() -> None:
     tirgen, sft, rl, correction = TirgenConfig(), SftConfig(), RLConfig(), SelfCorrectionConfig()
     # D.1
     assert (tirgen.step_tokens, tirgen.temperature, tirgen.top_k) == (512, 0.6, 50)
-    assert (sft.epochs, sft.batch_rows, sft.learning_rate, sft.is_cosine, sft.warmup_steps) == (1, 256, 2e-6, False, 0)
+    assert (sft.num_train_epochs, sft.train_batch_size, sft.learning_rate) == (1, 256, 2e-6)
+    assert (sft.lr_scheduler_type, sft.warmup_steps) == ("constant", 0)
     # D.2
-    assert (rl.episode.group_size, rl.step.group_size, rl.step.suffix_tokens) == (16, 16, 100)
+    assert (rl.episode.num_generations, rl.step.num_generations, rl.step.suffix_tokens) == (16, 16, 100)
     assert (rl.episode.nll_weight, rl.step.nll_weight, rl.step.max_queries_share) == (0.01, 0.01, 1.0)
     assert (rl.learning_rate, rl.warmup_steps, rl.rollout.max_calls, rl.rollout.max_tokens) == (1e-6, 0, 5, 4096)
     assert (rl.rollout.temperature, rl.rollout.stop_at_failure) == (1.0, True)
-    clip = rl.learner.objective.clip
-    assert (clip.low, clip.high, clip.dual) == (0.2, 0.28, 3.0)
+    assert rl.loss.clip_range == (0.2, 0.28, 3.0)
     # D.3
     assert (correction.max_attempts, correction.suffix_tokens) == (4, 100)
     assert (EvalConfig().rollout.temperature, EvalConfig().rollout.top_k, EvalConfig().best_of) == (0.6, 50, 8)

@@ -9,8 +9,9 @@ from thor_tir.app.stages.rl_transcripts import exhibit_round
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
-from thor_tir.rl.metrics import RoundSamples
-from thor_tir.rl.step import StepConfig, queries, sample_repair
+from thor_tir.rl.collect import RoundSamples
+from thor_tir.rl.config import StepConfig
+from thor_tir.rl.step import queries, rewarded, sample_repair
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.storage.journal import Journal
@@ -41,8 +42,9 @@ def a_round() -> RoundSamples:
     attempts = [attempt(f"round4/0/{n}", "So 78.") for n in range(6)]
     attempts += [attempt(f"round4/1/{n}", f"We print.\n{BAD}") for n in range(2)]
     asked = queries(attempts, StepConfig(suffix_tokens=3), max_queries=9, seed=0)
+    again = world_that_says(*[f"\n{GOOD}"] * len(asked))
     repairs = [
-        (query, [asyncio.run(sample_repair(query, 0, world_that_says(f"\n{GOOD}"), RolloutConfig(), seed=0))])
+        (query, rewarded({query.repair_id(0): asyncio.run(sample_repair(query, 0, again, RolloutConfig(), seed=0))}))
         for query in asked
     ]
     return RoundSamples(groups=[attempts], repairs=repairs, num_lost=0, rollout_s=0.0, repair_s=0.0, grade_s=0.0)

@@ -10,13 +10,13 @@ from test_tirgen_export import data_set, generated, row_of
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.console import ConsoleReporter
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
-from thor_tir.sft.train import SftConfig
+from thor_tir.sft.config import SftConfig
 from tirgen_samples import write_lines
 
 
 def losses(folder: Path, dataset: Path) -> tuple[list[float], str]:
     said = StringIO()
-    config = SftConfig(epochs=2, batch_rows=1, learning_rate=1e-3)
+    config = SftConfig(num_train_epochs=2, train_batch_size=1, learning_rate=1e-3)
     fine_tune("nano/actor", dataset, config, folder, ConsoleReporter(Console(file=said, width=200)))
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines], said.getvalue()

@@ -21,8 +21,8 @@ OPTIONS = {
     "--count": "8",
     "--rl.num-rounds": "2",
     "--rl.problems-per-round": "4",
-    "--rl.episode.group-size": "4",
-    "--rl.step.group-size": "4",
+    "--rl.num-generations": "4",
+    "--rl.step.num-generations": "4",
     "--rl.validate-every": "1",
     "--rl.num-validation": "4",
 }
@@ -101,7 +101,7 @@ def test_two_processes_sample_and_train_what_one_does_also_after_a_kill(tmp_path
 
 
 def test_adapters_trained_by_two_processes_become_a_model_that_is_evaluated_as_any_other(tmp_path):
-    finish(2, tmp_path, "--rl.adapters.rank", "4")
+    finish(2, tmp_path, "--rl.lora-r", "4")
     evaluation = ["eval", "--model", str(tmp_path / "model"), "--eval.num-problems", "2", "--eval.samples", "1"]
     command = [sys.executable, "-m", "thor_tir", *evaluation, "--output", str(tmp_path / "eval")]
     subprocess.run(command, check=True, capture_output=True)

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
-from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
+from thor_tir.learner.adapters import merged, with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, save_checkpoint
+from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.sample import Component, Term, TrainingSample
@@ -22,7 +23,7 @@ IDS = tuple(tiny_tokenizer().encode("What is the sum of all primes below 20?"))
 
 
 def learner_of(*, rank: int = 4) -> Learner:
-    model = with_adapters(tiny_model(sharpness=1.0), AdapterConfig(rank=rank))
+    model = with_adapters(tiny_model(sharpness=1.0), AdapterConfig(lora_r=rank))
     return Learner(model, LearnerConfig(learning_rate=1e-2))
 
 
@@ -35,7 +36,7 @@ def test_fresh_adapters_change_nothing_and_rank_zero_means_none():
     model = tiny_model()
     before = logits(model)
     assert with_adapters(model, AdapterConfig()) is model
-    assert torch.equal(logits(with_adapters(model, AdapterConfig(rank=4))), before)
+    assert torch.equal(logits(with_adapters(model, AdapterConfig(lora_r=4))), before)
 
 
 def test_training_moves_the_adapters_and_leaves_the_model_beneath_alone():
@@ -103,5 +104,5 @@ def test_without_peft_one_sentence_says_how_to_get_it(monkeypatch):
     with pytest.raises(
         UsageError, match=r"need the package peft: install it with `pip install 'thor-tir\[lora\]'`"
     ) as e:
-        with_adapters(tiny_model(), AdapterConfig(rank=4))
+        with_adapters(tiny_model(), AdapterConfig(lora_r=4))
     assert "\n" not in str(e.value)

@@ -248,7 +248,7 @@ def test_the_model_is_left_in_the_mode_it_was_found_in(is_training):
 def test_bfloat16_autocast_has_nearly_the_loss_of_float32_and_keeps_float32_weights():
     rows = [random_row(seed, SFT) for seed in range(4)]
     exact = Learner(tiny_model(), LearnerConfig(learning_rate=1e-2)).step(rows).loss
-    rough = Learner(tiny_model(), LearnerConfig(learning_rate=1e-2, autocast="bfloat16"))
+    rough = Learner(tiny_model(), LearnerConfig(learning_rate=1e-2, bf16=True))
     assert rough.step(rows).loss == pytest.approx(exact, rel=0.02)
     assert {p.dtype for p in rough.model.parameters()} == {torch.float32}
 

@@ -5,8 +5,10 @@ import torch
 
 from thor_tir.learner.objective import Clip, sequence_ratio, token_ratio
 from thor_tir.rl.advantage import centred_advantages, group_advantages
-from thor_tir.rl.algorithms import ALGORITHMS, LossConfig
-from thor_tir.rl.train import RLConfig, calls_of_round
+from thor_tir.rl.algorithms import ALGORITHMS, compose
+from thor_tir.rl.collect import calls_of_round
+from thor_tir.rl.config import LossConfig, RLConfig
+from thor_tir.rl.train import learner_config
 from thor_tir.rollout.loop import RolloutConfig
 
 
@@ -22,23 +24,27 @@ from thor_tir.rollout.loop import RolloutConfig
 )
 def test_each_algorithm_is_composed_as_its_paper_says(name, advantages, ratio, clip, weights, mass):
     config = RLConfig(loss=LossConfig(algorithm=name), rollout=RolloutConfig(max_tokens=40, stop_at_failure=True))
-    objective = config.learner.objective
-    assert (config.algorithm.advantages, objective.ratio, objective.clip) == (advantages, ratio, clip)
+    objective = learner_config(config).objective
+    assert (compose(config.loss, max_tokens=40).advantages, objective.ratio, objective.clip) == (
+        advantages,
+        ratio,
+        clip,
+    )
     assert objective.mean.weight(torch.tensor([2.0, 5.0])).tolist() == pytest.approx(weights)
     assert objective.mean.mass(5) == mass
 
 
 def test_the_defaults_are_those_of_the_paper():
     loss = LossConfig()
-    assert (loss.algorithm, loss.kl_weight, loss.correction_cap) == ("token-mean", 0.0, 0.0)
+    assert (loss.algorithm, loss.beta, loss.importance_sampling_cap) == ("token-mean", 0.0, 0.0)
 
 
 def test_a_run_may_set_single_ends_of_the_clip_and_keeps_the_rest():
-    assert LossConfig(clip_high=0.3).compose(max_tokens=9).objective.clip == Clip(low=0.2, high=0.3, dual=3.0)
-    assert LossConfig(algorithm="gspo", clip_low=0.1).compose(max_tokens=9).objective.clip == Clip(low=0.1, high=4e-4)
+    assert compose(LossConfig(epsilon_high=0.3), max_tokens=9).objective.clip == Clip(low=0.2, high=0.3, dual=3.0)
+    assert compose(LossConfig(algorithm="gspo", epsilon=0.1), max_tokens=9).objective.clip == Clip(low=0.1, high=4e-4)
 
 
-@pytest.mark.parametrize("field", [{"clip_dual": 1.1}, {"clip_low": -0.1}, {"kl_weight": -1.0}, {"correction_cap": -1}])
+@pytest.mark.parametrize("field", [{"delta": 1.1}, {"epsilon": -0.1}, {"beta": -1.0}, {"importance_sampling_cap": -1}])
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_loaded(field):
     with pytest.raises(ValueError, match=r"expected|cannot be negative"):
         LossConfig(**field)
@@ -60,8 +66,8 @@ def test_without_stages_or_room_the_call_limit_is_the_rollouts(grow_over, max_ca
 
 
 def test_later_failed_calls_cannot_be_asked_for_where_trajectories_end_at_the_first():
-    from thor_tir.rl.step import StepConfig
+    from thor_tir.rl.config import StepConfig
 
-    with pytest.raises(ValueError, match=r"--rl\.rollout\.no-stop-at-failure"):
+    with pytest.raises(ValueError, match=r"--rollout\.no-stop-at-failure"):
         RLConfig(step=StepConfig(which="all"))
     RLConfig(step=StepConfig(which="all"), rollout=RolloutConfig())

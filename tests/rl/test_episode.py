@@ -8,7 +8,8 @@ import pytest
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
-from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.config import EpisodeConfig
+from thor_tir.rl.episode import episode_rows
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -125,7 +126,7 @@ def test_only_right_attempts_carry_the_likelihood_term():
     }
 
 
-@pytest.mark.parametrize(("field", "value"), [("group_size", 1), ("min_survivors", 0)])
+@pytest.mark.parametrize(("field", "value"), [("num_generations", 1), ("min_survivors", 0)])
 def test_groups_that_can_have_no_baseline_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field} is {value}"):
         EpisodeConfig(**{field: value})

@@ -5,18 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from thor_tir.rl.algorithms import LossConfig
-from thor_tir.rl.episode import EpisodeConfig
-from thor_tir.rl.step import StepConfig
-from thor_tir.rl.train import RLConfig
+from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
 from toy_task import BREAKS, LIMITS, OTHER, RIGHT, mean, primed_model, run
 
 CONFIG = RLConfig(
     num_rounds=8,
     problems_per_round=4,
     rollout=LIMITS,
-    episode=EpisodeConfig(group_size=8),
-    recipe="episode",
+    episode=EpisodeConfig(num_generations=8),
+    levels="episode",
     learning_rate=7e-4,
 )
 
@@ -37,7 +34,7 @@ def test_the_episode_level_alone_raises_the_answer_reward(tmp_path):
 
 def test_the_step_level_alone_raises_the_success_of_calls(tmp_path):
     """One program fails; episodes are sampled for their failed calls and give no rows."""
-    config = replace(CONFIG, recipe="step", step=StepConfig(group_size=8, suffix_tokens=4))
+    config = replace(CONFIG, levels="step", step=StepConfig(num_generations=8, suffix_tokens=4))
     run(primed_model(RIGHT, BREAKS), config, tmp_path)
     before, after = learnt(tmp_path, "call_success")
     assert 0.25 < before < 0.75
@@ -48,11 +45,11 @@ def test_the_step_level_alone_raises_the_success_of_calls(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "clips"),
-    [("sequence-mean", {}), ("dr-grpo", {}), ("gspo", {"clip_low": 0.2, "clip_high": 0.28})],
+    [("sequence-mean", {}), ("dr-grpo", {}), ("gspo", {"epsilon": 0.2, "epsilon_high": 0.28})],
     ids=["sequence-mean", "dr-grpo", "gspo"],
 )
 def test_every_other_algorithm_raises_the_answer_reward_too(tmp_path, algorithm, clips):
-    loss = LossConfig(algorithm=algorithm, correction_cap=2.0, kl_weight=1e-3, **clips)
+    loss = LossConfig(algorithm=algorithm, importance_sampling_cap=2.0, beta=1e-3, **clips)
     run(primed_model(RIGHT, OTHER), replace(CONFIG, num_rounds=12, loss=loss), tmp_path)
     before, after = learnt(tmp_path, "answer_reward")
     assert before < 0.75
@@ -62,7 +59,9 @@ def test_every_other_algorithm_raises_the_answer_reward_too(tmp_path, algorithm,
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_both_levels_together_learn_under_any_seed(tmp_path, seed):
-    config = replace(CONFIG, num_rounds=16, recipe="joint", step=StepConfig(group_size=8, suffix_tokens=4), seed=seed)
+    config = replace(
+        CONFIG, num_rounds=16, levels="joint", step=StepConfig(num_generations=8, suffix_tokens=4), seed=seed
+    )
     run(primed_model(RIGHT, OTHER, BREAKS), config, tmp_path)
     before, after = learnt(tmp_path, "answer_reward")
     assert before < 0.6  # primed to a third

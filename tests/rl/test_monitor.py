@@ -2,7 +2,8 @@
 
 import pytest
 
-from thor_tir.rl.monitor import MonitorConfig, RoundMonitor
+from thor_tir.rl.config import MonitorConfig
+from thor_tir.rl.monitor import RoundMonitor
 from thor_tir.storage.journal import Journal
 
 

@@ -10,10 +10,12 @@ from rl_steps import attempt_with, called, said
 from thor_tir.execution import Status
 from thor_tir.learner.metrics import HISTOGRAM_EDGES
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.rl.episode import EpisodeConfig, episode_rows
+from thor_tir.rl.collect import RoundSamples
+from thor_tir.rl.config import EpisodeConfig, StepConfig
+from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.logprob_correction import corrected
-from thor_tir.rl.metrics import RoundSamples, engine_gap, record_of
-from thor_tir.rl.step import StepConfig, StepPrompt, StepSample, step_rows
+from thor_tir.rl.metrics import engine_gap, record_of
+from thor_tir.rl.step import StepPrompt, rewarded, step_rows
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Author, Prefix, Span
 from thor_tir.verdict import Outcome
@@ -29,7 +31,7 @@ RIGHT = attempt_with(called("ab"), said("c"), outcome=Outcome.CORRECT)  # 2 + 1 
 WRONG = attempt_with(said("xy"))
 BROKEN = attempt_with(called("abcd", status=FAILED))  # 4 + 1
 PREFIX = Prefix(spans=(Span(token_ids=(1, 2), author=Author.PROMPT),), parent="b", call=0)
-REPAIRS = [StepSample(id="q/0", step=called("r")), StepSample(id="q/1", step=said("none"))]
+REPAIRS = rewarded({"q/0": called("r"), "q/1": said("none")})
 GATHERED = RoundSamples(
     groups=[[named("a", RIGHT), named("c", WRONG, version=3)], [named("b", BROKEN), named("d", WRONG)]],
     repairs=[(StepPrompt(id="q", prefix=PREFIX), REPAIRS)],

@@ -11,13 +11,14 @@ from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
+from thor_tir.rl.config import StepConfig
 from thor_tir.rl.step import (
-    StepConfig,
     StepPrompt,
     StepSample,
     queries,
-    repaired_from_json,
-    repaired_to_json,
+    repair_from_json,
+    repair_to_json,
+    rewarded,
     sample_repair,
     step_rows,
 )
@@ -60,7 +61,9 @@ def asked(*trajectories: Trajectory, max_queries: int = 99, seed: int = 0, suffi
 
 def repaired(query: StepPrompt, *replies: str, number: int = 0, **config) -> StepSample:
     agent = world_that_says(*replies)
-    return asyncio.run(sample_repair(query, number, agent, RolloutConfig(**config), seed=0))
+    step = asyncio.run(sample_repair(query, number, agent, RolloutConfig(**config), seed=0))
+    (sample,) = rewarded({query.repair_id(number): step})
+    return sample
 
 
 FAILED = trajectory(f"First we add.\n{GOOD}", f"Then we print once more.\n{BAD}", f"Again.\n{BAD}", "So.")
@@ -113,10 +116,10 @@ def test_only_an_executed_and_successful_call_is_rewarded(reply, reward):
 def test_a_repair_is_one_think_act_observe_loop_from_the_prefix():
     (query,) = asked(FAILED)
     agent = world_that_says(f"more.\n{GOOD}", "never asked for")
-    found = asyncio.run(sample_repair(query, 3, agent, RolloutConfig(), seed=0))
+    asyncio.run(sample_repair(query, 3, agent, RolloutConfig(), seed=0))
     (request,) = agent.policy.asked
     assert request.token_ids == query.prefix.token_ids
-    assert found.id == "t/step1/repair3"
+    assert query.repair_id(3) == "t/step1/repair3"
     assert agent.policy.attending == 0
 
 
@@ -186,13 +189,15 @@ def test_what_machine_faults_left_of_a_group_may_be_too_few():
 def test_a_repair_survives_its_journal(reply):
     (query,) = asked(FAILED)
     repair = repaired(query, reply)
-    row = repaired_to_json(query, repair)
-    assert repaired_from_json(row) == repair
-    assert row["reward"] == float(
+    row = repair_to_json(query, repair.id, repair.step)
+    assert repair_from_json(row) == repair.step
+    assert set(row) == {"query", "trajectory"}  # facts alone: the reward needs the whole group
+    (again,) = rewarded({repair.id: repair_from_json(row)})
+    assert again.reward == float(
         repair.step.observation is not None and repair.step.observation.result.status is Status.OK
     )
 
 
 def test_a_lone_repair_is_refused():
-    with pytest.raises(ValueError, match="group_size is 1"):
-        StepConfig(group_size=1)
+    with pytest.raises(ValueError, match="num_generations is 1"):
+        StepConfig(num_generations=1)

@@ -11,10 +11,8 @@ import torch
 from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.learner.learner import Learner
-from thor_tir.rl.algorithms import LossConfig
-from thor_tir.rl.episode import EpisodeConfig
-from thor_tir.rl.step import StepConfig
-from thor_tir.rl.train import RLConfig, problems_of_round
+from thor_tir.rl.collect import problems_of_round
+from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
 from thor_tir.rollout.loop import RolloutConfig
 from told_sandbox import ToldSandbox
 from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_model, run
@@ -24,8 +22,8 @@ CONFIG = RLConfig(
     problems_per_round=3,
     updates_per_round=2,
     rollout=LIMITS,
-    episode=EpisodeConfig(group_size=6),
-    step=StepConfig(group_size=4, suffix_tokens=4),
+    episode=EpisodeConfig(num_generations=6),
+    step=StepConfig(num_generations=4, suffix_tokens=4),
     learning_rate=5e-4,
 )
 
@@ -158,7 +156,7 @@ def test_a_killed_run_ends_with_the_bits_and_the_record_of_an_uninterrupted_one(
 
 def test_a_kill_between_updates_changes_nothing_of_a_run_that_corrects_for_its_engine_and_keeps_a_reference(tmp_path):
     """The weights that the log-probabilities of a round come from are gone by its second update."""
-    config = replace(CONFIG, num_rounds=1, loss=LossConfig(algorithm="gspo", kl_weight=0.1, correction_cap=2.0))
+    config = replace(CONFIG, num_rounds=1, loss=LossConfig(algorithm="gspo", beta=0.1, importance_sampling_cap=2.0))
     weights = finish(tmp_path / "whole", config)
     kill_before_update(tmp_path / "killed", 2, config)
     resumed = finish(tmp_path / "killed", config)
@@ -174,10 +172,10 @@ def test_the_toy_run_trains_rows_of_both_levels(whole):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "episodes", "repairs"), [("joint", True, True), ("episode", True, False), ("step", False, True)]
+    ("levels", "episodes", "repairs"), [("joint", True, True), ("episode", True, False), ("step", False, True)]
 )
-def test_a_recipe_says_which_levels_give_rows_and_episodes_are_sampled_in_all(tmp_path, recipe, episodes, repairs):
-    finish(tmp_path, replace(CONFIG, num_rounds=1, recipe=recipe))
+def test_the_option_says_which_levels_give_rows_and_episodes_are_sampled_in_all(tmp_path, levels, episodes, repairs):
+    finish(tmp_path, replace(CONFIG, num_rounds=1, levels=levels))
     (row,) = record(tmp_path)
     assert (row["rows_episode"] > 0, row["rows_step"] > 0) == (episodes, repairs)
     assert any(cause.startswith("episode") for cause in row["dropped"]) == episodes
@@ -206,7 +204,7 @@ def test_every_row_is_in_exactly_one_update_even_if_updates_are_done_again(tmp_p
 
 
 def test_a_finished_run_that_is_started_again_trains_nothing(tmp_path):
-    config = replace(CONFIG, num_rounds=1, recipe="episode")
+    config = replace(CONFIG, num_rounds=1, levels="episode")
     first, rows = finish(tmp_path, config), record(tmp_path)
     again = finish(tmp_path, config)
     assert all(torch.equal(weight, again[name]) for name, weight in first.items())
@@ -221,7 +219,7 @@ def test_attempts_that_the_sandbox_lost_are_in_no_reward_and_in_no_row(tmp_path)
                 raise SandboxUnavailable("gone")
             return await super().run(code, limits)
 
-    run(model(), replace(CONFIG, num_rounds=1, recipe="episode"), tmp_path, sandbox=Flaky(PROGRAMS))
+    run(model(), replace(CONFIG, num_rounds=1, levels="episode"), tmp_path, sandbox=Flaky(PROGRAMS))
     lines = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
     lost = [row["key"] for row in lines if "dropped" in row]
     kept = [row for row in lines if "dropped" not in row]
@@ -234,7 +232,7 @@ def test_attempts_that_the_sandbox_lost_are_in_no_reward_and_in_no_row(tmp_path)
 
 def test_a_cap_on_queries_limits_what_is_repaired(tmp_path):
     # one query for every three problems, so one in a round of three
-    step = StepConfig(group_size=4, suffix_tokens=4, max_queries_share=1 / 3)
+    step = StepConfig(num_generations=4, suffix_tokens=4, max_queries_share=1 / 3)
     finish(tmp_path, replace(CONFIG, num_rounds=1, step=step))
     assert [row["queries"] for row in record(tmp_path)] == [1]
     repairs = [key for key in keys(tmp_path) if "/repair" in key]
@@ -249,7 +247,7 @@ def test_validation_is_asked_for_at_its_rounds_with_the_version_of_the_weights(t
         versions.append(version)
         return 0.25
 
-    config = replace(CONFIG, num_rounds=3, updates_per_round=1, recipe="episode", validate_every=2)
+    config = replace(CONFIG, num_rounds=3, updates_per_round=1, levels="episode", validate_every=2)
     run(model(), config, tmp_path, validate=validate)
     assert versions == [2]
     assert [row.get("validation") for row in record(tmp_path)] == [None, 0.25, None]

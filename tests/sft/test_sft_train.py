@@ -10,10 +10,13 @@ import torch
 
 from thor_tir.errors import UsageError
 from thor_tir.learner.sample import Component, Term, TrainingSample
-from thor_tir.sft.train import SftConfig, SftData, batches, train
+from thor_tir.sft.config import SftConfig
+from thor_tir.sft.train import SftData, batches, train
 from tiny_models import tiny_model, tiny_tokenizer
 
-CONFIG = SftConfig(epochs=2, batch_rows=4, learning_rate=3e-3, warmup_steps=1, is_cosine=True)
+CONFIG = SftConfig(
+    num_train_epochs=2, train_batch_size=4, learning_rate=3e-3, warmup_steps=1, lr_scheduler_type="cosine_with_min_lr"
+)
 
 
 def rows(count: int) -> list[TrainingSample]:
@@ -76,7 +79,7 @@ def test_every_row_is_trained_once_an_epoch_in_another_order_each_time():
 
 def test_the_order_depends_on_the_seed_and_on_nothing_else():
     def order(seed: int) -> list[str]:
-        config = SftConfig(batch_rows=3, seed=seed)
+        config = SftConfig(train_batch_size=3, seed=seed)
         return [row.id for step in batches(rows(10), config) for row in step]
 
     assert order(0) == order(0)
@@ -84,7 +87,7 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else():
 
 
 def test_the_loss_of_what_is_trained_falls(tmp_path):
-    config = SftConfig(epochs=20, batch_rows=10, learning_rate=1e-2)
+    config = SftConfig(num_train_epochs=20, train_batch_size=10, learning_rate=1e-2)
     train(tiny_model(sharpness=1.0), tiny_tokenizer(), SftData(train=rows(10)), config, tmp_path)
     losses = [row["loss"] for row in metrics(tmp_path)]
     # ln 36 = 3.6 nats is the entropy of the random tokens; ten rows can be learnt by heart
@@ -130,4 +133,4 @@ def test_no_rows_are_refused_in_one_sentence(tmp_path):
 
 def test_a_configuration_without_rows_or_epochs_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        SftConfig(epochs=0)
+        SftConfig(num_train_epochs=0)

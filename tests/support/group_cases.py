@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from thor_tir.distributed import Ranks
-from thor_tir.learner.adapters import AdapterConfig, with_adapters
+from thor_tir.learner.adapters import with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Component, Term, TrainingSample
 from thor_tir.learner.sharding import copy_weights, whole
-from thor_tir.sft.train import SftConfig, SftData, train
+from thor_tir.sft.config import SftConfig
+from thor_tir.sft.train import SftData, train
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 
@@ -21,7 +23,7 @@ SFT = [Term(component=Component.SFT)]
 
 def learner_of(ranks: Ranks, *, adapters: int = 0, inspection: Path | None = None, **changes: Any) -> Learner:
     """Over the same float64 model every time: AdamW makes a whole step of the rounding error of a gradient near 0."""
-    model = with_adapters(tiny_model(sharpness=1.0), AdapterConfig(rank=adapters)).double()
+    model = with_adapters(tiny_model(sharpness=1.0), AdapterConfig(lora_r=adapters)).double()
     options = {"learning_rate": 1e-3, "micro_batch_tokens": 30, **changes}
     return Learner(model, LearnerConfig(**options), ranks, inspection=inspection)
 
@@ -53,7 +55,7 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
     told = {
         "sft": trained(learner_of(ranks), [sft_rows()[:5], sft_rows()[5:]]),
         "rl": trained(learner_of(ranks), thirteen),
-        "recomputed": trained(learner_of(ranks, recompute=True), thirteen),
+        "recomputed": trained(learner_of(ranks, gradient_checkpointing=True), thirteen),
         "adapters": trained(learner_of(ranks, adapters=4), thirteen),
         "one row": one_row(ranks),
         "bfloat16": bfloat16(ranks),
@@ -79,7 +81,7 @@ def one_row(ranks: Ranks) -> dict[str, Any]:
 
 def cold_start(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """A whole run of SFT, stopped after its first step and continued."""
-    config = SftConfig(epochs=2, batch_rows=5, learning_rate=1e-3, micro_batch_tokens=30)
+    config = SftConfig(num_train_epochs=2, train_batch_size=5, learning_rate=1e-3, micro_batch_tokens=30)
     data = SftData(train=sft_rows(), validation=[random_row(50, SFT), random_row(51, SFT)])
 
     def model() -> Any:
@@ -104,7 +106,7 @@ class StopsAtOnce:
 
 def bfloat16(ranks: Ranks) -> dict[str, Any]:
     model = tiny_model(sharpness=1.0)
-    return trained(Learner(model, LearnerConfig(autocast="bfloat16"), ranks), [thirteen_rows()])
+    return trained(Learner(model, LearnerConfig(bf16=True), ranks), [thirteen_rows()])
 
 
 def skipped(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def toy(folder: Path) -> None:
     """Six rounds of three out of four problems, so that epochs end within rounds; a real engine, a told sandbox."""
     import torch
 
-    from thor_tir.rl.episode import EpisodeConfig
-    from thor_tir.rl.step import StepConfig
-    from thor_tir.rl.train import RLConfig
+    from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
     from thor_tir.storage.run_lock import claim
     from tiny_models import tiny_model
     from toy_task import LIMITS, run
@@ -56,8 +54,8 @@ def toy(folder: Path) -> None:
         problems_per_round=3,
         updates_per_round=2,
         rollout=LIMITS,
-        episode=EpisodeConfig(group_size=6),
-        step=StepConfig(group_size=4, suffix_tokens=4),
+        episode=EpisodeConfig(num_generations=6),
+        step=StepConfig(num_generations=4, suffix_tokens=4),
         learning_rate=5e-4,
     )
     model = tiny_model(sharpness=1.0)
@@ -82,8 +80,8 @@ def nano(folder: Path) -> None:
         problems_per_round=4,
         updates_per_round=2,
         validate_every=0,
-        episode=replace(whole.rl.episode, group_size=4),
-        step=replace(whole.rl.step, group_size=4),
+        episode=replace(whole.rl.episode, num_generations=4),
+        step=replace(whole.rl.step, num_generations=4),
     )
     config = replace(whole, num_rl=6, rl=rl, resources=replace(whole.resources, concurrency=8))
 

@@ -26,13 +26,13 @@ def config_of(size: str):
         num_tirgen=num_tirgen,
         num_rl=num_rl,
         words_samples=1,
-        sft=replace(whole.sft, epochs=1, batch_rows=4),
+        sft=replace(whole.sft, num_train_epochs=1, train_batch_size=4),
         rl=replace(
             rl,
             num_rounds=num_rounds,
             problems_per_round=4,
-            episode=replace(rl.episode, group_size=4),
-            step=replace(rl.step, group_size=4),
+            episode=replace(rl.episode, num_generations=4),
+            step=replace(rl.step, num_generations=4),
         ),
         eval=replace(evaluation, num_problems=num_test, samples=1, best_of=2),
         resources=replace(whole.resources, concurrency=8),  # several chunks a stage, so that kills fall between them

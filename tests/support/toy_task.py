@@ -17,11 +17,14 @@ from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
-from thor_tir.rl.train import RLConfig, TrainerInputs, train
+from thor_tir.rl.collect import RoundSource
+from thor_tir.rl.config import RLConfig
+from thor_tir.rl.train import TrainerInputs, train
 from thor_tir.rollout.attempts import SamplingSetup
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row
-from thor_tir.sft.train import SftConfig, SftData
+from thor_tir.sft.train import SftData
 from thor_tir.sft.train import train as fine_tune
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome, Verdict
@@ -60,7 +63,13 @@ def primed_weights(*programs: str) -> dict[str, Any]:
             prompt = dialect().prompt(problem.question)
             draft = Draft(id=f"{problem.id} {program}", problem_id=problem.id, prompt=prompt, seed=0)
             rows.append(sft_row(asyncio.run(rollout(draft, agent, RolloutConfig())), prompt=prompt))
-    config = SftConfig(epochs=120, batch_rows=len(rows), learning_rate=1e-2, is_cosine=True, checkpoint_every=10_000)
+    config = SftConfig(
+        num_train_epochs=120,
+        train_batch_size=len(rows),
+        learning_rate=1e-2,
+        lr_scheduler_type="cosine_with_min_lr",
+        save_steps=10_000,
+    )
     with TemporaryDirectory() as folder:
         fine_tune(model, tiny_tokenizer(), SftData(train=rows), config, Path(folder))
     return {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -83,8 +92,10 @@ async def trainees_of(model: Any, folder: Path, *, deterministic: bool = True, *
             agent=Agent(policy=engine, sandbox=sandbox, dialect=dialect()), grade=grade, config=LIMITS, concurrency=8
         )
         rollouts = Journal(folder / "rollouts.jsonl", hold=deterministic)
-        given: dict[str, Any] = {"policy": engine, "problems": PROBLEMS, "rollouts": rollouts, **fields}
-        yield TrainerInputs(model=model, tokenizer=tiny_tokenizer(), setup=setup, **given)
+        problems = fields.pop("problems", PROBLEMS)
+        source = RoundSource(setup=setup, problems=problems, rollouts=rollouts)
+        given: dict[str, Any] = {"policy": engine, **fields}
+        yield TrainerInputs(model=model, tokenizer=tiny_tokenizer(), source=source, **given)
 
 
 def run(model: Any, config: RLConfig, folder: Path, *, progress: Any = None, **fields: Any) -> None:

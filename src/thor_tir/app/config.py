@@ -11,11 +11,9 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.families import NANO_FAMILIES
-from thor_tir.rl.episode import EpisodeConfig
-from thor_tir.rl.step import StepConfig
-from thor_tir.rl.train import RLConfig
+from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
 from thor_tir.rollout.loop import RolloutConfig
-from thor_tir.sft.train import SftConfig
+from thor_tir.sft.config import SftConfig
 from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
 from thor_tir.tirgen.schedule import AttemptScheduleConfig
@@ -115,23 +113,23 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
     return RunConfig(
         tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
         sft=SftConfig(
-            epochs=2,
-            batch_rows=16,
+            num_train_epochs=2,
+            train_batch_size=16,
             micro_batch_tokens=2048,
             learning_rate=3e-4,
             warmup_steps=2,
-            is_cosine=True,
+            lr_scheduler_type="cosine_with_min_lr",
             seed=seed,
         ),
         rl=RLConfig(
             num_rounds=20,
             problems_per_round=20,
             rollout=training,
-            episode=EpisodeConfig(group_size=8),
-            step=StepConfig(group_size=8, suffix_tokens=NANO_SUFFIX, max_queries_share=0.75),
+            episode=EpisodeConfig(num_generations=8),
+            step=StepConfig(num_generations=8, suffix_tokens=NANO_SUFFIX, max_queries_share=0.75),
             learning_rate=2e-4,
             warmup_steps=2,
-            is_cosine=True,
+            lr_scheduler_type="cosine_with_min_lr",
             micro_batch_tokens=2048,
             seed=seed,
             validate_every=5,

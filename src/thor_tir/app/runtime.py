@@ -24,7 +24,8 @@ from thor_tir.errors import UsageError
 from thor_tir.grading.blocking import Judge
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
-from thor_tir.learner.adapters import AdapterConfig, merged, with_adapters
+from thor_tir.learner.adapters import merged, with_adapters
+from thor_tir.learner.config import AdapterConfig
 from thor_tir.rollout.attempts import (
     Progress,
     SamplingSetup,

@@ -9,8 +9,8 @@ from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter, differences, results_table
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.rl.train import RLConfig
-from thor_tir.sft.train import SftConfig
+from thor_tir.rl.config import RLConfig
+from thor_tir.sft.config import SftConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,41 +4,27 @@ The sum of both samples and learns, so an engine over the model uses them at onc
 model, a folder like any other.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from thor_tir.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
-    """How large the adapters are. They stand beside every linear layer but the output head."""
-
-    rank: int = 0
-    """Inner width of an adapter; 0 trains the model itself. Needs `peft` (extra `lora`)."""
-    alpha: int = 32
-    """What an adapter adds is scaled by alpha / rank."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 0 or self.alpha < 1:
-            raise ValueError(f"the rank of adapters is at least 0 and alpha at least 1, found {self}")
+from thor_tir.learner.config import AdapterConfig
 
 
 def with_adapters(model: Any, config: AdapterConfig) -> Any:
     """The model with fresh adapters, which change nothing yet; alike in every process. Rank 0 leaves it as it is."""
-    if not config.rank:
+    if not config.lora_r:
         return model
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise UsageError(
-            "adapters need the package peft: install it with `pip install 'thor-tir[lora]'`, or leave their rank at 0"
+            "adapters need the package peft: install it with `pip install 'thor-tir[lora]'`, or leave lora_r at 0"
         ) from error
     lora = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
         lora_dropout=0.0,  # with dropout, what is trained would not be what sampled
         target_modules="all-linear",
         task_type="CAUSAL_LM",

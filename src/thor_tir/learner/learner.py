@@ -14,7 +14,7 @@ from math import isfinite
 from operator import add
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,27 +62,33 @@ class TrainingDiverged(MachineFault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
-    """How rows are turned into updates. Defaults are those of the paper's RL and of its released code."""
+    """Options of the trainer. Defaults are those of the paper's RL and of its released code."""
 
     learning_rate: float = 1e-6
+    """Learning rate of AdamW at factor 1 of the schedule."""
     schedule: Schedule = field(default_factory=Schedule)
+    """Factor of the learning rate by optimiser step."""
     weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
     betas: tuple[float, float] = (0.9, 0.999)
-    max_gradient_norm: float = 1.0
+    """Decay rates of AdamW's first and second moments."""
+    max_grad_norm: float = 1.0
+    """Norm to which gradients are clipped."""
     objective: Objective = field(default_factory=Objective)
+    """Ratio, clip and mean of the surrogate."""
     micro_batch_tokens: int = 2048
     """Padded tokens of one forward pass: it bounds memory and leaves the result alone. The default suits one core; an
     accelerator wants as many as its memory holds."""
     shares_prefixes: bool = True
     """Read what the rows of one group begin with only once, where the model allows it and it pays."""
-    autocast: Literal["bfloat16"] | None = None
-    """Precision of the matrix products; parameters, optimiser and loss stay in float32."""
-    recompute: bool = False
-    """Compute each layer again on the way back instead of keeping what it computed: less memory, a third more time."""
+    bf16: bool = False
+    """True computes matrix products in bfloat16; parameters, optimiser and loss stay in float32."""
+    gradient_checkpointing: bool = False
+    """True computes each layer again in the backward pass: less memory, about a third more time."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.micro_batch_tokens < 1 or self.max_gradient_norm <= 0:
-            raise ValueError(f"learning_rate, micro_batch_tokens and max_gradient_norm must be positive, found {self}")
+        if self.learning_rate <= 0 or self.micro_batch_tokens < 1 or self.max_grad_norm <= 0:
+            raise ValueError(f"learning_rate, micro_batch_tokens and max_grad_norm must be positive, found {self}")
 
 
 class Learner:
@@ -105,7 +111,7 @@ class Learner:
         self.failures_in_a_row = 0
         self._inspection = inspection
         _refuse_half_precision([p for p in model.parameters() if p.requires_grad])
-        if config.recompute:
+        if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if not ranks.is_alone:
             shard(model, ranks, dtype=self._product_dtype)
@@ -228,7 +234,7 @@ class Learner:
         """Gradient norm before clipping, and whether the weights moved."""
         if not gathered.num_tokens:
             return 0.0, False
-        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_gradient_norm)).item()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)).item()
         if not (isfinite(norm) and isfinite(gathered.loss)):
             self._skip(norm, gathered, rows)
             return norm, False
@@ -258,11 +264,11 @@ class Learner:
 
     @property
     def _product_dtype(self) -> torch.dtype | None:
-        return torch.bfloat16 if self.config.autocast else None
+        return torch.bfloat16 if self.config.bf16 else None
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Only alone: a shared model casts its weights before it sends them round."""
-        is_on = self.config.autocast is not None and self.ranks.is_alone
+        is_on = self.config.bf16 and self.ranks.is_alone
         return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=is_on)
 
 
@@ -334,5 +340,5 @@ def _refuse_half_precision(parameters: Sequence[Tensor]) -> None:
     if halves:
         raise UsageError(
             f"the model's trained parameters are {', '.join(sorted(halves))}, which rounds small updates away; "
-            "load it with dtype=torch.float32 and set autocast='bfloat16' for speed"
+            "load it with dtype=torch.float32 and set bf16 for speed"
         )

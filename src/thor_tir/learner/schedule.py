@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from thor_tir.learner.config import SchedulerType
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -22,12 +24,12 @@ class Schedule:
             raise ValueError(f"decay_steps is {self.decay_steps}; it must exceed warmup_steps, {self.warmup_steps}")
 
     @classmethod
-    def fitted(cls, *, num_steps: int, warmup_steps: int, is_cosine: bool) -> "Schedule":
+    def fitted(cls, *, num_steps: int, warmup_steps: int, kind: SchedulerType) -> "Schedule":
         """For a run of `num_steps`: constant, or a cosine to a tenth of the rate; warm-up ends before the run does."""
         return cls(
             warmup_steps=min(warmup_steps, max(0, num_steps - 1)),
-            decay_steps=num_steps if is_cosine else None,
-            floor=0.1 if is_cosine else 0.0,
+            decay_steps=num_steps if kind == "cosine_with_min_lr" else None,
+            floor=0.1 if kind == "cosine_with_min_lr" else 0.0,
         )
 
     def factor(self, step: int) -> float:

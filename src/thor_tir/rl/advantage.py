@@ -1,6 +1,6 @@
 """Group-relative advantages (paper, Eq. 5 and 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import fsum, isfinite, sqrt
 
 EPSILON = 1e-6
@@ -8,6 +8,9 @@ EPSILON = 1e-6
 
 POSITIVE = 1e-7
 """A sample counts as positive above this advantage (released code): the rest takes no part in the NLL term."""
+
+Advantages = Callable[[Sequence[float]], list[float]]
+"""From the rewards of one group to its members' advantages."""
 
 
 def group_advantages(rewards: Sequence[float]) -> list[float]:

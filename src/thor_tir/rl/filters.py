@@ -1,17 +1,15 @@
 """Which trajectories leave the episode level, and why: each rule is a function from an attempt to a cause, or None."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from thor_tir.grading.extract import extract_answer
+from thor_tir.rl.config import FilterName
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
 DropRule = Callable[[Attempt], str | None]
 Decode = Callable[[Sequence[int]], str]
-
-FilterName = Literal["failed-call", "too-short", "no-box", "void-turn", "truncated"]
 
 
 def unscored(attempt: Attempt) -> str | None:

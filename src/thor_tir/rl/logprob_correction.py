@@ -14,7 +14,7 @@ from typing import Any
 
 from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.sample import Component, Term, TrainingSample
-from thor_tir.rl.algorithms import LossConfig
+from thor_tir.rl.config import LossConfig
 from thor_tir.storage.journal import Journal
 
 _KL = {Component.EPISODE: Component.EPISODE_KL, Component.STEP: Component.STEP_KL}
@@ -41,8 +41,8 @@ class Scorer:
         return cls(
             config=config,
             model=model,
-            reference=deepcopy(model).requires_grad_(False) if config.kl_weight else None,
-            journal=Journal(path, hold=hold, is_ours=is_ours) if config.correction_cap else None,
+            reference=deepcopy(model).requires_grad_(False) if config.beta else None,
+            journal=Journal(path, hold=hold, is_ours=is_ours) if config.importance_sampling_cap else None,
             micro_batch_tokens=micro_batch_tokens,
         )
 
@@ -51,10 +51,10 @@ class Scorer:
         scored = list(rows)
         if self.journal is not None:
             trainer = self._trainer_logprobs(scored, self.journal)
-            scored = corrected(scored, trainer, cap=self.config.correction_cap)
+            scored = corrected(scored, trainer, cap=self.config.importance_sampling_cap)
         if self.reference is not None:
             reference = row_logprobs(self.reference, scored, micro_batch_tokens=self.micro_batch_tokens)
-            scored = with_kl(scored, reference, weight=self.config.kl_weight)
+            scored = with_kl(scored, reference, weight=self.config.beta)
         return scored
 
     def _trainer_logprobs(self, rows: Sequence[TrainingSample], journal: Journal) -> Mapping[str, Sequence[float]]:

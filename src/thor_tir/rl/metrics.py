@@ -6,44 +6,14 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import pstdev
 from typing import Any
 
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
 from thor_tir.learner.sample import Component, TrainingSample
-from thor_tir.rl.step import StepPrompt, StepSample
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rl.collect import RoundSamples
 from thor_tir.trajectory import Author, Span
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundSamples:
-    """What one round sampled, before credit."""
-
-    groups: Sequence[Sequence[Attempt]]
-    repairs: Sequence[tuple[StepPrompt, Sequence[StepSample]]]
-    num_lost: int
-    """Samples that a fault of the machine ended."""
-    rollout_s: float
-    repair_s: float
-    grade_s: float
-    """Summed over attempts that are graded at the same time."""
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Of all groups."""
-        return [attempt for group in self.groups for attempt in group]
-
-    @property
-    def repaired(self) -> list[StepSample]:
-        """Of all queries."""
-        return [repair for _, group in self.repairs for repair in group]
-
-    @property
-    def num_sampled(self) -> int:
-        """Trajectories and repairs, those that were lost included."""
-        return len(self.attempts) + len(self.repaired) + self.num_lost
 
 
 def record_of(

@@ -5,36 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thor_tir.rl.config import MonitorConfig
 from thor_tir.storage.journal import Journal
-from thor_tir.tracking import Tracker, TrackerName, open_trackers, scalars
+from thor_tir.tracking import Tracker, open_trackers, scalars
 
 Say = Callable[[str], None]
 
 
 def silent(text: str) -> None:
     """Nobody listens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonitorConfig:
-    """What is shown of a run besides metrics.jsonl, which is always written."""
-
-    trackers: tuple[TrackerName, ...] = ("tensorboard",)
-    """Where curves go: `tensorboard` (event files in the run's folder), `trackio`, `wandb`."""
-    show_every: int = 10
-    """Rounds between those whose trajectories can be read with `thor show`, the last one in any case; 0 for none."""
-    show_count: int = 20
-    """Trajectories of such a round, half of them with repairs where there are so many."""
-    warn_dropped_share: float = 0.95
-    """Say so when more than this share of a round's samples gives no row; groups that agree are the usual cause."""
-
-    def __post_init__(self) -> None:
-        if self.show_every < 0 or self.show_count < 0:
-            raise ValueError(f"show_every and show_count cannot be negative, found {self}")
-
-    def is_shown(self, number: int, num_rounds: int) -> bool:
-        """Whether the trajectories of round `number`, counted from 0, are kept for reading."""
-        return self.show_every > 0 and (number % self.show_every == 0 or number + 1 == num_rounds)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +29,7 @@ class RoundMonitor:
     @classmethod
     def begin(cls, config: MonitorConfig, metrics: Journal, folder: Path, say: Say) -> "RoundMonitor":
         """Raises UsageError where a tracker that was asked for is not installed. Of several processes one draws."""
-        trackers = open_trackers(config.trackers, folder, say) if metrics.is_ours else []
+        trackers = open_trackers(config.report_to, folder, say) if metrics.is_ours else []
         return cls(config=config, metrics=metrics, trackers=trackers, say=say)
 
     def take(self, number: int, record: Mapping[str, Any]) -> None:

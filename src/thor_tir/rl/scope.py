@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Literal
 
 from thor_tir.execution import Status
+from thor_tir.rl.config import Cut, Which
 from thor_tir.trajectory import Step
 
 Choose = Callable[[Sequence[int], Random], Sequence[int]]
@@ -26,7 +26,6 @@ def every_one(failed: Sequence[int], rng: Random) -> Sequence[int]:
     return failed
 
 
-Which = Literal["first", "any", "all"]
 CHOICES: Mapping[Which, Choose] = {"first": the_first, "any": any_one, "all": every_one}
 
 
@@ -41,6 +40,5 @@ def by_error(failed: Step, suffix_tokens: int) -> int:
     return 0 if is_slip else suffix_tokens
 
 
-Cut = Literal["suffix", "by-error"]
 CUTS: Mapping[Cut, Callable[[Step, int], int]] = {"suffix": suffix, "by-error": by_error}
 """From a failed step and L_suf to the tokens of its thought that are cut away."""

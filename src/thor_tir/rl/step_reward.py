@@ -1,4 +1,7 @@
-"""What the repairs of one failed call earn, judged together: 1 or 0 each, and never 1 without an executed call."""
+"""Rewards of the repairs of one failed call, judged together: 1 or 0 each, and never 1 without an executed call.
+
+A new reward is a function here, its name, and its line in `REWARDS`; the option and its help follow from them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +10,7 @@ from typing import Literal
 from thor_tir.trajectory import Step
 
 IsSubstantial = Callable[[str], bool]
-"""Whether a program does more than print what it was given."""
+"""True for a program that does more than print what it was given."""
 
 Reward = Callable[[Sequence[Step], IsSubstantial], list[float]]
 
@@ -18,12 +21,12 @@ def runs(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
 
 
 def substantial(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
-    """It succeeded and its program computes something: `print(3)` earns nothing."""
+    """The call succeeded and its program computes something: `print(3)` earns nothing."""
     return [float(s.succeeded and s.action is not None and is_substantial(s.action.code)) for s in repairs]
 
 
 def agrees(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
-    """It succeeded and printed what most of the group's successes print, at least one other among them.
+    """The call succeeded and printed the same as most of its group, at least one other repair among them.
 
     Repairs of one thought ask for the same number, so a lone output is more likely a wrong program that runs. Outputs
     that are equally frequent are all right; an empty one agrees with nothing.
@@ -40,3 +43,7 @@ def _printed(step: Step) -> str:
 
 RewardName = Literal["runs", "substantial", "agrees"]
 REWARDS: Mapping[RewardName, Reward] = {"runs": runs, "substantial": substantial, "agrees": agrees}
+REWARDS_HELP = "Condition under which a repair earns reward 1. " + " ".join(
+    f"{name}: {(reward.__doc__ or '').splitlines()[0]}" for name, reward in REWARDS.items()
+)
+"""Help text of the option, from the first line of each reward's docstring."""

@@ -23,6 +23,8 @@ from thor_tir.learner.adapters import with_adapters
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rl import train as rl
+from thor_tir.rl.collect import RoundSource
+from thor_tir.rl.config import TITLES, RLConfig
 from thor_tir.rollout.attempts import (
     AttemptRequest,
     SamplingSetup,
@@ -57,27 +59,29 @@ async def reinforce(
             replica=replica,
             tokenizer=tokenizer,
             policy=engine,
-            setup=open_runtime.setup(engine, dialect, config.rl.rollout),
-            problems=problems,
-            rollouts=open_runtime.journal(folder / "rollouts.jsonl"),
+            source=RoundSource(
+                setup=open_runtime.setup(engine, dialect, config.rl.rollout),
+                problems=problems,
+                rollouts=open_runtime.journal(folder / "rollouts.jsonl"),
+                is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
+            ),
             exhibit=partial(
                 exhibit_round,
                 journal=Journal(folder / "trajectories.jsonl", is_ours=ranks.leads),
                 decode=dialect.decode,
-                count=config.rl.watch.show_count,
+                count=config.rl.monitor.show_count,
             ),
             say=reporter.say,
-            is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             validate=validate,
         )
-        with reporter.stage(rl.TITLES[config.rl.recipe], config.rl.num_rounds) as progress:
+        with reporter.stage(TITLES[config.rl.levels], config.rl.num_rounds) as progress:
             await rl.train(inputs, config.rl, folder, progress)
     return ranks.lead(lambda: publish(actor, tokenizer, folder / "model"))
 
 
-def _replica(name: str, config: rl.RLConfig) -> Any:
+def _replica(name: str, config: RLConfig) -> Any:
     """A whole model for this process to sample from, in the precision in which the shared one multiplies."""
-    dtype = torch.bfloat16 if config.autocast else torch.float32
+    dtype = torch.bfloat16 if config.bf16 else torch.float32
     return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
 
 

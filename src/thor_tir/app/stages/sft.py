@@ -12,6 +12,7 @@ from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.sharding import copy_weights
 from thor_tir.sft import train as sft
+from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row, spelled_for, within
 from thor_tir.tirgen.dataset import read_dataset
 
@@ -19,7 +20,7 @@ from thor_tir.tirgen.dataset import read_dataset
 def fine_tune(
     model_name: str,
     dataset: Path,
-    config: sft.SftConfig,
+    config: SftConfig,
     folder: Path,
     reporter: Reporter,
     *,
@@ -44,7 +45,7 @@ def fine_tune(
             )
             for ours, a in zip(spelled, attempts, strict=True)
         ),
-        config.max_tokens,
+        config.max_length,
     )
     held_out = max(1, len(rows) // 20) if len(rows) > 40 else 0
     data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])

@@ -1,0 +1,222 @@
+"""The options of hierarchical RL; nothing here needs torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Annotated, Literal
+
+import tyro
+
+from thor_tir.learner.config import AdapterConfig, SchedulerType
+from thor_tir.rl.step_reward import REWARDS_HELP, RewardName
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.tracking import TrackerName
+
+Levels = Literal["joint", "episode", "step"]
+TITLES: Mapping[Levels, str] = {
+    "joint": "hierarchical RL",
+    "episode": "RL on whole trajectories",
+    "step": "RL on failed calls",
+}
+"""Name of a run for people, by its levels."""
+
+FilterName = Literal["failed-call", "too-short", "no-box", "void-turn", "truncated"]
+Which = Literal["first", "any", "all"]
+Cut = Literal["suffix", "by-error"]
+AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeConfig:
+    """Groups and filters of whole trajectories."""
+
+    num_generations: int = 16
+    """G: trajectories sampled per problem; they share one baseline."""
+    nll_weight: float = 0.01
+    """alpha: weight of the log-likelihood of trajectories with positive advantage."""
+    filters: tuple[FilterName, ...] = ("failed-call",)
+    """Trajectories that leave the episode level. `failed-call` is the paper's; `too-short` and `no-box` are the
+    released code's; `void-turn` drops those that end without program or answer, `truncated` those that the limit of
+    tokens ended."""
+    min_tokens: int = 150
+    """Longest response in tokens, observations included, that the filter `too-short` drops."""
+    box_window: int = 100
+    """Last tokens of a response in which the filter `no-box` looks for the answer."""
+    min_survivors: int = 2
+    """Trajectories that a group must have left after the filters; smaller groups are dropped."""
+    min_share: float = 0.0
+    """Share of `num_generations` that a group must have left after the filters (released code: 0.5)."""
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError(
+                f"num_generations is {self.num_generations}; a lone trajectory is its own baseline, so use >= 2"
+            )
+        if self.min_survivors < 1:
+            raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
+        if not (0 <= self.min_share <= 1 and self.min_tokens >= 0 and self.box_window >= 1):
+            raise ValueError(f"min_share is a share, min_tokens and box_window count tokens, found {self}")
+
+    @property
+    def quota(self) -> int:
+        """Survivors that a group needs."""
+        return max(self.min_survivors, ceil(self.min_share * self.num_generations))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """Failed calls that are repaired, and the groups of their repairs."""
+
+    num_generations: int = 16
+    """Repairs sampled per failed call; they share one baseline."""
+    suffix_tokens: int = 100
+    """L_suf: tokens at the end of the failing thought that are written again (100 non-reasoning, 500 reasoning)."""
+    cut: Cut = "suffix"
+    """Length of the part that is written again: `suffix` is always L_suf (paper); `by-error` keeps the whole thought
+    where the program did not compile."""
+    which: Which = "first"
+    """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
+    trajectories that go on after a failure)."""
+    reward: Annotated[RewardName, tyro.conf.arg(help=REWARDS_HELP)] = "runs"
+    """Reward of a repair, by its name in `rl/step_reward.py`."""
+    nll_weight: float = 0.01
+    """alpha: weight of the log-likelihood of repairs with positive advantage."""
+    max_queries_share: float = 1.0
+    """Most failed calls per problem of a round, drawn at random (paper: no more than one)."""
+    min_survivors: int = 2
+    """Repairs that a group must have left after faults of the machine; smaller groups are dropped."""
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError(
+                f"step.num_generations is {self.num_generations}; a lone repair is its own baseline, so use >= 2"
+            )
+        if self.min_survivors < 1:
+            raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The way from rewards to a loss. `docs/rl.md` says when to use what."""
+
+    algorithm: AlgorithmName = "token-mean"
+    """Advantage, ratio and mean together (TRL has `loss_type`, `scale_rewards` and `importance_sampling_level` for
+    them). `token-mean`: the paper, with the mean of its released code. `sequence-mean`: the paper's Eq. 4. `dr-grpo`:
+    no deviation, a constant length. `gspo`: one ratio for a whole sequence."""
+    epsilon: float | None = None
+    """epsilon_low: ratios below 1 minus this earn nothing more; None for the algorithm's own (0.2; gspo 3e-4)."""
+    epsilon_high: float | None = None
+    """epsilon_high: ratios above 1 plus this earn nothing more; None for the algorithm's own (0.28; gspo 4e-4)."""
+    delta: float | None = None
+    """Bound of the loss at negative advantage A, as a multiple of -A; None for the algorithm's own (3)."""
+    beta: float = 0.0
+    """Weight of the KL to the model that training starts from; 0, as in the paper, keeps no copy of it."""
+    importance_sampling_cap: float = 0.0
+    """Cap of the weight pi_trainer / pi_engine of each token (2 is usual), for engines that compute log-probabilities
+    differently; costs one more forward pass a round. 0 gives every token weight 1."""
+
+    def __post_init__(self) -> None:
+        if self.beta < 0 or self.importance_sampling_cap < 0:
+            raise ValueError(f"beta and importance_sampling_cap cannot be negative, found {self}")
+        low, high, dual = self.clip_range
+        if not (0 <= low <= 1 and high >= 0 and dual >= 1 + high):
+            raise ValueError(
+                f"expected 0 <= epsilon <= 1, epsilon_high >= 0 and delta >= 1 + epsilon_high, found {low}, {high} "
+                f"and {dual}"
+            )
+
+    @property
+    def clip_range(self) -> tuple[float, float, float]:
+        """epsilon, epsilon_high and delta, those of the algorithm where none was given."""
+        own = (3e-4, 4e-4, 3.0) if self.algorithm == "gspo" else (0.2, 0.28, 3.0)
+        given = (self.epsilon, self.epsilon_high, self.delta)
+        low, high, dual = (default if value is None else value for value, default in zip(given, own, strict=True))
+        return low, high, dual
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """Ways to watch a run besides metrics.jsonl, which is always written."""
+
+    report_to: tuple[TrackerName, ...] = ("tensorboard",)
+    """Trackers that draw curves: `tensorboard` (event files in the run's folder), `trackio`, `wandb`."""
+    show_every: int = 10
+    """Rounds between those whose trajectories can be read with `thor show`, the last one in any case; 0 for none."""
+    show_count: int = 20
+    """Trajectories kept of such a round, half of them with repairs where there are enough."""
+    warn_dropped_share: float = 0.95
+    """Share of a round's samples that give no row above which a warning is said, once a run; the usual cause is groups
+    that agree."""
+
+    def __post_init__(self) -> None:
+        if self.show_every < 0 or self.show_count < 0:
+            raise ValueError(f"show_every and show_count cannot be negative, found {self}")
+
+    def is_shown(self, number: int, num_rounds: int) -> bool:
+        """True where the trajectories of round `number`, counted from 0, are kept for reading."""
+        return self.show_every > 0 and (number % self.show_every == 0 or number + 1 == num_rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    """Hierarchical RL. Defaults follow the paper where it states a value."""
+
+    levels: Levels = "joint"
+    """Levels that give rows: both (`joint`, paper, Eq. 10), whole trajectories alone (`episode`), or repairs of failed
+    calls alone (`step`). Trajectories are sampled in all three: their failed calls are what the step level repairs."""
+    num_rounds: int = 40
+    """Rounds of sampling and training."""
+    problems_per_round: int = 128
+    """Problems sampled in one round, each in a group of `num_generations`."""
+    updates_per_round: int = 1
+    """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
+    rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
+    """Sampling of trajectories."""
+    episode: Annotated[EpisodeConfig, tyro.conf.arg(name="")] = field(default_factory=EpisodeConfig)
+    """The episode level."""
+    step: StepConfig = field(default_factory=StepConfig)
+    """The step level."""
+    learning_rate: float = 1e-6
+    """Learning rate of AdamW after warm-up."""
+    warmup_steps: int = 0
+    """Optimiser steps over which the learning rate grows to its full value."""
+    lr_scheduler_type: SchedulerType = "constant"
+    """Learning rate after warm-up: `constant` (paper), or `cosine_with_min_lr` down to a tenth over the run."""
+    max_grad_norm: float = 1.0
+    """Norm to which gradients are clipped."""
+    micro_batch_tokens: int = 4096
+    """Tokens per forward pass, padding included: bounds memory and leaves the result alone."""
+    loss: Annotated[LossConfig, tyro.conf.arg(name="")] = field(default_factory=LossConfig)
+    """The loss."""
+    monitor: Annotated[MonitorConfig, tyro.conf.arg(name="")] = field(default_factory=MonitorConfig)
+    """Curves, kept trajectories and warnings."""
+    calls_grow_over: int = 0
+    """Rounds over which the call limit grows from 1 to that of the rollout, as in the released schedule; 0 for none."""
+    bf16: bool = False
+    """True computes training's matrix products in bfloat16; weights, optimiser and loss stay in float32."""
+    gradient_checkpointing: bool = False
+    """True computes each layer again in the backward pass: less memory, about a third more time."""
+    adapters: Annotated[AdapterConfig, tyro.conf.arg(name="")] = field(default_factory=AdapterConfig)
+    """Low-rank adapters, trained in place of the model."""
+    save_total_limit: int = 2
+    """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
+    seed: int = 0
+    """Seed of problems, samples and the order of rows."""
+    validate_every: int = 0
+    """Rounds between validations; 0 for none."""
+    num_validation: int = 96
+    """Problems per validation."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_rounds, self.problems_per_round, self.updates_per_round) < 1:
+            raise ValueError(f"rounds, problems and updates are at least 1, found {self}")
+        if self.rollout.temperature != 1 or self.rollout.top_p != 1 or self.rollout.top_k != 0:
+            raise ValueError(
+                "RL samples at temperature 1 without top-p and top-k: anything else trains on a ratio of two different "
+                f"distributions, found {self.rollout}"
+            )
+        if self.step.which != "first" and self.rollout.stop_at_failure:
+            raise ValueError(
+                f"trajectories end at their first failed call, so there is none but the first to repair; "
+                f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
+            )

@@ -1,0 +1,51 @@
+"""The options of the cold start; nothing here needs torch."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from thor_tir.learner.config import AdapterConfig, SchedulerType
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """Cold-start fine-tuning. Defaults are the paper's (section D.1): one epoch, 256 rows a step, a constant 2e-6."""
+
+    num_train_epochs: int = 1
+    """Passes over the data set."""
+    train_batch_size: int = 256
+    """Rows per optimiser step, over all processes together."""
+    learning_rate: float = 2e-6
+    """Learning rate of AdamW after warm-up."""
+    warmup_steps: int = 0
+    """Optimiser steps over which the learning rate grows to its full value."""
+    lr_scheduler_type: SchedulerType = "constant"
+    """Learning rate after warm-up: `constant` (paper), or `cosine_with_min_lr` down to a tenth over the run."""
+    max_grad_norm: float = 1.0
+    """Norm to which gradients are clipped."""
+    max_length: int = 4096
+    """Maximum length of a row in tokens; longer rows are left out whole. The paper has 4,096 for non-reasoning and
+    20,000 for reasoning models."""
+    micro_batch_tokens: int = 4096
+    """Tokens per forward pass, padding included: bounds memory and leaves the result alone."""
+    trains_observations: bool = False
+    """True trains tool outputs too, as the paper's Eq. 3 is printed."""
+    bf16: bool = False
+    """True computes matrix products in bfloat16; weights, optimiser and loss stay in float32."""
+    gradient_checkpointing: bool = False
+    """True computes each layer again in the backward pass: less memory, about a third more time."""
+    adapters: Annotated[AdapterConfig, tyro.conf.arg(name="")] = field(default_factory=AdapterConfig)
+    """Low-rank adapters, trained in place of the model."""
+    save_steps: int = 1
+    """Optimiser steps between checkpoints; a kill repeats those since the last one."""
+    save_total_limit: int = 2
+    """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
+    seed: int = 0
+    """Seed of the order of rows."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_train_epochs, self.train_batch_size, self.max_length, self.save_steps) < 1:
+            raise ValueError(
+                f"num_train_epochs, train_batch_size, max_length and save_steps are at least 1, found {self}"
+            )

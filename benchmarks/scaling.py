@@ -28,7 +28,7 @@ from rich.table import Table
 from rounds import Clock, machine, now, save
 from subjects import parameters, subject
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def rows_of(count: int, length: int, vocabulary: int) -> list[TrainingSample]:
             token_ids=tuple(draw.randrange(vocabulary) for _ in range(length)),
             trained=trained,
             old_logprobs=tuple(-3.0 if t else float("nan") for t in trained),
-            terms=(Term(component=Component.EPISODE, advantage=1.0 if number % 2 else -1.0),),
+            terms=(Term(name="episode", formula="surrogate", advantage=1.0 if number % 2 else -1.0),),
         )
         for number in range(count)
     ]

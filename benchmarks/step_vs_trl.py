@@ -33,7 +33,7 @@ from rounds import Clock, now, rows_of, save, show
 from subjects import copy_of, parameters, subject
 from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.rl.advantage import group_advantages
 from thor_tir.trajectory import Completion
 
@@ -107,7 +107,7 @@ def row_of(id: str, plan: Plan, turns: Sequence[Sequence[Completion]], advantage
         token_ids=tuple(ids),
         trained=tuple(trained),
         old_logprobs=tuple(logprobs),
-        terms=(Term(component=Component.EPISODE, advantage=advantage),),
+        terms=(Term(name="episode", formula="surrogate", advantage=advantage),),
     )
 
 

@@ -15,7 +15,7 @@ from thor_tir.learner.checkpoint import load_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.logprobs import row_logprobs
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, mixed_rows, random_row
 
@@ -74,7 +74,7 @@ def test_the_engine_samples_from_the_weights_that_the_learner_trains():
         token_ids=(*IDS, *span.token_ids),
         trained=(False,) * len(IDS) + (True,) * len(span.token_ids),
         old_logprobs=(NAN,) * len(IDS) + tuple(span.logprobs),
-        terms=(Term(component=Component.SFT),),
+        terms=(Term(name="sft", formula="nll"),),
     )
     trainer = row_logprobs(learner.model, [row], micro_batch_tokens=100)["sampled"][len(IDS) :]
     assert span.logprobs == pytest.approx(trainer, abs=1e-5)
@@ -88,7 +88,7 @@ def test_a_run_with_adapters_goes_on_bit_for_bit(tmp_path):
     assert not (path / "model" / "model.safetensors").exists()  # the model beneath is not written again
     resumed = learner_of()
     load_checkpoint(path, resumed)
-    rows = [random_row(seed, [Term(component=Component.SFT)]) for seed in range(3)]
+    rows = [random_row(seed, [Term(name="sft", formula="nll")]) for seed in range(3)]
     assert resumed.step(rows).loss == whole.step(rows).loss
     assert torch.equal(logits(resumed.model), logits(whole.model))
 

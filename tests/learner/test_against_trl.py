@@ -10,7 +10,7 @@ import torch
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.objective import Clip, Objective, constant_mean, sequence_mean, sequence_ratio, token_mean
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, episode_terms
 
@@ -148,7 +148,7 @@ def test_the_kl_to_a_reference_is_that_of_trl(tmp_path):
     model = tiny_model(sharpness=1.0)
     rows = rows_of(model)
     reference = row_logprobs(tiny_model(seed=1, sharpness=1.0), rows, micro_batch_tokens=10_000)
-    kl = Term(component=Component.EPISODE_KL, weight=0.3)
+    kl = Term(name="episode_kl", formula="kl", weight=0.3)
     with_kl = [replace(row, terms=(*row.terms, kl), reference_logprobs=reference[row.id]) for row in rows]
     loss, gradient = ours(with_kl, Objective(mean=token_mean()))
     expected, expected_gradient = theirs(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.objective import Clip, Objective, constant_mean, sequence_mean, sequence_ratio
-from thor_tir.learner.sample import Component, LossKind, TrainingSample
+from thor_tir.learner.sample import TrainingSample
 from tiny_models import tiny_model
-from tiny_rows import mixed_rows
+from tiny_rows import NAMES, mixed_rows
 
 OBJECTIVES: dict[str, tuple[Objective, Callable[[int], float], Callable[[int], float]]] = {
     # with the weight of each token and the mass of a row, as functions of its trained length
@@ -56,13 +56,13 @@ def rows() -> tuple[TrainingSample, ...]:
     return tuple(found)
 
 
-def by_hand(row: TrainingSample, kind: LossKind, advantage: float, objective: Objective) -> list[float]:
+def by_hand(row: TrainingSample, formula: str, advantage: float, objective: Objective) -> list[float]:
     """The loss of each trained token."""
     places = [t for t, is_trained in enumerate(row.trained) if is_trained]
     now = {t: logprobs(row.token_ids)[t - 1] for t in places}
-    if kind is LossKind.NLL:
+    if formula == "nll":
         return [-now[t] for t in places]
-    if kind is LossKind.KL:
+    if formula == "kl":
         back = [row.reference_logprobs[t] - now[t] for t in places]
         return [math.exp(b) - 1 - b for b in back]
     ratios = [math.exp(now[t] - row.old_logprobs[t]) for t in places]
@@ -76,13 +76,13 @@ def by_hand(row: TrainingSample, kind: LossKind, advantage: float, objective: Ob
     return [f * loss for f, loss in zip(factors, losses, strict=True)]
 
 
-def component_loss(chosen: list[TrainingSample], component: Component, name: str) -> float:
+def term_loss(chosen: list[TrainingSample], term_name: str, name: str) -> float:
     objective, weight, mass = OBJECTIVES[name]
-    if component.kind is LossKind.NLL:
+    carried = [(row, term) for row in chosen for term in row.terms if term.name == term_name]
+    if any(term.formula == "nll" for _, term in carried):
         weight, mass = OBJECTIVES["token mean"][1:]
-    carried = [(row, term) for row in chosen for term in row.terms if term.component is component]
     total = sum(
-        term.weight * weight(row.num_trained) * sum(by_hand(row, component.kind, term.advantage, objective))
+        term.weight * weight(row.num_trained) * sum(by_hand(row, term.formula, term.advantage, objective))
         for row, term in carried
     )
     return total / sum(mass(row.num_trained) for row, _ in carried) if carried else 0.0
@@ -99,15 +99,15 @@ def test_the_joint_loss_is_the_sum_of_its_components_however_rows_are_laid_out(n
     chosen = [rows()[place] for place in order[:count]]
     config = LearnerConfig(objective=OBJECTIVES[name][0], micro_batch_tokens=micro_batch_tokens)
     gathered = Learner(model(), config).accumulate(chosen)
-    expected = {component: component_loss(chosen, component, name) for component in Component}
+    expected = {term: term_loss(chosen, term, name) for term in NAMES}
     assert gathered.loss == pytest.approx(sum(expected.values()), abs=1e-6)
-    measured = {component: metrics.loss for component, metrics in gathered.components.items()}
+    measured = {component: metrics.loss for component, metrics in gathered.terms.items()}
     assert measured == pytest.approx({c: expected[c] for c in measured}, abs=1e-6)
     assert {component for component, loss in expected.items() if loss} <= set(measured)
 
 
 def test_the_rows_of_this_file_reach_every_component_and_both_sides_of_the_clips():
-    assert {term.component for row in rows() for term in row.terms} == set(Component)
+    assert {term.name for row in rows() for term in row.terms} == set(NAMES)
     ratios = [
         math.exp(now - old)
         for row in rows()

@@ -11,12 +11,12 @@ from thor_tir.learner.batch import MicroBatch, collate
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_ratio, token_ratio
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model
-from tiny_rows import NAN, episode_terms, mixed_rows, random_row, step_terms
+from tiny_rows import NAMES, NAN, episode_terms, mixed_rows, random_row, step_terms
 
-SFT = (Term(component=Component.SFT),)
+SFT = (Term(name="sft", formula="nll"),)
 
 
 def learner_with(**changes) -> Learner:
@@ -34,9 +34,9 @@ def weights(learner: Learner) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in learner.model.parameters()]).clone()
 
 
-def carrying(rows: list[TrainingSample], component: Component) -> list[TrainingSample]:
-    """The rows with their terms in one component alone."""
-    alone = [replace(row, terms=tuple(t for t in row.terms if t.component is component)) for row in rows]
+def carrying(rows: list[TrainingSample], name: str) -> list[TrainingSample]:
+    """The rows with their terms of one name alone."""
+    alone = [replace(row, terms=tuple(t for t in row.terms if t.name == name)) for row in rows]
     return [row for row in alone if row.terms]
 
 
@@ -51,7 +51,7 @@ def surrogate(learner: Learner, batch: MicroBatch) -> torch.Tensor:
     """Of the default objective, written out beside the learner's own composition."""
     logp_N = trained_logprobs(learner.model, batch)
     ratio_N = token_ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
-    return clipped_surrogate(ratio_N, batch.shares[Component.EPISODE].adv_B[batch.row_N], Clip())
+    return clipped_surrogate(ratio_N, batch.shares["episode"].adv_N, Clip())
 
 
 @pytest.mark.parametrize("micro_batch_tokens", [1, 40, 77, 10_000])
@@ -66,7 +66,7 @@ def test_gradient_and_loss_do_not_depend_on_padding_accumulation_or_order(micro_
 
 def test_the_joint_loss_and_gradient_are_the_sums_of_those_of_each_component_alone():
     learner, rows = learner_with(), mixed_rows()
-    parts = [carrying(rows, component) for component in Component]
+    parts = [carrying(rows, name) for name in NAMES]
     summed = sum(gradient(learner, part) for part in parts)
     # the model's norms compute in float32 whatever its dtype, so their gradients sum to 1e-7
     torch.testing.assert_close(gradient(learner, rows), summed, rtol=1e-6, atol=1e-6)
@@ -158,7 +158,7 @@ def test_metrics_tell_loss_tokens_and_clipping_of_each_component():
     # the policy that sampled gave e^-1 times as much: every ratio is e = 2.718, above 1.28 and below 3
     shifted = [replace(row, old_logprobs=tuple(lp - 1.0 for lp in row.old_logprobs)) for row in rows]
     metrics = learner.step(shifted)
-    episode = metrics.components[Component.EPISODE]
+    episode = metrics.terms["episode"]
     total = up.num_trained + down.num_trained
     assert episode.drift is not None
     assert (episode.num_tokens, episode.num_rows) == (total, 2)
@@ -169,7 +169,7 @@ def test_metrics_tell_loss_tokens_and_clipping_of_each_component():
     assert episode.drift.approx_kl == pytest.approx(2.718281828 - 2.0)
     # log ratios of 1, give or take a rounding: the last two bins meet there
     assert (sum(episode.drift.histogram[-2:]), sum(episode.drift.histogram)) == (total, total)
-    nll = metrics.components[Component.EPISODE_NLL]
+    nll = metrics.terms["episode_nll"]
     assert (nll.num_tokens, nll.num_rows, nll.drift) == (up.num_trained, 1, None)
     assert nll.loss == pytest.approx(0.01 * nll.nll)
     assert metrics.loss == pytest.approx(episode.loss + nll.loss)
@@ -181,7 +181,7 @@ def test_the_mean_nll_of_an_evaluation_is_that_of_the_training_loss_before_the_s
     before = weights(learner)
     evaluated = learner.evaluate(rows)
     assert torch.equal(weights(learner), before)
-    assert evaluated == {Component.SFT: pytest.approx(learner.step(rows).loss, rel=1e-12)}
+    assert evaluated == {"sft": pytest.approx(learner.step(rows).loss, rel=1e-12)}
 
 
 @pytest.mark.parametrize("rows", [[], [random_row(0, episode_terms(0.0))]])
@@ -202,7 +202,7 @@ def test_the_learning_rate_follows_the_schedule_by_step():
 
 def test_a_non_finite_gradient_skips_the_update_and_the_third_in_a_row_raises():
     learner, good = learner_with(), random_row(0, SFT)
-    bad = random_row(1, [Term(component=Component.SFT, weight=float("inf"))])
+    bad = random_row(1, [Term(name="sft", formula="nll", weight=float("inf"))])
     before = weights(learner)
     assert [learner.step([bad]).is_updated for _ in range(2)] == [False, False]
     assert torch.equal(weights(learner), before)
@@ -258,7 +258,7 @@ def test_rows_of_positive_advantage_become_more_likely_than_those_of_negative_wi
     learner = Learner(tiny_model(sharpness=1.0), LearnerConfig(learning_rate=3e-3))
     good = [random_row(seed, terms(1.0, nll_weight=0.0)) for seed in range(4)]
     bad = [random_row(seed, terms(-1.0)) for seed in range(10, 14)]
-    (component,) = {t.component for row in bad for t in row.terms}
+    (component,) = {t.name for row in bad for t in row.terms}
     good_before, bad_before = learner.evaluate(good)[component], learner.evaluate(bad)[component]
     for _ in range(5):
         learner.step(sampled_now(learner, [*good, *bad]))

@@ -8,12 +8,12 @@ import torch
 
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.nonfinite import hit
-from thor_tir.learner.sample import Component, Term
+from thor_tir.learner.sample import Term
 from tiny_models import tiny_model
 from tiny_rows import episode_terms, random_row
 
 GOOD = random_row(0, episode_terms(1.0))
-BAD = random_row(1, [Term(component=Component.SFT, weight=float("inf"))])
+BAD = random_row(1, [Term(name="sft", formula="nll", weight=float("inf"))])
 
 
 def test_each_skipped_update_leaves_its_rows_losses_and_parameters_and_the_third_says_where(tmp_path):
@@ -27,7 +27,7 @@ def test_each_skipped_update_leaves_its_rows_losses_and_parameters_and_the_third
     assert sorted(path.name for path in (tmp_path / "nonfinite").iterdir()) == [f"step-{n}.json" for n in (2, 3, 4)]
     told = json.loads((tmp_path / "nonfinite" / "step-2.json").read_text())
     assert told["losses"]["sft"] == "inf"
-    assert told["losses"]["episode"] == pytest.approx(learner.accumulate([GOOD]).components[Component.EPISODE].loss)
+    assert told["losses"]["episode"] == pytest.approx(learner.accumulate([GOOD]).terms["episode"].loss)
     assert told["gradient_norm"] in ("inf", "nan")
     assert "lm_head.weight" in told["parameters"]
     assert [row["token_ids"] for row in told["rows"]] == [list(GOOD.token_ids), list(BAD.token_ids)]

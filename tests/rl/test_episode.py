@@ -6,7 +6,6 @@ from math import sqrt
 import pytest
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
 from thor_tir.rl.config import EpisodeConfig
 from thor_tir.rl.episode import episode_rows
@@ -119,10 +118,10 @@ def test_a_group_without_any_survivor_and_no_group_at_all_train_nothing():
 
 def test_only_right_attempts_carry_the_likelihood_term():
     rows = episode_rows([group(RIGHT, WRONG)], EpisodeConfig(nll_weight=0.02), Counter())
-    terms = {row.id: {term.component: term.weight for term in row.terms} for row in rows}
+    terms = {row.id: {term.name: term.weight for term in row.terms} for row in rows}
     assert terms == {
-        "p/0": {Component.EPISODE: 1.0, Component.EPISODE_NLL: 0.02},
-        "p/1": {Component.EPISODE: 1.0},
+        "p/0": {"episode": 1.0, "episode_nll": 0.02},
+        "p/1": {"episode": 1.0},
     }
 
 

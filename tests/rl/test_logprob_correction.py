@@ -6,7 +6,6 @@ import math
 import pytest
 
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component
 from thor_tir.rl.config import LossConfig
 from thor_tir.rl.logprob_correction import Scorer, corrected, truncated_weights, with_kl
 from tiny_models import tiny_model
@@ -42,8 +41,8 @@ def test_the_kl_has_a_term_beside_each_surrogate_and_none_beside_the_likelihood(
     rows = [random_row(0, episode_terms(1.0)), random_row(1, step_terms(-1.0))]
     reference = {row.id: tuple(lp - 1 for lp in row.old_logprobs) for row in rows}
     episode, step = with_kl(rows, reference, weight=0.1)
-    assert [t.component for t in episode.terms] == [Component.EPISODE, Component.EPISODE_NLL, Component.EPISODE_KL]
-    assert [(t.component, t.weight) for t in step.terms[-1:]] == [(Component.STEP_KL, 0.1)]
+    assert [t.name for t in episode.terms] == ["episode", "episode_nll", "episode_kl"]
+    assert [(t.name, t.weight) for t in step.terms[-1:]] == [("step_kl", 0.1)]
 
 
 def test_the_kl_to_the_weights_that_training_starts_from_is_zero_before_the_first_update_and_grows_after_it(tmp_path):
@@ -51,8 +50,8 @@ def test_the_kl_to_the_weights_that_training_starts_from_is_zero_before_the_firs
     loss = LossConfig(beta=0.5)
     scorer = Scorer.begin(learner.model, loss, tmp_path / "scores", hold=False, micro_batch_tokens=64)
     rows = [random_row(seed, episode_terms(a), old_logprob=-math.log(VOCABULARY)) for seed, a in enumerate((1.0, -1.0))]
-    before = learner.step(scorer.score(rows)).components[Component.EPISODE_KL]
-    after = learner.step(scorer.score(rows)).components[Component.EPISODE_KL]
+    before = learner.step(scorer.score(rows)).terms["episode_kl"]
+    after = learner.step(scorer.score(rows)).terms["episode_kl"]
     assert before.loss == pytest.approx(0.0, abs=1e-6)
     assert after.loss > 1e-4
     assert not list(tmp_path.iterdir())  # a reference never moves, so nothing need be kept of it

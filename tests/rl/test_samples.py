@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.sample import Component
 from thor_tir.rl.samples import episode_row, step_row
 from thor_tir.trajectory import Action, Author, Finish, Observation, Prefix, Span, Step, Thought, Trajectory
 
@@ -39,8 +38,8 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     return Trajectory(id="t", problem_id="p", prompt=prompt, steps=tuple(steps), finish=Finish.ENDED)
 
 
-def components(row) -> dict[Component, tuple[float, float]]:
-    return {term.component: (term.weight, term.advantage) for term in row.terms}
+def components(row) -> dict[str, tuple[float, float]]:
+    return {term.name: (term.weight, term.advantage) for term in row.terms}
 
 
 @given(trajectories())
@@ -85,8 +84,8 @@ def test_only_samples_of_positive_advantage_carry_the_nll(advantage, has_nll):
     episode = components(episode_row(trajectory, advantage=advantage, nll_weight=0.01, group="g"))
     prefix = Prefix(spans=(prompt,), parent="t", call=0)
     repair = components(step_row(prefix, step, id="s", advantage=advantage, nll_weight=0.02, group="g"))
-    assert episode == {Component.EPISODE: (1.0, advantage)} | ({Component.EPISODE_NLL: (0.01, 0.0)} if has_nll else {})
-    assert repair == {Component.STEP: (1.0, advantage)} | ({Component.STEP_NLL: (0.02, 0.0)} if has_nll else {})
+    assert episode == {"episode": (1.0, advantage)} | ({"episode_nll": (0.01, 0.0)} if has_nll else {})
+    assert repair == {"step": (1.0, advantage)} | ({"step_nll": (0.02, 0.0)} if has_nll else {})
 
 
 def test_a_thought_that_no_policy_of_the_run_sampled_cannot_become_an_rl_row():

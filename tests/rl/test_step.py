@@ -9,7 +9,6 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.sample import Component
 from thor_tir.problem import Problem
 from thor_tir.rl.config import StepConfig
 from thor_tir.rl.step import (
@@ -165,7 +164,7 @@ def test_repairs_of_one_failed_call_share_a_baseline_and_train_suffix_and_action
     # rewards 1 0 0 0: mean 1/4, unbiased standard deviation 1/2
     assert [row.terms[0].advantage for row in rows] == pytest.approx([1.5, -0.5, -0.5, -0.5], rel=1e-5)
     assert [len(row.terms) for row in rows] == [2, 1, 1, 1]
-    assert (rows[0].terms[1].component, rows[0].terms[1].weight) == (Component.STEP_NLL, 0.02)
+    assert (rows[0].terms[1].name, rows[0].terms[1].weight) == ("step_nll", 0.02)
     suffix = tiny_tokenizer().decode([t for t, m in zip(rows[0].token_ids, rows[0].trained, strict=True) if m])
     assert suffix == f"more.\n{GOOD}"
     assert {(row.group, row.parent) for row in rows} == {("t/step1", "t")}

@@ -8,7 +8,6 @@ import pytest
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.learner.sample import Component
 from thor_tir.sft.examples import sft_row, spelled_for, within
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from tiny_models import tiny_tokenizer
@@ -57,7 +56,7 @@ def test_the_prompt_is_replaced_and_the_response_is_left_token_for_token():
     row = sft_row(TRAJECTORY, prompt=PROMPT)
     assert row.token_ids == (80, 81, 1, 2, 3, 50, 51, 4, 5)
     assert all(math.isnan(logprob) for logprob in row.old_logprobs)  # nobody of this run sampled them
-    assert [term.component for term in row.terms] == [Component.SFT]
+    assert [term.name for term in row.terms] == ["sft"]
 
 
 def test_a_row_that_is_too_long_is_left_out_whole():

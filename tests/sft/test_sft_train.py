@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from thor_tir.errors import UsageError
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData, batches, train
 from tiny_models import tiny_model, tiny_tokenizer
@@ -31,7 +31,7 @@ def rows(count: int) -> list[TrainingSample]:
                 token_ids=tuple(rng.randrange(4, 40) for _ in range(length)),
                 trained=(False, False, *(True,) * (length - 2)),
                 old_logprobs=(float("nan"),) * length,
-                terms=(Term(component=Component.SFT),),
+                terms=(Term(name="sft", formula="nll"),),
             )
         )
     return made

@@ -11,14 +11,14 @@ from thor_tir.learner.adapters import with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.sharding import copy_weights, whole
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData, train
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 
-SFT = [Term(component=Component.SFT)]
+SFT = [Term(name="sft", formula="nll")]
 
 
 def learner_of(ranks: Ranks, *, adapters: int = 0, inspection: Path | None = None, **changes: Any) -> Learner:
@@ -76,7 +76,7 @@ def one_row(ranks: Ranks) -> dict[str, Any]:
     """Fewer rows than processes, then none at all, then an evaluation of one."""
     learner = learner_of(ranks)
     told = trained(learner, [[random_row(0, episode_terms(1.0))], []])
-    return told | {"nll": learner.evaluate([random_row(1, SFT)])[Component.SFT]}
+    return told | {"nll": learner.evaluate([random_row(1, SFT)])["sft"]}
 
 
 def cold_start(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def skipped(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """A loss that is no number skips the update in every process, and is written down once."""
     learner = learner_of(ranks, inspection=folder / "nonfinite")
     before = outcome(learner, [])["weights"]
-    bad = random_row(5, [Term(component=Component.SFT, weight=float("nan"))])
+    bad = random_row(5, [Term(name="sft", formula="nll", weight=float("nan"))])
     step = learner.step([*sft_rows(), bad])
     return {"is_updated": step.is_updated, "same": outcome(learner, [])["weights"] == before}
 

@@ -24,7 +24,7 @@ from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.schedule import Schedule
 from thor_tir.problem import Problem
 from thor_tir.problems.families import NANO_FAMILIES
@@ -187,7 +187,7 @@ def _row(document: Document, id: str, tokenizer: Any, styles: dict[str, Dialect]
         token_ids=tuple(ids),
         trained=tuple(trained),
         old_logprobs=(float("nan"),) * len(ids),
-        terms=(Term(component=Component.SFT),),
+        terms=(Term(name="sft", formula="nll"),),
     )
 
 

@@ -6,17 +6,16 @@ Legend: `B` rows, `T` target positions (position t of the input predicts target 
 over the flat `N` and never see how rows were laid out.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from thor_tir.learner.objective import Mean
+from thor_tir.learner.objective import Formula, Objective
 from thor_tir.learner.prefixes import Family, Shared, families, grouped, num_inputs, single
-from thor_tir.learner.sample import Component, LossKind, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 
 Value = TypeVar("Value")
 
@@ -26,14 +25,14 @@ PADDING_ID = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What the rows of a micro-batch have in one component."""
+    """One term over the rows of a micro-batch."""
 
     is_carried_B: Tensor
-    """bool: whether the row has a term in it."""
+    """bool, True where the row carries the term."""
     weight_B: Tensor
-    """float: w_c, 0 where the row has no term."""
-    adv_B: Tensor
-    """float: advantage, 0 where the row has no term."""
+    """float, w_c; 0 where the row does not carry the term."""
+    adv_N: Tensor
+    """float, advantage of each trained token; 0 where its row does not carry the term."""
 
     def to(self, device: torch.device) -> "Share":
         """The same on another device."""
@@ -42,7 +41,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """What one forward pass reads."""
+    """The rows that one forward pass reads, as tensors."""
 
     input_ids_BT: Tensor
     """int64, after the shared prefix, up to but not including each row's last trained token."""
@@ -59,19 +58,19 @@ class MicroBatch:
     old_logp_N: Tensor
     """float32 or float64, nats, of the trained targets; NaN where unknown."""
     reference_logp_N: Tensor
-    """The same under the reference policy."""
+    """The same under the reference policy; NaN where there is none."""
     correction_N: Tensor
     """float, constant factor of the surrogate."""
-    shares: Mapping[Component, Share]
-    """Of each component that some row carries."""
+    shares: Mapping[str, Share]
+    """Terms that some row carries, by name."""
     num_tokens: int
-    """Inputs that are no padding."""
+    """Inputs without padding."""
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         tensors = {k: v.to(device, non_blocking=True) for k, v in moved.items() if isinstance(v, Tensor)}
-        shares = {component: share.to(device) for component, share in self.shares.items()}
+        shares = {name: share.to(device) for name, share in self.shares.items()}
         shared = self.shared.to(device) if self.shared is not None else None
         return MicroBatch(**{**moved, **tensors, "shares": shares, "shared": shared})
 
@@ -81,33 +80,37 @@ class MicroBatch:
         return self.input_ids_BT.numel() + (self.shared.ids_PS.numel() if self.shared is not None else 0)
 
 
-def leaves_gradient(row: TrainingSample) -> bool:
-    """Whether any term can move the model: it has weight, and a surrogate also needs an advantage."""
-    alive = (t.weight != 0 and (t.advantage != 0 or t.component.kind is not LossKind.SURROGATE) for t in row.terms)
-    return row.num_trained > 0 and any(alive)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermTotals:
+    """One term over all rows of a step."""
+
+    formula: Formula
+    """Loss per token."""
+    num_tokens: int
+    """N_c: trained tokens of the rows that carry the term, weight or advantage 0 included."""
+    num_rows: int
+    """Rows that carry the term."""
+    mass: float
+    """Denominator of the term's mean: N_c where the mean is one over tokens."""
 
 
-def token_counts(rows: Iterable[TrainingSample]) -> Counter[Component]:
-    """N_c: trained tokens of all rows that carry component c, terms of weight or advantage 0 included."""
-    counts: Counter[Component] = Counter()
+def totals(rows: Iterable[TrainingSample], objective: Objective) -> dict[str, TermTotals]:
+    """The terms of a step, in the order of their names. Raises ValueError where one name has two formulas."""
+    found: dict[str, TermTotals] = {}
     for row in rows:
-        for component in _components(row):
-            counts[component] += row.num_trained
-    return counts
-
-
-def masses(rows: Iterable[TrainingSample], mean_of: Callable[[Component], Mean]) -> dict[Component, float]:
-    """The denominator of each component's mean over all rows: N_c where the mean is one over tokens."""
-    sums: dict[Component, float] = {}
-    for row in rows:
-        for component in _components(row):
-            sums[component] = sums.get(component, 0.0) + mean_of(component).mass(row.num_trained)
-    return sums
-
-
-def row_counts(rows: Iterable[TrainingSample]) -> Counter[Component]:
-    """Rows that carry each component."""
-    return Counter(component for row in rows for component in _components(row))
+        for term in row.terms:
+            formula, count = term.loss, row.num_trained
+            empty = TermTotals(formula=formula, num_tokens=0, num_rows=0, mass=0.0)
+            before = found.get(term.name, empty)
+            if before.formula is not formula:
+                raise ValueError(f"term {term.name!r} of row {row.id} has another formula than in earlier rows")
+            found[term.name] = TermTotals(
+                formula=formula,
+                num_tokens=before.num_tokens + count,
+                num_rows=before.num_rows + 1,
+                mass=before.mass + objective.mean_of(formula).mass(count),
+            )
+    return dict(sorted(found.items()))
 
 
 def plan(
@@ -116,7 +119,7 @@ def plan(
     """Every row exactly once, in groups whose padded size is within the budget; longest first, so memory peaks early.
 
     A row that is longer than the budget is a group of its own. Rows without trained tokens have no place here.
-    `collate` reads shared prefixes once where it is told so too.
+    With `shares_prefixes`, which `collate` must be given too, prefixes that rows share count once.
     """
     related, alone = families(rows) if shares_prefixes else ([], list(rows))
     parts = [part for family in related for part in _split(family, micro_batch_tokens)]
@@ -154,7 +157,7 @@ def _size(group: Sequence[Family]) -> int:
 
 
 def deal(rows: Sequence[TrainingSample], num_hands: int) -> list[list[TrainingSample]]:
-    """Every row to exactly one of so many processes, the longest first and each to whom has fewest tokens so far.
+    """Every row to exactly one of `num_hands` processes, the longest first and each to whom has fewest tokens so far.
 
     A function of the rows alone, so that every process knows what the others got; a hand may stay empty.
     """
@@ -205,7 +208,7 @@ def collate(
         old_logp_N=of_trained([row.old_logprobs for row in rows], float("nan")),
         reference_logp_N=of_trained([row.reference_logprobs for row in rows], float("nan")),
         correction_N=of_trained([row.correction for row in rows], 1.0),
-        shares={component: _share(rows, component, dtype) for component in row_counts(rows)},
+        shares=_shares(rows, places, dtype),
         num_tokens=sum(widths) + sum(family.prefix for family in group),
     )
 
@@ -224,17 +227,23 @@ def _padded(sequences: Sequence[Sequence[Value]], width: int, filler: Value) -> 
     return [[*s[:width], *[filler] * (width - len(s))] for s in sequences]
 
 
-def _share(rows: Sequence[TrainingSample], component: Component, dtype: torch.dtype) -> Share:
-    terms = [next((t for t in row.terms if t.component is component), None) for row in rows]
-    return Share(
-        is_carried_B=torch.tensor([t is not None for t in terms]),
-        weight_B=torch.tensor([t.weight if t else 0.0 for t in terms], dtype=dtype),
-        adv_B=torch.tensor([t.advantage if t else 0.0 for t in terms], dtype=dtype),
-    )
+def _shares(rows: Sequence[TrainingSample], places: Sequence[Sequence[int]], dtype: torch.dtype) -> dict[str, Share]:
+    carried = [{term.name: term for term in row.terms} for row in rows]
+
+    def share(name: str) -> Share:
+        terms = [by_name.get(name) for by_name in carried]
+        adv_N = [a for term, place in zip(terms, places, strict=True) for a in _advantages(term, place)]
+        return Share(
+            is_carried_B=torch.tensor([t is not None for t in terms]),
+            weight_B=torch.tensor([t.weight if t else 0.0 for t in terms], dtype=dtype),
+            adv_N=torch.tensor(adv_N, dtype=dtype),
+        )
+
+    return {name: share(name) for name in sorted({name for by_name in carried for name in by_name})}
 
 
-def _components(row: TrainingSample) -> set[Component]:
-    components = {term.component for term in row.terms}
-    if len(components) != len(row.terms):
-        raise ValueError(f"row {row.id} has two terms in one component; each component may appear once in a row")
-    return components
+def _advantages(term: Term | None, place: Sequence[int]) -> list[float]:
+    """Advantages of a row's trained tokens; 0 where it does not carry the term."""
+    if term is not None and term.token_advantages:
+        return [term.token_advantages[t + 1] for t in place]
+    return [0.0 if term is None else term.advantage] * len(place)

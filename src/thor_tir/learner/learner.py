@@ -1,11 +1,12 @@
 """The trainer of token rows: one call, one optimiser step over all the rows it is given.
 
-The objective is `sum_c (1 / N_c) sum_t w_c * l_c(t)` (paper, Eq. 3, 4, 8 and 10). Every N_c counts tokens of the whole
-step, so the result does not depend on padding, order, accumulation or the number of processes. The learner knows no
-episodes, steps, rewards, groups or algorithms: rows carry what differs from row to row, an `Objective` the formulas.
+The objective is `sum_c (1 / N_c) sum_t w_c * l_c(t)` over named terms c (paper, Eq. 3, 4, 8 and 10). Every N_c counts
+tokens of the whole step, so the result does not depend on padding, order, accumulation or the number of processes. The
+learner knows formulas, and no episodes, steps, rewards, groups or algorithms: rows carry terms, and their names are
+data.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,32 +24,13 @@ from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import MachineFault, UsageError
-from thor_tir.learner.batch import (
-    IDLE,
-    MicroBatch,
-    Share,
-    collate,
-    deal,
-    leaves_gradient,
-    masses,
-    plan,
-    row_counts,
-    token_counts,
-)
+from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, deal, plan, totals
 from thor_tir.learner.forward import trained_logprobs
-from thor_tir.learner.metrics import ComponentMetrics, StepMetrics, Sums, fetch, measure
+from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term_sums
 from thor_tir.learner.nonfinite import dump, hit
-from thor_tir.learner.objective import (
-    Mean,
-    Objective,
-    clipped_surrogate,
-    kl_to_reference,
-    log_ratio,
-    token_mean,
-    token_sum,
-)
+from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
-from thor_tir.learner.sample import Component, LossKind, TrainingSample
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.schedule import Schedule
 from thor_tir.learner.sharding import local, shard, whole
 
@@ -147,36 +129,36 @@ class Learner:
             num_tokens=gathered.num_tokens,
             padding_share=1 - gathered.num_tokens / max(1, gathered.num_padded),
             seconds=perf_counter() - start,
-            components=gathered.components,
+            terms=gathered.terms,
         )
 
     def accumulate(self, rows: Sequence[TrainingSample]) -> "Accumulated":
         """Add the gradient of the whole objective over `rows` to the parameters' gradients."""
-        denominators = masses(rows, self._mean)
+        found = totals(rows, self.config.objective)
         tally = _Tally()
         with _mode(self.model, is_training=True):
-            for batch in self._batches([row for row in rows if leaves_gradient(row)]):
+            for batch in self._batches([row for row in rows if row.leaves_gradient]):
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
-                self._objective(logp_N, batch, denominators, tally).backward()  # type: ignore[no-untyped-call]
+                self._objective(logp_N, batch, found, tally).backward()  # type: ignore[no-untyped-call]
         tallies = self.ranks.gather(tally if self.ranks.is_alone else tally.cpu())
-        return reduce(add, tallies).freeze(token_counts(rows), row_counts(rows))
+        return reduce(add, tallies).freeze(found)
 
     @torch.no_grad()
-    def evaluate(self, rows: Sequence[TrainingSample]) -> dict[Component, float]:
-        """Mean negative log-likelihood in nats per trained token of the rows that carry each component, unweighted."""
-        sums: dict[Component, float] = defaultdict(float)
+    def evaluate(self, rows: Sequence[TrainingSample]) -> dict[str, float]:
+        """Mean negative log-likelihood in nats per trained token of the rows that carry each term, unweighted."""
+        sums: dict[str, float] = defaultdict(float)
         with _mode(self.model, is_training=False):
             for batch in self._batches([row for row in rows if row.num_trained]):
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
-                for component, share in batch.shares.items():
-                    sums[component] += token_sum(-logp_N, share.is_carried_B[batch.row_N]).item()
+                for name, share in batch.shares.items():
+                    sums[name] += token_sum(-logp_N, share.is_carried_B[batch.row_N]).item()
         if isinstance(self.model, FSDPModule):
             self.model.reshard()  # without a backward call the last layers stay whole, and what is loaded is not seen
         everywhere = self.ranks.gather(sums)
-        totals = {component: sum(sums[component] for sums in everywhere) for component in Component}
-        return {component: totals[component] / max(1, count) for component, count in token_counts(rows).items()}
+        counts = {name: total.num_tokens for name, total in totals(rows, self.config.objective).items()}
+        return {name: sum(sums[name] for sums in everywhere) / max(1, count) for name, count in counts.items()}
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
         """The optimiser's own state by the names of `weights`, begun where no gradient has come yet."""
@@ -198,35 +180,21 @@ class Learner:
         for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
             yield collate(group, dtype=dtype, shares_prefixes=shares).to(self.model.device)
 
-    def _mean(self, component: Component) -> Mean:
-        return token_mean() if component.kind is LossKind.NLL else self.config.objective.mean
-
-    def _objective(
-        self, logp_N: Tensor, batch: MicroBatch, denominators: Mapping[Component, float], tally: "_Tally"
-    ) -> Tensor:
+    def _objective(self, logp_N: Tensor, batch: MicroBatch, found: Mapping[str, TermTotals], tally: "_Tally") -> Tensor:
         """A micro-batch's part of the objective, measured into `tally` on the way."""
         if not batch.shares:
             return 0.0 * logp_N.sum()
         tally.num_tokens += batch.num_tokens
         tally.num_padded += batch.num_padded
-        losses = []
-        for component, share in batch.shares.items():
-            loss_N = self._losses(component.kind, logp_N, batch, share)
-            weight_B = share.weight_B * self._mean(component).weight(batch.num_trained_B)
+        objective, losses = self.config.objective, []
+        for name, share in batch.shares.items():
+            formula, given = found[name].formula, _inputs(logp_N, batch, share)
+            weight_B = share.weight_B * objective.mean_of(formula).weight(batch.num_trained_B)
             mask_N = share.is_carried_B[batch.row_N]
-            losses.append(token_sum(weight_B[batch.row_N] * loss_N, mask_N) / denominators[component])
-            tally.add(component, measure(losses[-1], logp_N, batch, share, self.config.objective))
+            loss_N = formula.loss(given, objective)
+            losses.append(token_sum(weight_B[batch.row_N] * loss_N, mask_N) / found[name].mass)
+            tally.add(name, term_sums(losses[-1], given, mask_N, objective))
         return torch.stack(losses).sum()
-
-    def _losses(self, kind: LossKind, logp_N: Tensor, batch: MicroBatch, share: Share) -> Tensor:
-        """l_c(t), before weights and means."""
-        if kind is LossKind.NLL:
-            return -logp_N
-        if kind is LossKind.KL:
-            return kl_to_reference(logp_N, batch.reference_logp_N)
-        objective = self.config.objective
-        ratio_N = objective.ratio(log_ratio(logp_N, batch.old_logp_N), batch.row_N)
-        return batch.correction_N * clipped_surrogate(ratio_N, share.adv_B[batch.row_N], objective.clip)
 
     def _update(
         self, gathered: "Accumulated", rows: Sequence[TrainingSample], learning_rate: float
@@ -249,7 +217,7 @@ class Learner:
         self.failures_in_a_row += 1
         where = ""
         if self._inspection is not None:
-            losses = {component.value: metrics.loss for component, metrics in gathered.components.items()}
+            losses = {name: metrics.loss for name, metrics in gathered.terms.items()}
             hits = self.ranks.gather(hit((n, local(p.grad)) for n, p in self.weights.items() if p.grad is not None))
             path = self._inspection / f"step-{self.num_steps + 1}.json"
             if self.ranks.leads:
@@ -274,34 +242,38 @@ class Learner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulated:
-    """What one pass over all rows measured."""
+    """Figures of one pass over all rows."""
 
-    components: dict[Component, ComponentMetrics]
+    terms: dict[str, TermMetrics]
+    """Figures of each term, by name."""
     num_tokens: int
-    """Read by the model, padding not counted."""
+    """Tokens read by the model, padding not counted."""
     num_padded: int
-    """Read by the model, padding counted."""
+    """Tokens read by the model, padding counted."""
 
     @property
     def loss(self) -> float:
         """The objective."""
-        return sum(metrics.loss for metrics in self.components.values())
+        return sum(metrics.loss for metrics in self.terms.values())
 
 
 @dataclass(slots=True, kw_only=True)
 class _Tally:
     """Grows over micro-batches, on the device, and freezes into a record; `+` joins those of several processes."""
 
-    sums: dict[Component, Sums] = field(default_factory=dict)
+    sums: dict[str, Sums] = field(default_factory=dict)
+    """Sums of each term, by name."""
     num_tokens: int = 0
+    """Tokens read, padding not counted."""
     num_padded: int = 0
+    """Tokens read, padding counted."""
 
-    def add(self, component: Component, sums: Sums) -> None:
-        self.sums[component] = self.sums[component] + sums if component in self.sums else sums
+    def add(self, name: str, sums: Sums) -> None:
+        self.sums[name] = self.sums[name] + sums if name in self.sums else sums
 
     def cpu(self) -> "_Tally":
         """The same on the CPU, to be sent to another process."""
-        return replace(self, sums={component: sums.cpu() for component, sums in self.sums.items()})
+        return replace(self, sums={name: sums.cpu() for name, sums in self.sums.items()})
 
     def __add__(self, other: "_Tally") -> "_Tally":
         joined = _Tally(
@@ -309,17 +281,24 @@ class _Tally:
             num_tokens=self.num_tokens + other.num_tokens,
             num_padded=self.num_padded + other.num_padded,
         )
-        for component, sums in other.sums.items():
-            joined.add(component, sums)
+        for name, sums in other.sums.items():
+            joined.add(name, sums)
         return joined
 
-    def freeze(self, num_tokens: Counter[Component], num_rows: Counter[Component]) -> Accumulated:
-        components = {
-            component: fetch(self.sums.get(component), component, num_tokens[component], num_rows[component])
-            for component in Component
-            if num_rows[component]
-        }
-        return Accumulated(components=components, num_tokens=self.num_tokens, num_padded=self.num_padded)
+    def freeze(self, found: Mapping[str, TermTotals]) -> Accumulated:
+        terms = {name: fetch(self.sums.get(name), total) for name, total in found.items()}
+        return Accumulated(terms=terms, num_tokens=self.num_tokens, num_padded=self.num_padded)
+
+
+def _inputs(logp_N: Tensor, batch: MicroBatch, share: Share) -> TokenInputs:
+    return TokenInputs(
+        logp_N=logp_N,
+        old_logp_N=batch.old_logp_N,
+        reference_logp_N=batch.reference_logp_N,
+        correction_N=batch.correction_N,
+        adv_N=share.adv_N,
+        row_N=batch.row_N,
+    )
 
 
 @contextmanager

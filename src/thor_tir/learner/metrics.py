@@ -1,4 +1,4 @@
-"""What one optimiser step tells about itself, gathered beside the loss and fetched from the device once.
+"""Figures of one optimiser step, gathered beside the loss and fetched from the device once.
 
 Legend: `B` rows, `N` trained tokens.
 """
@@ -9,24 +9,23 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from thor_tir.learner.batch import MicroBatch, Share
-from thor_tir.learner.objective import Objective, log_ratio, token_ratio, token_sum
-from thor_tir.learner.sample import Component, LossKind
+from thor_tir.learner.batch import TermTotals
+from thor_tir.learner.objective import Objective, TokenInputs, log_ratio, token_ratio, token_sum
 
 HISTOGRAM_EDGES = (-1.0, -1e-1, -1e-2, -1e-3, -1e-4, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Of the log ratio, in nats: eleven bins, the middle one for tokens on which both policies agree."""
+"""Edges of the eleven bins of log ratios, in nats; the middle bin holds tokens on which both policies agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """How far the policy has moved from the one that sampled: means over a surrogate's tokens that were run."""
+    """Distance of the policy from the one that sampled: means over a surrogate's tokens that were run."""
 
     low_share: float
-    """Tokens of negative advantage whose ratio is below the clip range."""
+    """Share of tokens of negative advantage whose ratio is below the clip range."""
     high_share: float
-    """Tokens of positive advantage whose ratio is above the clip range."""
+    """Share of tokens of positive advantage whose ratio is above the clip range."""
     dual_share: float
-    """Tokens of negative advantage whose loss the dual clip caps."""
+    """Share of tokens of negative advantage whose loss the dual clip caps."""
     mean_log_ratio: float
     """Mean of |log ratio|, nats."""
     max_log_ratio: float
@@ -38,18 +37,19 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentMetrics:
-    """One component of the loss in one step."""
+class TermMetrics:
+    """One term of the loss in one step."""
 
     loss: float
-    """Its summand of the objective: weighted, over N_c."""
+    """Summand of the objective: weighted, over N_c."""
     nll: float
     """Mean negative log-likelihood in nats per token that was run, unweighted."""
     num_tokens: int
     """N_c."""
     num_rows: int
+    """Rows that carry the term."""
     drift: Drift | None
-    """Of surrogates."""
+    """Distance between the policies, for surrogates; None for other formulas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +57,25 @@ class StepMetrics:
     """One optimiser step."""
 
     step: int
-    """Counted from 1: steps taken so far, this one included."""
+    """Steps taken so far, this one included."""
     is_updated: bool
     """False where nothing was to be learned, or where the loss or the gradient was not finite."""
     loss: float
+    """The objective."""
     gradient_norm: float
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     learning_rate: float
+    """Learning rate of the step."""
     num_rows: int
+    """Rows given, those that leave no gradient included."""
     num_tokens: int
-    """Read by the model, padding not counted; rows that leave no gradient are not read."""
+    """Tokens read by the model, padding not counted; rows that leave no gradient are not read."""
     padding_share: float
-    """Padding in all that was read."""
+    """Share of padding in all that was read."""
     seconds: float
-    components: Mapping[Component, ComponentMetrics]
+    """Wall-clock time of the step."""
+    terms: Mapping[str, TermMetrics]
+    """Figures of each term, by name."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -80,19 +85,28 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Sums over one component's tokens, as scalars on the device; `+` joins micro-batches."""
+    """Sums over one term's tokens, as scalars on the device; `+` joins micro-batches."""
 
     loss: Tensor
+    """Part of the objective."""
     tokens: Tensor
+    """Tokens that carry the term."""
     nll: Tensor
+    """Negative log-likelihood, nats."""
     low: Tensor
+    """Tokens below the clip range at negative advantage."""
     high: Tensor
+    """Tokens above the clip range at positive advantage."""
     dual: Tensor
+    """Tokens whose loss the dual clip caps."""
     log_ratio: Tensor
+    """Absolute log ratios, nats."""
     kl: Tensor
+    """Estimated KL(old || new), nats."""
     max_log_ratio: Tensor
+    """Largest absolute log ratio, nats."""
     histogram: Tensor
-    """One count for each bin."""
+    """Tokens of each bin."""
 
     def __add__(self, other: "Sums") -> "Sums":
         added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
@@ -103,8 +117,8 @@ class Sums:
         return Sums(**{f.name: getattr(self, f.name).cpu() for f in fields(self)})
 
 
-def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: int) -> ComponentMetrics:
-    """Means of the sums, with one transfer from the device; all 0 where no row of the component was run."""
+def fetch(sums: Sums | None, total: TermTotals) -> TermMetrics:
+    """Means of the sums, with one transfer from the device; all 0 where no row with the term was run."""
     num_bins = len(HISTOGRAM_EDGES) + 1
     values = [0.0] * (len(fields(Sums)) - 1 + num_bins)
     if sums is not None:
@@ -120,21 +134,21 @@ def fetch(sums: Sums | None, component: Component, num_tokens: int, num_rows: in
         approx_kl=kl,
         histogram=tuple(map(int, values[-num_bins:])),
     )
-    return ComponentMetrics(
+    return TermMetrics(
         loss=loss,
         nll=nll,
-        num_tokens=num_tokens,
-        num_rows=num_rows,
-        drift=drift if component.kind is LossKind.SURROGATE else None,
+        num_tokens=total.num_tokens,
+        num_rows=total.num_rows,
+        drift=drift if total.formula.needs_sampling else None,
     )
 
 
 @torch.no_grad()
-def measure(loss: Tensor, logp_N: Tensor, batch: MicroBatch, share: Share, objective: Objective) -> Sums:
-    """Sums over the tokens of one component in one micro-batch. Without old log-probabilities the drift is 0."""
-    mask_N, adv_N, clip = share.is_carried_B[batch.row_N], share.adv_B[batch.row_N], objective.clip
-    log_ratio_N = log_ratio(logp_N, batch.old_logp_N)
-    clipped_N = objective.ratio(log_ratio_N, batch.row_N)
+def term_sums(loss: Tensor, given: TokenInputs, mask_N: Tensor, objective: Objective) -> Sums:
+    """Sums over the tokens of one term in one micro-batch. Without old log-probabilities the drift is 0."""
+    logp_N, adv_N, row_N, clip = given.logp_N, given.adv_N, given.row_N, objective.clip
+    log_ratio_N = log_ratio(logp_N, given.old_logp_N)
+    clipped_N = objective.ratio(log_ratio_N, row_N)
     is_bad_N, is_good_N = mask_N & (adv_N < 0), mask_N & (adv_N > 0)
     distance_N = torch.where(mask_N, log_ratio_N.abs(), 0.0)
     dtype = logp_N.dtype
@@ -146,7 +160,7 @@ def measure(loss: Tensor, logp_N: Tensor, batch: MicroBatch, share: Share, objec
         high=(is_good_N & (clipped_N > 1 + clip.high)).sum(dtype=dtype),
         dual=(is_bad_N & (clipped_N > clip.dual)).sum(dtype=dtype),
         log_ratio=distance_N.sum(),
-        kl=token_sum(token_ratio(log_ratio_N, batch.row_N) - 1 - log_ratio_N, mask_N),
+        kl=token_sum(token_ratio(log_ratio_N, row_N) - 1 - log_ratio_N, mask_N),
         max_log_ratio=distance_N.max(),
         histogram=_histogram(log_ratio_N, mask_N).to(dtype),
     )

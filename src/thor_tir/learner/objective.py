@@ -7,7 +7,7 @@ Departure from the paper: by default ratios are per token and Eq. 4's mean over 
 tokens, as in the released code; `sequence_ratio` and `sequence_mean` are the printed forms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -27,14 +27,14 @@ Ratio = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """Where the surrogate stops rewarding a change of the policy."""
+    """Range of ratios outside which the surrogate rewards no further change of the policy."""
 
     low: float = 0.2
-    """Ratios below 1 - low earn nothing more at negative advantage."""
+    """epsilon_low: ratios below 1 - low earn nothing more at negative advantage."""
     high: float = 0.28
-    """Ratios above 1 + high earn nothing more at positive advantage (the clip-higher of DAPO)."""
+    """epsilon_high: ratios above 1 + high earn nothing more at positive advantage (the clip-higher of DAPO)."""
     dual: float = 3.0
-    """At negative advantage A the loss is at most -dual * A."""
+    """delta: the loss at negative advantage A is at most -dual * A."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.low <= 1 and self.high >= 0 and self.dual >= 1 + self.high):
@@ -46,9 +46,9 @@ class Mean:
     """A weighted mean over rows i of n_i trained tokens: `sum_i weight(n_i) sum_t l_i(t) / sum_i mass(n_i)`."""
 
     weight: Callable[[Tensor], Tensor]
-    """Of each token, given `n_B`."""
+    """Weight of each token of a row, from `n_B`."""
     mass: Callable[[int], float]
-    """What a row adds to the denominator."""
+    """Share of a row in the denominator, from its n."""
 
 
 def token_mean() -> Mean:
@@ -108,12 +108,76 @@ def kl_to_reference(logp_N: Tensor, reference_logp_N: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What the surrogate is composed of. The learner calls these functions and knows no algorithm by name."""
+    """The parts of the surrogate. The learner calls these functions and knows no algorithm by name."""
 
     ratio: Ratio = token_ratio
+    """Ratio that the clip looks at."""
     clip: Clip = field(default_factory=Clip)
+    """Range of the ratio."""
     mean: Mean = field(default_factory=token_mean)
-    """Of surrogates and of the KL. Log-likelihoods have a token mean always (paper, Eq. 3 and Eq. 4, last term)."""
+    """Mean of surrogates and of the KL. Log-likelihoods always have a token mean (paper, Eq. 3 and Eq. 4, last
+    term)."""
+
+    def mean_of(self, formula: "Formula") -> Mean:
+        """The mean of a formula: its own, or this objective's."""
+        return formula.mean or self.mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInputs:
+    """Everything that a formula may read of the trained tokens of a micro-batch."""
+
+    logp_N: Tensor
+    """Nats under the model that is trained, with a gradient."""
+    old_logp_N: Tensor
+    """Nats under the policy that sampled; NaN where none did."""
+    reference_logp_N: Tensor
+    """Nats under the reference policy; NaN where there is none."""
+    correction_N: Tensor
+    """Constant factor of the surrogate."""
+    adv_N: Tensor
+    """Advantage under the term whose loss is computed; 0 where a row does not carry the term."""
+    row_N: Tensor
+    """int64, the row of each token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formula:
+    """A loss per token, and what the rows must bring for it."""
+
+    loss: Callable[[TokenInputs, Objective], Tensor]
+    """Loss of each token, shape N, before weights and means."""
+    mean: Mean | None = None
+    """Mean over the tokens of a step; None for the mean of the `Objective`."""
+    needs_sampling: bool = False
+    """True for a loss of advantage and ratio: it needs the log-probabilities of the policy that sampled, leaves no
+    gradient at advantage 0, and the policy's drift is measured beside it."""
+    needs_reference: bool = False
+    """True for a loss that reads the log-probabilities of a reference policy."""
+
+
+def surrogate_loss(given: TokenInputs, objective: Objective) -> Tensor:
+    """The clipped surrogate under the objective's ratio, times the constant factor of each token."""
+    ratio_N = objective.ratio(log_ratio(given.logp_N, given.old_logp_N), given.row_N)
+    return given.correction_N * clipped_surrogate(ratio_N, given.adv_N, objective.clip)
+
+
+def nll_loss(given: TokenInputs, objective: Objective) -> Tensor:
+    """Negative log-likelihood."""
+    return -given.logp_N
+
+
+def kl_loss(given: TokenInputs, objective: Objective) -> Tensor:
+    """KL to the reference policy."""
+    return kl_to_reference(given.logp_N, given.reference_logp_N)
+
+
+FORMULAS: Mapping[str, Formula] = {
+    "surrogate": Formula(loss=surrogate_loss, needs_sampling=True),
+    "nll": Formula(loss=nll_loss, mean=token_mean()),
+    "kl": Formula(loss=kl_loss, needs_reference=True),
+}
+"""Losses that a term can name. A new one is a function and a line here; whoever makes rows gives them its terms."""
 
 
 def token_sum(values_N: Tensor, mask_N: Tensor) -> Tensor:

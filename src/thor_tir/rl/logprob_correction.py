@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.learner.logprobs import row_logprobs
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.config import LossConfig
+from thor_tir.rl.samples import kl_terms
 from thor_tir.storage.journal import Journal
-
-_KL = {Component.EPISODE: Component.EPISODE_KL, Component.STEP: Component.STEP_KL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +88,7 @@ def with_kl(
     rows: Sequence[TrainingSample], reference: Mapping[str, Sequence[float]], *, weight: float
 ) -> list[TrainingSample]:
     """The rows with a KL to the reference beside each surrogate, over the same tokens and the same mean."""
-    found = []
-    for row in rows:
-        extra = tuple(Term(component=_KL[t.component], weight=weight) for t in row.terms if t.component in _KL)
-        found.append(replace(row, terms=row.terms + extra, reference_logprobs=tuple(reference[row.id])))
-    return found
+    return [
+        replace(row, terms=row.terms + kl_terms(row, weight=weight), reference_logprobs=tuple(reference[row.id]))
+        for row in rows
+    ]

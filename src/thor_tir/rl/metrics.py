@@ -11,8 +11,9 @@ from statistics import pstdev
 from typing import Any
 
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
-from thor_tir.learner.sample import Component, TrainingSample
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.collect import RoundSamples
+from thor_tir.rl.samples import EPISODE, STEP
 from thor_tir.trajectory import Author, Span
 
 
@@ -48,8 +49,8 @@ def record_of(
         "dropped": dict(+dropped),
         "dropped_share": dropped.total() / max(1, gathered.num_sampled),
         "levels": {
-            "episode": _episodes(gathered) | _credit(rows, sampled, Component.EPISODE, measured),
-            "step": _repairs(gathered) | _credit(rows, sampled, Component.STEP, measured),
+            "episode": _episodes(gathered) | _credit(rows, sampled, EPISODE, measured),
+            "step": _repairs(gathered) | _credit(rows, sampled, STEP, measured),
         },
         "staleness": {"max": num_steps - 1 - min(versions)} if versions else None,
         "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
@@ -62,11 +63,11 @@ def record_of(
 def measures_of(step: StepMetrics) -> dict[str, Any]:
     """What the round's record needs of one update, as JSON values: checkpoints keep it until the round ends."""
     return {
-        "loss": {c.value: m.loss for c, m in step.components.items()},
+        "loss": {name: term.loss for name, term in step.terms.items()},
         "drift": {
-            c.value: asdict(m.drift) | {"histogram": list(m.drift.histogram)}
-            for c, m in step.components.items()
-            if m.drift is not None
+            name: asdict(term.drift) | {"histogram": list(term.drift.histogram)}
+            for name, term in step.terms.items()
+            if term.drift is not None
         },
         "grad_norm": step.gradient_norm,
     }
@@ -102,13 +103,13 @@ def _repairs(gathered: RoundSamples) -> dict[str, Any]:
 def _credit(
     rows: Sequence[TrainingSample],
     sampled: Sequence[TrainingSample],
-    component: Component,
+    level: str,
     measured: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """What became of a level: the credit of its rows, and how far engine, trainer and updated policy are apart."""
-    carried = [any(t.component is component for t in row.terms) for row in rows]
-    advantages = [t.advantage for row in rows for t in row.terms if t.component is component]
-    drifts = [update["drift"][component.value] for update in measured if component.value in update["drift"]]
+    carried = [any(t.name == level for t in row.terms) for row in rows]
+    advantages = [t.advantage for row in rows for t in row.terms if t.name == level]
+    drifts = [update["drift"][level] for update in measured if level in update["drift"]]
     pairs = [(row, old) for row, old, is_in in zip(rows, sampled, carried, strict=True) if is_in and row.correction]
     first = {name: drifts[0][name] for name in _GAP} if drifts else None
     return {

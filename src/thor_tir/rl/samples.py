@@ -1,10 +1,13 @@
-"""Credit becomes rows: which tokens of a trajectory or of a repaired step are trained, and with which terms."""
+"""Rows from credit: which tokens of a trajectory or of a repaired step are trained, and with which terms."""
 
 from collections.abc import Iterable
 
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.rl.advantage import POSITIVE
 from thor_tir.trajectory import Prefix, Span, Step, Trajectory, flatten
+
+EPISODE, STEP = "episode", "step"
+"""Names of the surrogates over whole trajectories (paper, Eq. 4) and over repaired steps (paper, Eq. 8)."""
 
 
 def episode_row(trajectory: Trajectory, *, advantage: float, nll_weight: float, group: str) -> TrainingSample:
@@ -12,7 +15,7 @@ def episode_row(trajectory: Trajectory, *, advantage: float, nll_weight: float, 
 
     Raises ValueError where the model's tokens have no sampling log-probabilities.
     """
-    terms = _terms(Component.EPISODE, Component.EPISODE_NLL, advantage=advantage, nll_weight=nll_weight)
+    terms = _terms(EPISODE, advantage=advantage, nll_weight=nll_weight)
     return _row(trajectory.id, ((span, True) for span in trajectory.spans), terms, group=group)
 
 
@@ -23,14 +26,20 @@ def step_row(prefix: Prefix, step: Step, *, id: str, advantage: float, nll_weigh
     """
     written = (step.thought.span,) if step.action is None else (step.thought.span, step.action.span)
     spans = [*((span, False) for span in prefix.spans), *((span, True) for span in written)]
-    terms = _terms(Component.STEP, Component.STEP_NLL, advantage=advantage, nll_weight=nll_weight)
+    terms = _terms(STEP, advantage=advantage, nll_weight=nll_weight)
     return _row(id, spans, terms, group=group, parent=prefix.parent)
 
 
-def _terms(surrogate: Component, nll: Component, *, advantage: float, nll_weight: float) -> tuple[Term, ...]:
-    """The surrogate, and for samples of positive advantage their share in the NLL."""
-    credit = Term(component=surrogate, advantage=advantage)
-    return (credit, Term(component=nll, weight=nll_weight)) if advantage > POSITIVE else (credit,)
+def _terms(level: str, *, advantage: float, nll_weight: float) -> tuple[Term, ...]:
+    """The surrogate of a level, and for samples of positive advantage their NLL (paper, Eq. 4 and 8, last terms)."""
+    credit = Term(name=level, formula="surrogate", advantage=advantage)
+    return (credit, Term(name=f"{level}_nll", formula="nll", weight=nll_weight)) if advantage > POSITIVE else (credit,)
+
+
+def kl_terms(row: TrainingSample, *, weight: float) -> tuple[Term, ...]:
+    """A KL to the reference policy beside each surrogate of a row; not in the paper."""
+    surrogates = (term for term in row.terms if term.formula == "surrogate")
+    return tuple(Term(name=f"{term.name}_kl", formula="kl", weight=weight) for term in surrogates)
 
 
 def _row(

@@ -7,8 +7,11 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
 from thor_tir.engines.openai_api.text_codec import is_text_level
-from thor_tir.learner.sample import Component, Term, TrainingSample
+from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory, flatten
+
+SFT = "sft"
+"""Name of the cross-entropy of the cold start (paper, Eq. 3)."""
 
 
 def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool = False) -> TrainingSample:
@@ -27,7 +30,7 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
         token_ids=flat.token_ids,
         trained=trained,
         old_logprobs=(float("nan"),) * len(flat.token_ids),
-        terms=(Term(component=Component.SFT),),
+        terms=(Term(name=SFT, formula="nll"),),
     )
 
 

@@ -11,10 +11,11 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.sample import Component, TrainingSample
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.schedule import Schedule
 from thor_tir.rollout.attempts import Progress
 from thor_tir.sft.config import SftConfig
+from thor_tir.sft.examples import SFT
 from thor_tir.storage.journal import Journal
 
 
@@ -85,7 +86,7 @@ def train(
             "tokens_per_s": round(measured.tokens_per_second),
         }
         if data.validation and (is_last or (number + 1) % max(1, len(steps) // 8) == 0):
-            row["validation_loss"] = learner.evaluate(data.validation)[Component.SFT]
+            row["validation_loss"] = learner.evaluate(data.validation)[SFT]
         if str(measured.step) not in metrics:
             metrics.add(str(measured.step), row)
         if is_last or (number + 1) % config.save_steps == 0:

@@ -119,8 +119,8 @@ async def sample(
     name: str, model: str, problems: Sequence[Any], config: RunConfig, folder: Path, tools: Runtime, samples: int
 ) -> Evaluation:
     """Attempts of one model with tools."""
-    contestant = EvalSpec(name=name, model=model, samples=samples, style=TOOLS)
-    return await evaluate_model(contestant, problems, config, folder, tools, ConsoleReporter())
+    spec = EvalSpec(name=name, model=model, samples=samples, style=TOOLS)
+    return await evaluate_model(spec, problems, config, folder, tools, ConsoleReporter())
 
 
 async def texts(

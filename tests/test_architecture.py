@@ -33,9 +33,9 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
     return Rank(units=frozenset(units.split()), may_meet=may_meet)
 
 
-NOUNS = rank("errors execution problem trajectory verdict")
+NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
-    rank("errors execution problem trajectory verdict address distributed storage", may_meet=True),
+    rank("errors execution problem trajectory verdict address distributed provenance seeds storage", may_meet=True),
     rank("sandbox grading dialect engines problems learner"),
     rank("rollout tracking", may_meet=True),
     rank("tirgen sft rl inference"),
@@ -128,6 +128,45 @@ def broken_order(package: Path) -> list[str]:
     return found
 
 
+def modules(package: Path) -> dict[str, Path]:
+    """Every module below a package folder by its dotted name; a folder's `__init__` goes by the folder's name."""
+    files = {f"{NAME}.{'.'.join(p.relative_to(package).with_suffix('').parts)}": p for p in package.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in files.items()}
+
+
+def arrows(package: Path) -> dict[str, set[str]]:
+    """For each module the modules of ours that it imports anywhere, for types alone included."""
+    known = modules(package)
+    found: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found[name].add(inner if inner in known else node.module)
+            elif isinstance(node, ast.Import):
+                found[name].update(alias.name for alias in node.names)
+    return {name: (there & known.keys()) - {name} for name, there in found.items()}
+
+
+def circles(package: Path) -> list[str]:
+    """Modules that import each other, however long the way round."""
+    graph = arrows(package)
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            for following in graph.get(todo.pop(), ()):
+                if following not in seen:
+                    seen.add(following)
+                    todo.append(following)
+        return seen
+
+    ways = {name: reached(name) for name in graph}
+    return sorted(f"{name} imports itself by way of others" for name in graph if name in ways[name])
+
+
 def foreign_imports(package: Path, files: tuple[str, ...], *, allowed: frozenset[str]) -> list[str]:
     """Imports, in the named files, of anything but the standard library and the allowed top-level modules."""
     fine = allowed | sys.stdlib_module_names
@@ -156,6 +195,18 @@ def test_every_folder_and_module_has_a_place_in_the_import_order() -> None:
 
 def test_imports_never_turn_round_and_never_cross_between_folders_of_one_rank() -> None:
     assert not broken_order(PACKAGE), "\n".join(broken_order(PACKAGE))
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    assert not circles(PACKAGE), "\n".join(circles(PACKAGE))
+
+
+def test_a_planted_circle_is_reported_even_where_an_arrow_is_for_types_alone(tmp_path: Path) -> None:
+    plant(tmp_path, "rl/a.py", f"from {NAME}.rl import b")
+    plant(tmp_path, "rl/b.py", f"def f():\n    from {NAME}.rl.c import x")
+    assert circles(tmp_path) == []
+    plant(tmp_path, "rl/c.py", f"if TYPE_CHECKING:\n    from {NAME}.rl.a import y")
+    assert [line.split()[0].rpartition(".")[2] for line in circles(tmp_path)] == ["a", "b", "c"]
 
 
 def test_nouns_need_nothing_but_the_standard_library_and_each_other() -> None:

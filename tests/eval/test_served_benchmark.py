@@ -20,7 +20,7 @@ SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine
 def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path) -> None:
     asked = set_of(SUM)
     run = BenchmarkRun(
-        contestant=EvalSpec(name="tools", model="", samples=2),
+        spec=EvalSpec(name="tools", model="", samples=2),
         sets=(asked,),
         config=RunConfig(
             eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig(concurrency=2)
@@ -32,9 +32,9 @@ def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path
     async def work(server: Server) -> int:
         from dataclasses import replace
 
-        contestant = replace(run.contestant, model=server.address)
+        spec = replace(run.spec, model=server.address)
         before = len(server.asked)
-        await run_benchmarks(replace(run, contestant=contestant), Quiet())
+        await run_benchmarks(replace(run, spec=spec), Quiet())
         return len(server.asked) - before
 
     async def both() -> tuple[int, int]:
@@ -63,7 +63,7 @@ def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_p
                 {"choices": [{"index": 0, "message": {"role": "assistant", "content": "On reflection:\nSAME"}}]}
             )
             run = BenchmarkRun(
-                contestant=EvalSpec(name="tools", model=model.address, samples=1),
+                spec=EvalSpec(name="tools", model=model.address, samples=1),
                 sets=(asked,),
                 config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig()),
                 folder=BenchmarkFolder(path=tmp_path / "run"),

@@ -97,9 +97,9 @@ def test_a_server_is_sent_the_models_own_prompt_with_thoughts_or_without(tmp_pat
 
     async def work() -> list[int]:
         async with serving(usual=says(completion("ok", token_ids=[7], stop_reason=None))) as server:
-            served = replace(run.contestant.served, tokenizer=str(tmp_path / "tokenizer"))
-            contestant = replace(run.contestant, model=server.address, served=served)
-            await run_benchmarks(replace(run, contestant=contestant), Quiet())
+            served = replace(run.spec.served, tokenizer=str(tmp_path / "tokenizer"))
+            spec = replace(run.spec, model=server.address, served=served)
+            await run_benchmarks(replace(run, spec=spec), Quiet())
             prompt: list[int] = server.asked[-1].body["prompt"]
             return prompt
 
@@ -108,6 +108,6 @@ def test_a_server_is_sent_the_models_own_prompt_with_thoughts_or_without(tmp_pat
 
 def test_thoughts_that_programs_interrupt_need_the_tokenizer_of_a_served_model(tmp_path: Path) -> None:
     run = thinking_run(tmp_path / "run", reasoning=True)
-    served = replace(run, contestant=EvalSpec(name="tools", model="http://127.0.0.1:9/v1", samples=1))
+    served = replace(run, spec=EvalSpec(name="tools", model="http://127.0.0.1:9/v1", samples=1))
     with pytest.raises(UsageError, match="name the model's tokenizer"):
         asyncio.run(run_benchmarks(served, Quiet()))

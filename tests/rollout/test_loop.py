@@ -8,7 +8,8 @@ import pytest
 from scripted_agent import agent_of, draft_of, program
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import EngineFault, SandboxUnavailable
-from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout, seed_of
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Completion, Finish, Step, Trajectory
 from tiny_models import END, tiny_tokenizer
 

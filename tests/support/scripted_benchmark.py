@@ -9,7 +9,7 @@ from typing import Any
 from scripted_agent import FakeSandbox
 from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import Runtime
-from thor_tir.app.stages.benchmark import BenchmarkRun, fill, manifest, shop_for
+from thor_tir.app.stages.benchmark import BenchmarkRun, fill, manifest, setup_for
 from thor_tir.app.stages.evaluate import EvalSpec
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.folder import BenchmarkFolder
@@ -23,7 +23,7 @@ from thor_tir.storage.shard import WHOLE, Shard
 from tiny_models import tiny_tokenizer
 
 Replies = Callable[[Problem], Sequence[str]]
-TOOLS_CONTESTANT = EvalSpec(name="tools", model="scripted", samples=2)
+TOOLS_SPEC = EvalSpec(name="tools", model="scripted", samples=2)
 
 
 class Quiet:
@@ -65,12 +65,12 @@ def scripted_run(
     *,
     samples: int = 2,
     shard: Shard = WHOLE,
-    contestant: EvalSpec = TOOLS_CONTESTANT,
+    spec: EvalSpec = TOOLS_SPEC,
 ) -> BenchmarkRun:
     from dataclasses import replace
 
     return BenchmarkRun(
-        contestant=replace(contestant, samples=samples),
+        spec=replace(spec, samples=samples),
         sets=tuple(sets),
         config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=4000))),
         folder=BenchmarkFolder(path=folder),
@@ -94,7 +94,7 @@ def play(run: BenchmarkRun, replies: Replies, tokenizer: Any = None) -> list[str
                 )
             tools = Runtime(run.config.resources, sandbox, grader)
             for asked in run.sets:
-                await fill(run, asked, shop_for(run, asked, tools, policy, tokenizer), Quiet())
+                await fill(run, asked, setup_for(run, asked, tools, policy, tokenizer), Quiet())
 
     with run.folder.writing(run.shard):
         run.folder.start(run.sets, manifest(run, weights="none", sandbox="scripted"))

@@ -60,7 +60,7 @@ async def load_for_sampling(
     resources: ResourceConfig,
     say: Callable[[str], None],
     *,
-    attendance: StepBarrier | None = None,
+    barrier: StepBarrier | None = None,
     thinks: bool = False,
 ) -> AsyncIterator[LoadedModel]:
     """The model for as long as it is needed.
@@ -81,18 +81,18 @@ async def load_for_sampling(
     if served.model or served.tokenizer:
         raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
     model, tokenizer = load_model(name)
-    async with local_engine(model, tokenizer, resources, attendance) as engine:
+    async with local_engine(model, tokenizer, resources, barrier) as engine:
         yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
 
 def local_engine(
-    model: Any, tokenizer: Any, resources: ResourceConfig, attendance: StepBarrier | None = None
+    model: Any, tokenizer: Any, resources: ResourceConfig, barrier: StepBarrier | None = None
 ) -> TransformersEngine:
     """An engine over a loaded model."""
     config = EngineConfig(
         max_rows=resources.max_rows, num_threads=resources.engine_threads, deterministic=resources.deterministic
     )
-    return TransformersEngine(model, tokenizer, config, attendance)
+    return TransformersEngine(model, tokenizer, config, barrier)
 
 
 class Reporter(Protocol):
@@ -120,17 +120,17 @@ class Runtime:
         """An engine over a loaded model."""
         return local_engine(model, tokenizer, self.resources)
 
-    def seat(
+    def load(
         self,
         name: str,
         served: ServedAs,
         reporter: Reporter,
-        attendance: StepBarrier | None = None,
+        barrier: StepBarrier | None = None,
         *,
         thinks: bool = False,
     ) -> AbstractAsyncContextManager[LoadedModel]:
         """A model to sample from, by whatever name (see `app/models.py`)."""
-        return load_for_sampling(name, served, self.resources, reporter.say, attendance=attendance, thinks=thinks)
+        return load_for_sampling(name, served, self.resources, reporter.say, barrier=barrier, thinks=thinks)
 
     def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
         """Attempts by one policy."""

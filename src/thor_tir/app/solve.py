@@ -23,7 +23,7 @@ from thor_tir.inference.best_of_n import hybrid, select
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem, digest
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, attempt
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import from_json
 from thor_tir.verdict import Outcome, Verdict
 
@@ -64,11 +64,11 @@ async def _answer(
 ) -> tuple[Attempt, Any]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
     async with (
-        open_runtime(ResourceConfig()) as tools,
-        tools.seat(question.model, question.served, reporter, thinks=question.reasoning) as seat,
+        open_runtime(ResourceConfig()) as runtime,
+        runtime.load(question.model, question.served, reporter, thinks=question.reasoning) as loaded,
     ):
-        dialect = dialect_of(seat.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)
-        setup = tools.setup(seat.policy, dialect, config.rollout)
+        dialect = dialect_of(loaded.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)
+        setup = runtime.setup(loaded.policy, dialect, config.rollout)
         setup.grade = _ungraded
         if attempts == 1:
             setup.repair = self_correction(setup.agent, config.rollout, config.correction)

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +56,7 @@ class Eval:
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     words: bool = False
-    """Without tools: reasoning in words alone."""
+    """Answer without tools: no program is run."""
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
@@ -86,6 +86,7 @@ class Eval:
         from thor_tir.app.stages.evaluate import evaluate_model
         from thor_tir.eval.run import result_row
         from thor_tir.problems.sources import Split, load_problems
+        from thor_tir.seeds import seed_for
         from thor_tir.storage.journal import write_atomically
         from thor_tir.storage.run_lock import claim
 
@@ -94,7 +95,7 @@ class Eval:
             self.problems,
             split=Split.TEST,
             count=self.eval.num_problems,
-            seed=config.eval.seed + 4,
+            seed=seed_for("test", config.eval.seed),
             configs=config.families,
         )
         reporter = ConsoleReporter()
@@ -102,10 +103,10 @@ class Eval:
         output = self._output(options)
 
         async def work() -> Any:
-            async with open_runtime(self.resources) as tools:
-                return await evaluate_model(self._contestant(), problems, config, output, tools, reporter)
+            async with open_runtime(self.resources) as runtime:
+                return await evaluate_model(self._spec(), problems, config, output, runtime, reporter)
 
-        with claim(output, options):
+        with claim(output, options, inputs=(self.model, self.problems)):
             row = result_row(asyncio.run(work()))
         write_atomically(output / "results.json", json.dumps([row], indent=1) + "\n")
         reporter.console.print(results_table([row]))
@@ -130,7 +131,7 @@ class Eval:
         options = self._options()
         output = self._output(options)
         run = BenchmarkRun(
-            contestant=self._contestant(),
+            spec=self._spec(),
             sets=tuple(limited(each, self.limit) for each in sets),
             config=self._config(),
             folder=BenchmarkFolder(path=output),
@@ -138,9 +139,14 @@ class Eval:
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
-        with claim(output, options, shard):
+        with claim(output, options, shard, inputs=self._inputs(names)):
             asyncio.run(run_benchmarks(run, reporter))
         _tell(run.folder, reporter)
+
+    def _inputs(self, names: Sequence[str]) -> list[str]:
+        """Files that the run is made from: the model, problem files, and the data folder."""
+        data = [] if self.data is None else [str(self.data)]
+        return [self.model, *names, *data]
 
     def _options(self) -> Mapping[str, Any]:
         """What makes two commands the same run: everything but where it is kept and which part of it is done."""
@@ -169,7 +175,7 @@ class Eval:
             resources=self.resources,
         )
 
-    def _contestant(self) -> Any:
+    def _spec(self) -> Any:
         from thor_tir.app.stages.evaluate import EvalSpec
         from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
         from thor_tir.engines.openai_api.policy import ServedAs

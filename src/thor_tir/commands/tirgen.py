@@ -71,13 +71,18 @@ class TirgenGenerate:
         reporter = ConsoleReporter()
 
         async def work() -> None:
-            async with open_runtime(self.resources) as tools:
-                await generate_raw(self.config(), self.output, tools, reporter, shard)
+            async with open_runtime(self.resources) as runtime:
+                await generate_raw(self.config(), self.output, runtime, reporter, shard)
 
         shard = shard_of(self.shard)
-        with claim(self.output, self.options(), shard):
+        with claim(self.output, self.options(), shard, inputs=self.inputs):
             asyncio.run(work())
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Files and folders that the run is made from, where they are local."""
+        return self.actor, self.critic, self.problems
 
     def options(self) -> dict[str, Any]:
         """What makes two commands the same run: not where it is kept, which part is done, and how much is tried."""
@@ -122,12 +127,12 @@ class Tirgen(TirgenGenerate):
         reporter = ConsoleReporter()
 
         async def work() -> Path:
-            async with open_runtime(self.resources) as tools:
-                return await generate_data(config, self.output, tools, reporter)
+            async with open_runtime(self.resources) as runtime:
+                return await generate_data(config, self.output, runtime, reporter)
 
         if self.shard:
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
-        with claim(self.output, self.options()):
+        with claim(self.output, self.options(), inputs=self.inputs):
             path = asyncio.run(work())
         tell_funnel(self.output, reporter)
         reporter.say(f"data set: {path}")

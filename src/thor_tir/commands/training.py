@@ -59,7 +59,10 @@ class Sft:
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
-        with together() as ranks, ranks.led(claim(self.output, dataclasses.asdict(self))):
+        with (
+            together() as ranks,
+            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=(self.model, self.data))),
+        ):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
                 self.model, self.data, self.sft, self.output, reporter, reasoning=self.reasoning, ranks=ranks
@@ -104,9 +107,12 @@ class Rl:
 
         async def work(ranks: Ranks) -> None:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
-            async with open_runtime(self.resources, ranks=ranks) as tools:
-                model = await reinforce(config, self.model, self.output, tools, reporter)
+            async with open_runtime(self.resources, ranks=ranks) as runtime:
+                model = await reinforce(config, self.model, self.output, runtime, reporter)
             reporter.say(f"model: {model}")
 
-        with together() as ranks, ranks.led(claim(self.output, dataclasses.asdict(self))):
+        with (
+            together() as ranks,
+            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=(self.model, self.problems))),
+        ):
             asyncio.run(work(ranks))

@@ -10,7 +10,7 @@ from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import Score, select
 from thor_tir.problem import Problem
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, Progress, SamplingSetup, attempt_all
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
 

@@ -10,11 +10,9 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import re
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner import state
 from thor_tir.learner.learner import Learner
+from thor_tir.provenance import versions
 from thor_tir.storage.journal import told_when_full
 from thor_tir.storage.run_lock import changes
 
@@ -31,6 +30,8 @@ _NAME = re.compile(r"(\d+)-step-\d+")
 _DRAFT = ".draft-"
 _MODEL, _STATE, _MANIFEST = "model", "state", "manifest.json"
 FORMAT = 2
+COMPUTING = ("thor-tir", "torch", "transformers")
+"""Packages that compute: a run is continued to the last bit only by the same versions."""
 """Of what stands in a checkpoint; one of another format cannot be read."""
 
 
@@ -77,7 +78,7 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
     random states are those of Python and torch, process-wide.
     """
     manifest = learner.ranks.lead(lambda: _verified(path))
-    if others := changes(manifest["versions"], _versions()):
+    if others := changes(manifest["versions"], versions(COMPUTING)):
         _LOG.warning(
             "%s was made with other versions (%s): the last bits may differ from now on", path, "; ".join(others)
         )
@@ -111,7 +112,7 @@ def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], opt
     """Write the manifest, put everything on disk, and only then give the directory its name."""
     manifest = {
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": versions(COMPUTING),
         "processes": learner.ranks.size,
         "counters": [learner.num_steps, learner.num_skipped, learner.failures_in_a_row],
         "options": options,
@@ -123,12 +124,6 @@ def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], opt
         _sync(entry)
     os.rename(draft, final)
     _sync(final.parent)
-
-
-def _versions() -> dict[str, str]:
-    """Of what computes: a run is continued to the last bit only by the same."""
-    ours = {name: version(name) for name in ("thor-tir", "torch", "transformers")}
-    return {**ours, "python": platform.python_version()}
 
 
 def _verified(path: Path) -> dict[str, Any]:

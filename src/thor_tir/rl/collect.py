@@ -31,7 +31,7 @@ from thor_tir.rollout.attempts import (
     attempt_all,
     record_all,
 )
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Verdict
 

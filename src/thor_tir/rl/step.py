@@ -19,7 +19,8 @@ from thor_tir.rl.scope import CHOICES, CUTS
 from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.rollout.backtrack import failed_prefix
-from thor_tir.rollout.loop import Agent, RolloutConfig, seed_of, take_step
+from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
+from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import from_json, to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 

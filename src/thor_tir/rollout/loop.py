@@ -6,11 +6,11 @@ concurrency of programs the sandbox's. Faults of either are exceptions and pass 
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought, Trajectory
 
 
@@ -116,12 +116,6 @@ class Draft:
 
 StepRepair = Callable[[Draft, Step], Awaitable[Step]]
 """Given the draft before a failed step and that step: the step that shall stand in its place (see `inference/`)."""
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from names and numbers, the same on every machine."""
-    blob = "\x1f".join(map(str, parts)).encode()
-    return int.from_bytes(blake2b(blob, digest_size=8).digest(), "little") >> 1
 
 
 async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: StepRepair | None = None) -> Trajectory:

@@ -3,12 +3,13 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.provenance import RUN, record_run
 from thor_tir.storage.journal import make_folder, write_atomically
 from thor_tir.storage.shard import SHARD_LOCK, WHOLE, Shard
 
@@ -21,8 +22,10 @@ WHERE = ("resources.sandbox_endpoints ", "resources.endpoint.")
 
 
 @contextmanager
-def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Iterator[None]:
-    """Write a run's options into its folder, or make sure that they are those it was started with.
+def claim(
+    folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE, *, inputs: Iterable[str | Path] = ()
+) -> Iterator[None]:
+    """Write a run's options and record into its folder, or make sure that options and inputs are those it began with.
 
     A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
     where another run lives in the folder, whose finished units would be taken for this run's, and while another process
@@ -41,10 +44,11 @@ def claim(folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE) -> Ite
                 f"{folder} holds a run with other options ({'; '.join(found[:MOST_TOLD])}{more}): "
                 "give the same options to continue it, or another --output"
             )
+        record_run(folder, options, inputs)
         try:
             yield
         except UsageError:
-            ours = {path, folder / _LOCK, *folder.glob(f"{SHARD_LOCK}*")}
+            ours = {path, folder / RUN, folder / _LOCK, *folder.glob(f"{SHARD_LOCK}*")}
             if is_first and set(folder.iterdir()) <= ours:
                 for file in ours:
                     file.unlink()

@@ -15,8 +15,8 @@ from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.loop import seed_of
 from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
 from thor_tir.tirgen.spending import ACTOR, CRITIC, Metered
 from thor_tir.trajectory import Action, Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
@@ -132,7 +132,7 @@ async def generate(
         critic=replace(studio.critic, policy=Metered(studio.critic.policy, CRITIC, spent)),
     )
     growing = Growing(prompt=studio.dialect.prompt(problem.question), words=words_of(()))
-    with studio.actor.attend():  # the critic's engine shares the actor's attendance
+    with studio.actor.attend():  # the critic's engine shares the actor's barrier
         await (form or reason)(growing, metered, config, seed)
     if len(growing.words):
         text = studio.dialect.decode(growing.words.token_ids)

@@ -1,9 +1,7 @@
 """Where raw trajectories come from: models, prompts, sampling, seed and versions, under a name that rows carry."""
 
 import json
-import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,6 @@ from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.problem import digest
 from thor_tir.storage.journal import write_atomically
-
-LIBRARIES = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "reasoning-gym")
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the libraries that a sample depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def prompt_digest(style: PromptStyle) -> str:

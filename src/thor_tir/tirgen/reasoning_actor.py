@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.execution import Status
-from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout, seed_of
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, IsolatedStep, Refusal, compared, without_program
 from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, words_of, write
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_of
 
 MOST_CALLS = 4
 """So many calls and more are one stratum, as in the paper's figure 6."""

@@ -11,13 +11,13 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 
 class Desk:
-    """An engine reduced to what its attendance sees."""
+    """An engine reduced to what its barrier sees."""
 
-    def __init__(self, attendance: StepBarrier) -> None:
+    def __init__(self, barrier: StepBarrier) -> None:
         self.num_waiting = 0
         self.num_woken = 0
         self.num_left = 0
-        attendance.join(self)
+        barrier.join(self)
 
     def wake(self) -> None:
         self.num_woken += 1
@@ -27,62 +27,62 @@ class Desk:
 
 
 def two_desks() -> tuple[StepBarrier, Desk, Desk]:
-    attendance = StepBarrier()
-    return attendance, Desk(attendance), Desk(attendance)
+    barrier = StepBarrier()
+    return barrier, Desk(barrier), Desk(barrier)
 
 
 def test_nobody_steps_while_one_attending_trajectory_is_away_at_a_tool():
-    attendance, actor, critic = two_desks()
-    with attendance.attend(), attendance.attend():
+    barrier, actor, critic = two_desks()
+    with barrier.attend(), barrier.attend():
         actor.num_waiting = 1
-        assert not attendance.is_turn_of(actor)
+        assert not barrier.is_turn_of(actor)
         critic.num_waiting = 1  # the second trajectory now waits too, although for the other engine
-        assert attendance.is_turn_of(actor)
+        assert barrier.is_turn_of(actor)
 
 
 def test_a_trajectory_that_left_is_not_waited_for():
-    attendance, actor, _ = two_desks()
-    with attendance.attend():
-        with attendance.attend():
+    barrier, actor, _ = two_desks()
+    with barrier.attend():
+        with barrier.attend():
             actor.num_waiting = 1
-            assert not attendance.is_turn_of(actor)
-        assert attendance.is_turn_of(actor)
+            assert not barrier.is_turn_of(actor)
+        assert barrier.is_turn_of(actor)
 
 
 def test_engines_with_work_take_turns_whoever_asks_first():
-    attendance, actor, critic = two_desks()
+    barrier, actor, critic = two_desks()
     actor.num_waiting = critic.num_waiting = 1
     order = []
     for _ in range(4):
-        assert attendance.is_turn_of(actor) != attendance.is_turn_of(critic)
-        turn = actor if attendance.is_turn_of(actor) else critic
+        assert barrier.is_turn_of(actor) != barrier.is_turn_of(critic)
+        turn = actor if barrier.is_turn_of(actor) else critic
         order.append(turn)
-        attendance.end_turn_of(turn)
+        barrier.end_turn_of(turn)
     assert order == [actor, critic, actor, critic]
 
 
 def test_an_engine_without_work_is_passed_over():
-    attendance, actor, critic = two_desks()
+    barrier, actor, critic = two_desks()
     critic.num_waiting = 1
     for _ in range(2):
-        assert attendance.is_turn_of(critic)
-        assert not attendance.is_turn_of(actor)
-        attendance.end_turn_of(critic)
+        assert barrier.is_turn_of(critic)
+        assert not barrier.is_turn_of(actor)
+        barrier.end_turn_of(critic)
 
 
 def test_coming_and_going_wakes_all_engines_and_the_end_of_a_turn_the_others():
-    attendance, actor, critic = two_desks()
-    with attendance.attend():
+    barrier, actor, critic = two_desks()
+    with barrier.attend():
         assert (actor.num_woken, critic.num_woken) == (1, 1)
     assert (actor.num_woken, critic.num_woken) == (2, 2)
-    attendance.end_turn_of(actor)
+    barrier.end_turn_of(actor)
     assert (actor.num_woken, critic.num_woken) == (2, 3)
 
 
 def test_engines_are_told_at_once_when_the_last_trajectory_leaves():
-    attendance, actor, critic = two_desks()
-    with attendance.attend():
-        with attendance.attend():
+    barrier, actor, critic = two_desks()
+    with barrier.attend():
+        with barrier.attend():
             pass
         assert (actor.num_left, critic.num_left) == (0, 0)
     assert (actor.num_left, critic.num_left) == (1, 1)
@@ -106,9 +106,9 @@ def test_two_deterministic_engines_give_the_same_bits_whatever_time_tools_take()
 
     async def run(delay_seed: int) -> list[list[object]]:
         delays = random.Random(delay_seed)
-        attendance, config = StepBarrier(), EngineConfig(deterministic=True, max_rows=3)
-        actor = TransformersEngine(tiny_model(seed=1), tiny_tokenizer(), config, attendance)
-        critic = TransformersEngine(tiny_model(seed=2), tiny_tokenizer(), config, attendance)
+        barrier, config = StepBarrier(), EngineConfig(deterministic=True, max_rows=3)
+        actor = TransformersEngine(tiny_model(seed=1), tiny_tokenizer(), config, barrier)
+        critic = TransformersEngine(tiny_model(seed=2), tiny_tokenizer(), config, barrier)
 
         async def trajectory(number: int) -> list[object]:
             seen: list[object] = []

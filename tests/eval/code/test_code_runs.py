@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_benchmark import TOOLS_CONTESTANT, Quiet, play, scripted_run
+from scripted_benchmark import TOOLS_SPEC, Quiet, play, scripted_run
 from thor_tir.app.stages.benchmark import limited, write_results
 from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.problem import Problem
@@ -15,7 +15,7 @@ from thor_tir.problems.sets import load_set, problem_of
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "bench"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not beside this checkout")
-WORDS_CONTESTANT = replace(TOOLS_CONTESTANT, name="words", style=NO_TOOLS)
+WORDS_CONTESTANT = replace(TOOLS_SPEC, name="words", style=NO_TOOLS)
 WITH_REFERENCES = ("humaneval", "humaneval_plus", "mbpp", "mbpp_plus")
 
 
@@ -73,7 +73,7 @@ def test_with_tools_the_last_program_that_was_tried_and_stood_is_the_answer(tmp_
 
 def test_in_words_a_fence_ends_nothing_and_is_not_run(tmp_path: Path) -> None:
     reading = task("r", entry="", tests=ExampleTests(pairs=(("3\n", "6\n"),), is_stdin=True))
-    run = scripted_run(tmp_path, [set_of(task("a"), reading)], samples=1, contestant=WORDS_CONTESTANT)
+    run = scripted_run(tmp_path, [set_of(task("a"), reading)], samples=1, spec=WORDS_CONTESTANT)
     answers = {"a": BAD + "No:\n" + GOOD + "Done.", "r": block("print(2 * int(input()))")}
     asked = play(run, lambda problem: [answers[problem.id]])
     assert len(asked) == 2  # one request each: nothing stopped at the first program
@@ -84,7 +84,7 @@ def test_in_words_a_fence_ends_nothing_and_is_not_run(tmp_path: Path) -> None:
 
 
 def test_the_record_tells_the_prompt_of_each_kind(tmp_path: Path) -> None:
-    run = scripted_run(tmp_path, [set_of(task("a"))], samples=1, contestant=WORDS_CONTESTANT)
+    run = scripted_run(tmp_path, [set_of(task("a"))], samples=1, spec=WORDS_CONTESTANT)
     play(run, lambda problem: [GOOD])
     assert run.folder.manifest["prompts"]["code"]["system"] == "You are a careful programmer."
     (kept,) = run.folder.sets
@@ -106,7 +106,7 @@ def programs_of(asked: ProblemSet, *, broken: bool):
 def test_references_score_100_percent_and_broken_ones_0_on_real_tasks(name: str, tmp_path: Path) -> None:
     asked = limited(load_set(name, DATA), 8)
     for broken in (False, True):
-        run = scripted_run(tmp_path / f"{broken}", [asked], samples=1, contestant=WORDS_CONTESTANT)
+        run = scripted_run(tmp_path / f"{broken}", [asked], samples=1, spec=WORDS_CONTESTANT)
         play(run, programs_of(asked, broken=broken))
         results = write_results(run.folder, Quiet())
         assert results is not None
@@ -119,7 +119,7 @@ def test_references_score_100_percent_and_broken_ones_0_on_real_tasks(name: str,
 def test_every_reference_of_every_code_set_is_right_and_broken_it_is_wrong(name: str, tmp_path: Path) -> None:
     asked = load_set(name, DATA)
     for broken in (False, True):
-        run = scripted_run(tmp_path / f"{broken}", [asked], samples=1, contestant=WORDS_CONTESTANT)
+        run = scripted_run(tmp_path / f"{broken}", [asked], samples=1, spec=WORDS_CONTESTANT)
         play(run, programs_of(asked, broken=broken))
         results = write_results(run.folder, Quiet())
         assert results is not None

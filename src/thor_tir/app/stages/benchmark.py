@@ -1,12 +1,10 @@
 """One model on named benchmarks: sampled, graded and kept attempt by attempt; tables when every attempt is there."""
 
 import json
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any
 
@@ -28,20 +26,19 @@ from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.version import grader_version
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
+from thor_tir.provenance import machine, versions
 from thor_tir.rollout.attempts import DROPPED, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
-from thor_tir.rollout.loop import RolloutConfig, seed_of
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.shard import Shard
-
-VERSIONED = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "numpy")
-"""Packages whose version may move a score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkRun:
     """What is asked of whom, and where it is kept."""
 
-    contestant: EvalSpec
+    spec: EvalSpec
     sets: tuple[ProblemSet, ...]
     """With the problems that are asked; fewer than a set's own where the user limits them."""
     config: RunConfig
@@ -53,7 +50,7 @@ class BenchmarkRun:
     @property
     def has_tools(self) -> bool:
         """Whether programs in a response are run."""
-        return self.contestant.style is not NO_TOOLS
+        return self.spec.style is not NO_TOOLS
 
 
 async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
@@ -64,43 +61,41 @@ async def run_benchmarks(run: BenchmarkRun, reporter: Reporter) -> None:
     names = [each.name for each in run.sets]
     if len(set(names)) < len(names):
         raise UsageError(f"two sets have one name: {', '.join(names)}; name each once, or rename a file")
-    contestant, config = run.contestant, run.config
+    spec, config = run.spec, run.config
     with run.folder.writing(run.shard), opened(run.judge) as judge:
         async with (
-            open_runtime(config.resources, Strictness.LENIENT, judge=judge) as tools,
-            tools.seat(
-                contestant.model, contestant.served, reporter, thinks=config.reasoning and run.has_tools
-            ) as seat,
+            open_runtime(config.resources, Strictness.LENIENT, judge=judge) as runtime,
+            runtime.load(spec.model, spec.served, reporter, thinks=config.reasoning and run.has_tools) as loaded,
         ):
-            run.folder.start(run.sets, manifest(run, weights=digest_of(seat), sandbox=tools.sandbox.level))
+            run.folder.start(run.sets, manifest(run, weights=digest_of(loaded), sandbox=runtime.sandbox.level))
             for asked in run.sets:
-                await fill(run, asked, shop_for(run, asked, tools, seat.policy, seat.tokenizer), reporter)
-            if seat.model is None:
-                write_atomically(run.folder.path / "endpoint.json", json.dumps(seat.about(), indent=1) + "\n")
+                await fill(run, asked, setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer), reporter)
+            if loaded.model is None:
+                write_atomically(run.folder.path / "endpoint.json", json.dumps(loaded.about(), indent=1) + "\n")
 
 
-def shop_for(run: BenchmarkRun, asked: ProblemSet, tools: Runtime, policy: Policy, tokenizer: Any) -> SamplingSetup:
+def setup_for(run: BenchmarkRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Any) -> SamplingSetup:
     """How attempts at one set are made: its kind decides what the model is told and what is graded."""
     config = DialectConfig(
-        style=style_of(run.contestant, asked.kind),
+        style=style_of(run.spec, asked.kind),
         is_reasoning=run.config.reasoning,
         runs_programs=run.has_tools,
         observation=run.config.observation,
     )
-    setup = tools.setup(policy, Dialect(tokenizer, config), rollout_of(run))
+    setup = runtime.setup(policy, Dialect(tokenizer, config), rollout_of(run))
     if asked.kind is ProblemKind.CODE:
-        setup.grade = CodeGrader(asked.tasks, tools.sandbox).grade
+        setup.grade = CodeGrader(asked.tasks, runtime.sandbox).grade
         setup.graded = unless_cut_short(written, thinking_of(setup.agent.dialect))
-    if run.contestant.correction is not None:
-        setup.repair = self_correction(setup.agent, setup.config, run.contestant.correction)
+    if run.spec.correction is not None:
+        setup.repair = self_correction(setup.agent, setup.config, run.spec.correction)
     return setup
 
 
-def style_of(contestant: EvalSpec, kind: ProblemKind) -> PromptStyle:
-    """What the contestant is told before a problem of that kind."""
+def style_of(spec: EvalSpec, kind: ProblemKind) -> PromptStyle:
+    """What the spec is told before a problem of that kind."""
     if kind is ProblemKind.MATHEMATICS:
-        return contestant.style
-    return CODE if contestant.style is NO_TOOLS else CODE_TOOLS
+        return spec.style
+    return CODE if spec.style is NO_TOOLS else CODE_TOOLS
 
 
 def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
@@ -123,7 +118,7 @@ async def fill(run: BenchmarkRun, asked: ProblemSet, setup: SamplingSetup, repor
     journal = run.folder.journal(asked.name, run.shard, hold=run.config.resources.deterministic)
     elsewhere = run.folder.rows(asked.name, besides=journal.path)
     todo = {r.id: partial(_timed, r, setup) for r in requests if r.id not in elsewhere}
-    with reporter.stage(f"{asked.title}: {run.contestant.name}", len(requests)) as progress:
+    with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
         progress.advance(len(requests) - len(todo))
         await record_all(todo, setup, journal, progress)
     if setup.dropped:
@@ -137,7 +132,7 @@ def requests_of(run: BenchmarkRun, asked: ProblemSet) -> list[AttemptRequest]:
         AttemptRequest(id=f"{p.id}/{sample}", problem=p, seed=seed_of(run.config.eval.seed, p.id, sample))
         for position, p in enumerate(asked.problems)
         if run.shard.owns(position)
-        for sample in range(run.contestant.samples)
+        for sample in range(run.spec.samples)
     ]
 
 
@@ -174,32 +169,32 @@ def _entry(folder: BenchmarkFolder, asked: ProblemSet, known: Mapping[str, Any])
 
 def manifest(run: BenchmarkRun, *, weights: str | None, sandbox: str) -> dict[str, Any]:
     """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
-    contestant = run.contestant
+    spec = run.spec
     return {
         "schema": 1,
-        "name": contestant.name,
-        "model": contestant.model,
-        "served": asdict(contestant.served) if is_address(contestant.model) else None,
+        "name": spec.name,
+        "model": spec.model,
+        "served": asdict(spec.served) if is_address(spec.model) else None,
         "weights_sha256": weights,
-        "samples": contestant.samples,
+        "samples": spec.samples,
         "seed": run.config.eval.seed,
         "reasoning": run.config.reasoning,
-        "prompts": {kind.value: asdict(style_of(contestant, kind)) for kind in sorted({s.kind for s in run.sets})},
+        "prompts": {kind.value: asdict(style_of(spec, kind)) for kind in sorted({s.kind for s in run.sets})},
         "observation": asdict(run.config.observation) if run.has_tools else None,
         "rollout": asdict(rollout_of(run)),
-        "correction": None if contestant.correction is None else asdict(contestant.correction),
+        "correction": None if spec.correction is None else asdict(spec.correction),
         "resources": asdict(run.config.resources),
         "sandbox": sandbox,
         "grader": {"version": grader_version(), "strictness": Strictness.LENIENT.value},
         "judge": None if run.judge is None else {"model": run.judge.model, "address": run.judge.base_url},
-        "versions": _versions(VERSIONED),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": versions(),
+        "machine": machine(),
     }
 
 
-def digest_of(seat: LoadedModel) -> str | None:
+def digest_of(loaded: LoadedModel) -> str | None:
     """Which weights they are; None where they are elsewhere, and a server's word is all there is."""
-    return None if seat.model is None else weights_digest(seat.model)
+    return None if loaded.model is None else weights_digest(loaded.model)
 
 
 def weights_digest(model: Any) -> str:
@@ -211,13 +206,3 @@ def weights_digest(model: Any) -> str:
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
-
-
-def _versions(names: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

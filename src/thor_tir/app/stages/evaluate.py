@@ -35,29 +35,29 @@ class EvalSpec:
 
 
 async def evaluate_model(
-    contestant: EvalSpec,
+    spec: EvalSpec,
     problems: Sequence[Problem],
     config: RunConfig,
     folder: Path,
-    open_runtime: Runtime,
+    runtime: Runtime,
     reporter: Reporter,
 ) -> Evaluation:
-    """A contestant's attempts at given problems, journaled in `folder` under its name."""
-    name, style = contestant.name, contestant.style
+    """A spec's attempts at given problems, journaled in `folder` under its name."""
+    name, style = spec.name, spec.style
     rollout = config.eval.rollout if style is not NO_TOOLS else without_tools(config.eval.rollout.max_tokens)
-    async with open_runtime.seat(contestant.model, contestant.served, reporter, thinks=config.reasoning) as seat:
-        dialect = dialect_of(seat.tokenizer, style, reasoning=config.reasoning, observation=config.observation)
-        setup = open_runtime.setup(seat.policy, dialect, rollout)
-        if contestant.correction is not None:
-            setup.repair = self_correction(setup.agent, rollout, contestant.correction)
-        journal = open_runtime.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
-        with reporter.stage(f"evaluation: {name}", len(problems) * contestant.samples) as progress:
+    async with runtime.load(spec.model, spec.served, reporter, thinks=config.reasoning) as loaded:
+        dialect = dialect_of(loaded.tokenizer, style, reasoning=config.reasoning, observation=config.observation)
+        setup = runtime.setup(loaded.policy, dialect, rollout)
+        if spec.correction is not None:
+            setup.repair = self_correction(setup.agent, rollout, spec.correction)
+        journal = runtime.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
+        with reporter.stage(f"evaluation: {name}", len(problems) * spec.samples) as progress:
             return await evaluate(
                 name,
                 problems,
                 setup,
                 journal,
-                samples=contestant.samples,
+                samples=spec.samples,
                 seed=config.eval.seed,
                 progress=progress,
             )

@@ -5,10 +5,8 @@ again, and within a stage no finished unit is.
 """
 
 import json
-import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -29,7 +27,9 @@ from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript.segments import exhibit
 from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
 from thor_tir.problems.sources import Split, load_problems
+from thor_tir.provenance import machine, versions
 from thor_tir.rollout.attempts import Attempt
+from thor_tir.seeds import seed_for
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
 from thor_tir.tirgen.dataset import read_dataset
@@ -55,9 +55,9 @@ async def run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary
 
 
 async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
-    async with open_runtime(config.resources) as tools:
+    async with open_runtime(config.resources) as runtime:
         dataset = folder / "tirgen" / "dataset.jsonl"
-        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", tools, reporter))
+        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", runtime, reporter))
         reporter.say(_funnel_line(folder / "tirgen"))
 
         async def cold_start() -> Path:
@@ -65,24 +65,28 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
 
         await _once(folder / "sft", cold_start)
         tuned = str(folder / "sft" / "model")
-        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", tools, reporter))
+        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", runtime, reporter))
         began = perf_counter()
-        evaluations = await _evaluate(config, folder, tools, reporter)
+        evaluations = await _evaluate(config, folder, runtime, reporter)
     seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl")}
     if not (folder / "eval" / "done.json").exists():
         write_atomically(folder / "eval" / "done.json", json.dumps({"seconds": perf_counter() - began}))
     return _conclude(config, folder, evaluations, {**seconds, "eval": _seconds(folder / "eval")})
 
 
-async def _evaluate(config: RunConfig, folder: Path, tools: Runtime, reporter: Reporter) -> dict[str, Evaluation]:
+async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> dict[str, Evaluation]:
     problems = load_problems(
-        config.problems, split=Split.TEST, count=config.eval.num_problems, seed=config.seed + 4, configs=config.families
+        config.problems,
+        split=Split.TEST,
+        count=config.eval.num_problems,
+        seed=seed_for("test", config.seed),
+        configs=config.families,
     )
     tuned, trained = str(folder / "sft" / "model"), str(folder / "rl" / "model")
 
     async def one(name: str, model: str, samples: int, **options: Any) -> Evaluation:
-        contestant = EvalSpec(name=name, model=model, samples=samples, **options)
-        return await evaluate_model(contestant, problems, config, folder / "eval", tools, reporter)
+        spec = EvalSpec(name=name, model=model, samples=samples, **options)
+        return await evaluate_model(spec, problems, config, folder / "eval", runtime, reporter)
 
     samples, best_of_n = config.eval.samples, config.eval.best_of
     found = {
@@ -122,7 +126,7 @@ def _conclude(
         "seconds": dict(seconds),
         "machine": machine(),
         "config": asdict(config),
-        "versions": {name: version(name) for name in ("thor-tir", "torch", "transformers", "reasoning-gym", "sympy")},
+        "versions": versions(),
         "seed": config.seed,
     }
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -133,17 +137,6 @@ def _conclude(
 def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
     """So many attempts of each problem: counts of two configurations can be compared."""
     return [attempt for group in evaluation.groups for attempt in group[:samples]]
-
-
-def machine() -> str:
-    """The class of this machine, without anything that names it."""
-    import os
-
-    import torch
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{system}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {gpu}"
 
 
 def _difference(name: str, interval: Interval) -> dict[str, Any]:

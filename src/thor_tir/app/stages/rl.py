@@ -30,39 +30,39 @@ from thor_tir.rollout.attempts import (
     SamplingSetup,
     attempt_all,
 )
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.code_quality import fault_of
 
 
-async def reinforce(
-    config: RunConfig, model_name: str, folder: Path, open_runtime: Runtime, reporter: Reporter
-) -> Path:
+async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
-    ranks = open_runtime.ranks
+    ranks = runtime.ranks
     model, tokenizer = load_trainable(model_name, config.rl.adapters, ranks)
     replica = None if ranks.is_alone else _replica(model_name, config.rl)
     actor = model if replica is None else replica
     dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     load = partial(load_problems, config.problems, configs=config.families)
-    problems = load(split=Split.TRAIN, count=config.num_rl, seed=config.seed + 2)
-    async with open_runtime.engine(actor, tokenizer) as engine:
+    problems = load(split=Split.TRAIN, count=config.num_rl, seed=seed_for("rl", config.seed))
+    async with runtime.engine(actor, tokenizer) as engine:
         validate = None
         if config.rl.validate_every:
-            held_out = load(split=Split.VALIDATION, count=config.rl.num_validation, seed=config.seed + 3)
-            setup = open_runtime.setup(
+            held_out = load(
+                split=Split.VALIDATION, count=config.rl.num_validation, seed=seed_for("validation", config.seed)
+            )
+            setup = runtime.setup(
                 engine, dialect, replace(config.eval.rollout, max_tokens=config.rl.rollout.max_tokens)
             )
-            validate = partial(_validate, held_out, setup, open_runtime.journal(folder / "validation.jsonl"))
+            validate = partial(_validate, held_out, setup, runtime.journal(folder / "validation.jsonl"))
         inputs = rl.TrainerInputs(
             model=model,
             replica=replica,
             tokenizer=tokenizer,
             policy=engine,
             source=RoundSource(
-                setup=open_runtime.setup(engine, dialect, config.rl.rollout),
+                setup=runtime.setup(engine, dialect, config.rl.rollout),
                 problems=problems,
-                rollouts=open_runtime.journal(folder / "rollouts.jsonl"),
+                rollouts=runtime.journal(folder / "rollouts.jsonl"),
                 is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             ),
             exhibit=partial(

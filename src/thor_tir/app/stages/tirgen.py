@@ -19,14 +19,15 @@ from thor_tir.dialect.thinking import thinking_of
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
+from thor_tir.provenance import versions
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
-from thor_tir.rollout.loop import seed_of
+from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.shard import WHOLE, Shard
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import StepForm, TirgenAgents, generate, reason
 from thor_tir.tirgen.progress_line import ProgressLine
-from thor_tir.tirgen.provenance import prompt_digest, sign, versions
+from thor_tir.tirgen.provenance import prompt_digest, sign
 from thor_tir.tirgen.raw_rows import PROVENANCE
 from thor_tir.tirgen.reasoning_actor import think
 from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, brief
@@ -41,7 +42,11 @@ async def generate_data(config: RunConfig, folder: Path, bench: Runtime, reporte
 def tirgen_problems(config: RunConfig) -> list[Problem]:
     """The questions that TIRGen is run on."""
     return load_problems(
-        config.problems, split=Split.TRAIN, count=config.num_tirgen, seed=config.seed + 1, configs=config.families
+        config.problems,
+        split=Split.TRAIN,
+        count=config.num_tirgen,
+        seed=seed_for("tirgen", config.seed),
+        configs=config.families,
     )
 
 
@@ -53,11 +58,11 @@ async def generate_raw(
     `models.json` then says how the models were reached and what they cost.
     """
     problems = [p for position, p in enumerate(tirgen_problems(config)) if shard.owns(position)]
-    attendance = StepBarrier()
+    barrier = StepBarrier()
     with shard.writing(folder):
         async with (
-            bench.seat(config.actor, config.actor_served, reporter, attendance, thinks=config.reasoning) as actor,
-            bench.seat(config.critic, config.critic_served, reporter, attendance) as critic,
+            bench.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
+            bench.load(config.critic, config.critic_served, reporter, barrier) as critic,
         ):
             try:
                 maker = _maker(config, folder, bench, actor, critic)

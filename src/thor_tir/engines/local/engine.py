@@ -80,9 +80,9 @@ class TransformersEngine:
     """A `Policy` over a model that this process holds, and may train while no request is active."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, config: EngineConfig | None = None, attendance: StepBarrier | None = None
+        self, model: Any, tokenizer: Any, config: EngineConfig | None = None, barrier: StepBarrier | None = None
     ) -> None:
-        """Engines that serve the same trajectories share an `attendance`."""
+        """Engines that serve the same trajectories share an `barrier`."""
         self.config = config or EngineConfig()
         self.stats = Stats()
         self.policy_version = 0
@@ -98,7 +98,7 @@ class TransformersEngine:
         self._steps_waited = 0
         self._has_news = False
         self._wake = asyncio.Event()
-        self._attendance = attendance or StepBarrier()
+        self._attendance = barrier or StepBarrier()
         self._attendance.join(self)
         self._task: asyncio.Task[None] | None = None
         self._was_training = False

@@ -1,7 +1,7 @@
 """Who may still ask for samples, over all engines that serve the same trajectories, and whose step is next.
 
 A deterministic engine steps only when every attending trajectory waits for some engine, and engines that share an
-attendance take turns, so that neither the time of a tool nor that of the other engine decides who shares a batch.
+barrier take turns, so that neither the time of a tool nor that of the other engine decides who shares a batch.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Attended(Protocol):
-    """An engine, as its attendance sees it."""
+    """An engine, as its barrier sees it."""
 
     @property
     def num_waiting(self) -> int:

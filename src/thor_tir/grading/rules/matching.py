@@ -6,8 +6,9 @@ knows rational numbers alone, the one of the grading process knows algebra. Ever
 
 import re
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from thor_tir.grading.rules.arithmetic import Arithmetic
 from thor_tir.grading.rules.canonical import bare_letters, canonical, squeezed, without_braces, without_tail
 from thor_tir.grading.rules.quantity import Quantity, quantity, scale
 from thor_tir.grading.rules.real_sets import real_set
@@ -25,18 +26,6 @@ from thor_tir.grading.rules.wording import same_choice, same_time, same_words, w
 
 T = TypeVar("T")
 _MAX_ITEMS = 64
-
-
-class Arithmetic(Protocol):
-    """What decides once the form has been taken apart. Its methods may raise to say that they cannot."""
-
-    def equal(self, gold: str, answer: str) -> bool:
-        """Whether two expressions have the same value, the rounding of the reference allowed for."""
-        ...
-
-    def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
-        """Whether one expression is the other times a number other than zero, or a positive one."""
-        ...
 
 
 Rule = Callable[[str, str, Arithmetic], bool | None]

@@ -6,13 +6,11 @@ is not the answer 0, and two equations are not the same for having no solution.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from thor_tir.grading.rules.arithmetic import Arithmetic
 from thor_tir.grading.rules.canonical import squeezed
 from thor_tir.grading.rules.structure import Chain, ascending, chain
-
-if TYPE_CHECKING:
-    from thor_tir.grading.rules.matching import Arithmetic
 
 _EQUALITIES = frozenset(("=", r"\approx", r"\equiv", r"\in", r"\sim", r"\simeq"))
 _NAME = re.compile(r"(?:\\[a-zA-Z]+|[a-zA-Z])(?:_(?:\w|\{[^{}]*\})|')*(?:\^\{?[\w'*]+\}?)?(?:\([^()=]*\))?")
@@ -25,12 +23,12 @@ _OWN_NUMBER = re.compile(r"(?<![\w\^_{(.])\d")
 class Same(Protocol):
     """The comparison of two parts, with which this one is mutually recursive."""
 
-    def __call__(self, gold: str, answer: str, arithmetic: "Arithmetic") -> bool:
+    def __call__(self, gold: str, answer: str, arithmetic: Arithmetic) -> bool:
         """Whether the two say the same."""
         ...
 
 
-def same_relation(gold: str, answer: str, arithmetic: "Arithmetic", same: Same) -> bool | None:
+def same_relation(gold: str, answer: str, arithmetic: Arithmetic, same: Same) -> bool | None:
     """The verdict where either side is an equation or an inequality; None where neither is."""
     expected, found = chain(gold), chain(answer)
     if expected is None and found is None:
@@ -48,7 +46,7 @@ def same_relation(gold: str, answer: str, arithmetic: "Arithmetic", same: Same) 
     return _both(_renamed(expected, expected), _renamed(found, expected), arithmetic, same)
 
 
-def _asserted(relation: Chain, arithmetic: "Arithmetic", *, is_zero: bool) -> str | None:
+def _asserted(relation: Chain, arithmetic: Arithmetic, *, is_zero: bool) -> str | None:
     """What a chain of equations says its left-hand side is; None where that is not for the taking."""
     if not set(relation.relations) <= _EQUALITIES or not all(relation.operands):
         return None
@@ -91,7 +89,7 @@ def _renamed(relation: Chain, model: Chain) -> Chain:
     )
 
 
-def _both(expected: Chain, found: Chain, arithmetic: "Arithmetic", same: Same) -> bool:
+def _both(expected: Chain, found: Chain, arithmetic: Arithmetic, same: Same) -> bool:
     if set(expected.relations) <= _EQUALITIES and set(found.relations) <= _EQUALITIES:
         return _same_equation(expected, found, arithmetic, same)
     expected, found = ascending(expected), ascending(found)
@@ -106,7 +104,7 @@ def _both(expected: Chain, found: Chain, arithmetic: "Arithmetic", same: Same) -
     )
 
 
-def _same_equation(expected: Chain, found: Chain, arithmetic: "Arithmetic", same: Same) -> bool:
+def _same_equation(expected: Chain, found: Chain, arithmetic: Arithmetic, same: Same) -> bool:
     left, other = squeezed(expected.operands[0]), squeezed(found.operands[0])
     if _plain(left) == _plain(other) and _NAME.fullmatch(left):
         values = [_asserted(relation, arithmetic, is_zero=False) for relation in (expected, found)]

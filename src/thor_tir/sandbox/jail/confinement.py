@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from thor_tir.sandbox.jail import kernel, landlock, root
 from thor_tir.sandbox.jail.kernel import Call
-from thor_tir.sandbox.jail.launch import FULL, NONE, JailPlace, Missing
+from thor_tir.sandbox.jail.levels import FULL, NONE, JailPlace, Missing
 from thor_tir.sandbox.jail.seccomp import installation, program
 
 THREADS = 64

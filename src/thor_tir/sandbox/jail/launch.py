@@ -13,14 +13,11 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from thor_tir.sandbox.jail import kernel, root
 from thor_tir.sandbox.jail.kernel import CLONE_NEWNS, CLONE_NEWUSER
-
-FULL, LANDLOCK, NONE = "full", "landlock", "none"
-"""Levels, strongest first. `none` is for those who said that they know what it means."""
+from thor_tir.sandbox.jail.levels import FULL, LANDLOCK, JailPlace, Missing
 
 BOOTSTRAP = """
 import json, sys, types
@@ -44,21 +41,6 @@ _OTHERS = {
 }
 INNER_ID = 1000
 """Uid and gid of a program inside its user namespace."""
-
-
-class Missing(Exception):
-    """A layer of the level that was asked for is not to be had here; the message names it and what the kernel said."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JailPlace:
-    """Where a template finds itself when it starts."""
-
-    level: str
-    paths: tuple[str, ...]
-    """What programs may read."""
-    proc: int
-    """A descriptor of the host's /proc, closed before the first program; -1 where there is none."""
 
 
 def enter(level: str) -> JailPlace:
@@ -155,7 +137,7 @@ def main(settings: dict[str, Any]) -> None:
 
 
 def _doors(feed: int) -> Any:
-    from thor_tir.sandbox.jail.template import Doors
+    from thor_tir.sandbox.jail.wire import Doors
 
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     first = 10  # beyond the numbers that a child gives them

@@ -24,10 +24,8 @@ import types
 from typing import NamedTuple, NoReturn
 
 from thor_tir.sandbox.jail.confinement import FEED_FD, READY_FD, Confinement
-from thor_tir.sandbox.jail.wire import LENGTH, NOTE_BYTES
+from thor_tir.sandbox.jail.wire import LENGTH, NOTE_BYTES, READY
 
-READY = b"+"
-"""First word on the ready pipe of a process that is confined as promised; anything else is a fault of the machine."""
 PROGRAM = "main.py"
 """File name of the snippet in its own tracebacks, which show no other file."""
 FIRST_SEED = 0

@@ -11,31 +11,13 @@ import mmap
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from thor_tir.sandbox.jail import kernel, memory
 from thor_tir.sandbox.jail.confinement import prepare
-from thor_tir.sandbox.jail.launch import FULL, JailPlace, Missing
+from thor_tir.sandbox.jail.levels import FULL, JailPlace, Missing
 from thor_tir.sandbox.jail.program import become_program, furnish
-from thor_tir.sandbox.jail.wire import message
-
-FORK = b"f"
-"""What the watcher asks for; the answer is the number of a pidfd, and after the child's end an Outcome."""
-REFUSED = 255
-"""In the place of a pidfd: the kernel would not fork."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
-    """Descriptors that the watcher fills and a child takes, at the same numbers for every program."""
-
-    null: int
-    out: int
-    err: int
-    ready: int
-    feed: int
-    """The supervisor writes requests to it."""
+from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, message
 
 
 def preload(modules: list[str]) -> list[str]:

@@ -20,10 +20,8 @@ from typing import NoReturn
 
 from thor_tir.sandbox.jail import root
 from thor_tir.sandbox.jail.kernel import ForkOutcome
-from thor_tir.sandbox.jail.launch import FULL
-from thor_tir.sandbox.jail.program import READY
-from thor_tir.sandbox.jail.template import FORK, REFUSED, Doors
-from thor_tir.sandbox.jail.wire import BOUNDS, ENDINGS, LENGTH, NOTE_BYTES, REPORT, message
+from thor_tir.sandbox.jail.levels import FULL
+from thor_tir.sandbox.jail.wire import BOUNDS, ENDINGS, FORK, LENGTH, NOTE_BYTES, READY, REFUSED, REPORT, Doors, message
 
 _CHUNK = 65_536
 _REHEARSALS = 2

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 LENGTH = struct.Struct("!I")
@@ -16,6 +17,29 @@ ENDINGS = ("exit", "timeout", "output", "cancel")
 """Why the template stopped waiting for a program."""
 NOTE_BYTES = 512
 """Size of a program's note on how it ended."""
+
+FORK = b"f"
+"""What the watcher asks for; the answer is the number of a pidfd, and after the child's end an Outcome."""
+REFUSED = 255
+"""In the place of a pidfd: the kernel would not fork."""
+READY = b"+"
+"""First word on the ready pipe of a process that is confined as promised; anything else is a fault of the machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """Descriptors that the watcher fills and a child takes, at the same numbers for every program."""
+
+    null: int
+    """Standard input, which holds nothing."""
+    out: int
+    """Standard output."""
+    err: int
+    """Standard error."""
+    ready: int
+    """End of the pipe on which a program says that it is confined."""
+    feed: int
+    """End of the socket to which the supervisor writes requests."""
 
 
 def message(facts: dict[str, Any]) -> bytes:

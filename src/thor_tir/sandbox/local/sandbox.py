@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 from thor_tir.errors import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
-from thor_tir.sandbox.jail.launch import FULL, LANDLOCK, NONE
+from thor_tir.sandbox.jail.levels import FULL, LANDLOCK, NONE
 from thor_tir.sandbox.jail.program import ProgramRequest
 from thor_tir.sandbox.local.interpretation import cpu_limit_s, interpret
 from thor_tir.sandbox.local.preload import HEAVY, LEAN, is_heavy

@@ -1,0 +1,143 @@
+"""Where results come from: the command, the options, versions, the machine's class, and what the input files held.
+
+Every run folder holds one such record, `run.json`. It is written when the run begins; a run that is continued compares
+its inputs with it, so that no run is made half of one problem file and half of another.
+"""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from thor_tir.errors import UsageError
+from thor_tir.storage.journal import write_atomically
+
+RUN = "run.json"
+"""Name of the record in a run's folder."""
+LIBRARIES = ("thor-tir", "torch", "transformers", "tokenizers", "math-verify", "sympy", "reasoning-gym", "numpy")
+"""Packages whose version may move a sample, a score or an update."""
+WHOLE_BYTES = 256 * 2**20
+"""Files above this size are known by their size and both ends: weights of a large model would take minutes."""
+END_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What must be known to repeat a run."""
+
+    command: str
+    """Command line that began the run, as a shell would take it."""
+    options: Mapping[str, Any]
+    """Resolved options, defaults included."""
+    versions: Mapping[str, str]
+    """Versions of Python, of this package and of the libraries that results depend on."""
+    commit: str | None
+    """Commit of the source tree, with `+` for uncommitted changes; None for an installed package."""
+    machine: str
+    """Class of the machine: system, processor, cores; nothing that names it."""
+    inputs: Mapping[str, str]
+    """SHA-256 of each input file, by the path that the command named; folders file by file."""
+
+
+def versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Versions of Python and of some packages, those that are not installed named as such."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> str:
+    """The class of this machine, without anything that names it; the GPU is named where torch is loaded already."""
+    torch = sys.modules.get("torch")
+    has_gpu = torch is not None and torch.cuda.is_available()
+    gpu = [torch.cuda.get_device_name(0)] if torch is not None and has_gpu else []
+    parts = [f"{platform.system()} {platform.machine()}", f"Python {platform.python_version()}"]
+    return ", ".join([*parts, f"{os.cpu_count()} cores", *gpu])
+
+
+def commit() -> str | None:
+    """The commit of the source tree that this package is imported from; None where it is installed, or without git."""
+    folder = Path(__file__).parent
+    if not (folder.parents[1] / ".git").exists():
+        return None
+    try:
+        ask = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; `SIZE:DIGEST` over both ends of one that is larger than WHOLE_BYTES."""
+    size = path.stat().st_size
+    found = sha256()
+    with path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            while block := file.read(END_BYTES):
+                found.update(block)
+            return found.hexdigest()
+        found.update(file.read(END_BYTES))
+        file.seek(size - END_BYTES)
+        found.update(file.read(END_BYTES))
+    return f"{size}:{found.hexdigest()}"
+
+
+def input_digests(names: Iterable[str | Path]) -> dict[str, str]:
+    """Digests of those inputs that are local: files, and the files of folders. Hub names and addresses are left out."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(map(str, names)):
+        path = Path(name)
+        if name and path.is_file():
+            found[name] = file_digest(path)
+        elif name and path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            found |= {f"{name}/{p.relative_to(path).as_posix()}": file_digest(p) for p in files}
+    return found
+
+
+def record_run(folder: Path, options: Mapping[str, Any], inputs: Iterable[str | Path] = ()) -> None:
+    """Write a run's record into its folder, or make sure that its inputs are still those it was begun with.
+
+    Raises UsageError where an input has changed since, or where the record is damaged.
+    """
+    path, digests = folder / RUN, input_digests(inputs)
+    if path.exists():
+        _compare(path, digests)
+        return
+    record = RunRecord(
+        command=shlex.join(["thor", *sys.argv[1:]]),
+        options=options,
+        versions=versions(),
+        commit=commit(),
+        machine=machine(),
+        inputs=digests,
+    )
+    write_atomically(path, json.dumps(asdict(record), indent=1, default=str) + "\n")
+
+
+def _compare(path: Path, digests: Mapping[str, str]) -> None:
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))["inputs"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is damaged, so nobody knows what this run was made of; give another --output"
+        ) from error
+    changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UsageError(
+            f"{', '.join(changed[:3])}{more} changed since the run in {path.parent} began: put back what was there, or "
+            "give another --output"
+        )

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripted_agent import result_of
-from thor_tir.inference.best_of_n import call_pass_rate, hybrid, select, self_consistent, self_rewarded, vote_share
+from thor_tir.errors import UsageError
+from thor_tir.inference.best_of_n import (
+    call_pass_rate,
+    hybrid,
+    select,
+    selector,
+    self_consistent,
+    self_rewarded,
+    vote_share,
+)
 from thor_tir.problem import Problem
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
@@ -94,3 +103,8 @@ def test_the_majority_wins_the_vote_and_breaks_ties_of_the_pass_rate():
 def test_there_is_nothing_to_choose_from_no_candidates():
     with pytest.raises(ValueError, match="at least one candidate"):
         select([], self_rewarded, seed=0)
+
+
+def test_an_unknown_selector_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError, match="known: pass-rate, vote, pass-rate-then-vote"):
+        selector("longest")

@@ -15,11 +15,11 @@ from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import BenchmarkFolder
 from thor_tir.eval.transcript.render import render
-from thor_tir.eval.transcript.segments import Part, Segment, segments_of
+from thor_tir.eval.transcript.segments import Decode, Part, Segment, segments_of
 from thor_tir.eval.transcript.stored import readable_segments, stored_attempts
 from thor_tir.execution import Status
 from thor_tir.grading.extract import extract_answer
-from thor_tir.inference.best_of_n import hybrid, select
+from thor_tir.inference.best_of_n import select, selector
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem, digest
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, attempt
@@ -37,44 +37,53 @@ class Question:
     """What is asked, and of whom."""
 
     text: str
+    """Question as the user typed it."""
     model: str = ""
-    """Empty for the newest trained model of the quickstart, else the embedded one."""
+    """Model by name or address; empty for the newest trained model of the quickstart, else the embedded one."""
     served: ServedAs = field(default_factory=ServedAs)
-    """Of an address: which model, and how."""
+    """Model, tokenizer and key of an address."""
     reasoning: bool = False
+    """True for a reasoning model, whose chat template opens a thinking turn."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
+    """Form in which the model is shown what a program printed."""
+    attempts: int = 1
+    """Number of attempts; a single one is made with self-correction, several without."""
+    select: str = "pass-rate"
+    """Name of the selector that chooses among several attempts."""
+    seed: int = 0
+    """Seed of the attempts and of ties among them."""
 
 
-def solve(question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int) -> None:
-    """Sample, choose, print. Raises UsageError for an empty question or a model that does not load."""
+def solve(question: Question, config: EvalConfig, reporter: Any) -> None:
+    """Sample, choose, print. Raises UsageError for no question, an unknown selector or a model that does not load."""
     if not question.text.strip():
         raise UsageError("the question is empty")
-    if attempts < 1:
-        raise UsageError(f"attempts is {attempts}; at least one is needed")
+    if question.attempts < 1:
+        raise UsageError(f"attempts is {question.attempts}; at least one is needed")
+    selector(question.select)
     name = question.model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
     reporter.say(f"model: {name}")
     question = replace(question, model=name)
-    chosen, decode = asyncio.run(_answer(question, config, reporter, attempts=attempts, seed=seed))
+    chosen, decode = asyncio.run(_answer(question, config, reporter))
     segments = segments_of(chosen.trajectory, decode)
     reporter.console.print(render(segments, answer=chosen.verdict.extracted))
 
 
-async def _answer(
-    question: Question, config: EvalConfig, reporter: Any, *, attempts: int, seed: int
-) -> tuple[Attempt, Any]:
+async def _answer(question: Question, config: EvalConfig, reporter: Any) -> tuple[Attempt, Decode]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
     async with (
         open_runtime(ResourceConfig()) as runtime,
         runtime.load(question.model, question.served, reporter, thinks=question.reasoning) as loaded,
     ):
         dialect = dialect_of(loaded.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)
-        setup = runtime.setup(loaded.policy, dialect, config.rollout)
-        setup.grade = _ungraded
-        if attempts == 1:
-            setup.repair = self_correction(setup.agent, config.rollout, config.correction)
-        requests = [AttemptRequest(id=str(k), problem=problem, seed=seed_of(seed, k)) for k in range(attempts)]
+        setup = replace(runtime.setup(loaded.policy, dialect, config.rollout), grade=_ungraded)
+        if question.attempts == 1:
+            setup = replace(setup, repair=self_correction(setup.agent, config.rollout, config.correction))
+        requests = [
+            AttemptRequest(id=str(k), problem=problem, seed=seed_of(question.seed, k)) for k in range(question.attempts)
+        ]
         candidates = await asyncio.gather(*(attempt(request, setup) for request in requests))
-    return select(candidates, hybrid, seed=seed), dialect.decode
+    return select(candidates, selector(question.select).score, seed=question.seed), dialect.decode
 
 
 async def _ungraded(problem: Problem, text: str) -> Verdict:

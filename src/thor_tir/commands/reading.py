@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -9,6 +10,10 @@ from thor_tir.app.config import EvalConfig
 from thor_tir.commands.presets import NANO
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.inference.best_of_n import SELECTORS
+
+SELECTOR_NAMES = f"{{{','.join(SELECTORS)}}}"
+"""The selectors as help shows them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +33,11 @@ class Solve:
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     attempts: int = 1
-    """More than one: self-rewarded best of so many, without self-correction."""
+    """Number of attempts; a single one is made with self-correction, several without, and --select chooses."""
+    select: Annotated[str, tyro.conf.arg(metavar=SELECTOR_NAMES)] = "pass-rate"
+    """Rule that chooses among several attempts: pass-rate (the paper's) takes the one whose calls ran best."""
     seed: int = 0
+    """Seed of the attempts and of ties among them."""
     observation: ObservationConfig = NANO.observation
     eval: EvalConfig = NANO.eval
 
@@ -45,8 +53,11 @@ class Solve:
             served=served,
             reasoning=self.reasoning,
             observation=self.observation,
+            attempts=self.attempts,
+            select=self.select,
+            seed=self.seed,
         )
-        solve(task, self.eval, ConsoleReporter(), attempts=self.attempts, seed=self.seed)
+        solve(task, self.eval, ConsoleReporter())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_share
 from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
 from thor_tir.eval.statistics import Interval, association, pass_at_k
 from thor_tir.eval.voting import majority_at_k
+from thor_tir.inference.best_of_n import answer_without_blanks
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Finish, Trajectory
@@ -174,7 +175,7 @@ def _pass(k: int) -> Callable[[Group], float]:
 
 def _majority(k: int) -> Callable[[Group], float]:
     def measure(group: Group) -> float:
-        answers = [None if a.verdict.extracted is None else "".join(a.verdict.extracted.split()) for a in group]
+        answers = [answer_without_blanks(attempt) for attempt in group]
         return majority_at_k(answers, [attempt.is_correct for attempt in group], k)
 
     return measure

@@ -1,17 +1,20 @@
-"""Self-rewarded best-of-N: among N attempts without self-correction take the one whose calls ran best (paper, 3.3).
+"""Best-of-N: among N attempts without self-correction one is chosen, in the paper by how many of its calls ran (3.3).
 
 The paper leaves three things open, settled here: a candidate that made no call has pass rate 0, since nothing it claims
 was computed; among equal pass rates one with an answer wins; what is still equal is drawn from a seed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 
+from thor_tir.errors import UsageError
 from thor_tir.rollout.attempts import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
-"""Larger is better, compared from left to right."""
+"""Score of an attempt among all candidates: larger is better, compared from left to right."""
 
 
 def call_pass_rate(attempt: Attempt) -> float:
@@ -20,15 +23,21 @@ def call_pass_rate(attempt: Attempt) -> float:
     return sum(step.succeeded for step in calls) / len(calls) if calls else 0.0
 
 
+def answer_without_blanks(attempt: Attempt) -> str | None:
+    """The text by which attempts vote: the answer without white space, None where nothing is left."""
+    return "".join((attempt.verdict.extracted or "").split()) or None
+
+
 def vote_share(attempt: Attempt, candidates: Sequence[Attempt]) -> float:
-    """How many candidates give the same answer, as text without blanks; 0 without an answer."""
-    answers = Counter(_answer(c) for c in candidates)
-    return answers[_answer(attempt)] / len(candidates) if _answer(attempt) else 0.0
+    """Share of the candidates that give the same answer; 0 without an answer."""
+    answers = Counter(map(answer_without_blanks, candidates))
+    answer = answer_without_blanks(attempt)
+    return 0.0 if answer is None else answers[answer] / len(candidates)
 
 
 def self_rewarded(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
     """The paper's score, by execution pass rate."""
-    return call_pass_rate(attempt), float(bool(_answer(attempt)))
+    return call_pass_rate(attempt), float(answer_without_blanks(attempt) is not None)
 
 
 def self_consistent(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
@@ -41,6 +50,33 @@ def hybrid(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]
     return *self_rewarded(attempt, candidates), vote_share(attempt, candidates)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """One rule by which an attempt is chosen among N."""
+
+    title: str
+    """Name in tables of results, with `{}` where N stands."""
+    score: Score
+    """Function that ranks the candidates."""
+
+
+SELECTORS: Mapping[str, Selector] = MappingProxyType(
+    {
+        "pass-rate": Selector(title="best of {}", score=self_rewarded),
+        "vote": Selector(title="vote of {}", score=self_consistent),
+        "pass-rate-then-vote": Selector(title="best then vote of {}", score=hybrid),
+    }
+)
+"""All selectors by the name that options take; `pass-rate` is the paper's. A new one is a line here."""
+
+
+def selector(name: str) -> Selector:
+    """The selector of that name. Raises UsageError for an unknown one."""
+    if name not in SELECTORS:
+        raise UsageError(f"unknown selector {name!r}; known: {', '.join(SELECTORS)}")
+    return SELECTORS[name]
+
+
 def select(candidates: Sequence[Attempt], score: Score, *, seed: int) -> Attempt:
     """The best candidate; ties are drawn from the seed. Raises ValueError without candidates."""
     if not candidates:
@@ -48,7 +84,3 @@ def select(candidates: Sequence[Attempt], score: Score, *, seed: int) -> Attempt
     scores = [score(candidate, candidates) for candidate in candidates]
     best = max(scores)
     return Random(seed).choice([c for c, s in zip(candidates, scores, strict=True) if s == best])
-
-
-def _answer(attempt: Attempt) -> str:
-    return "".join((attempt.verdict.extracted or "").split())

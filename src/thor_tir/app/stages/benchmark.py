@@ -82,12 +82,13 @@ def setup_for(run: BenchmarkRun, asked: ProblemSet, runtime: Runtime, policy: Po
         runs_programs=run.has_tools,
         observation=run.config.observation,
     )
-    setup = runtime.setup(policy, Dialect(tokenizer, config), rollout_of(run))
+    dialect = Dialect(tokenizer, config)
+    setup = runtime.setup(policy, dialect, rollout_of(run))
     if asked.kind is ProblemKind.CODE:
-        setup.grade = CodeGrader(asked.tasks, runtime.sandbox).grade
-        setup.graded = unless_cut_short(written, thinking_of(setup.agent.dialect))
+        grade, graded = CodeGrader(asked.tasks, runtime.sandbox).grade, unless_cut_short(written, thinking_of(dialect))
+        setup = replace(setup, grade=grade, graded=graded)
     if run.spec.correction is not None:
-        setup.repair = self_correction(setup.agent, setup.config, run.spec.correction)
+        setup = replace(setup, repair=self_correction(setup.agent, setup.config, run.spec.correction))
     return setup
 
 

@@ -1,7 +1,7 @@
 """One model under one way of being asked, on given problems."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thor_tir.app.config import RunConfig
@@ -49,7 +49,7 @@ async def evaluate_model(
         dialect = dialect_of(loaded.tokenizer, style, reasoning=config.reasoning, observation=config.observation)
         setup = runtime.setup(loaded.policy, dialect, rollout)
         if spec.correction is not None:
-            setup.repair = self_correction(setup.agent, rollout, spec.correction)
+            setup = replace(setup, repair=self_correction(setup.agent, rollout, spec.correction))
         journal = runtime.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
         with reporter.stage(f"evaluation: {name}", len(problems) * spec.samples) as progress:
             return await evaluate(

@@ -25,7 +25,7 @@ from thor_tir.eval.report.report import write_report
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript.segments import exhibit
-from thor_tir.inference.best_of_n import hybrid, self_consistent, self_rewarded
+from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.attempts import Attempt
@@ -35,8 +35,7 @@ from thor_tir.storage.run_lock import claim
 from thor_tir.tirgen.dataset import read_dataset
 
 BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
-CORRECTED, BEST = "RL + self-correction", "RL, best of {}"
-VOTE, HYBRID = "RL, vote of {}", "RL, best then vote of {}"
+CORRECTED = "RL + self-correction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +95,15 @@ async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter:
         RL: await one(RL, trained, best_of_n),
         CORRECTED: await one(CORRECTED, trained, samples, correction=config.eval.correction),
     }
-    for name, score in ((BEST, self_rewarded), (VOTE, self_consistent), (HYBRID, hybrid)):
-        label = name.format(best_of_n)
-        found[label] = best_of(found[RL], score, name=label, seed=config.seed)
+    for name, selector in SELECTORS.items():
+        label = best_row(name, best_of_n)
+        found[label] = best_of(found[RL], selector.score, name=label, seed=config.seed)
     return found
+
+
+def best_row(selector: str, num: int) -> str:
+    """Name of the row of a selector over `num` attempts of the trained model."""
+    return f"RL, {SELECTORS[selector].title.format(num)}"
 
 
 def _conclude(
@@ -107,7 +111,7 @@ def _conclude(
 ) -> RunSummary:
     rows = [result_row(e, cost_of=found[RL] if " of " in name else None) for name, e in found.items()]
     write_atomically(folder / "results.json", json.dumps(rows, indent=1) + "\n")
-    best = BEST.format(config.eval.best_of)
+    best = best_row("pass-rate", config.eval.best_of)
     pairs = [(SFT, BASE), (RL, SFT), (CORRECTED, RL), (best, RL)]
     table, chi = tool_success(found[SFT].attempts + found[RL].attempts)
     summary = {

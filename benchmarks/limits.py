@@ -27,7 +27,8 @@ from rich.table import Table
 from rounds import Clock, machine, now, save
 from scaling import rows_of
 from subjects import subject
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.config import EngineConfig
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
 from thor_tir.learner.learner import Learner, LearnerConfig
 
@@ -103,7 +104,7 @@ def decoding(model: Any, tokenizer: Any, rows: int, options: Options, flops: flo
     prompts = [[draw.randrange(len(tokenizer)) for _ in range(options.prompt)] for _ in range(rows)]
 
     async def run() -> None:
-        config = EngineConfig(max_rows=rows, num_threads=options.threads)
+        config = EngineConfig(max_num_seqs=rows, num_threads=options.threads)
         async with TransformersEngine(model, tokenizer, config) as engine:
             asks = (engine.sample(p, Sampling(max_tokens=options.new, seed=n)) for n, p in enumerate(prompts))
             await asyncio.gather(*asks)

@@ -27,7 +27,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rounds import Clock, interleaved, now, save, show
 from subjects import parameters, subject
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.config import EngineConfig
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
 from thor_tir.trajectory import Completion
 
@@ -115,7 +116,7 @@ def by_thor(model: Any, tokenizer: Any, work: Sequence[Plan]) -> list[list[list[
     """All trajectories at once."""
 
     async def run() -> list[list[list[Completion]]]:
-        config = EngineConfig(max_rows=len(work), num_threads=torch.get_num_threads())
+        config = EngineConfig(max_num_seqs=len(work), num_threads=torch.get_num_threads())
         async with TransformersEngine(model, tokenizer, config) as engine:
             return await asyncio.gather(*(sampled(number, plan, engine) for number, plan in enumerate(work)))
 

@@ -31,7 +31,8 @@ from rollout_vs_hf import Options as Work
 from rollout_vs_hf import Plan, by_generate, plans, sampled
 from rounds import Clock, now, rows_of, save, show
 from subjects import copy_of, parameters, subject
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.config import EngineConfig
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.rl.advantage import group_advantages
@@ -75,7 +76,7 @@ class Ours:
         self.learner.step(rows)
 
     async def _rows(self, work: Sequence[Plan], group: int, seed: int) -> list[TrainingSample]:
-        config = EngineConfig(max_rows=len(work), num_threads=torch.get_num_threads())
+        config = EngineConfig(max_num_seqs=len(work), num_threads=torch.get_num_threads())
         async with TransformersEngine(self.model, self.tokenizer, config) as engine:
             tasks = (sampled(seed + number, plan, engine) for number, plan in enumerate(work))
             spoken = await asyncio.gather(*tasks)

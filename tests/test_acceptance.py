@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from scripted_agent import FakeSandbox, Recorded, Spelled, agent_of, draft_of, program
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import PromptStyle
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.config import EngineConfig
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.statistics import association
 from thor_tir.execution import ExecutionResult, Status
@@ -138,7 +139,7 @@ def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
     assert [len(trajectory.calls) for trajectory in alone] == [1, 2, 2] * 2
     assert [trajectory.finish for trajectory in alone] == [Finish.ENDED, Finish.ENDED, Finish.CALL_LIMIT] * 2
     assert list(map(told, sampled(asked))) == list(map(told, alone))
-    assert list(map(told, sampled(asked[::-1], max_rows=2))) == list(map(told, alone[::-1]))
+    assert list(map(told, sampled(asked[::-1], max_num_seqs=2))) == list(map(told, alone[::-1]))
 
 
 @settings(max_examples=60, deadline=None)

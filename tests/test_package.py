@@ -66,3 +66,13 @@ def test_importing_the_package_and_its_nouns_loads_nothing_heavy() -> None:
 
 def test_the_check_for_heavy_modules_would_notice_one() -> None:
     assert loaded_after("import sympy") == {"sympy"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["app.config", "distributed", "engines.protocol", "inference.best_of_n", "rollout.loop", "rollout.attempts"],
+)
+def test_what_samples_or_only_configures_loads_no_deep_learning_library(module: str) -> None:
+    ask = f"import sys, thor_tir.{module}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.strip() == "[]"

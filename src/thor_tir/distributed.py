@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-import torch
-from torch import distributed
-
 from thor_tir.errors import MachineFault
 
 Message = TypeVar("Message")
@@ -45,6 +42,8 @@ class Ranks:
         """What every process said, in the order of ranks. All must call it."""
         if self.is_alone:
             return [message]
+        from torch import distributed
+
         said: list[Message] = [message] * self.size
         distributed.all_gather_object(said, message)
         return said
@@ -102,6 +101,9 @@ def together() -> Iterator[Ranks]:
     if not is_one_of_several():
         yield ALONE
         return
+    import torch
+    from torch import distributed
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)

@@ -59,7 +59,7 @@ def test_a_tokenizer_without_chat_template_is_refused(tmp_path):
         load_model(str(tmp_path))
 
 
-def test_an_embedded_model_that_is_missing_names_the_command_that_makes_it(monkeypatch, tmp_path):
+def test_an_embedded_model_that_is_missing_is_said_to_be_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(loading.EMBEDDED, "nano/actor", tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="thor nano pretrain"):
+    with pytest.raises(UsageError, match="install the package again"):
         load_model("nano/actor")

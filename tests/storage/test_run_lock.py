@@ -50,8 +50,10 @@ def test_other_options_are_refused_by_their_names_and_the_same_ones_accepted(tmp
 
 
 def test_a_run_may_be_continued_with_its_programs_elsewhere(tmp_path: Path) -> None:
-    options = {"resources": {"sandbox_endpoints": ["http://a"], "endpoint": {"patience": {"retries": 5}}, "rows": 2}}
-    moved = {"resources": {"sandbox_endpoints": ["http://b"], "endpoint": {"patience": {"retries": 9}}, "rows": 2}}
+    options = {
+        "resources": {"sandbox": {"endpoints": ["http://a"]}, "endpoint": {"patience": {"retries": 5}}, "rows": 2}
+    }
+    moved = {"resources": {"sandbox": {"endpoints": ["http://b"]}, "endpoint": {"patience": {"retries": 9}}, "rows": 2}}
     with claim(tmp_path, options):
         pass
     with claim(tmp_path, moved):

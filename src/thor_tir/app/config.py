@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
+from thor_tir.engines.options import EngineOptions
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
@@ -34,18 +35,25 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """Where programs run, and how long they may."""
+
+    timeout_s: float = 5.0
+    """Longest time that a program may take, in seconds."""
+    endpoints: tuple[str, ...] = ()
+    """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResourceConfig:
     """What a run may use of the machine."""
 
-    max_rows: int = 128
-    """Sequences decoded together."""
-    engine_threads: int | None = None
-    """CPU threads of the engine; None for all. Training always uses all."""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """Engine that samples from local models."""
+    sandbox: SandboxOptions = field(default_factory=SandboxOptions)
+    """Place where programs run."""
     concurrency: int = 256
     """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
-    sandbox_timeout_s: float = 5.0
-    sandbox_endpoints: tuple[str, ...] = ()
-    """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     """How models behind an address are asked."""
     deterministic: bool = False
@@ -139,6 +147,6 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),
         filter=FilterConfig(seed=seed, max_share=1),  # a cold start of a hundred samples can spare none for balance
-        resources=ResourceConfig(engine_threads=1, deterministic=deterministic),
+        resources=ResourceConfig(engine=EngineOptions(num_threads=1), deterministic=deterministic),
         seed=seed,
     )

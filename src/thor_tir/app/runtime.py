@@ -15,11 +15,10 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.engines.loading import is_address, load_model
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.loading import is_address, load_model, open_engine
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
-from thor_tir.engines.protocol import Policy
+from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
 from thor_tir.grading.blocking import Judge
 from thor_tir.grading.equivalence import Grader
@@ -81,18 +80,10 @@ async def load_for_sampling(
     if served.model or served.tokenizer:
         raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
     model, tokenizer = load_model(name)
-    async with local_engine(model, tokenizer, resources, barrier) as engine:
+    async with open_engine(
+        model, tokenizer, resources.engine, deterministic=resources.deterministic, barrier=barrier
+    ) as engine:
         yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
-
-
-def local_engine(
-    model: Any, tokenizer: Any, resources: ResourceConfig, barrier: StepBarrier | None = None
-) -> TransformersEngine:
-    """An engine over a loaded model."""
-    config = EngineConfig(
-        max_rows=resources.max_rows, num_threads=resources.engine_threads, deterministic=resources.deterministic
-    )
-    return TransformersEngine(model, tokenizer, config, barrier)
 
 
 class Reporter(Protocol):
@@ -116,9 +107,9 @@ class Runtime:
         self.sandbox = sandbox
         self.grader = grader
 
-    def engine(self, model: Any, tokenizer: Any) -> TransformersEngine:
+    def engine(self, model: Any, tokenizer: Any) -> OpenableEngine:
         """An engine over a loaded model."""
-        return local_engine(model, tokenizer, self.resources)
+        return open_engine(model, tokenizer, self.resources.engine, deterministic=self.resources.deterministic)
 
     def load(
         self,
@@ -129,7 +120,7 @@ class Runtime:
         *,
         thinks: bool = False,
     ) -> AbstractAsyncContextManager[LoadedModel]:
-        """A model to sample from, by whatever name (see `app/models.py`)."""
+        """A model to sample from, by whatever name."""
         return load_for_sampling(name, served, self.resources, reporter.say, barrier=barrier, thinks=thinks)
 
     def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
@@ -162,9 +153,9 @@ async def open_runtime(
 
 def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
     """On this machine, or on the servers that the run names."""
-    limits = Limits(timeout_s=resources.sandbox_timeout_s)
-    if resources.sandbox_endpoints:
-        return RemoteSandbox(RemoteSandboxConfig(endpoints=resources.sandbox_endpoints, limits=limits))
+    limits = Limits(timeout_s=resources.sandbox.timeout_s)
+    if resources.sandbox.endpoints:
+        return RemoteSandbox(RemoteSandboxConfig(endpoints=resources.sandbox.endpoints, limits=limits))
     return LocalSandbox(LocalSandboxConfig(limits=limits))
 
 

@@ -1,17 +1,26 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
-
+from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from thor_tir.engines.local.step_barrier import StepBarrier
+    from thor_tir.engines.protocol import OpenableEngine
 
 EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
 """Folders of the models that the package carries, by the names they are asked for."""
 
+
+ENGINES: Mapping[str, str] = {"local": "thor_tir.engines.local.engine"}
+"""Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds a line
+here, a name to `EngineName` and its packages to the extras."""
 
 _ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
 
@@ -21,7 +30,28 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: str | None = None) -> tuple[Any, Any]:
+def open_engine(
+    model: Any,
+    tokenizer: Any,
+    options: EngineOptions,
+    *,
+    deterministic: bool = False,
+    barrier: "StepBarrier | None" = None,
+) -> "OpenableEngine":
+    """The engine that the options name, over a loaded model. Engines that serve the same trajectories share a barrier.
+
+    A deterministic engine steps only when every trajectory waits, so that equal seeds give equal bits whatever time
+    tools take. Raises UsageError where the engine's packages are not installed.
+    """
+    try:
+        module = import_module(ENGINES[options.name])
+    except ImportError as error:
+        raise UsageError(f"the engine {options.name} needs packages that are not installed: {error}") from error
+    engine: OpenableEngine = module.open_engine(model, tokenizer, options, deterministic=deterministic, barrier=barrier)
+    return engine
+
+
+def load_model(name_or_path: str, *, dtype: "torch.dtype | None" = None, device: str | None = None) -> tuple[Any, Any]:
     """A causal language model in eval mode and its tokenizer, which has a chat template.
 
     `device` None takes the GPU where there is one. `dtype` None is float32 on a CPU and bfloat16 on a GPU. With
@@ -29,6 +59,10 @@ def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: s
 
     Raises UsageError, in one sentence, for whatever cannot be loaded.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
     source = _source(name_or_path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
@@ -36,7 +70,7 @@ def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: s
     tokenizer = load_tokenizer(name_or_path)
     disable_progress_bar()  # one for every checkpoint, however small
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
     return model.to(device).eval(), tokenizer
@@ -44,9 +78,11 @@ def load_model(name_or_path: str, *, dtype: torch.dtype | None = None, device: s
 
 def load_tokenizer(name_or_path: str) -> Any:
     """The tokenizer alone, with the same errors."""
+    from transformers import AutoTokenizer
+
     source = _source(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"
@@ -76,7 +112,7 @@ def _source(name_or_path: str) -> str:
             raise UsageError(f"{name_or_path!r} is no folder with a model in it: {_ASKED}")
         return str(path) if path.exists() else name_or_path
     if not (folder / "config.json").exists():
-        raise UsageError(f"{name_or_path!r} is not in this installation; make it with `thor nano pretrain`")
+        raise UsageError(f"{name_or_path!r} is not in this installation: install the package again")
     return str(folder)
 
 

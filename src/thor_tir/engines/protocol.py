@@ -1,11 +1,14 @@
 """What every rollout engine promises: token ids in, sampled token ids with log-probabilities out."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from thor_tir.trajectory import Completion
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ContextFull(ValueError):
@@ -53,3 +56,20 @@ class Policy(Protocol):
         tool takes cannot change which requests share a batch. Other engines may ignore it.
         """
         ...
+
+
+class TrainablePolicy(Policy, Protocol):
+    """An engine that samples from weights which a learner moves, wherever these are."""
+
+    async def update_weights(self, named_parameters: "Iterable[tuple[str, Tensor]]", version: int) -> None:
+        """Sample from these weights from now on, and stamp completions with `version`.
+
+        Tensors are whole and come one after another, so that no second model has to fit into memory; all are consumed,
+        since gathering a sharded one is a meeting of several processes. Raises ValueError while requests are active
+        or for a parameter that the engine's model does not have, EngineFault where the engine cannot take them.
+        """
+        ...
+
+
+class OpenableEngine(TrainablePolicy, AbstractAsyncContextManager["OpenableEngine"], Protocol):
+    """A trainable policy that is started and stopped as a context."""

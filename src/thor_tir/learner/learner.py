@@ -160,6 +160,11 @@ class Learner:
         counts = {name: total.num_tokens for name, total in totals(rows, self.config.objective).items()}
         return {name: sum(sums[name] for sums in everywhere) / max(1, count) for name, count in counts.items()}
 
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Trained parameters by name, one whole tensor after another; processes that share a model must all ask."""
+        for name, parameter in self.weights.items():
+            yield name, whole(parameter.detach())
+
     def moments(self) -> dict[str, dict[str, Tensor]]:
         """The optimiser's own state by the names of `weights`, begun where no gradient has come yet."""
         for parameter in self._parameters:

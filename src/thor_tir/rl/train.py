@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
-from thor_tir.engines.protocol import Policy
+from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.schedule import Schedule
-from thor_tir.learner.sharding import copy_weights
 from thor_tir.rl import ledger
 from thor_tir.rl.algorithms import compose
 from thor_tir.rl.collect import RoundSamples, RoundSource, collect
@@ -30,14 +29,6 @@ from thor_tir.rl.monitor import RoundMonitor, Say, silent
 from thor_tir.rl.step import step_rows
 from thor_tir.rollout.attempts import Progress
 from thor_tir.storage.journal import Journal
-
-
-class TrainablePolicy(Policy, Protocol):
-    """An engine whose weights the learner moves."""
-
-    def weights_changed(self, version: int) -> None:
-        """Forget what the old weights computed; stamp completions with the new version."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +88,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     )
     if checkpoint is not None:
         place |= load_checkpoint(checkpoint, learner, options=asdict(config))
-    _renew(inputs, learner)
+    await _renew(inputs, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
@@ -118,7 +109,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
             step = learner.step(part)
             ledger.enter(updates, number, part, step)
             measured.append(measures_of(step))
-            _renew(inputs, learner)
+            await _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
                 record = record_of(
@@ -144,11 +135,9 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     monitor.close()
 
 
-def _renew(inputs: TrainerInputs, learner: Learner) -> None:
+async def _renew(inputs: TrainerInputs, learner: Learner) -> None:
     """Let the policy sample from the weights that the learner has now."""
-    if inputs.replica is not None:
-        copy_weights(learner.weights.items(), inputs.replica)
-    inputs.policy.weights_changed(learner.num_steps)
+    await inputs.policy.update_weights(learner.whole_weights(), learner.num_steps)
 
 
 def _rows(

@@ -17,7 +17,7 @@ _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
 """Of the options that differ, so that two unlike runs are still told in one sentence."""
 
-WHERE = ("resources.sandbox_endpoints ", "resources.endpoint.")
+WHERE = ("resources.sandbox.endpoints ", "resources.endpoint.")
 """How options begin that may differ when a run is continued: where its servers are, and how they are waited for."""
 
 

@@ -48,8 +48,8 @@ def test_tokens_of_a_request_do_not_depend_on_its_batch_mates_nor_on_when_it_is_
     alone = [tokens(sample_all(engine_of(), [ask])[0]) for ask in asks]
     assert [tokens(c) for c in sample_all(engine_of(), asks)] == alone
     # three rows for twelve requests: most are admitted late, into holes that others left
-    assert [tokens(c) for c in sample_all(engine_of(max_rows=3), asks)] == alone
-    assert [tokens(c) for c in sample_all(engine_of(max_rows=3, prefill_tokens=7), asks[::-1])] == alone[::-1]
+    assert [tokens(c) for c in sample_all(engine_of(max_num_seqs=3), asks)] == alone
+    assert [tokens(c) for c in sample_all(engine_of(max_num_seqs=3, prefill_tokens=7), asks[::-1])] == alone[::-1]
 
 
 def test_one_seed_gives_one_completion_and_other_seeds_give_others():
@@ -143,7 +143,7 @@ def test_an_end_of_sequence_token_ends_a_completion_and_is_its_last_token():
 
 def test_a_completion_ends_where_the_context_is_full_and_a_prompt_that_fills_it_is_refused():
     prompt = encoded(TEXTS[0])
-    engine = engine_of(max_context=len(prompt) + 3)
+    engine = engine_of(max_model_len=len(prompt) + 3)
     [completion] = sample_all(engine, [(prompt, GREEDY)])
     assert (completion.stop, len(completion.span)) == (StopReason.LENGTH, 3)
     with pytest.raises(ValueError, match=f"the prompt has {len(prompt) + 3} tokens"):
@@ -163,7 +163,7 @@ def test_changed_weights_leave_nothing_of_the_old_ones_and_stamp_completions():
         async with engine_of(model) as engine:
             before = await engine.sample(prompt, GREEDY)
             model.load_state_dict(tiny_model(seed=1).state_dict())
-            engine.weights_changed(7)
+            await engine.update_weights((), 7)
             after = await engine.sample([*prompt, *tokens(before)], GREEDY)
             return before, after
 
@@ -179,7 +179,7 @@ def test_weights_may_not_change_under_active_requests():
             asked = asyncio.create_task(engine.sample(encoded("So"), GREEDY))
             await asyncio.sleep(0)
             with pytest.raises(ValueError, match="1 requests are active"):
-                engine.weights_changed(1)
+                await engine.update_weights((), 1)
             await asked
 
     asyncio.run(run())

@@ -28,8 +28,8 @@ def scrambled(kind: str) -> torch.nn.Module:
 
 
 def is_quick(model) -> bool:
-    cache = SlotCache(num_layers=model.config.num_hidden_layers, max_rows=2, max_tokens=64)
-    return decoder_of(model, cache, max_context=64) is not None
+    cache = SlotCache(num_layers=model.config.num_hidden_layers, max_num_seqs=2, max_tokens=64)
+    return decoder_of(model, cache, max_model_len=64) is not None
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -54,7 +54,7 @@ def test_logprobs_of_every_turn_equal_those_of_a_full_forward_to_1e_5(kind):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_logits_and_stored_keys_equal_the_models_own_pass_in_double_precision(kind):
     model = scrambled(kind).double()
-    quick, plain = (CachedModel(model, max_rows=4, max_context=64) for _ in range(2))
+    quick, plain = (CachedModel(model, max_num_seqs=4, max_model_len=64) for _ in range(2))
     plain._decoder, plain._is_tried = None, True
     pieces = [[3, 4, 5, 6, 7, 8], [9, 10], [11, 12, 13]]
     with torch.inference_mode():

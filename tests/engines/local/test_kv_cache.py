@@ -76,7 +76,7 @@ def store(cache: SlotCache, rows: slice, position_N: list[int], numbers: list[fl
 
 
 def test_rows_store_at_their_own_positions_and_see_only_a_view_of_themselves():
-    cache = SlotCache(num_layers=1, max_rows=4, max_tokens=256)
+    cache = SlotCache(num_layers=1, max_num_seqs=4, max_tokens=256)
     cache.reserve(rows=2, tokens=4)
     store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
     visible = store(cache, slice(0, 2), [1, 3], [3.0, 4.0])
@@ -86,7 +86,7 @@ def test_rows_store_at_their_own_positions_and_see_only_a_view_of_themselves():
 
 
 def test_growing_moving_and_copying_keep_what_is_stored():
-    cache = SlotCache(num_layers=1, max_rows=8, max_tokens=1024)
+    cache = SlotCache(num_layers=1, max_num_seqs=8, max_tokens=1024)
     cache.reserve(rows=2, tokens=4)
     store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
     store(cache, slice(0, 2), [1, 1], [3.0, 4.0])

@@ -4,7 +4,8 @@ import asyncio
 import random
 
 from engine_cases import TEXTS, encoded, engine_of, tokens
-from thor_tir.engines.local.engine import EngineConfig, TransformersEngine
+from thor_tir.engines.local.config import EngineConfig
+from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.protocol import Sampling
 from tiny_models import tiny_model, tiny_tokenizer
@@ -106,7 +107,7 @@ def test_two_deterministic_engines_give_the_same_bits_whatever_time_tools_take()
 
     async def run(delay_seed: int) -> list[list[object]]:
         delays = random.Random(delay_seed)
-        barrier, config = StepBarrier(), EngineConfig(deterministic=True, max_rows=3)
+        barrier, config = StepBarrier(), EngineConfig(deterministic=True, max_num_seqs=3)
         actor = TransformersEngine(tiny_model(seed=1), tiny_tokenizer(), config, barrier)
         critic = TransformersEngine(tiny_model(seed=2), tiny_tokenizer(), config, barrier)
 

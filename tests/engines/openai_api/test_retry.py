@@ -34,7 +34,7 @@ def test_a_deterministic_engine_gives_the_same_bits_whatever_time_tools_take():
             async with gate:
                 return await with_tools(engine, number, delays)
 
-        async with engine_of(deterministic=True, max_rows=4) as engine:
+        async with engine_of(deterministic=True, max_num_seqs=4) as engine:
             return await asyncio.gather(*map(gated, range(9)))
 
     first, *others = [asyncio.run(run(seed)) for seed in range(4)]
@@ -126,7 +126,7 @@ def test_a_model_that_raises_gives_every_waiting_caller_an_engine_fault():
     model.register_forward_pre_hook(break_later)
 
     async def run() -> list[BaseException | Completion]:
-        async with engine_of(model, max_rows=2) as engine:
+        async with engine_of(model, max_num_seqs=2) as engine:
             asks = [engine.sample(encoded(text), GREEDY) for text in TEXTS]
             faults = await asyncio.gather(*asks, return_exceptions=True)
             with pytest.raises(EngineFault, match="not running"):
@@ -148,7 +148,7 @@ def test_weights_that_are_not_numbers_are_a_fault_and_not_a_sample():
 
 def test_a_cancelled_caller_frees_its_row_for_the_next_one():
     async def run() -> tuple[int, Completion]:
-        async with engine_of(max_rows=1) as engine:
+        async with engine_of(max_num_seqs=1) as engine:
             endless = asyncio.create_task(engine.sample(encoded(TEXTS[0]), Sampling(max_tokens=400, temperature=0)))
             for _ in range(8):  # rounds of the event loop; the engine samples at most one token in each
                 await asyncio.sleep(0)

@@ -219,12 +219,14 @@ def test_a_token_that_cannot_stand_in_a_header_is_the_users_mistake() -> None:
 
 
 def test_a_run_that_names_endpoints_runs_its_programs_there() -> None:
-    from thor_tir.app.config import ResourceConfig
+    from thor_tir.app.config import ResourceConfig, SandboxOptions
     from thor_tir.app.runtime import open_runtime
 
     async def work() -> dict[str, Any]:
         async with hostile(says(reply())) as server:
-            async with open_runtime(ResourceConfig(sandbox_endpoints=(server.url,), sandbox_timeout_s=3.0)) as tools:
+            async with open_runtime(
+                ResourceConfig(sandbox=SandboxOptions(endpoints=(server.url,), timeout_s=3.0))
+            ) as tools:
                 assert (await tools.sandbox.run("print(6 * 7)")).stdout == "42\n"
             return server.asked[0]
 

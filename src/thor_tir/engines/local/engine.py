@@ -9,21 +9,22 @@ that keep another state than keys and values of every token.
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from thor_tir.engines.local.config import EngineConfig, Stats
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms, draw
 from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, waves
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
+from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault
 from thor_tir.trajectory import Completion, StopReason
@@ -37,43 +38,19 @@ QUIET_ROUNDS = 8
 a trajectory that ends may let the next one start, which takes a few rounds through semaphores and tasks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What an engine may hold at once."""
-
-    max_rows: int = 64
-    """Sequences decoded together."""
-    max_context: int | None = None
-    """Tokens of a prompt with its completion; None for what the model was built for."""
-    prefill_tokens: int = 8192
-    """Prompt tokens computed in one forward call, padding included: bounds memory, not the length of prompts."""
-    parked_tokens: int = 131_072
-    """Tokens whose keys and values are kept for sequences that hold no row."""
-    num_threads: int | None = None
-    """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
-    deterministic: bool = False
-    """Step only when every attending trajectory waits, so that equal seeds give equal bits whatever time tools take.
-    Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""
-
-    def __post_init__(self) -> None:
-        if self.max_rows < 1 or self.prefill_tokens < 1 or self.parked_tokens < 0:
-            raise ValueError(f"max_rows >= 1, prefill_tokens >= 1 and parked_tokens >= 0 are allowed, found {self}")
-
-
-@dataclass(slots=True, kw_only=True)
-class Stats:
-    """What an engine has done since it was made."""
-
-    sampled_tokens: int = 0
-    prefilled_tokens: int = 0
-    """Prompt tokens computed."""
-    reused_tokens: int = 0
-    """Prompt tokens whose keys and values were parked and copied instead."""
-    forwards: int = 0
-    """Calls of the model."""
-    busy_s: float = 0.0
-    idle_s: float = 0.0
-    """Seconds without a step to take: waiting for tools, or for requests at all."""
+def open_engine(
+    model: Any,
+    tokenizer: Any,
+    options: EngineOptions,
+    *,
+    deterministic: bool = False,
+    barrier: StepBarrier | None = None,
+) -> "TransformersEngine":
+    """The engine of this process, as the table of engines opens it."""
+    config = EngineConfig(
+        max_num_seqs=options.max_num_seqs, num_threads=options.num_threads, deterministic=deterministic
+    )
+    return TransformersEngine(model, tokenizer, config, barrier)
 
 
 class TransformersEngine:
@@ -82,11 +59,11 @@ class TransformersEngine:
     def __init__(
         self, model: Any, tokenizer: Any, config: EngineConfig | None = None, barrier: StepBarrier | None = None
     ) -> None:
-        """Engines that serve the same trajectories share an `barrier`."""
+        """Engines that serve the same trajectories share a `barrier`."""
         self.config = config or EngineConfig()
         self.stats = Stats()
         self.policy_version = 0
-        self._model = CachedModel(model, max_rows=self.config.max_rows, max_context=self.config.max_context)
+        self._model = CachedModel(model, max_num_seqs=self.config.max_num_seqs, max_model_len=self.config.max_model_len)
         self._parked = ParkedCache(self.config.parked_tokens)
         self._tokenizer = tokenizer
         self._end_ids = _end_ids(model, tokenizer)
@@ -98,15 +75,15 @@ class TransformersEngine:
         self._steps_waited = 0
         self._has_news = False
         self._wake = asyncio.Event()
-        self._attendance = barrier or StepBarrier()
-        self._attendance.join(self)
+        self._barrier = barrier or StepBarrier()
+        self._barrier.join(self)
         self._task: asyncio.Task[None] | None = None
         self._was_training = False
 
     @property
-    def max_context(self) -> int:
+    def max_model_len(self) -> int:
         """Tokens that a prompt and its completion may have together."""
-        return self._model.max_context
+        return self._model.max_model_len
 
     async def __aenter__(self) -> "TransformersEngine":
         self._wake = asyncio.Event()
@@ -134,34 +111,42 @@ class TransformersEngine:
         request = SamplingRequest(
             ids=list(token_ids),
             prompt_tokens=len(token_ids),
-            longest=min(len(token_ids) + sampling.max_tokens, self.max_context),
+            longest=min(len(token_ids) + sampling.max_tokens, self.max_model_len),
             sampling=sampling,
             finder=self._finder(sampling.stop),
             uniforms=Uniforms(sampling.seed),
             future=asyncio.get_running_loop().create_future(),
         )
         self._pending.append(request)
-        self._attendance.announce()
+        self._barrier.announce()
         try:
             return await request.future
         finally:
-            self._attendance.announce()  # a caller that was cancelled may be the one that everybody waits for
+            self._barrier.announce()  # a caller that was cancelled may be the one that everybody waits for
 
     def attend(self) -> AbstractContextManager[None]:
         """Count one more trajectory that may ask for samples; see `Policy.attend`."""
-        return self._attendance.attend()
+        return self._barrier.attend()
 
     @property
     def num_waiting(self) -> int:
         """Requests that are not answered yet."""
         return len(self._pending) + len(self._rows)
 
-    def weights_changed(self, version: int) -> None:
-        """The model's weights are others now: forget what the old ones computed, stamp completions with `version`.
+    async def update_weights(self, named_parameters: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Take weights over, forget what the old ones computed, and stamp completions with `version`.
 
-        Raises ValueError while requests are active: half of a completion would come from either policy.
+        Weights that are the model's own already, since a learner moves them in place, are not copied. Raises ValueError
+        while requests are active: half of a completion would come from either policy.
         """
         self.release()
+        places = dict(self._model.model.named_parameters())
+        with torch.no_grad():
+            for name, weight in named_parameters:
+                if name not in places:
+                    raise ValueError(f"the engine's model has no parameter {name!r}")
+                if weight.data_ptr() != places[name].data_ptr():
+                    places[name].copy_(weight)
         self.policy_version = version
 
     def release(self) -> None:
@@ -174,8 +159,8 @@ class TransformersEngine:
     def _refuse_unfit(self, token_ids: Sequence[int]) -> None:
         if not token_ids:
             raise ValueError("a prompt has at least one token, found none")
-        if len(token_ids) >= self.max_context:
-            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_context}")
+        if len(token_ids) >= self.max_model_len:
+            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_model_len}")
         if min(token_ids) < 0 or max(token_ids) >= self._model.vocabulary:
             # Left to the model, this would take down every other request, and on a GPU the whole process.
             raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._model.vocabulary} tokens")
@@ -202,7 +187,7 @@ class TransformersEngine:
             with _threads(self.config.num_threads):
                 self._step()
             self.stats.busy_s += perf_counter() - began
-            self._attendance.end_turn_of(self)
+            self._barrier.end_turn_of(self)
             await asyncio.sleep(0)
 
     async def _until_ready(self) -> None:
@@ -218,7 +203,7 @@ class TransformersEngine:
         self.stats.idle_s += perf_counter() - began
 
     def _is_ready(self) -> bool:
-        return self.num_waiting > 0 and (not self.config.deterministic or self._attendance.is_turn_of(self))
+        return self.num_waiting > 0 and (not self.config.deterministic or self._barrier.is_turn_of(self))
 
     async def _settle(self) -> None:
         """Let everything happen that needs no waiting, where it matters who is there when a step begins."""
@@ -237,7 +222,7 @@ class TransformersEngine:
         if self._was_training:
             self._model.model.train()
             self._was_training = False
-        if self.config.deterministic and not self._attendance.num_attending:
+        if self.config.deterministic and not self._barrier.num_attending:
             self._parked.clear()  # so that a batch has the same bits whichever batches this process did before
 
     @torch.inference_mode()
@@ -258,7 +243,7 @@ class TransformersEngine:
                 self._leave(row)
 
     def _admit(self) -> None:
-        num_free = self.config.max_rows - len(self._rows)
+        num_free = self.config.max_num_seqs - len(self._rows)
         if not self._pending or not num_free:
             return
         self._steps_waited += 1
@@ -335,7 +320,7 @@ class TransformersEngine:
         self._leave(row)
         if not request.future.done():
             request.future.set_result(request.completion(reason, self.policy_version))
-            self._attendance.announce()
+            self._barrier.announce()
 
     def _leave(self, row: int) -> None:
         """Park a row and close the hole with the last one."""

@@ -54,7 +54,7 @@ class Layer:
 class Decoder:
     """A model's layers, applied to the tokens of many rows at once."""
 
-    def __init__(self, model: Any, cache: SlotCache, *, max_context: int) -> None:
+    def __init__(self, model: Any, cache: SlotCache, *, max_model_len: int) -> None:
         body, config = model.model, model.config
         self._cache = cache
         self._embedding: Tensor = body.embed_tokens.weight
@@ -65,7 +65,7 @@ class Decoder:
         self._size: int = body.layers[0].self_attn.head_dim
         self._heads: int = config.num_attention_heads
         self._shared: int = config.num_key_value_heads
-        positions = torch.arange(max_context, device=model.device)[None]
+        positions = torch.arange(max_model_len, device=model.device)[None]
         cos_1PD, sin_1PD = body.rotary_emb(self._embedding[:1], positions)
         self._cos_PD, self._sin_PD = cos_1PD[0], sin_1PD[0, :, : self._size // 2].contiguous()
 
@@ -186,7 +186,7 @@ def attend(query_BHD: Tensor, key: Tensor, value: Tensor, mask_B1K: Tensor) -> T
     return torch.bmm(weights.view(rows * shared, heads // shared, -1), value.flatten(0, 1)).view(rows, heads * size)
 
 
-def decoder_of(model: Any, cache: SlotCache, *, max_context: int) -> Decoder | None:
+def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int) -> Decoder | None:
     """A decoder for this model that stores into `cache`, or None where it would not compute the same as the model."""
     if type(model).__name__ not in FAMILIES or not _is_plain(model):
         return None
@@ -198,7 +198,7 @@ def decoder_of(model: Any, cache: SlotCache, *, max_context: int) -> Decoder | N
             error,
         )
         return None
-    return Decoder(model, cache, max_context=max_context)
+    return Decoder(model, cache, max_model_len=max_model_len)
 
 
 def _is_plain(model: Any) -> bool:
@@ -235,9 +235,9 @@ def _error(model: Any) -> float:
     lengths = (5, 9)
     vocabulary, device = model.config.vocab_size, model.device
     rows = [[(7 + 31 * row + 97 * place) % vocabulary for place in range(n + 1)] for row, n in enumerate(lengths)]
-    cache = SlotCache(num_layers=len(model.model.layers), max_rows=len(rows), max_tokens=max(lengths) + 1)
+    cache = SlotCache(num_layers=len(model.model.layers), max_num_seqs=len(rows), max_tokens=max(lengths) + 1)
     cache.reserve(rows=len(rows), tokens=max(lengths) + 1)
-    decoder = Decoder(model, cache, max_context=max(lengths) + 1)
+    decoder = Decoder(model, cache, max_model_len=max(lengths) + 1)
     visible = torch.arange(max(lengths) + 1, device=device)
     ids_N = torch.tensor([token for row in rows for token in row[:-1]], device=device)
     slot_N = torch.tensor([slot for slot, n in enumerate(lengths) for _ in range(n)], device=device)

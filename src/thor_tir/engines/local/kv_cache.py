@@ -43,10 +43,10 @@ class Window:
 class SlotCache(Cache):  # type: ignore[misc]
     """The cache of all active rows. `aim` says where the next forward call writes and reads."""
 
-    def __init__(self, *, num_layers: int, max_rows: int, max_tokens: int) -> None:
+    def __init__(self, *, num_layers: int, max_num_seqs: int, max_tokens: int) -> None:
         super().__init__(layers=[])
         self.num_layers = num_layers
-        self.max_rows = max_rows
+        self.max_num_seqs = max_num_seqs
         self.max_tokens = _whole_blocks(max_tokens)
         self._num_slots = 0
         self._capacity = 0
@@ -60,7 +60,7 @@ class SlotCache(Cache):  # type: ignore[misc]
     def reserve(self, *, rows: int, tokens: int) -> None:
         """Make room for this many rows of this many tokens, keeping what is stored."""
         if rows > self._num_slots:
-            self._num_slots = min(self.max_rows, max(rows, 2 * self._num_slots))
+            self._num_slots = min(self.max_num_seqs, max(rows, 2 * self._num_slots))
         if tokens > self._capacity:
             wanted = max(tokens, self._capacity * 3 // 2)
             self._capacity = min(self.max_tokens, _whole_blocks(wanted))

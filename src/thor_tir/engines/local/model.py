@@ -37,21 +37,25 @@ def longest_context(config: Any, wanted: int | None) -> int:
         limits.append(window)  # within the window, sliding attention is full attention
     longest = min(limits, default=wanted or 0)
     if not longest or (wanted or 0) > longest:
-        raise UsageError(f"max_context is {wanted}, but this model can hold {longest or 'an unknown number of'} tokens")
+        raise UsageError(
+            f"max_model_len is {wanted}, but this model can hold {longest or 'an unknown number of'} tokens"
+        )
     return wanted or longest
 
 
 class CachedModel:
     """A causal language model with the keys and values of its active rows."""
 
-    def __init__(self, model: Any, *, max_rows: int, max_context: int | None) -> None:
+    def __init__(self, model: Any, *, max_num_seqs: int, max_model_len: int | None) -> None:
         config = model.config.get_text_config()
         self.model = model
         self.device: torch.device = model.device
-        self.max_context = longest_context(config, max_context)
+        self.max_model_len = longest_context(config, max_model_len)
         self.vocabulary: int = config.vocab_size
-        self.cache = SlotCache(num_layers=config.num_hidden_layers, max_rows=max_rows, max_tokens=self.max_context)
-        longest = max(max_rows, self.cache.max_tokens)
+        self.cache = SlotCache(
+            num_layers=config.num_hidden_layers, max_num_seqs=max_num_seqs, max_tokens=self.max_model_len
+        )
+        longest = max(max_num_seqs, self.cache.max_tokens)
         self._count = torch.arange(longest, device=self.device)
         self._lowest = torch.finfo(model.dtype).min
         self._zero = torch.zeros((), dtype=model.dtype, device=self.device)
@@ -79,7 +83,7 @@ class CachedModel:
             rows=first_row + num_rows, tokens=max(s + n for s, n in zip(starts, lengths, strict=True))
         )
         start_B1 = torch.tensor(starts, device=self.device)[:, None]
-        position_BT = (start_B1 + self._count[:longest]).clamp(max=self.max_context - 1)
+        position_BT = (start_B1 + self._count[:longest]).clamp(max=self.max_model_len - 1)
         is_token_BT = self._count[:longest] < torch.tensor(lengths, device=self.device)[:, None]
         source_N = is_token_BT.flatten().nonzero().squeeze(1)
         window = Window(
@@ -104,7 +108,7 @@ class CachedModel:
 
     def _quick(self) -> Decoder | None:
         if not self._is_tried:
-            self._decoder = decoder_of(self.model, self.cache, max_context=self.max_context)
+            self._decoder = decoder_of(self.model, self.cache, max_model_len=self.max_model_len)
             self._is_tried = True
         return self._decoder
 

@@ -56,7 +56,7 @@ def measured(folders: Sequence[Path]) -> Measured:
 def _problems(folder: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
     """Of each problem: share of right samples, calls that ran, calls."""
     rows = defaultdict(list)
-    for line in next(folder.glob("*.jsonl")).read_text(encoding="utf-8").splitlines():
+    for line in next((folder / "attempts").glob("*.jsonl")).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if "trajectory" in row and row["outcome"] != "unscored":
             results = [s["observation"]["result"] for s in row["trajectory"]["steps"] if s.get("observation")]

@@ -29,7 +29,7 @@ import torch
 
 from thor_tir.app.config import RunConfig, quickstart
 from thor_tir.app.runtime import Runtime, dialect_of, open_runtime
-from thor_tir.app.stages.evaluate import EvalSpec, evaluate_model
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.tirgen import generate_raw
 from thor_tir.app.stages.tirgen_filter import filter_raw
@@ -37,9 +37,12 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.intervals import bootstrap, bootstrap_difference
 from thor_tir.eval.run import Evaluation
 from thor_tir.eval.statistics import Interval, pass_at_k
+from thor_tir.grading.strictness import Strictness
+from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.sft.examples import sft_row
@@ -119,8 +122,16 @@ async def sample(
     name: str, model: str, problems: Sequence[Any], config: RunConfig, folder: Path, tools: Runtime, samples: int
 ) -> Evaluation:
     """Attempts of one model with tools."""
-    spec = EvalSpec(name=name, model=model, samples=samples, style=TOOLS)
-    return await evaluate_model(spec, problems, config, folder, tools, ConsoleReporter())
+    asked = ProblemSet(name="test", title="test", problems=tuple(problems), sha256=digest_of(problems))
+    run = EvalRun(
+        spec=EvalSpec(name=name, model=model, samples=samples, style=TOOLS),
+        sets=(asked,),
+        config=config,
+        folder=EvalFolder(path=folder / name.replace(" ", "-").replace(",", "")),
+        strictness=Strictness.STRICT,
+    )
+    await evaluate_within(run, tools, ConsoleReporter())
+    return run.folder.evaluation(asked)
 
 
 async def texts(

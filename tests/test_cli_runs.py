@@ -11,7 +11,7 @@ from thor_tir import cli, commands  # with the commands, so that libraries log t
 from thor_tir.engines.loading import EMBEDDED
 
 QUESTION = "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
-SMALL = ("--eval.num-problems", "4", "--eval.samples", "1", "--eval.rollout.max-tokens", "64")
+SMALL = ("--limit", "4", "--eval.samples", "1", "--eval.rollout.max-tokens", "64")
 
 embedded = pytest.mark.skipif(
     not (EMBEDDED["nano/actor"] / "model.safetensors").exists(),
@@ -45,15 +45,20 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
     empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of("eval", *SMALL, "--output", "out") == 0
-    (row,) = json.loads((empty_folder / "out" / "results.json").read_text())
-    assert (row["name"], row["n"]) == ("tools", 4)
-    assert row["accuracy"] in (0, 0.25, 0.5, 0.75, 1)  # one attempt each
-    assert row["tokens"] <= 64
-    attempts = lines_of(empty_folder / "out" / "tools.jsonl")
+    results = json.loads((empty_folder / "out" / "results.json").read_text())
+    (row,) = results["sets"]
+    assert (results["name"], row["name"], row["n"]) == ("tools", "reasoning_gym", 4)
+    assert row["avg"]["value"] in (0, 0.25, 0.5, 0.75, 1)  # one attempt each
+    assert row["tokens_kept"] <= 64
+    journal = empty_folder / "out" / "attempts" / "reasoning_gym.jsonl"
+    attempts = lines_of(journal)
     assert len({attempt["problem_id"] for attempt in attempts}) == len(attempts) == 4
-    assert "tools" in capsys.readouterr().out
+    assert "reasoning_gym" in capsys.readouterr().out
     assert status_of("eval", *SMALL, "--output", "out") == 0
-    assert lines_of(empty_folder / "out" / "tools.jsonl") == attempts
+    assert lines_of(journal) == attempts
+    assert status_of("show", "out") == status_of("show", "out", "--report") == 0
+    assert status_of("eval", "compare", "out", "out") == status_of("eval", "merge", "out") == 0
+    capsys.readouterr()
     assert status_of("eval", *SMALL, "--observation.style", "located", "--output", "out") == 2
     assert 'observation.style was "brief", is "located"' in capsys.readouterr().err
     for option, told in ("--seed", "eval.seed was 0, is 7"), ("--samples", "eval.samples was 1, is 7"):

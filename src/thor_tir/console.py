@@ -72,27 +72,24 @@ class ConsoleReporter:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
-def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The results with their 95 % intervals."""
-    table = Table(
-        title="Held-out test problems", title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
+def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Runs on one set of problems, with their 95 % intervals."""
+    head = ("", "accuracy", "95 % interval", "n", "calls ok", "calls", "tokens")
+    return text_table("Held-out test problems", head, [_result_cells(run["name"], run["sets"][0]) for run in runs])
+
+
+def _result_cells(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    accuracy, success = entry["avg"], entry["call_success"]
+    low, high = (0.0, 1.0) if accuracy is None else accuracy["ci95"]
+    return (
+        name,
+        "-" if accuracy is None else f"{100 * accuracy['value']:.1f} %",
+        f"{100 * low:.1f} - {100 * high:.1f}",
+        str(entry["n_scored"]),
+        "-" if success is None else f"{100 * success['value']:.1f} %",
+        f"{entry['calls']:.2f}",
+        f"{entry['tokens_kept'] + entry['tokens_discarded']:.0f}",
     )
-    table.add_column("", no_wrap=True)
-    for name in ("accuracy", "95 % interval", "n", "calls ok", "calls", "tokens"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        low, high = row["ci95"]
-        success = row["call_success"]
-        table.add_row(
-            Text(str(row["name"])),
-            f"{100 * row['accuracy']:.1f} %",
-            f"{100 * low:.1f} - {100 * high:.1f}",
-            str(row["n"]),
-            "-" if success is None else f"{100 * success:.1f} %",
-            f"{row['calls']:.2f}",
-            f"{row['tokens']:.0f}",
-        )
-    return table
 
 
 def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -54,10 +54,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{OVERLAP} empty", "empty holds no problems; expected JSONL with question or problem on each line"),
         (f"{OVERLAP} missing", "cannot read missing ([Errno 2] No such file or directory: 'missing'); expected JSONL"),
         (f"{OVERLAP} bench", "no benchmark problems at bench; expected JSONL files other than that of --problems"),
-        ("eval --benchmark ,", "--benchmark names no set, found ','"),
-        ("eval --benchmark train --data dir --samples 0", "--samples is 0; at least one attempt per problem is needed"),
-        ("eval --benchmark train,train --output new", "two sets have one name: train, train; name each once"),
-        ("eval --benchmark train --output empty", "nothing can be written at empty (File exists); give another place"),
+        ("eval --problems ,", "--problems names no set, found ','"),
+        ("eval --problems train --data dir --samples 0", "--samples is 0; at least one attempt per problem is needed"),
+        ("eval --problems train,train --output new", "two sets have one name: train, train; name each once"),
+        ("eval --problems train --output empty", "nothing can be written at empty (File exists); give another place"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_says_what_to_do_and_costs_nothing(

@@ -105,5 +105,5 @@ def test_adapters_trained_by_two_processes_become_a_model_that_is_evaluated_as_a
     evaluation = ["eval", "--model", str(tmp_path / "model"), "--eval.num-problems", "2", "--eval.samples", "1"]
     command = [sys.executable, "-m", "thor_tir", *evaluation, "--output", str(tmp_path / "eval")]
     subprocess.run(command, check=True, capture_output=True)
-    (row,) = json.loads((tmp_path / "eval" / "results.json").read_text())
+    (row,) = json.loads((tmp_path / "eval" / "results.json").read_text())["sets"]
     assert row["n"] == 2

@@ -5,8 +5,7 @@ import math
 import pytest
 from scipy.stats import binomtest
 
-from thor_tir.eval.association import mantel_haenszel, mcnemar
-from thor_tir.eval.statistics import association
+from thor_tir.eval.statistics import association, mantel_haenszel, mcnemar
 
 
 def test_one_stratum_is_pearsons_chi_squared_with_one_less_than_n() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
 from thor_tir import cli
-from thor_tir.app.stages.benchmark import limited, requests_of, write_results
+from thor_tir.app.stages.evaluate import limited, requests_of, write_results
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.eval.compare import compare
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, load_benchmark
 from thor_tir.storage.shard import Shard, shard_of
@@ -103,7 +103,7 @@ def test_a_seed_depends_on_problem_and_sample_but_not_on_the_shard(tmp_path: Pat
 
 
 def test_two_processes_cannot_add_to_the_same_part(tmp_path: Path) -> None:
-    folder = BenchmarkFolder(path=tmp_path)
+    folder = EvalFolder(path=tmp_path)
     with folder.writing(Shard(index=1, count=2)), folder.writing(Shard(index=2, count=2)):
         for taken in (Shard(index=1, count=2), Shard(index=1, count=1)):
             with pytest.raises(UsageError, match="another process"), folder.writing(taken):
@@ -212,7 +212,7 @@ def test_stored_attempts_are_listed_and_shown_and_shards_are_merged_from_the_com
 def test_a_run_killed_with_signal_9_continues_to_the_attempts_of_one_left_alone(tmp_path: Path) -> None:
     def command(folder: str) -> list[str]:
         options = (
-            "eval --benchmark amc23,humaneval --samples 2 --limit 8 --eval.rollout.max-tokens 64 "
+            "eval --problems amc23,humaneval --samples 2 --limit 8 --eval.rollout.max-tokens 64 "
             "--resources.max-rows 2 --resources.deterministic"
         )
         place = ["--data", str(DATA), "--resources.concurrency", "2", "--output", str(tmp_path / folder)]

@@ -1,13 +1,16 @@
 """From attempts to a row of the results: every number counted by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from fake_trajectory import CORRECTED, FAILED
-from thor_tir.eval.run import Evaluation, by_family, failure_classes, paired, result_row, tool_success_table
+from thor_tir.eval.metrics import set_result
+from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, tool_success_table
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
+from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Step, Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -30,37 +33,46 @@ LOST = attempt(WORDS_ONLY, Outcome.UNSCORED, OTHER)
 MIXED = Evaluation(name="mixed", groups=((RIGHT, WRONG), (LOST, attempt(WORDS_ONLY, Outcome.CORRECT, OTHER))))
 
 
+def row_of(paid: Evaluation, chosen: Evaluation | None = None, *, samples: int = 2) -> dict[str, Any]:
+    problems = tuple(group[0].problem for group in paid.groups)
+    asked = ProblemSet(name="gym", title="gym", problems=problems, sha256="")
+    return set_result(asked, paid, chosen or paid, [], samples=samples, seed=0)
+
+
 def test_a_row_counts_calls_tokens_and_repairs_per_attempt() -> None:
-    row = result_row(MIXED)
+    row = row_of(MIXED)
     # Problem means: 1/2, and 1 of the one scored attempt; two problems weigh the same.
-    assert (row["accuracy"], row["n"], row["samples"], row["unscored"]) == (0.75, 2, 2, 1)
+    assert (row["avg"]["value"], row["n_scored"], row["ends"]["unscored"]) == (0.75, 2, 1)
     # Two calls stand in four attempts, one of them ran; two of the four attempts use code.
-    assert (row["call_success"], row["calls"], row["code_ratio"]) == (0.5, 0.5, 0.5)
+    assert (row["call_success"]["value"], row["calls"], row["code_ratio"]) == (0.5, 0.5, 0.5)
     # Model tokens: thought 1 + action 3 + answer 1 = 5; the corrected one also paid 2 discarded versions of 4.
-    assert row["tokens"] == ((5 + 8) + 5 + 1 + 1) / 4
+    assert row["tokens_kept"] + row["tokens_discarded"] == ((5 + 8) + 5 + 1 + 1) / 4
     assert row["repairs"] == 2 / 4
 
 
 def test_without_any_call_there_is_no_call_success_rather_than_none_that_succeeded() -> None:
-    row = result_row(Evaluation(name="words", groups=((attempt(WORDS_ONLY, Outcome.CORRECT),),)))
-    assert (row["call_success"], row["call_success_ci95"], row["calls"]) == (None, None, 0)
+    row = row_of(Evaluation(name="words", groups=((attempt(WORDS_ONLY, Outcome.CORRECT),),)))
+    assert (row["call_success"], row["calls"]) == (None, 0)
 
 
 def test_a_choice_among_many_pays_for_all_of_them() -> None:
-    chosen = Evaluation(name="best of 2", groups=((RIGHT,),))
-    row = result_row(chosen, cost_of=Evaluation(name="all", groups=((RIGHT, WRONG),)))
-    assert (row["accuracy"], row["calls"], row["tokens"]) == (1.0, 2, 13 + 5)
+    paid = Evaluation(name="all", groups=((RIGHT, WRONG),))
+    row = row_of(paid, best_of(paid, "pass-rate", seed=0))
+    assert row["avg"] == {"value": 1.0, "ci95": [pytest.approx(0.025), 1.0], "n": 1}  # Clopper and Pearson, 1 of 1
+    assert (row["calls"], row["tokens_kept"] + row["tokens_discarded"]) == (2, 13 + 5)
+    assert row["pass_at"]["1"]["value"] == 0.5  # of all attempts, whichever is chosen
+    assert row["ends"] == {"correct": 1, "wrong": 0, "truncated": 0, "no_answer": 0, "unscored": 0, "dropped": 0}
 
 
 def test_accuracy_is_told_per_family_and_unscored_problems_are_left_out() -> None:
-    assert by_family(MIXED) == {"others": 1.0, "sums": 0.5}
-    assert by_family(Evaluation(name="lost", groups=((LOST,),))) == {}
+    assert {name: each["value"] for name, each in row_of(MIXED)["by_source"].items()} == {"others": 1.0, "sums": 0.5}
+    assert row_of(Evaluation(name="lost", groups=((LOST,),)))["by_source"] == {}
 
 
 def test_a_paired_difference_takes_the_problems_that_both_have_scored() -> None:
     ours = Evaluation(name="ours", groups=((RIGHT,), (RIGHT,), (LOST,)))
     theirs = Evaluation(name="theirs", groups=((WRONG,), (RIGHT,), (RIGHT,)))
-    assert paired(ours, theirs).mean == 0.5  # of 1 - 0 and 1 - 1; the third pair has no score on our side
+    assert paired(ours, theirs, seed=0).mean == 0.5  # of 1 - 0 and 1 - 1; the third pair has no score on our side
 
 
 def test_the_table_of_tool_success_has_calls_in_rows_and_answers_in_columns() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from endpoint_server import Server, completion, says, serving
 from scripted_benchmark import Quiet, right, set_of
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.app.stages.benchmark import BenchmarkRun, run_benchmarks, write_results
-from thor_tir.app.stages.evaluate import EvalSpec
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate, write_results
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.grading.judge import JudgeConfig
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import RolloutConfig
@@ -19,13 +18,13 @@ SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine
 
 def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path) -> None:
     asked = set_of(SUM)
-    run = BenchmarkRun(
+    run = EvalRun(
         spec=EvalSpec(name="tools", model="", samples=2),
         sets=(asked,),
         config=RunConfig(
             eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig(concurrency=2)
         ),
-        folder=BenchmarkFolder(path=tmp_path / "run"),
+        folder=EvalFolder(path=tmp_path / "run"),
         shard=WHOLE,
     )
 
@@ -34,7 +33,7 @@ def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path
 
         spec = replace(run.spec, model=server.address)
         before = len(server.asked)
-        await run_benchmarks(replace(run, spec=spec), Quiet())
+        await evaluate(replace(run, spec=spec), Quiet())
         return len(server.asked) - before
 
     async def both() -> tuple[int, int]:
@@ -62,19 +61,19 @@ def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_p
             judge.usual = says(
                 {"choices": [{"index": 0, "message": {"role": "assistant", "content": "On reflection:\nSAME"}}]}
             )
-            run = BenchmarkRun(
+            run = EvalRun(
                 spec=EvalSpec(name="tools", model=model.address, samples=1),
                 sets=(asked,),
                 config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig()),
-                folder=BenchmarkFolder(path=tmp_path / "run"),
+                folder=EvalFolder(path=tmp_path / "run"),
                 shard=WHOLE,
                 judge=JudgeConfig(model="referee", base_url=judge.address, journal=tmp_path / "run" / "judge.jsonl"),
             )
-            await run_benchmarks(run, Quiet())
+            await evaluate(run, Quiet())
             assert len(judge.asked) == 1
 
     asyncio.run(work())
-    folder = BenchmarkFolder(path=tmp_path / "run")
+    folder = EvalFolder(path=tmp_path / "run")
     results = write_results(folder, Quiet())
     assert results is not None
     entry = results["sets"][0]

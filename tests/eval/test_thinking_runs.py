@@ -10,8 +10,7 @@ import pytest
 from endpoint_server import completion, says, serving
 from scripted_agent import program
 from scripted_benchmark import Quiet, play, scripted_run, set_of
-from thor_tir.app.stages.benchmark import BenchmarkRun, run_benchmarks, write_results
-from thor_tir.app.stages.evaluate import EvalSpec
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate, write_results
 from thor_tir.errors import UsageError
 from thor_tir.eval.transcript.stored import stored_attempts
 from thor_tir.problem import Problem
@@ -29,7 +28,7 @@ R1 = CHAT_TEMPLATE.removesuffix("{% endif %}") + r"{{ '<think>\n' }}{% endif %}"
 """Opens the thoughts itself."""
 
 
-def thinking_run(folder: Path, *, reasoning: bool, max_tokens: int = 4000) -> BenchmarkRun:
+def thinking_run(folder: Path, *, reasoning: bool, max_tokens: int = 4000) -> EvalRun:
     run = scripted_run(folder, [set_of(SUM)], samples=1)
     rollout = replace(run.config.eval.rollout, max_tokens=max_tokens)
     evaluation = replace(run.config.eval, rollout=rollout)
@@ -42,7 +41,7 @@ def speaking(template: str):
     return tokenizer
 
 
-def ends_of(run: BenchmarkRun) -> dict[str, int]:
+def ends_of(run: EvalRun) -> dict[str, int]:
     results = write_results(run.folder, Quiet())
     assert results is not None
     return {name: count for name, count in results["sets"][0]["ends"].items() if count}
@@ -99,7 +98,7 @@ def test_a_server_is_sent_the_models_own_prompt_with_thoughts_or_without(tmp_pat
         async with serving(usual=says(completion("ok", token_ids=[7], stop_reason=None))) as server:
             served = replace(run.spec.served, tokenizer=str(tmp_path / "tokenizer"))
             spec = replace(run.spec, model=server.address, served=served)
-            await run_benchmarks(replace(run, spec=spec), Quiet())
+            await evaluate(replace(run, spec=spec), Quiet())
             prompt: list[int] = server.asked[-1].body["prompt"]
             return prompt
 
@@ -110,4 +109,4 @@ def test_thoughts_that_programs_interrupt_need_the_tokenizer_of_a_served_model(t
     run = thinking_run(tmp_path / "run", reasoning=True)
     served = replace(run, spec=EvalSpec(name="tools", model="http://127.0.0.1:9/v1", samples=1))
     with pytest.raises(UsageError, match="name the model's tokenizer"):
-        asyncio.run(run_benchmarks(served, Quiet()))
+        asyncio.run(evaluate(served, Quiet()))

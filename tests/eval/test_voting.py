@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.eval.voting import majority_at_k
+from thor_tir.eval.statistics import majority_at_k
 
 
 def by_counting(answers: list[str | None], correct: list[bool], k: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,21 @@ from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step,
 from thor_tir.verdict import Outcome, Verdict
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}\u2028<!--<script>"
-RESULTS = [
-    {
-        "name": "base",
-        "accuracy": 0.31,
-        "ci95": [0.27, 0.35],
-        "n": 500,
-        "call_success": 0.62,
-        "calls": 1.4,
-        "tokens": 180,
-    },
-    {
-        "name": "SFT",
-        "accuracy": 0.55,
-        "ci95": [0.51, 0.59],
-        "n": 500,
-        "call_success": 0.81,
-        "calls": 1.7,
-        "tokens": 212,
-    },
-    {
-        "name": "RL",
-        "accuracy": 0.72,
-        "ci95": [0.68, 0.76],
-        "n": 500,
-        "call_success": None,
-        "calls": 1.9,
-        "tokens": 1240,
-    },
+
+
+def result(name: str, accuracy: float, *, ci95: Sequence[float] = (0, 1), **entry: Any) -> dict[str, Any]:
+    """The results of one row, as far as a report shows them."""
+    families = entry.pop("families", ("gcd", "lcm"))
+    usual = {"n_scored": 500, "call_success": None, "calls": 1.0, "tokens_kept": 0, "tokens_discarded": 0}
+    by_source = {family: {"value": 0.5, "ci95": [0.4, 0.6], "n": 250} for family in families}
+    avg = {"value": accuracy, "ci95": list(ci95), "n": 500}
+    return {"schema": 1, "name": name, "sets": [{"avg": avg, "by_source": by_source, **usual, **entry}]}
+
+
+RUNS = [
+    result("base", 0.31, ci95=(0.27, 0.35), call_success={"value": 0.62}, calls=1.4, tokens_kept=180),
+    result("SFT", 0.55, ci95=(0.51, 0.59), call_success={"value": 0.81}, calls=1.7, tokens_kept=212),
+    result("RL", 0.72, ci95=(0.68, 0.76), calls=1.9, tokens_kept=1200, tokens_discarded=40),
 ]
 CODE = "from math import gcd\nprint(gcd(84, 36) < 13)"
 
@@ -134,7 +122,6 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_run(run: Path, *, num_trajectories: int = 12, num_rounds: int = 60, text: str = "Take the gcd.") -> Path:
     """A run folder with every optional file."""
-    families = {f"reasoning_gym/{name}": 0.5 for name in ("gcd", "lcm")}
     outcomes = list(Outcome)
     write_lines(
         run / "trajectories.jsonl",
@@ -143,7 +130,7 @@ def write_run(run: Path, *, num_trajectories: int = 12, num_rounds: int = 60, te
             for i in range(num_trajectories)
         ],
     )
-    (run / "results.json").write_text(json.dumps([{**row, "by_family": families} for row in RESULTS]))
+    (run / "results.json").write_text(json.dumps({"schema": 1, "runs": RUNS}))
     (run / "summary.json").write_text(json.dumps(SUMMARY))
     write_lines(run / "rl" / "metrics.jsonl", rounds(num_rounds))
     losses = [{"step": i, "loss": 2 / (1 + i / 9), "lr": 1e-4 * (1 - i / 80)} for i in range(80)]

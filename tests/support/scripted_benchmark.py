@@ -9,10 +9,9 @@ from typing import Any
 from scripted_agent import FakeSandbox
 from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import Runtime
-from thor_tir.app.stages.benchmark import BenchmarkRun, fill, manifest, setup_for
-from thor_tir.app.stages.evaluate import EvalSpec
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, fill, manifest, setup_for
 from thor_tir.engines.scripted import ScriptedPolicy
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.grading.equivalence import Grader
 from thor_tir.grading.strictness import Strictness
 from thor_tir.problem import Problem
@@ -66,19 +65,19 @@ def scripted_run(
     samples: int = 2,
     shard: Shard = WHOLE,
     spec: EvalSpec = TOOLS_SPEC,
-) -> BenchmarkRun:
+) -> EvalRun:
     from dataclasses import replace
 
-    return BenchmarkRun(
+    return EvalRun(
         spec=replace(spec, samples=samples),
         sets=tuple(sets),
         config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=4000))),
-        folder=BenchmarkFolder(path=folder),
+        folder=EvalFolder(path=folder),
         shard=shard,
     )
 
 
-def play(run: BenchmarkRun, replies: Replies, tokenizer: Any = None) -> list[str]:
+def play(run: EvalRun, replies: Replies, tokenizer: Any = None) -> list[str]:
     """Fill the run's folder; returns what the policy was asked."""
     tokenizer = tokenizer or tiny_tokenizer()
     scripts = {problem.question.strip(): replies(problem) for each in run.sets for problem in each.problems}

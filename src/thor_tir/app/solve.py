@@ -13,7 +13,7 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript.render import render
 from thor_tir.eval.transcript.segments import Decode, Part, Segment, segments_of
 from thor_tir.eval.transcript.stored import readable_segments, stored_attempts
@@ -93,7 +93,7 @@ async def _ungraded(problem: Problem, text: str) -> Verdict:
 
 def show(folder: Path, id: str, reporter: Any) -> None:
     """One stored trajectory by the beginning of its id, or the list of what there is."""
-    if (run := BenchmarkFolder(path=folder)).exists:
+    if (run := EvalFolder(path=folder)).exists:
         _show_attempts(run, id, reporter)
         return
     found = [row for row in _exhibits(folder) if row["trajectory"]["id"].startswith(id)]
@@ -108,8 +108,8 @@ def show(folder: Path, id: str, reporter: Any) -> None:
         reporter.console.print(render(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"])))
 
 
-def _show_attempts(run: BenchmarkFolder, id: str, reporter: Any) -> None:
-    """The same for a benchmark run, whose attempts are read as they were journaled."""
+def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
+    """The same for an evaluation, whose attempts are read as they were journaled."""
     found = list(stored_attempts(run, id))
     exact = [stored for stored in found if stored.attempt.trajectory.id == id]
     if not found:

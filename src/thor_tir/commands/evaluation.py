@@ -3,157 +3,136 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
 from thor_tir.commands.presets import NANO
-from thor_tir.console import ConsoleReporter, results_table, text_table
+from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
+from thor_tir.inference.best_of_n import SELECTORS
+
+if TYPE_CHECKING:
+    from thor_tir.app.stages.evaluate import EvalSpec
+    from thor_tir.eval.folder import EvalFolder
+    from thor_tir.problems.benchmarks import ProblemSet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Accuracy, call success and cost of a model on problems or benchmarks, with 95 % intervals over the problems.
+    """Accuracy, call success and cost of a model on sets of problems, with 95 % intervals over the problems.
 
-    With --benchmark the run may be interrupted, continued and sharded; `thor eval compare A B` compares two of them.
+    A run may be interrupted, continued and sharded; `thor eval compare A B` compares two of them.
     """
 
     model: str = NANO.actor
     """Hub name, local folder, nano/actor, or the address of an OpenAI-compatible server: http://HOST:PORT/v1."""
     model_name: str = ""
-    """Of an address: which of its models, where it serves several."""
+    """Model at an address that serves several."""
     model_tokenizer: Annotated[str, tyro.conf.arg(aliases=["--tokenizer"])] = ""
-    """Of an address: the model's tokenizer, a folder or hub name; without it text is all there is."""
+    """Tokenizer of a model at an address, a folder or hub name; without it only text is exchanged."""
     model_key: str = "OPENAI_API_KEY"
-    """Of an address: the environment variable that holds its key."""
+    """Environment variable that holds the key of an address."""
     problems: str = NANO.problems
-    """JSONL file, reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
-    benchmark: str = ""
-    """Instead of --problems: names such as math500,aime24 (`six`: the paper's six), humanevalplus, and JSONL files."""
+    """Sets of problems: names such as math500,aime24 (`six`: the paper's six), humanevalplus and JSONL files; or
+    reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
     data: Path | None = None
     """A benchmark's file, or the folder that holds the files of several; without it they are asked of the hub."""
     samples: int | None = None
     """Attempts per problem, instead of --eval.samples."""
     seed: int | None = None
-    """Of all attempts, instead of --eval.seed."""
+    """Seed of all attempts, instead of --eval.seed."""
     limit: int | None = None
-    """Only the first so many problems of each benchmark."""
+    """Number of problems asked of each set, the first ones; reasoning_gym makes that many, else --eval.num-problems."""
     window: str = ""
-    """Only problems of contests in these days, as in 2024-08-01..2025-05-31, for LiveCodeBench."""
+    """Days of the contests whose problems are asked, as in 2024-08-01..2025-05-31, for LiveCodeBench."""
     shard: str = ""
     """i/n: only this part of the problems, into the same folder as the other parts; `thor eval merge` unites them."""
     accept_modified: bool = False
     """Evaluate a benchmark's data although they are not the registered ones; the results say so."""
     output: Path | None = None
-    """Where attempts and results go; by default a folder of runs/eval named after these options."""
+    """Folder of attempts and results; by default one of runs/eval named after these options."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
-    words: bool = False
-    """Answer without tools: no program is run."""
+    tools: bool = True
+    """Run the programs in a response; --no-tools asks for an answer without any."""
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again."""
+    select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)}}}")] = None
+    """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
+    """Language model asked about answers that the rules leave unscored."""
     observation: ObservationConfig = NANO.observation
+    """Form in which the model is shown what a program printed."""
     eval: EvalConfig = NANO.eval
+    """Sampling and self-correction."""
     resources: ResourceConfig = NANO.resources
+    """Use of the machine."""
 
     def run(self) -> None:
         """Sample, grade and print."""
+        from thor_tir.app.stages.evaluate import EvalRun, evaluate
+        from thor_tir.eval.folder import EvalFolder
+        from thor_tir.storage.run_lock import claim
+        from thor_tir.storage.shard import shard_of
+
         if self.samples is not None and self.samples < 1:
             raise UsageError(f"--samples is {self.samples}; at least one attempt per problem is needed")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; at least one problem is needed")
-        if self.benchmark:
-            self._run_benchmarks()
-            return
-        apart = (self.data, self.shard, self.limit, self.accept_modified, self.window, self.judge.judge_model)
-        if any(apart):
-            raise UsageError(
-                "--data, --shard, --limit, --window, --judge-model and --accept-modified belong to --benchmark, "
-                "which is not given"
-            )
-        self._run_problems()
-
-    def _run_problems(self) -> None:
-        from thor_tir.app.runtime import open_runtime
-        from thor_tir.app.stages.evaluate import evaluate_model
-        from thor_tir.eval.run import result_row
-        from thor_tir.problems.sources import Split, load_problems
-        from thor_tir.seeds import seed_for
-        from thor_tir.storage.journal import write_atomically
-        from thor_tir.storage.run_lock import claim
-
-        config = self._config()
-        problems = load_problems(
-            self.problems,
-            split=Split.TEST,
-            count=self.eval.num_problems,
-            seed=seed_for("test", config.eval.seed),
-            configs=config.families,
-        )
-        reporter = ConsoleReporter()
+        shard, spec, sets = shard_of(self.shard), self._spec(), self._sets()
         options = self._options()
         output = self._output(options)
-
-        async def work() -> Any:
-            async with open_runtime(self.resources) as runtime:
-                return await evaluate_model(self._spec(), problems, config, output, runtime, reporter)
-
-        with claim(output, options, inputs=(self.model, self.problems)):
-            row = result_row(asyncio.run(work()))
-        write_atomically(output / "results.json", json.dumps([row], indent=1) + "\n")
-        reporter.console.print(results_table([row]))
-        reporter.say(f"attempts and results: {output}")
-
-    def _run_benchmarks(self) -> None:
-        from thor_tir.app.stages.benchmark import BenchmarkRun, limited, run_benchmarks
-        from thor_tir.eval.folder import BenchmarkFolder
-        from thor_tir.problems.benchmarks import SIX_SETS
-        from thor_tir.problems.sets import load_set, within
-        from thor_tir.storage.run_lock import claim
-        from thor_tir.storage.shard import shard_of
-
-        words = [word.strip() for word in self.benchmark.split(",") if word.strip()]
-        names = [name for word in words for name in (SIX_SETS if word == "six" else (word,))]
-        if not names:
-            raise UsageError(f"--benchmark names no set, found {self.benchmark!r}; `thor eval --help` has examples")
-        shard = shard_of(self.shard)
-        sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in names]
-        if self.window:
-            sets = [within(each, self.window) for each in sets]
-        options = self._options()
-        output = self._output(options)
-        run = BenchmarkRun(
-            spec=self._spec(),
-            sets=tuple(limited(each, self.limit) for each in sets),
+        run = EvalRun(
+            spec=spec,
+            sets=sets,
             config=self._config(),
-            folder=BenchmarkFolder(path=output),
+            folder=EvalFolder(path=output),
             shard=shard,
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
-        with claim(output, options, shard, inputs=self._inputs(names)):
-            asyncio.run(run_benchmarks(run, reporter))
-        _tell(run.folder, reporter)
+        with claim(output, options, shard, inputs=self._inputs()):
+            asyncio.run(evaluate(run, reporter))
+        _finish(run.folder, reporter)
 
-    def _inputs(self, names: Sequence[str]) -> list[str]:
+    def _sets(self) -> "tuple[ProblemSet, ...]":
+        from thor_tir.app.stages.evaluate import limited
+        from thor_tir.problems.sets import generated_set, load_set, within
+        from thor_tir.problems.sources import GYM
+
+        if self.problems.partition(":")[0] == GYM:
+            count, seed = self.limit or self.eval.num_problems, self._config().eval.seed
+            return (generated_set(self.problems, self._config().families, count=count, seed=seed),)
+        sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in self._names()]
+        if self.window:
+            sets = [within(each, self.window) for each in sets]
+        return tuple(limited(each, self.limit) for each in sets)
+
+    def _names(self) -> list[str]:
+        from thor_tir.problems.benchmarks import SIX_SETS
+
+        names = [name.strip() for name in self.problems.split(",") if name.strip()]
+        if not names:
+            raise UsageError(f"--problems names no set, found {self.problems!r}; `thor eval --help` has examples")
+        return [each for name in names for each in (SIX_SETS if name == "six" else (name,))]
+
+    def _inputs(self) -> list[str]:
         """Files that the run is made from: the model, problem files, and the data folder."""
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, *names, *data]
+        return [self.model, *self._names(), *data]
 
     def _options(self) -> Mapping[str, Any]:
-        """What makes two commands the same run: everything but where it is kept and which part of it is done."""
-        asked = self if self.benchmark else dataclasses.replace(self, eval=self._config().eval)
-        options = dataclasses.asdict(asked)
+        """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
+        options = dataclasses.asdict(dataclasses.replace(self, eval=self._config().eval))
         options |= options.pop("judge")
-        apart = {"shard", "output"} if self.benchmark else _OF_BENCHMARKS
+        apart = {"shard", "output", "samples", "seed"}  # the last two stand in `eval`
         return {name: value for name, value in options.items() if name not in apart}
 
     def _output(self, options: Mapping[str, Any]) -> Path:
@@ -175,62 +154,62 @@ class Eval:
             resources=self.resources,
         )
 
-    def _spec(self) -> Any:
+    def _spec(self) -> "EvalSpec":
         from thor_tir.app.stages.evaluate import EvalSpec
         from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
         from thor_tir.engines.openai_api.policy import ServedAs
 
-        if self.words and self.correct:
-            raise UsageError("--words runs no program, so there is nothing to --correct; give one of them")
+        if self.correct and not self.tools:
+            raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
         config = self._config().eval
         return EvalSpec(
-            name="words" if self.words else "corrected" if self.correct else "tools",
+            name="corrected" if self.correct else "tools" if self.tools else "no tools",
             model=self.model,
             samples=config.samples,
-            style=NO_TOOLS if self.words else TOOLS,
+            style=TOOLS if self.tools else NO_TOOLS,
             correction=config.correction if self.correct else None,
+            select=self.select,
             served=ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key),
         )
 
 
-_OF_BENCHMARKS = {"benchmark", "data", "samples", "seed", "limit", "window", "shard", "accept_modified", "judge_model"}
-"""Options without a meaning for --problems, or that are told by what they replace."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvalMerge:
-    """Unite the shards of a benchmark run: results.json, Markdown, LaTeX and a plot from what is on disk."""
+    """Unite the shards of an evaluation: results.json, Markdown, LaTeX and a plot from what is on disk."""
 
     folder: tyro.conf.Positional[Path]
+    """Folder of the evaluation."""
 
     def run(self) -> None:
         """Read, write, print. Raises UsageError while attempts are missing."""
-        from thor_tir.eval.folder import BenchmarkFolder
+        from thor_tir.eval.folder import EvalFolder
 
-        if not _tell(BenchmarkFolder(path=self.folder), ConsoleReporter()):
+        if not _finish(EvalFolder(path=self.folder), ConsoleReporter()):
             raise UsageError(f"{self.folder} is not complete; run its missing shards")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalCompare:
-    """The difference of two benchmark runs on the same problems: intervals, McNemar's test, problems that flipped."""
+    """The difference of two evaluations on the same problems: intervals, McNemar's test, problems that flipped."""
 
     first: tyro.conf.Positional[Path]
+    """Folder of one evaluation."""
     second: tyro.conf.Positional[Path]
+    """Folder of the other."""
     out: Path | None = None
     """A JSON file for the whole comparison."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
     def run(self) -> None:
         """Read both, print, and write where asked."""
         from thor_tir.eval.compare import compare, comparison_rows
-        from thor_tir.eval.folder import BenchmarkFolder
+        from thor_tir.eval.folder import EvalFolder
         from thor_tir.storage.journal import check_place, write_atomically
 
         if self.out is not None:
             check_place(self.out)
-        found = compare(BenchmarkFolder(path=self.first), BenchmarkFolder(path=self.second), seed=self.seed)
+        found = compare(EvalFolder(path=self.first), EvalFolder(path=self.second), seed=self.seed)
         reporter = ConsoleReporter()
         reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))
         first, second = found["first"], found["second"]
@@ -244,9 +223,9 @@ class EvalCompare:
             write_atomically(self.out, json.dumps(found, indent=1) + "\n")
 
 
-def _tell(folder: Any, reporter: ConsoleReporter) -> bool:
-    """Write and print the results of a benchmark run; False where it is not complete."""
-    from thor_tir.app.stages.benchmark import write_results
+def _finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
+    """Write and print the results of an evaluation; False where it is not complete."""
+    from thor_tir.app.stages.evaluate import write_results
     from thor_tir.eval.tables import score_table
 
     results = write_results(folder, reporter)

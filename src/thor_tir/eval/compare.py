@@ -1,21 +1,21 @@
-"""Two benchmark runs on the same problems: differences with intervals, McNemar's test, the problems that flipped."""
+"""Two evaluations on the same problems: differences with intervals, McNemar's test, the problems that flipped."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.eval.association import mcnemar
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.intervals import average_of_sets, bootstrap_difference
 from thor_tir.eval.metrics import as_json, interval_of
 from thor_tir.eval.run import Evaluation
+from thor_tir.eval.statistics import mcnemar
 from thor_tir.problems.benchmarks import ProblemSet
 
 SOLVED = 0.5
 """A problem is solved by a run where more than this share of its scored attempts is right."""
 
 
-def compare(first: BenchmarkFolder, second: BenchmarkFolder, *, seed: int = 0) -> dict[str, Any]:
+def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> dict[str, Any]:
     """First minus second, as JSON values: an entry for each set that both have, and their mean.
 
     Raises UsageError where they have no set in common, were asked different problems of one, or one is unfinished.
@@ -29,7 +29,7 @@ def compare(first: BenchmarkFolder, second: BenchmarkFolder, *, seed: int = 0) -
         for folder in (first, second):
             if missing := folder.num_missing(ours[name]):
                 raise UsageError(f"{folder.path} lacks {missing} attempts at {name}; finish it first")
-    entries = [_entry(ours[n], first.evaluation(ours[n]), second.evaluation(theirs[n]), seed) for n in shared]
+    entries = [_entry(ours[n], first.chosen(ours[n]), second.chosen(theirs[n]), seed) for n in shared]
     told = [entry for entry in entries if entry["difference"] is not None]
     mean = average_of_sets([interval_of(entry["difference"]) for entry in told]) if told else None
     return {
@@ -109,9 +109,9 @@ def _flipped(ids: Sequence[str], winner: Sequence[float], loser: Sequence[float]
     return [id for id, a, b in zip(ids, winner, loser, strict=True) if a > SOLVED >= b]
 
 
-def _about(folder: BenchmarkFolder) -> Mapping[str, Any]:
+def _about(folder: EvalFolder) -> Mapping[str, Any]:
     known = folder.manifest
     return {
         "folder": str(folder.path),
-        **{key: known.get(key) for key in ("model", "name", "samples", "seed", "observation")},
+        **{key: known.get(key) for key in ("model", "name", "samples", "select", "seed", "observation")},
     }

@@ -1,4 +1,4 @@
-"""The folder of a benchmark run: which problems were asked, every attempt, and who may write.
+"""The folder of an evaluation: which problems were asked, every attempt, and who may write.
 
     config.json             the options of the run          manifest.json   everything needed to repeat it
     problems/<set>.jsonl    the problems that were asked    results.*       written when every attempt is there
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.eval.run import Evaluation
+from thor_tir.eval.run import Evaluation, best_of
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.rollout.attempts import DROPPED, attempt_from_json
@@ -25,21 +25,22 @@ from thor_tir.storage.shard import Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkFolder:
-    """Where one run is kept."""
+class EvalFolder:
+    """The files of one evaluation."""
 
     path: Path
+    """The folder itself."""
 
     @property
     def exists(self) -> bool:
-        """Whether a benchmark run was started here."""
+        """True if an evaluation was started here."""
         return (self.path / "manifest.json").is_file()
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `start` wrote. Raises UsageError where no benchmark run is."""
+        """What `start` wrote. Raises UsageError where there is no evaluation."""
         if not self.exists:
-            raise UsageError(f"{self.path} holds no manifest.json; give the --output of `thor eval --benchmark ...`")
+            raise UsageError(f"{self.path} holds no manifest.json; give the --output of `thor eval`")
         try:
             found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
             if {"sets", "samples", "seed", "name"} <= found.keys():
@@ -108,6 +109,16 @@ class BenchmarkFolder:
             for problem in asked.problems
         ]
         return Evaluation(name=asked.name, groups=tuple(groups))
+
+    def chosen(self, asked: ProblemSet) -> Evaluation:
+        """The attempts that count: all of them, or of each problem the one that the run's selector takes."""
+        known, paid = self.manifest, self.evaluation(asked)
+        select = known.get("select")
+        return paid if select is None else best_of(paid, select, seed=known["seed"])
+
+    def seconds(self, asked: ProblemSet) -> list[float]:
+        """Wall-clock times of the attempts at a set."""
+        return [row["seconds"] for row in self.rows(asked.name).values() if DROPPED not in row]
 
     def num_missing(self, asked: ProblemSet) -> int:
         """Attempts at a set that are still to be made."""

@@ -1,4 +1,4 @@
-"""Attempts at a benchmark -> its entry of results.json. JSON values only; a number that does not exist is null.
+"""Attempts at a set of problems -> its entry of results.json. JSON values only; a number that does not exist is null.
 
 Every interval is over problems (`eval/intervals.py`). Accuracies leave unscored attempts alone and count them.
 """
@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from thor_tir.eval.association import mantel_haenszel
 from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_share
 from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
-from thor_tir.eval.statistics import Interval, association, pass_at_k
-from thor_tir.eval.voting import majority_at_k
+from thor_tir.eval.statistics import Interval, association, majority_at_k, mantel_haenszel, pass_at_k
 from thor_tir.inference.best_of_n import answer_without_blanks
+from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Finish, Trajectory
@@ -25,10 +24,19 @@ Group = Sequence[Attempt]
 
 
 def set_result(
-    asked: ProblemSet, evaluation: Evaluation, seconds: Sequence[float], *, samples: int, seed: int
+    asked: ProblemSet,
+    paid: Evaluation,
+    chosen: Evaluation,
+    seconds: Sequence[float],
+    *,
+    samples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """The entry of one set. `seconds` are the wall-clock times of its attempts."""
-    scored = [group for group in map(_scored, evaluation.groups) if group]
+    """The entry of one set. Scores and ends are of the `chosen` attempts; pass@k, maj@k and costs of all `paid` ones.
+
+    `seconds` are the wall-clock times of the attempts.
+    """
+    scored, counted = _scored_groups(paid), _scored_groups(chosen)
     sizes = [k for k in _sizes(samples) if any(len(group) >= k for group in scored)]
     votes = sizes if asked.kind is ProblemKind.MATHEMATICS else []  # no two programs are spelled alike
     return {
@@ -36,18 +44,19 @@ def set_result(
         "title": asked.title,
         "kind": asked.kind.value,
         "n": len(asked.problems),
-        "n_scored": len(scored),
+        "n_scored": len(counted),
         "notes": list(asked.notes),
-        "avg": _over(scored, _accuracy, 1, seed),
+        "avg": _over(counted, _accuracy, 1, seed),
         "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
         "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
-        **costs(evaluation, seconds, seed=seed),
-        "judged": sum(a.verdict.by_judge for a in evaluation.attempts),
-        "ends": ends(evaluation.attempts, expected=len(asked.problems) * samples),
-        "by_subject": by_extra(scored, "subject", seed=seed),
-        "by_level": by_extra(scored, "level", seed=seed),
+        **costs(paid, chosen, seconds, seed=seed),
+        "judged": sum(a.verdict.by_judge for a in chosen.attempts),
+        "ends": ends(chosen.attempts, expected=len(asked.problems) * (samples if chosen is paid else 1)),
+        "by_subject": broken_down(counted, _extra("subject"), seed=seed),
+        "by_level": broken_down(counted, _extra("level"), seed=seed),
+        "by_source": broken_down(counted, _source, seed=seed),
         "tool_success": tool_success(scored),
-        "failure_classes": failure_classes(evaluation.attempts),
+        "failure_classes": failure_classes(paid.attempts),
     }
 
 
@@ -68,18 +77,21 @@ def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def costs(evaluation: Evaluation, seconds: Sequence[float], *, seed: int) -> dict[str, Any]:
-    """Code ratio, calls, their success, tokens and seconds, per attempt."""
-    attempts = evaluation.attempts
-    num = max(1, len(attempts))
+def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, seed: int) -> dict[str, Any]:
+    """Code ratio, calls, their success, tokens and seconds, per attempt that counts.
+
+    Where one of N attempts is chosen, all N are paid for: calls and tokens are those of all, the code ratio is not.
+    """
+    attempts = paid.attempts
+    num = max(1, len(chosen.attempts))
     calls = [step for a in attempts for step in a.trajectory.calls]
-    of_problems = [[step for a in group for step in a.trajectory.calls] for group in evaluation.groups]
+    of_problems = [[step for a in group for step in a.trajectory.calls] for group in paid.groups]
     tried = [(sum(step.succeeded for step in steps), len(steps)) for steps in of_problems if steps]
     success = bootstrap_share(tried, seed=seed) if tried else None
     lost = sum(discarded_tokens(a.trajectory) for a in attempts)
     return {
         "attempts": len(attempts),
-        "code_ratio": sum(bool(a.trajectory.calls) for a in attempts) / num,
+        "code_ratio": sum(bool(a.trajectory.calls) for a in chosen.attempts) / num,
         "calls": len(calls) / num,
         "call_success": None if success is None else as_json(success),
         "repairs": sum(len(step.discarded) for a in attempts for step in a.trajectory.steps) / num,
@@ -115,13 +127,24 @@ def end_of(attempt: Attempt) -> str:
     return "no_answer" if attempt.verdict.extracted is None else "wrong"
 
 
-def by_extra(groups: Sequence[Group], name: str, *, seed: int) -> dict[str, dict[str, Any]]:
+def broken_down(
+    groups: Sequence[Group], field: Callable[[Problem], str | None], *, seed: int
+) -> dict[str, dict[str, Any]]:
     """Accuracy and number of problems by a field of the problems, for those that have it."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for group in groups:
-        if name in group[0].problem.extra:
-            found[str(group[0].problem.extra[name])].append(_accuracy(group))
+        if (value := field(group[0].problem)) is not None:
+            found[value].append(_accuracy(group))
     return {value: {**as_json(bootstrap(rates, seed=seed)), "n": len(rates)} for value, rates in sorted(found.items())}
+
+
+def _extra(name: str) -> Callable[[Problem], str | None]:
+    return lambda problem: str(problem.extra[name]) if name in problem.extra else None
+
+
+def _source(problem: Problem) -> str:
+    """The family or file that a problem comes from."""
+    return problem.source.rpartition("/")[2]
 
 
 def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
@@ -148,6 +171,10 @@ def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
 def interval_of(entry: Mapping[str, Any]) -> Interval:
     """What `value` and `ci95` of an entry say."""
     return Interval(mean=entry["value"], low=entry["ci95"][0], high=entry["ci95"][1])
+
+
+def _scored_groups(evaluation: Evaluation) -> list[Group]:
+    return [group for group in map(_scored, evaluation.groups) if group]
 
 
 def _scored(group: Group) -> list[Attempt]:

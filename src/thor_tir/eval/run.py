@@ -1,17 +1,15 @@
-"""Many attempts at many problems -> one row of the results table, with intervals over problems."""
+"""Attempts at many problems, grouped by problem, and what is counted of them."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from thor_tir.eval.statistics import Association, Interval, association, average_at_k, paired_difference, wilson
+from thor_tir.eval.intervals import bootstrap_difference
+from thor_tir.eval.statistics import Interval
 from thor_tir.execution import Status
-from thor_tir.inference.best_of_n import Score, select
-from thor_tir.problem import Problem
-from thor_tir.rollout.attempts import Attempt, AttemptRequest, Progress, SamplingSetup, attempt_all
+from thor_tir.inference.best_of_n import select, selector
+from thor_tir.rollout.attempts import Attempt
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
 
 
@@ -20,7 +18,9 @@ class Evaluation:
     """Attempts of one configuration, grouped by problem in the order of the problems."""
 
     name: str
+    """Name of the configuration or of the problem set."""
     groups: tuple[tuple[Attempt, ...], ...]
+    """Attempts at each problem; empty where machine faults ended all."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -33,82 +33,19 @@ class Evaluation:
         return [_accuracy(group) for group in self.groups]
 
 
-async def evaluate(
-    name: str,
-    problems: Sequence[Problem],
-    setup: SamplingSetup,
-    journal: Journal,
-    *,
-    samples: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """`samples` attempts at each problem, journaled under `<problem>/<sample>`; resumed where the journal ends.
-
-    The seeds do not depend on `name`: two configurations meet the same problems with the same random numbers.
-    """
-    requests = [
-        AttemptRequest(id=f"{problem.id}/{sample}", problem=problem, seed=seed_of(seed, problem.id, sample))
-        for problem in problems
-        for sample in range(samples)
-    ]
-    attempts = await attempt_all(requests, setup, journal, progress)
-    by_problem: defaultdict[str, list[Attempt]] = defaultdict(list)
-    for attempt in attempts:
-        by_problem[attempt.problem.id].append(attempt)
-    return Evaluation(name=name, groups=tuple(tuple(by_problem[problem.id]) for problem in problems))
-
-
-def best_of(evaluation: Evaluation, score: Score, *, name: str, seed: int) -> Evaluation:
-    """One attempt per problem, chosen by `score` among all of them. Costs stay those of all: see `result_row`."""
+def best_of(evaluation: Evaluation, select_by: str, *, seed: int) -> Evaluation:
+    """One attempt per problem, chosen among all of them by the selector of that name."""
+    score = selector(select_by).score
     chosen = tuple(
         (select(group, score, seed=seed_of(seed, group[0].problem.id)),) if group else () for group in evaluation.groups
     )
-    return Evaluation(name=name, groups=chosen)
+    return Evaluation(name=evaluation.name, groups=chosen)
 
 
-def result_row(evaluation: Evaluation, *, cost_of: Evaluation | None = None) -> dict[str, Any]:
-    """One row of results.json. `cost_of` holds the attempts that were paid for, where more were made than count.
-
-    Unscored attempts leave accuracies alone and are counted. Calls and tokens are per problem and attempt that counts.
-    """
-    paid = cost_of or evaluation
-    calls = [step for attempt in paid.attempts for step in attempt.trajectory.calls]
-    num = max(1, len(evaluation.attempts))
-    kept = [a for a in evaluation.accuracy_P if a == a]
-    accuracy = average_at_k([[a] for a in kept])
-    success = wilson(sum(step.succeeded for step in calls), len(calls)) if calls else None
-    return {
-        "name": evaluation.name,
-        "accuracy": accuracy.mean,
-        "ci95": [max(0.0, accuracy.low), min(1.0, accuracy.high)],
-        "n": len(kept),
-        "samples": max((len(group) for group in evaluation.groups), default=0),
-        "call_success": None if success is None else success.mean,
-        "call_success_ci95": None if success is None else [success.low, success.high],
-        "calls": len(calls) / num,
-        "tokens": sum(attempt.trajectory.num_model_tokens for attempt in paid.attempts) / num,
-        "code_ratio": sum(bool(a.trajectory.calls) for a in evaluation.attempts) / num,
-        "repairs": sum(len(step.discarded) for a in paid.attempts for step in a.trajectory.steps) / num,
-        "dropped": len(paid.groups) * max((len(g) for g in paid.groups), default=0) - len(paid.attempts),
-        "unscored": sum(a.verdict.outcome is Outcome.UNSCORED for a in evaluation.attempts),
-        "by_family": by_family(evaluation),
-    }
-
-
-def by_family(evaluation: Evaluation) -> dict[str, float]:
-    """Accuracy per source of problems."""
-    grouped: defaultdict[str, list[float]] = defaultdict(list)
-    for group, accuracy in zip(evaluation.groups, evaluation.accuracy_P, strict=True):
-        if accuracy == accuracy:
-            grouped[group[0].problem.source.rpartition("/")[2]].append(accuracy)
-    return {family: sum(values) / len(values) for family, values in sorted(grouped.items())}
-
-
-def paired(ours: Evaluation, theirs: Evaluation) -> Interval:
+def paired(ours: Evaluation, theirs: Evaluation, *, seed: int) -> Interval:
     """Difference in accuracy over the problems that both have scored."""
     both = [(a, b) for a, b in zip(ours.accuracy_P, theirs.accuracy_P, strict=True) if a == a and b == b]
-    return paired_difference([a for a, _ in both], [b for _, b in both])
+    return bootstrap_difference([a for a, _ in both], [b for _, b in both], seed=seed)
 
 
 def tool_success_table(attempts: Sequence[Attempt]) -> list[list[int]]:
@@ -119,12 +56,6 @@ def tool_success_table(attempts: Sequence[Attempt]) -> list[list[int]]:
             failed = any(step.failed for step in attempt.trajectory.calls)
             table[failed][not attempt.is_correct] += 1
     return table
-
-
-def tool_success(attempts: Sequence[Attempt]) -> tuple[list[list[int]], Association]:
-    """The table and its chi-squared (specification, 9.5)."""
-    table = tool_success_table(attempts)
-    return table, association(table)
 
 
 def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:

@@ -1,18 +1,19 @@
-"""The statistics of an evaluation: pure functions of counts and of accuracies per problem.
+"""The statistics of an evaluation: pure functions of counts. Tests and their distributions are scipy's.
 
 The unit of sampling is the problem, never the attempt: attempts at one problem agree with each other more than chance,
-so every interval over several attempts is taken over the problems' means.
+so every interval over several attempts is taken over the problems' means (`eval/intervals.py`).
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
-Z95 = NormalDist().inv_cdf(0.975)
-"""1.95996...: the standard normal's two-sided 95 % point."""
+Table = Sequence[Sequence[int]]
+"""2x2 counts [[a, b], [c, d]]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +21,11 @@ class Interval:
     """An estimate with its 95 % confidence interval."""
 
     mean: float
+    """The estimate."""
     low: float
+    """Lower end."""
     high: float
+    """Upper end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,45 +35,41 @@ class Association:
     chi_squared: float
     """Pearson's, one degree of freedom, without continuity correction."""
     p_value: float
+    """Chance of so large a chi-squared without an association."""
     phi: float
     """Correlation of the two properties, from -1 to 1."""
     odds_ratio: float
     """Infinite where only the table's other diagonal is empty; NaN where a whole row or column is."""
 
 
-def wilson(successes: int, trials: int) -> Interval:
-    """A proportion with Wilson's score interval (JASA 22, 1927): inside [0, 1], and right for small counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratified:
+    """An association with the differences between the strata taken out."""
 
-    (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n). Raises ValueError unless 0 <= successes <= trials, trials > 0.
-    """
-    if not 0 <= successes <= trials or trials == 0:
-        raise ValueError(f"{successes} successes of {trials} trials is not a proportion")
-    proportion = successes / trials
-    shrink = 1 + Z95**2 / trials
-    centre = (proportion + Z95**2 / (2 * trials)) / shrink
-    half = Z95 * math.sqrt(proportion * (1 - proportion) / trials + (Z95 / (2 * trials)) ** 2) / shrink
-    # Rounding alone could push the ends past 0 or 1, or past the proportion itself where that is 0 or 1.
-    return Interval(
-        mean=proportion, low=min(max(0.0, centre - half), proportion), high=max(min(1.0, centre + half), proportion)
-    )
-
-
-def average_at_k(correct_PK: Sequence[Sequence[float]]) -> Interval:
-    """Avg@k: the mean over problems P of the mean over a problem's own attempts K, in [0, 1] (paper, section 3.1).
-
-    The interval is mean ± t sd / sqrt(P) over the problems' means, with Student's t for P - 1 degrees of freedom. One
-    problem alone has no spread to judge by: its interval is everything. Raises ValueError without problems or attempts.
-    """
-    return _mean_interval([_mean(correct_K) for correct_K in correct_PK])
+    chi_squared: float
+    """Mantel-Haenszel's, one degree of freedom, without continuity correction."""
+    p_value: float
+    """Chance of so large a chi-squared without an association."""
+    odds_ratio: float
+    """Common to all strata; infinite or NaN where one or both of its sums are empty."""
+    low: float
+    """Lower end of the 95 % interval of the odds ratio; NaN where that is not a positive number."""
+    high: float
+    """Upper end of the odds ratio; NaN where the odds ratio is not a positive number."""
+    informative: int
+    """Strata in which both properties vary: only they say anything."""
 
 
-def paired_difference(ours_P: Sequence[float], theirs_P: Sequence[float]) -> Interval:
-    """Mean of `ours - theirs` over the same problems in the same order, in [-1, 1] for accuracies.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McNemar:
+    """A paired comparison of yes and no."""
 
-    The paired t interval, d ± t sd(d) / sqrt(P) with d the difference per problem: pairing takes the difficulty of the
-    problems out. Raises ValueError when the lengths differ or are 0.
-    """
-    return _mean_interval([ours - theirs for ours, theirs in zip(ours_P, theirs_P, strict=True)])
+    only_first: int
+    """Pairs in which only the first is true."""
+    only_second: int
+    """Pairs in which only the second is true."""
+    p_value: float
+    """Two-sided and exact."""
 
 
 def pass_at_k(num_attempts: int, num_correct: int, k: int) -> float:
@@ -82,57 +82,124 @@ def pass_at_k(num_attempts: int, num_correct: int, k: int) -> float:
     return 1 - math.comb(num_attempts - num_correct, k) / math.comb(num_attempts, k)
 
 
-def association(table: Sequence[Sequence[int]]) -> Association:
+def majority_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k: int) -> float:
+    """Expected credit of a plurality vote over all C(n, k) subsets of a problem's n attempts, in [0, 1].
+
+    Attempts with equal `answers` vote for the same candidate; all correct ones do, however they are spelled, since each
+    equals the reference. None abstains. In a subset the most frequent candidate wins; t candidates that share the first
+    place have 1/t of a chance each, so a tie in which the correct one takes part earns 1/t, and a subset without any
+    vote earns 0. For k = 1 this is the accuracy, for k = n the vote of all attempts.
+
+    Computed exactly. With m votes for the correct candidate and v_1, v_2, ... for the others,
+
+        maj@k = sum over w = 1..k and j >= 0 of  C(m, w) * T_w(k - w, j) / ((1 + j) C(n, k))
+
+    where T_w(s, j) counts the ways to take s attempts of the others (abstentions included) so that j of them have w
+    votes and none has more. Raises ValueError unless both sequences have n >= k >= 1 entries.
+    """
+    num = len(answers)
+    if len(correct) != num or not 1 <= k <= num:
+        raise ValueError(f"maj@{k} cannot be told from {num} answers with {len(correct)} verdicts")
+    right = sum(correct)
+    voters = [a for a, is_correct in zip(answers, correct, strict=True) if not is_correct]
+    abstentions = sum(a is None for a in voters)
+    rivals = list(Counter(a for a in voters if a is not None).values())
+    won = 0.0
+    for votes in range(1, min(k, right) + 1):
+        ties = _ways(rivals, abstentions, k - votes, votes)
+        won += math.comb(right, votes) * sum(ways / (1 + tied) for tied, ways in ties.items())
+    return won / math.comb(num, k)
+
+
+def _ways(rivals: Sequence[int], abstentions: int, size: int, most: int) -> dict[int, int]:
+    """Ways to take `size` attempts so that no rival has more than `most`, by how many rivals have exactly that."""
+    table: Counter[tuple[int, int]] = Counter({(taken, 0): math.comb(abstentions, taken) for taken in range(size + 1)})
+    for votes in rivals:
+        grown: Counter[tuple[int, int]] = Counter()
+        for (taken, tied), ways in table.items():
+            for more in range(min(votes, most, size - taken) + 1):
+                grown[taken + more, tied + (more == most)] += ways * math.comb(votes, more)
+        table = grown
+    found: Counter[int] = Counter()
+    for (taken, tied), ways in table.items():
+        if taken == size:
+            found[tied] += ways
+    return dict(found)
+
+
+def association(table: Table) -> Association:
     """Association in a 2x2 table of counts [[a, b], [c, d]] (paper, Table 4: right or wrong by code ran or failed).
 
-    phi = (ad - bc) / sqrt((a+b)(c+d)(a+c)(b+d)), chi² = n phi², p = erfc(sqrt(chi²/2)), odds ratio = ad / bc. A table
-    with an empty row or column shows nothing: phi = chi² = 0 and p = 1. Raises ValueError unless it is 2x2 counts.
+    Pearson's chi², phi = (ad - bc) / sqrt((a+b)(c+d)(a+c)(b+d)), odds ratio = ad / bc. A table with an empty row or
+    column shows nothing: phi = chi² = 0 and p = 1. Raises ValueError for a negative count.
     """
     (a, b), (c, d) = table
     if min(a, b, c, d) < 0:
         raise ValueError(f"{table} holds a negative count")
-    margins = (a + b) * (c + d) * (a + c) * (b + d)
-    phi = (a * d - b * c) / math.sqrt(margins) if margins else 0.0
-    chi_squared = (a + b + c + d) * phi**2
+    chi_squared, p_value, phi = 0.0, 1.0, 0.0
+    if margins := (a + b) * (c + d) * (a + c) * (b + d):
+        test = stats.chi2_contingency(np.asarray(table), correction=False)
+        chi_squared, p_value = float(test.statistic), float(test.pvalue)
+        phi = (a * d - b * c) / math.sqrt(margins)
     odds_ratio = a * d / (b * c) if b * c else math.inf if a * d else math.nan
-    return Association(
-        chi_squared=chi_squared, p_value=math.erfc(math.sqrt(chi_squared / 2)), phi=phi, odds_ratio=odds_ratio
+    return Association(chi_squared=chi_squared, p_value=p_value, phi=phi, odds_ratio=odds_ratio)
+
+
+def mantel_haenszel(tables: Sequence[Table]) -> Stratified:
+    """Association common to many 2x2 tables, one a stratum (Mantel and Haenszel, JNCI 22, 1959).
+
+    With n the total of a table, r1 and r2 its rows, c1 and c2 its columns,
+
+        chi² = (sum (a - r1 c1 / n))² / sum (r1 r2 c1 c2 / (n² (n - 1))),  p of one degree of freedom,
+        odds ratio = sum (ad / n) / sum (bc / n),
+
+    with the interval of Robins, Breslow and Greenland (Biometrics 42, 1986). A table with an empty row or column adds
+    nothing. scipy has no such test. Raises ValueError for a negative count.
+    """
+    excess = variance = 0.0
+    kept: list[tuple[int, int, int, int]] = []
+    for (a, b), (c, d) in tables:
+        if min(a, b, c, d) < 0:
+            raise ValueError(f"[[{a}, {b}], [{c}, {d}]] holds a negative count")
+        num, margins = a + b + c + d, (a + b) * (c + d) * (a + c) * (b + d)
+        if margins:
+            kept.append((a, b, c, d))
+            excess += a - (a + b) * (a + c) / num
+            variance += margins / (num**2 * (num - 1))
+    chi_squared = excess**2 / variance if kept else 0.0
+    ratio, low, high = _common_odds_ratio(kept)
+    return Stratified(
+        chi_squared=chi_squared,
+        p_value=float(stats.chi2.sf(chi_squared, 1)),
+        odds_ratio=ratio,
+        low=low,
+        high=high,
+        informative=len(kept),
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    if not len(values):
-        raise ValueError("no attempts: the mean of nothing is not 0")
-    return math.fsum(values) / len(values)
+def _common_odds_ratio(tables: Sequence[tuple[int, int, int, int]]) -> tuple[float, float, float]:
+    """The odds ratio and its 95 % interval: exp(ln OR ± z se), se² = PR/2R² + (PS + QR)/2RS + QS/2S²."""
+    pr = ps = qr = qs = r_sum = s_sum = 0.0
+    for a, b, c, d in tables:
+        num = a + b + c + d
+        p, q, r, s = (a + d) / num, (b + c) / num, a * d / num, b * c / num
+        r_sum, s_sum = r_sum + r, s_sum + s
+        pr, ps, qr, qs = pr + p * r, ps + p * s, qr + q * r, qs + q * s
+    if not r_sum or not s_sum:
+        return (0.0 if s_sum else math.inf if r_sum else math.nan), math.nan, math.nan
+    ratio = r_sum / s_sum
+    spread = math.sqrt(pr / (2 * r_sum**2) + (ps + qr) / (2 * r_sum * s_sum) + qs / (2 * s_sum**2))
+    factor = math.exp(float(stats.norm.ppf(0.975)) * spread)
+    return ratio, ratio / factor, ratio * factor
 
 
-def _mean_interval(values: Sequence[float]) -> Interval:
-    mean = _mean(values)
-    num = len(values)
-    if num == 1:
-        return Interval(mean=mean, low=-math.inf, high=math.inf)
-    half = student_t_95(num - 1) * float(np.std(values, ddof=1)) / math.sqrt(num)
-    return Interval(mean=mean, low=mean - half, high=mean + half)
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
+    """McNemar's test in its exact form: a binomial test of the b + c pairs that differ against a fair coin, two-sided.
 
-
-def student_t_95(freedom: int) -> float:
-    """Two-sided 95 % point of Student's t: where 2 P(T > t) = 0.05, by bisection of the distribution function."""
-    low, high = Z95, 13.0  # t of one degree of freedom is 12.706, and it falls towards the normal's
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _two_sided_tail(middle, freedom) > 0.05 else (low, middle)
-    return (low + high) / 2
-
-
-def _two_sided_tail(t: float, freedom: int) -> float:
-    """P(|T| > t), from the finite series in theta = atan(t / sqrt(nu)) (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    theta = math.atan(t / math.sqrt(freedom))
-    cosine_squared = math.cos(theta) ** 2
-    is_odd = freedom % 2
-    term = math.cos(theta) if is_odd else 1.0
-    total = 0.0
-    for power in range(2 + is_odd, freedom + 1, 2):
-        total += term
-        term *= cosine_squared * (power - 1) / power
-    inside = math.sin(theta) * total
-    return 1 - (2 / math.pi * (theta + inside) if is_odd else inside)
+    Raises ValueError when the lengths differ.
+    """
+    pairs = list(zip(first, second, strict=True))
+    b, c = sum(x and not y for x, y in pairs), sum(y and not x for x, y in pairs)
+    p_value = float(stats.binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
+    return McNemar(only_first=b, only_second=c, p_value=p_value)

@@ -1,14 +1,17 @@
-"""A benchmark by its name, whether its answers are numbers or programs, as an evaluation asks it."""
+"""Sets of problems as an evaluation asks them: a benchmark by its name, a file, or generated families."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.problems.benchmarks import BENCHMARKS, ProblemKind, ProblemSet, load_benchmark
+from thor_tir.problems.benchmarks import BENCHMARKS, ProblemKind, ProblemSet, digest_of, load_benchmark
 from thor_tir.problems.code_sources import BENCHMARKS as CODE_BENCHMARKS
 from thor_tir.problems.code_sources import code_set, known_name
 from thor_tir.problems.code_tasks import CodeTask, ExampleTests
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.seeds import seed_for
 
 
 def load_set(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:
@@ -38,6 +41,13 @@ def load_set(name: str, data: Path | None = None, *, accept_modified: bool = Fal
         kind=ProblemKind.CODE,
         tasks={task.id: task for task in found.tasks},
     )
+
+
+def generated_set(spec: str, families: Mapping[str, Mapping[str, object]], *, count: int, seed: int) -> ProblemSet:
+    """The test split of reasoning-gym families, `count` problems in all; `spec` as in `load_problems`."""
+    problems = tuple(load_problems(spec, split=Split.TEST, count=count, seed=seed_for("test", seed), configs=families))
+    name = spec.replace(":", "-").replace(",", "-").replace(" ", "")
+    return ProblemSet(name=name, title=spec, problems=problems, sha256=digest_of(problems))
 
 
 def problem_of(task: CodeTask) -> Problem:

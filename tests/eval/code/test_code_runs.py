@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripted_benchmark import TOOLS_SPEC, Quiet, play, scripted_run
-from thor_tir.app.stages.benchmark import limited, write_results
+from thor_tir.app.stages.evaluate import limited, write_results
 from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fake_run import HOSTILE, SUMMARY, write_run
+from fake_run import HOSTILE, SUMMARY, result, write_run
 from thor_tir.errors import UsageError
 from thor_tir.eval.report.exhibits import MAX_CHARACTERS
 from thor_tir.eval.report.report import content_policy, duration, failure_table, number_text, points, write_report
@@ -70,7 +70,7 @@ def test_a_whisker_spans_its_interval_on_the_common_axis(tmp_path: Path) -> None
 
 
 def test_nothing_but_results_is_needed(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("[]")
+    (tmp_path / "results.json").write_text('{"schema": 1, "runs": []}')
     page = page_of(tmp_path)
     for words in (
         "No configuration has been evaluated",
@@ -89,14 +89,14 @@ def test_a_run_that_cannot_be_read_leaves_no_page_behind(tmp_path: Path) -> None
 
 
 def test_half_a_character_in_a_name_does_not_stop_the_report(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(r'[{"name": "half \ud83d", "accuracy": 0.5}]')
+    (tmp_path / "results.json").write_text(json.dumps(result("half \ud83d", 0.5)))
     assert "half ? 50.0 %" in page_of(tmp_path).text
 
 
 def test_hostile_text_stays_text_wherever_it_comes_from(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", text=HOSTILE)
     clean = page_of(write_run(tmp_path / "clean"))
-    (run / "results.json").write_text(json.dumps([{"name": HOSTILE, "accuracy": 0.5, "by_family": {HOSTILE: 0.1}}] * 3))
+    (run / "results.json").write_text(json.dumps({"runs": [result(HOSTILE, 0.5, families=[HOSTILE])] * 3}))
     (run / "summary.json").write_text(json.dumps({**SUMMARY, "machine": HOSTILE, "seconds": {HOSTILE: 4}}))
     (run / "tirgen" / "funnel.json").write_text(
         json.dumps({"stages": [{"name": HOSTILE, "kept": 1, "rejected": {HOSTILE: 2}}] * 3})

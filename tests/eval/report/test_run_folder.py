@@ -15,11 +15,12 @@ from thor_tir.eval.report.run_folder import MAX_ROUNDS, read_run
     ("content", "message"),
     [
         (None, "holds no results.json"),
-        ("{}", "expected a JSON list of results, found dict"),
+        ("{}", "no result of this version .KeyError.'sets'"),
+        ("[]", "no result of this version"),
         ("[{", "is not valid JSON"),
         ("[" * 100_000, "nested too deep"),
-        ('[{"name": "a", "accuracy": NaN}]', "entry 1: expected an object with `name` and a numeric `accuracy`"),
-        ('[{"name": "a", "accuracy": 1}, 3]', "entry 2: expected an object"),
+        ('{"name": "a", "sets": [{"avg": {"value": NaN}}]}', "no result of this version"),
+        ('{"runs": [3]}', "no result of this version"),
     ],
 )
 def test_results_that_cannot_be_shown_are_told_in_one_sentence(

@@ -1,21 +1,38 @@
-"""One model under one way of being asked, on given problems."""
+"""One model on sets of problems: sampled, graded and kept attempt by attempt; tables when every attempt is there."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from time import perf_counter
+from typing import Any
 
 from thor_tir.app.config import RunConfig
-from thor_tir.app.runtime import (
-    Reporter,
-    Runtime,
-    dialect_of,
-    without_tools,
-)
-from thor_tir.dialect.prompts import NO_TOOLS, TOOLS, PromptStyle
+from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.prompts import CODE, CODE_TOOLS, NO_TOOLS, TOOLS, PromptStyle
+from thor_tir.dialect.thinking import thinking_of, unless_cut_short
+from thor_tir.engines.loading import is_address
 from thor_tir.engines.openai_api.policy import ServedAs
-from thor_tir.eval.run import Evaluation, evaluate
+from thor_tir.engines.protocol import Policy
+from thor_tir.errors import UsageError
+from thor_tir.eval.code.grader import CodeGrader, written
+from thor_tir.eval.folder import EvalFolder
+from thor_tir.eval.metrics import averages, set_result
+from thor_tir.eval.run import best_of
+from thor_tir.eval.tables import latex, markdown, plot
+from thor_tir.grading.judge import JudgeConfig, opened
+from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.version import grader_version
+from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.problem import Problem
+from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
+from thor_tir.provenance import machine, versions
+from thor_tir.rollout.attempts import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.seeds import seed_of
+from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.shard import WHOLE, Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,41 +40,218 @@ class EvalSpec:
     """One model under one way of being asked: a row of the results."""
 
     name: str
+    """Name of the row."""
     model: str
-    """By name, or the address that serves it."""
+    """Model by name, or the address that serves it."""
     samples: int
     """Attempts per problem."""
     style: PromptStyle = TOOLS
-    """NO_TOOLS runs no program."""
+    """Prompt; NO_TOOLS runs no program."""
     correction: SelfCorrectionConfig | None = None
+    """Self-correction of failed calls; None for none."""
+    select: str | None = None
+    """Name of the selector that takes one of a problem's attempts; None scores all of them."""
     served: ServedAs = field(default_factory=ServedAs)
-    """Of an address: which model, and how."""
+    """Model, tokenizer and key of an address."""
+
+    def __post_init__(self) -> None:
+        if self.select is not None:
+            selector(self.select)
+
+    @property
+    def has_tools(self) -> bool:
+        """True if programs in a response are run."""
+        return self.style is not NO_TOOLS
 
 
-async def evaluate_model(
-    spec: EvalSpec,
-    problems: Sequence[Problem],
-    config: RunConfig,
-    folder: Path,
-    runtime: Runtime,
-    reporter: Reporter,
-) -> Evaluation:
-    """A spec's attempts at given problems, journaled in `folder` under its name."""
-    name, style = spec.name, spec.style
-    rollout = config.eval.rollout if style is not NO_TOOLS else without_tools(config.eval.rollout.max_tokens)
-    async with runtime.load(spec.model, spec.served, reporter, thinks=config.reasoning) as loaded:
-        dialect = dialect_of(loaded.tokenizer, style, reasoning=config.reasoning, observation=config.observation)
-        setup = runtime.setup(loaded.policy, dialect, rollout)
-        if spec.correction is not None:
-            setup = replace(setup, repair=self_correction(setup.agent, rollout, spec.correction))
-        journal = runtime.journal(folder / f"{name.replace(' ', '-').replace(',', '')}.jsonl")
-        with reporter.stage(f"evaluation: {name}", len(problems) * spec.samples) as progress:
-            return await evaluate(
-                name,
-                problems,
-                setup,
-                journal,
-                samples=spec.samples,
-                seed=config.eval.seed,
-                progress=progress,
-            )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRun:
+    """One evaluation: a spec, the problems, and the folder that keeps it."""
+
+    spec: EvalSpec
+    """Model, and how it is asked."""
+    sets: tuple[ProblemSet, ...]
+    """Problems that are asked; fewer than a set's own where the user limits them."""
+    config: RunConfig
+    """Sampling, observations and resources; only what an evaluation reads of it."""
+    folder: EvalFolder
+    """Place of attempts and results."""
+    shard: Shard = WHOLE
+    """Part of the problems that this process asks."""
+    strictness: Strictness = Strictness.LENIENT
+    """Form in which answers are accepted: as people write them, or boxed as in training."""
+    judge: JudgeConfig | None = None
+    """Language model that is asked about answers which the rules leave unscored."""
+
+
+async def evaluate(run: EvalRun, reporter: Reporter) -> None:
+    """Make the attempts of this shard that are not on disk yet.
+
+    Raises UsageError for a model that does not load or a folder that another process fills, and the machine's faults.
+    """
+    names = [each.name for each in run.sets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two sets have one name: {', '.join(names)}; name each once, or rename a file")
+    with opened(run.judge) as judge:
+        async with open_runtime(run.config.resources, run.strictness, judge=judge) as runtime:
+            await evaluate_within(run, runtime, reporter)
+
+
+async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) -> None:
+    """The same with a sandbox and a grader that are there already; the grader's strictness is the run's."""
+    spec, config = run.spec, run.config
+    with run.folder.writing(run.shard):
+        async with runtime.load(
+            spec.model, spec.served, reporter, thinks=config.reasoning and spec.has_tools
+        ) as loaded:
+            run.folder.start(run.sets, manifest(run, weights=_weights(loaded), sandbox=runtime.sandbox.level))
+            for asked in run.sets:
+                await fill(run, asked, setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer), reporter)
+            if loaded.model is None:
+                write_atomically(run.folder.path / "endpoint.json", json.dumps(loaded.about(), indent=1) + "\n")
+
+
+def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Any) -> SamplingSetup:
+    """The set-up for attempts at one set: its kind decides the prompt and the grader."""
+    config = DialectConfig(
+        style=style_of(run.spec, asked.kind),
+        is_reasoning=run.config.reasoning,
+        runs_programs=run.spec.has_tools,
+        observation=run.config.observation,
+    )
+    dialect = Dialect(tokenizer, config)
+    setup = runtime.setup(policy, dialect, rollout_of(run))
+    if asked.kind is ProblemKind.CODE:
+        grade, graded = CodeGrader(asked.tasks, runtime.sandbox).grade, unless_cut_short(written, thinking_of(dialect))
+        setup = replace(setup, grade=grade, graded=graded)
+    if run.spec.correction is not None:
+        setup = replace(setup, repair=self_correction(setup.agent, setup.config, run.spec.correction))
+    return setup
+
+
+def style_of(spec: EvalSpec, kind: ProblemKind) -> PromptStyle:
+    """The prompt of a spec for problems of that kind."""
+    if kind is ProblemKind.MATHEMATICS:
+        return spec.style
+    return CODE if spec.style is NO_TOOLS else CODE_TOOLS
+
+
+def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
+    """Only the first `limit` problems of a set, which its notes then say."""
+    if limit is None or limit >= len(asked.problems):
+        return asked
+    note = f"{asked.name}: the first {limit} of {len(asked.problems)} problems"
+    return replace(asked, problems=asked.problems[:limit], notes=(*asked.notes, note))
+
+
+def rollout_of(run: EvalRun) -> RolloutConfig:
+    """Sampling and limits of a trajectory; without tools no call may be made."""
+    rollout = run.config.eval.rollout
+    return rollout if run.spec.has_tools else replace(rollout, max_calls=0)
+
+
+async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: Reporter) -> None:
+    """Add the missing attempts of this shard at a set to its file, in the order of the problems."""
+    requests = requests_of(run, asked)
+    journal = run.folder.journal(asked.name, run.shard, hold=run.config.resources.deterministic)
+    elsewhere = run.folder.rows(asked.name, besides=journal.path)
+    todo = {r.id: partial(_timed, r, setup) for r in requests if r.id not in elsewhere}
+    with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
+        progress.advance(len(requests) - len(todo))
+        await record_all(todo, setup, journal, progress)
+    if setup.dropped:
+        lost = ", ".join(f"{count} {name}" for name, count in sorted(setup.dropped.items()))
+        reporter.say(f"{asked.title}, attempts lost to faults of the machine: {lost}; they count for nothing")
+
+
+def requests_of(run: EvalRun, asked: ProblemSet) -> list[AttemptRequest]:
+    """This shard's attempts at a set. A seed depends on the problem and the sample alone, never on shard or batch."""
+    return [
+        AttemptRequest(id=f"{p.id}/{sample}", problem=p, seed=seed_of(run.config.eval.seed, p.id, sample))
+        for position, p in enumerate(asked.problems)
+        if run.shard.owns(position)
+        for sample in range(run.spec.samples)
+    ]
+
+
+async def _timed(request: AttemptRequest, setup: SamplingSetup) -> dict[str, Any]:
+    began = perf_counter()
+    row = attempt_to_json(await attempt(request, setup))
+    return {**row, "seconds": perf_counter() - began}
+
+
+def write_results(folder: EvalFolder, reporter: Reporter) -> dict[str, Any] | None:
+    """Unite all shards into results.json, .md, .tex and a plot; None, and a sentence, while attempts are missing."""
+    missing = {asked.name: num for asked in folder.sets if (num := folder.num_missing(asked)) > 0}
+    if missing:
+        counts = ", ".join(f"{name} {num}" for name, num in missing.items())
+        reporter.say(f"attempts still missing: {counts}; the same command (or its other shards) continues")
+        return None
+    results = results_of(folder)
+    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
+    write_atomically(folder.path / "results.md", markdown(results))
+    write_atomically(folder.path / "results.tex", latex(results))
+    if not plot(results, folder.path / "results.png"):
+        reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
+    return results
+
+
+def results_of(folder: EvalFolder, *, name: str | None = None, select: str | None = None) -> dict[str, Any]:
+    """The content of results.json once all attempts are there; or that of another row, which selects among them."""
+    known = folder.manifest
+    select = select or known.get("select")
+    entries = [
+        set_result(
+            asked,
+            paid := folder.evaluation(asked),
+            paid if select is None else best_of(paid, select, seed=known["seed"]),
+            folder.seconds(asked),
+            samples=known["samples"],
+            seed=known["seed"],
+        )
+        for asked in folder.sets
+    ]
+    about = {key: known[key] for key in ("name", "model", "samples", "seed")} | {"select": select}
+    return {"schema": 1, **about, **({} if name is None else {"name": name}), "sets": entries, **averages(entries)}
+
+
+def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> dict[str, Any]:
+    """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
+    spec = run.spec
+    return {
+        "schema": 1,
+        "name": spec.name,
+        "model": spec.model,
+        "served": asdict(spec.served) if is_address(spec.model) else None,
+        "weights_sha256": weights,
+        "samples": spec.samples,
+        "select": spec.select,
+        "seed": run.config.eval.seed,
+        "reasoning": run.config.reasoning,
+        "prompts": {kind.value: asdict(style_of(spec, kind)) for kind in sorted({s.kind for s in run.sets})},
+        "observation": asdict(run.config.observation) if run.spec.has_tools else None,
+        "rollout": asdict(rollout_of(run)),
+        "correction": None if spec.correction is None else asdict(spec.correction),
+        "resources": asdict(run.config.resources),
+        "sandbox": sandbox,
+        "grader": {"version": grader_version(), "strictness": run.strictness.value},
+        "judge": None if run.judge is None else {"model": run.judge.model, "address": run.judge.base_url},
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _weights(loaded: LoadedModel) -> str | None:
+    """Digest of the weights; None where they are elsewhere, and a server's word is all there is."""
+    return None if loaded.model is None else weights_digest(loaded.model)
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 over every parameter's name and bytes, as loaded: the same weights under another name are the same."""
+    import torch
+
+    found = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -14,37 +14,43 @@ from typing import Any
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import Reporter, Runtime, open_runtime
-from thor_tir.app.stages.evaluate import EvalSpec, evaluate_model
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within, limited, results_of
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.tirgen import generate_data
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.engines.loading import load_tokenizer
+from thor_tir.eval.folder import EvalFolder
+from thor_tir.eval.metrics import tool_success
 from thor_tir.eval.report.report import write_report
-from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, result_row, tool_success
+from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript.segments import exhibit
+from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.best_of_n import SELECTORS
-from thor_tir.problems.sources import Split, load_problems
+from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.problems.sets import generated_set, load_set
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.attempts import Attempt
-from thor_tir.seeds import seed_for
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
 from thor_tir.tirgen.dataset import read_dataset
 
-BASE, BASE_TOOLS, SFT, RL = "base actor, in words", "base actor, with tools", "after SFT", "after hierarchical RL"
+BASE, BASE_TOOLS, SFT, RL = "base actor, without tools", "base actor, with tools", "after SFT", "after hierarchical RL"
 CORRECTED = "RL + self-correction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What a finished run shows."""
+    """The results of a finished run."""
 
     results: Sequence[Mapping[str, Any]]
+    """Content of results.json, one entry a row."""
     summary: Mapping[str, Any]
+    """Content of summary.json: paired differences, association, failures, times."""
     report: Path
+    """The page that shows it."""
 
 
 async def run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
@@ -73,32 +79,67 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
     return _conclude(config, folder, evaluations, {**seconds, "eval": _seconds(folder / "eval")})
 
 
-async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> dict[str, Evaluation]:
-    problems = load_problems(
-        config.problems,
-        split=Split.TEST,
-        count=config.eval.num_problems,
-        seed=seed_for("test", config.seed),
-        configs=config.families,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One row of the results: a spec, and the folder that holds its attempts."""
+
+    spec: EvalSpec
+    """What is evaluated."""
+    folder: EvalFolder
+    """Place of the attempts."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """All attempts that were made."""
+        (asked,) = self.folder.sets
+        return self.folder.evaluation(asked)
+
+    @property
+    def chosen(self) -> Evaluation:
+        """The attempts that count."""
+        if self.spec.select is None:
+            return self.evaluation
+        return best_of(self.evaluation, self.spec.select, seed=self.folder.manifest["seed"])
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return results_of(self.folder, name=self.spec.name, select=self.spec.select)
+
+
+def specs_of(config: RunConfig, folder: Path) -> list[EvalSpec]:
+    """The rows of the results. Those that select among attempts of another row have its model and follow it."""
     tuned, trained = str(folder / "sft" / "model"), str(folder / "rl" / "model")
+    samples, num = config.eval.samples, config.eval.best_of
+    return [
+        EvalSpec(name=BASE, model=config.actor, samples=1, style=NO_TOOLS),
+        EvalSpec(name=BASE_TOOLS, model=config.actor, samples=1),
+        EvalSpec(name=SFT, model=tuned, samples=samples),
+        EvalSpec(name=RL, model=trained, samples=num),
+        EvalSpec(name=CORRECTED, model=trained, samples=samples, correction=config.eval.correction),
+        *(EvalSpec(name=best_row(name, num), model=trained, samples=num, select=name) for name in SELECTORS),
+    ]
 
-    async def one(name: str, model: str, samples: int, **options: Any) -> Evaluation:
-        spec = EvalSpec(name=name, model=model, samples=samples, **options)
-        return await evaluate_model(spec, problems, config, folder / "eval", runtime, reporter)
 
-    samples, best_of_n = config.eval.samples, config.eval.best_of
-    found = {
-        BASE: await one(BASE, config.actor, 1, style=NO_TOOLS),
-        BASE_TOOLS: await one(BASE_TOOLS, config.actor, 1),
-        SFT: await one(SFT, tuned, samples),
-        RL: await one(RL, trained, best_of_n),
-        CORRECTED: await one(CORRECTED, trained, samples, correction=config.eval.correction),
-    }
-    for name, selector in SELECTORS.items():
-        label = best_row(name, best_of_n)
-        found[label] = best_of(found[RL], selector.score, name=label, seed=config.seed)
-    return found
+async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> list[_Row]:
+    """Make the attempts of every row; a row that selects has those of the trained model."""
+    asked = _test_set(config)
+    rows = []
+    for spec in specs_of(config, folder):
+        place = RL if spec.select is not None else spec.name
+        row = _Row(spec=spec, folder=EvalFolder(path=folder / "eval" / place.replace(" ", "-").replace(",", "")))
+        if spec.select is None:
+            run = EvalRun(spec=spec, sets=(asked,), config=config, folder=row.folder, strictness=Strictness.STRICT)
+            await evaluate_within(run, runtime, reporter)
+            write_atomically(row.folder.path / "results.json", json.dumps(row.results, indent=1) + "\n")
+        rows.append(row)
+    return rows
+
+
+def _test_set(config: RunConfig) -> ProblemSet:
+    if Path(config.problems).is_file():
+        return limited(load_set(config.problems), config.eval.num_problems)
+    return generated_set(config.problems, config.families, count=config.eval.num_problems, seed=config.seed)
 
 
 def best_row(selector: str, num: int) -> str:
@@ -106,23 +147,18 @@ def best_row(selector: str, num: int) -> str:
     return f"RL, {SELECTORS[selector].title.format(num)}"
 
 
-def _conclude(
-    config: RunConfig, folder: Path, found: Mapping[str, Evaluation], seconds: Mapping[str, float]
-) -> RunSummary:
-    rows = [result_row(e, cost_of=found[RL] if " of " in name else None) for name, e in found.items()]
-    write_atomically(folder / "results.json", json.dumps(rows, indent=1) + "\n")
+def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Mapping[str, float]) -> RunSummary:
+    results = [row.results for row in rows]
+    write_atomically(folder / "results.json", json.dumps({"schema": 1, "runs": results}, indent=1) + "\n")
+    found = {row.spec.name: row.chosen for row in rows}
     best = best_row("pass-rate", config.eval.best_of)
     pairs = [(SFT, BASE), (RL, SFT), (CORRECTED, RL), (best, RL)]
-    table, chi = tool_success(found[SFT].attempts + found[RL].attempts)
+    seed = config.eval.seed
     summary = {
-        "paired": [_difference(f"{ours} - {theirs}", paired(found[ours], found[theirs])) for ours, theirs in pairs],
-        "chi_squared": {
-            "table": table,
-            "chi2": chi.chi_squared,
-            "p": chi.p_value,
-            "phi": chi.phi,
-            "odds_ratio": chi.odds_ratio,
-        },
+        "paired": [
+            _difference(f"{ours} - {theirs}", paired(found[ours], found[theirs], seed=seed)) for ours, theirs in pairs
+        ],
+        "chi_squared": tool_success([*found[SFT].groups, *found[RL].groups]),
         "failure_classes": {
             "before RL": failure_classes(_first(found[SFT], config.eval.samples)),
             "after RL": failure_classes(_first(found[RL], config.eval.samples)),
@@ -134,8 +170,8 @@ def _conclude(
         "seed": config.seed,
     }
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    _write_exhibits(config, folder, found)
-    return RunSummary(results=rows, summary=summary, report=write_report(folder))
+    _write_exhibits(config, folder, {row.spec.name: row.evaluation for row in rows if row.spec.select is None})
+    return RunSummary(results=results, summary=summary, report=write_report(folder))
 
 
 def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
@@ -161,8 +197,7 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
 
     lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"))]
     for name, evaluation in found.items():
-        if " of " not in name:
-            lines += shown(f"eval: {name}", evaluation.attempts)
+        lines += shown(f"eval: {name}", evaluation.attempts)
     lines += Journal(folder / "rl" / "trajectories.jsonl")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(folder / "trajectories.jsonl", text)

@@ -10,7 +10,8 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.check import CodeVerdict, Examiner
 from thor_tir.eval.code.extract_program import program_from_completion, program_from_response
-from thor_tir.eval.statistics import Interval, average_at_k, pass_at_k, wilson
+from thor_tir.eval.intervals import bootstrap
+from thor_tir.eval.statistics import pass_at_k
 from thor_tir.execution import Status
 from thor_tir.problem import digest
 from thor_tir.problems.code_tasks import CodeTask
@@ -77,7 +78,7 @@ def _remembered(journal: Journal | None, key: str, program: str) -> CodeVerdict 
 def summarise(verdicts: Verdicts, ks: Sequence[int] = (1,)) -> dict[str, Any]:
     """Counts, pass@1 with its 95 % interval over the tasks, and pass@k for each k that every task has samples for.
 
-    With one sample a task the interval is Wilson's, else Student's over the tasks' means. `base` stands beside it for
+    The interval is that of `eval/intervals.py: bootstrap`, as in every evaluation. `base` stands beside it for
     a plus set. Raises ValueError without verdicts.
     """
     rows = list(verdicts.values())
@@ -98,10 +99,7 @@ def summarise(verdicts: Verdicts, ks: Sequence[int] = (1,)) -> dict[str, Any]:
 
 
 def _interval(correct_PK: Sequence[Sequence[bool]]) -> dict[str, float]:
-    if all(len(row) == 1 for row in correct_PK):
-        interval: Interval = wilson(sum(row[0] for row in correct_PK), len(correct_PK))
-    else:
-        interval = average_at_k(correct_PK)
+    interval = bootstrap([sum(row) / len(row) for row in correct_PK], seed=0)
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 

@@ -6,7 +6,7 @@ have skipped a stage; a field that is missing or not a number is left out rather
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ class Result:
     name: str
     accuracy: Estimate
     """Share of problems solved, 0..1."""
-    num_problems: int | None
+    num_problems: int
+    """Problems with a score."""
     call_success: float | None
-    """Share of tool calls that ran to their end, 0..1."""
-    calls: float | None
-    """Tool calls per problem."""
-    tokens: float | None
-    """Tokens sampled per problem."""
+    """Share of tool calls that ran to their end, 0..1; None without any call."""
+    calls: float
+    """Tool calls per attempt that counts."""
+    tokens: float
+    """Tokens sampled per attempt that counts."""
     by_family: Mapping[str, float]
     """Accuracy per family of problems, 0..1."""
 
@@ -108,11 +109,13 @@ def read_run(run: Path) -> RunFolder:
     results = _read(run / "results.json")
     if results is None:
         raise UsageError(f"{run} holds no results.json; give the folder of a run that has been evaluated")
-    if not isinstance(results, list):
-        raise UsageError(f"{run / 'results.json'}: expected a JSON list of results, found {type(results).__name__}")
+    try:
+        rows = tuple(_results(results))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{run / 'results.json'} is no result of this version ({error!r}); make it again") from error
     return RunFolder(
         name=run.resolve().name,
-        results=tuple(_result(row, where=f"{run / 'results.json'}, entry {i}") for i, row in enumerate(results, 1)),
+        results=rows,
         summary=_summary(mapping(_read(run / "summary.json"))),
         funnel=_funnel(mapping(_read(run / "tirgen" / "funnel.json"))),
         rl=_metrics(run / "rl" / "metrics.jsonl"),
@@ -169,21 +172,26 @@ def _metrics(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(row for row in rows if row)
 
 
-def _result(row: object, *, where: str) -> Result:
-    fields = mapping(row)
-    accuracy = _estimate(fields.get("accuracy"), fields.get("ci95"))
-    if not isinstance(fields.get("name"), str) or accuracy is None:
-        raise UsageError(f"{where}: expected an object with `name` and a numeric `accuracy`, found {str(row)[:80]}")
-    num_problems = number(fields.get("n"))
-    return Result(
-        name=fields["name"],
-        accuracy=accuracy,
-        num_problems=None if num_problems is None else int(num_problems),
-        call_success=number(fields.get("call_success")),
-        calls=number(fields.get("calls")),
-        tokens=number(fields.get("tokens")),
-        by_family=_numbers(fields.get("by_family")),
-    )
+def _results(results: Mapping[str, Any]) -> Iterator[Result]:
+    """A row for each run and set. An evaluation writes itself, a whole run those of its rows under `runs`."""
+    for run in results.get("runs", [results]):
+        for entry in run["sets"]:
+            accuracy, success = entry["avg"], entry["call_success"]
+            if accuracy is not None:
+                yield Result(
+                    name=run["name"] if len(run["sets"]) == 1 else f"{run['name']}: {entry['title']}",
+                    accuracy=_interval(accuracy),
+                    num_problems=entry["n_scored"],
+                    call_success=None if success is None else success["value"],
+                    calls=entry["calls"],
+                    tokens=entry["tokens_kept"] + entry["tokens_discarded"],
+                    by_family={name: each["value"] for name, each in entry["by_source"].items()},
+                )
+
+
+def _interval(entry: Mapping[str, Any]) -> Estimate:
+    low, high = entry["ci95"]
+    return Estimate(value=entry["value"], low=low, high=high)
 
 
 def _estimate(value: object, interval: object) -> Estimate | None:

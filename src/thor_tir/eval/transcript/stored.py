@@ -1,9 +1,9 @@
-"""Attempts of a benchmark run as people look at them, without the model or its tokenizer."""
+"""Attempts of an evaluation as people look at them, without the model or its tokenizer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from thor_tir.eval.folder import BenchmarkFolder
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript.segments import Segment, step_segments
 from thor_tir.rollout.attempts import Attempt
 from thor_tir.trajectory import Step, Trajectory
@@ -17,7 +17,7 @@ class Stored:
     attempt: Attempt
 
 
-def stored_attempts(folder: BenchmarkFolder, id: str) -> Iterator[Stored]:
+def stored_attempts(folder: EvalFolder, id: str) -> Iterator[Stored]:
     """Finished attempts whose trajectory's id begins with `id`, in the order of sets, problems and samples."""
     for asked in folder.sets:
         for attempt in folder.evaluation(asked).attempts:

@@ -56,7 +56,7 @@ def test_an_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ("eval --problems nowhere.jsonl", ["'nowhere.jsonl'", "JSONL"]),
+        ("eval --problems nowhere.jsonl", ["nowhere.jsonl", "JSONL"]),
         ("tirgen --problems nowhere.jsonl", ["'nowhere.jsonl'", "JSONL"]),
         ("sft --data nowhere.jsonl", ["nowhere.jsonl", "`thor tirgen` writes one"]),
         ("show nowhere", ["nowhere", "trajectories.jsonl"]),

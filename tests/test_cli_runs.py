@@ -29,7 +29,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def status_of(*argv: str) -> int:
     """The exit status of a command that is run in this process."""
-    assert {argv[0], " ".join(argv[:2])} & set(commands.PLACES)
+    assert {argv[0], " ".join(argv[:2])} & set(commands.COMMANDS)
     with pytest.raises(SystemExit) as ended:
         cli.main(list(argv))
     assert isinstance(ended.value.code, int)

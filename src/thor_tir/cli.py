@@ -3,25 +3,12 @@
 Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 130: interrupted.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = {
-    "quickstart": "the whole method on the embedded models, from questions to a report",
-    "tirgen": "build tool-integrated training data: generate, filter, merge, export, card",
-    "sft": "cold-start fine-tuning on that data",
-    "rl": "hierarchical reinforcement learning: trajectories and single failed calls",
-    "solve": "answer one question and show the transcript",
-    "eval": "accuracy, call success and cost of a model on problems or benchmarks; merge, compare",
-    "grade": "verdicts on answers in a file, within bounds whatever they hold",
-    "code": "test programs on HumanEval, MBPP, their plus editions and LiveCodeBench",
-    "data": "look after data sets: which training problems occur in a benchmark",
-    "show": "look at stored trajectories, or write a run's report again",
-    "doctor": "what this machine offers, and what is missing",
-    "sandbox": "run programs in the sandbox, measure it, or serve it to other machines",
-}
+from thor_tir import commands
+from thor_tir.errors import MachineFault, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,16 +35,14 @@ def _dispatch(args: Sequence[str]) -> int:
 
         print(f"thor {version('thor-tir')}")
         return 0
-    if args[0] not in COMMANDS:
-        _fail(f"unknown command {args[0]!r}; known: {', '.join(COMMANDS)}", status=2)
+    known = dict.fromkeys(name.split()[0] for name in commands.COMMANDS)
+    if args[0] not in known:
+        _fail(f"unknown command {args[0]!r}; known: {', '.join(known)}", status=2)
     return _run(args[0], args[1:])
 
 
 def _run(name: str, args: Sequence[str]) -> int:
-    from thor_tir.errors import MachineFault, UsageError
-
     try:
-        commands = importlib.import_module("thor_tir.commands")
         commands.run(name, list(args))
     except UsageError as error:
         _fail(str(error), status=2)
@@ -69,7 +54,7 @@ def _run(name: str, args: Sequence[str]) -> int:
 
 
 def _overview() -> str:
-    lines = "\n".join(f"  {name:<12}{what}" for name, what in COMMANDS.items())
+    lines = "\n".join(f"  {name:<16}{command.summary}" for name, command in commands.COMMANDS.items())
     return f"""usage: thor COMMAND [OPTIONS]
 
 THOR makes language models exact at mathematics by letting them write and run Python while they reason.

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 OPTIONS = {
     "--model": "nano/actor",
     "--count": "8",
-    "--rl.num-rounds": "2",
-    "--rl.problems-per-round": "4",
-    "--rl.num-generations": "4",
-    "--rl.step.num-generations": "4",
-    "--rl.validate-every": "1",
-    "--rl.num-validation": "4",
+    "--num-rounds": "2",
+    "--problems-per-round": "4",
+    "--num-generations": "4",
+    "--step.num-generations": "4",
+    "--validate-every": "1",
+    "--num-validation": "4",
 }
 
 
@@ -39,7 +39,7 @@ def needs_the_embedded_model():
 def start(size: int, folder: Path, *more: str) -> subprocess.Popen[str]:
     options = [word for option in OPTIONS.items() for word in option]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(size)] if size > 1 else []
-    command = [sys.executable, *torchrun, "-m", "thor_tir", "rl", "--resources.deterministic", *options]
+    command = [sys.executable, *torchrun, "-m", "thor_tir", "rl", "--deterministic", *options]
     command += ["--output", str(folder), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -101,7 +101,7 @@ def test_two_processes_sample_and_train_what_one_does_also_after_a_kill(tmp_path
 
 
 def test_adapters_trained_by_two_processes_become_a_model_that_is_evaluated_as_any_other(tmp_path):
-    finish(2, tmp_path, "--rl.lora-r", "4")
+    finish(2, tmp_path, "--lora-r", "4")
     evaluation = ["eval", "--model", str(tmp_path / "model"), "--eval.num-problems", "2", "--eval.samples", "1"]
     command = [sys.executable, "-m", "thor_tir", *evaluation, "--output", str(tmp_path / "eval")]
     subprocess.run(command, check=True, capture_output=True)

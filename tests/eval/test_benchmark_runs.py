@@ -213,9 +213,9 @@ def test_a_run_killed_with_signal_9_continues_to_the_attempts_of_one_left_alone(
     def command(folder: str) -> list[str]:
         options = (
             "eval --problems amc23,humaneval --samples 2 --limit 8 --eval.rollout.max-tokens 64 "
-            "--resources.max-rows 2 --resources.deterministic"
+            "--engine.max-num-seqs 2 --deterministic"
         )
-        place = ["--data", str(DATA), "--resources.concurrency", "2", "--output", str(tmp_path / folder)]
+        place = ["--data", str(DATA), "--concurrency", "2", "--output", str(tmp_path / folder)]
         return [sys.executable, "-m", "thor_tir", *options.split(), *place]
 
     journal = tmp_path / "killed" / "attempts" / "amc23.jsonl"

@@ -1,38 +1,48 @@
-"""The commands behind the command line: typed options, and what each one runs. Each loads only what it needs."""
+"""The commands behind the command line: one table, typed options, and what each one runs. Each loads what it needs."""
 
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
-
-import tyro
 
 from thor_tir.errors import UsageError
 
-PLACES: Mapping[str, str] = {
-    "quickstart": "training.Quickstart",
-    "tirgen": "tirgen.Tirgen",
-    "tirgen generate": "tirgen.TirgenGenerate",
-    "tirgen filter": "tirgen_data.TirgenFilter",
-    "tirgen merge": "tirgen_data.TirgenMerge",
-    "tirgen export": "tirgen_data.TirgenExport",
-    "tirgen card": "tirgen_data.TirgenCard",
-    "sft": "training.Sft",
-    "rl": "training.Rl",
-    "solve": "reading.Solve",
-    "eval": "evaluation.Eval",
-    "eval merge": "evaluation.EvalMerge",
-    "eval compare": "evaluation.EvalCompare",
-    "grade": "grade.GradeFile",
-    "code check": "code.CodeCheck",
-    "data overlap": "data.DataOverlap",
-    "show": "reading.Show",
-    "doctor": "reading.Doctor",
-    "sandbox run": "sandbox_run.SandboxRun",
-    "sandbox bench": "sandbox_bench.SandboxBench",
-    "sandbox serve": "sandbox_serve.SandboxServe",
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line of the table of commands."""
+
+    place: str
+    """Module of this folder and class with the command's options, as `module.Class`."""
+    summary: str
+    """One line for the overview."""
+
+
+COMMANDS: Mapping[str, Command] = {
+    "quickstart": Command("training.Quickstart", "run the whole method on the embedded models, questions to report"),
+    "tirgen": Command("tirgen.Tirgen", "build tool-integrated training data"),
+    "tirgen generate": Command("tirgen.TirgenGenerate", "sample raw trajectories alone, for example one shard"),
+    "tirgen filter": Command("tirgen_data.TirgenFilter", "filter raw trajectories into a data set"),
+    "tirgen merge": Command("tirgen_data.TirgenMerge", "unite the raw trajectories of several folders"),
+    "tirgen export": Command("tirgen_data.TirgenExport", "write a data set in the forms of other trainers"),
+    "tirgen card": Command("tirgen_data.TirgenCard", "write a data set's card with figures"),
+    "sft": Command("training.Sft", "cold-start fine-tuning on that data"),
+    "rl": Command("training.Rl", "hierarchical reinforcement learning on trajectories and single failed calls"),
+    "solve": Command("reading.Solve", "answer one question and show the transcript"),
+    "eval": Command("evaluation.Eval", "measure accuracy, call success and cost of a model on problems or benchmarks"),
+    "eval merge": Command("evaluation.EvalMerge", "unite the shards of an evaluation"),
+    "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
+    "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),
+    "code check": Command("code.CodeCheck", "test programs on HumanEval, MBPP, their plus editions and LiveCodeBench"),
+    "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
+    "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
+    "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
+    "sandbox run": Command("sandbox_run.SandboxRun", "run programs that nobody trusts"),
+    "sandbox bench": Command("sandbox_bench.SandboxBench", "measure how fast programs run here"),
+    "sandbox serve": Command("sandbox_serve.SandboxServe", "run programs for other machines"),
 }
-"""Where a command's options are: module of this folder, and class. A name of two words is a command of a group."""
+"""Every command; a name of two words belongs to a group. A new command is its own file and a line here."""
 
 SHARED = ("sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
@@ -40,46 +50,51 @@ SHARED = ("sft", "rl")
 
 def run(name: str, args: list[str]) -> None:
     """Parse the options of one command and carry it out. Raises UsageError for contradictions between options."""
-    if (two := " ".join([name, *args[:1]])) in PLACES:
+    if (two := " ".join([name, *args[:1]])) in COMMANDS:
         name, args = two, args[1:]
     if name not in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             f"`thor {name}` works in one process: start it without torchrun; {', '.join(SHARED)} can share"
         )
-    if name not in PLACES:
+    if name not in COMMANDS:
         _explain_group(name, args)
         return
-    kind = options_of(name)
-    default = _preset(kind, args)
-    try:
-        options = tyro.cli(kind, args=args, prog=f"thor {name}", default=default)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    options = _parsed(name, args)
     cast(Callable[[], None], options.run)()
 
 
 def options_of(name: str) -> type[Any]:
     """The record of a command's options."""
-    module, _, kind = PLACES[name].partition(".")
+    module, _, kind = COMMANDS[name].place.partition(".")
     found: type[Any] = getattr(importlib.import_module(f"thor_tir.commands.{module}"), kind)
     return found
 
 
+def members(group: str) -> list[str]:
+    """The commands of a group, by their second words."""
+    return [name.removeprefix(f"{group} ") for name in COMMANDS if name.startswith(f"{group} ")]
+
+
+def _parsed(name: str, args: list[str]) -> Any:
+    import tyro
+
+    from thor_tir.commands.presets import defaults
+
+    kind = options_of(name)
+    beside = members(name)
+    more = f"\n\nBeside it: {', '.join(f'`thor {name} {member}`' for member in beside)}." if beside else ""
+    description = f"{kind.__doc__ or ''}{more}"
+    try:
+        return tyro.cli(kind, args=args, prog=f"thor {name}", description=description, default=defaults(kind, args))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def _explain_group(group: str, args: list[str]) -> None:
-    names = [place.removeprefix(f"{group} ") for place in PLACES if place.startswith(f"{group} ")]
-    known = f"`thor {group}` has the commands {', '.join(names)}"
+    names = members(group)
     if args and args[0] not in ("-h", "--help"):
-        raise UsageError(f"{known}; found {args[0]!r}")
-    print(f"{known}; `thor {group} {names[0]} --help` explains the first")
-
-
-def _preset(kind: type[Any], args: list[str]) -> Any:
-    """Take `--preset NAME` out of the arguments: the command's defaults under it, None for its own."""
-    if "--preset" not in args:
-        return None
-    from thor_tir.commands.presets import preset
-
-    at = args.index("--preset")
-    value = args[at + 1] if at + 1 < len(args) else ""
-    del args[at : at + 2]
-    return preset(kind, value)
+        raise UsageError(f"`thor {group}` has the commands {', '.join(names)}; found {args[0]!r}")
+    print(f"usage: thor {group} COMMAND [OPTIONS]\n")
+    for name in names:
+        print(f"  {name:<12}{COMMANDS[f'{group} {name}'].summary}")
+    print(f"\n`thor {group} {names[0]} --help` explains a command's options.")

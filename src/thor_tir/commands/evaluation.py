@@ -12,7 +12,7 @@ import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
-from thor_tir.commands.presets import NANO
+from thor_tir.commands.presets import NANO, PresetName
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
@@ -68,12 +68,15 @@ class Eval:
     """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     """Language model asked about answers that the rules leave unscored."""
+    preset: PresetName = "nano"
+    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
+    paper's, `released` those of the paper's code where it differs."""
     observation: ObservationConfig = NANO.observation
-    """Form in which the model is shown what a program printed."""
+    """Text that the model reads of a program's end."""
     eval: EvalConfig = NANO.eval
-    """Sampling and self-correction."""
-    resources: ResourceConfig = NANO.resources
-    """Use of the machine."""
+    """Options of the evaluation."""
+    resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
+    """Parts of the machine that the run may use."""
 
     def run(self) -> None:
         """Sample, grade and print."""

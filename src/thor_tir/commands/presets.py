@@ -1,31 +1,49 @@
-"""`--preset`: the defaults that the training and evaluation commands start from.
-
-`nano` (the default) fits the embedded models, `paper` takes the paper's values, `released` those with which the
-paper's code trains where they differ; single options override any.
-"""
+"""`--preset`: the values that the options of training and evaluation begin from; single options override any."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import tyro
 
 from thor_tir.app.config import RunConfig, quickstart, released
 from thor_tir.errors import UsageError
 
+PresetName = Literal["nano", "paper", "released"]
 NANO = quickstart()
-PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
-STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
+PRESETS: Mapping[PresetName, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
+
+_PRESET_FIELD = "preset"
 _BESIDE = frozenset({"observation"})
-"""What a preset also sets, for commands with such stages."""
+"""Set by a preset, too, in commands that take one."""
+_STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
 
 
-def preset(kind: type[Any], value: str) -> Any:
-    """The options of a command under one preset. Raises UsageError for an unknown one or a command without stages."""
-    if value not in PRESETS:
-        raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {value!r}")
+def preset_in(args: Sequence[str]) -> str | None:
+    """The last preset that the arguments name, as `--preset NAME` or `--preset=NAME`; None where they name none."""
+    found = None
+    for place, word in enumerate(args):
+        if word == "--preset":
+            found = args[place + 1] if place + 1 < len(args) else ""
+        elif word.startswith("--preset="):
+            found = word.removeprefix("--preset=")
+    return found
+
+
+def defaults(kind: type[Any], args: Sequence[str]) -> Any:
+    """The options of a command under the preset that its arguments name; None where they name none.
+
+    Raises UsageError for an unknown preset, or for a command that has none.
+    """
+    name = preset_in(args)
+    if name is None:
+        return None
     fields = {f.name for f in dataclasses.fields(kind)}
-    if not fields & STAGES:
-        raise UsageError("this command has no presets; tirgen, sft, rl, eval and solve have")
+    if _PRESET_FIELD not in fields:
+        raise UsageError("this command has no --preset; tirgen, sft, rl, eval and solve have")
+    config = next((config for known, config in PRESETS.items() if known == name), None)
+    if config is None:
+        raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
     required = {"question": tyro.MISSING} if "question" in fields else {}
-    return kind(**required, **{name: getattr(PRESETS[value], name) for name in fields & (STAGES | _BESIDE)})
+    values = {field: getattr(config, field) for field in fields & (_STAGES | _BESIDE)}
+    return kind(**required, **values, preset=name)

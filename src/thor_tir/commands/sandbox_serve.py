@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SandboxServe:
     """Run programs for other machines: SandboxFusion's HTTP API over this machine's sandbox, until SIGTERM or Ctrl-C.
 
-    Point runs at it with --resources.sandbox-endpoints http://HOST:PORT; docs/remote_sandbox.md tells more.
+    Point runs at it with --sandbox.endpoints http://HOST:PORT; docs/remote_sandbox.md tells more.
     """
 
     host: str = "127.0.0.1"

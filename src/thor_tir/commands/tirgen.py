@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig
-from thor_tir.commands.presets import NANO
+from thor_tir.commands.presets import NANO, PresetName
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -49,18 +49,28 @@ class TirgenGenerate:
     problems: str = NANO.problems
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen
+    """Questions that are asked."""
     words_samples: int = NANO.words_samples
     """Tool-free samples per question, to leave out what words alone solve; 0 for none."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/tirgen")
+    """Folder of the run."""
     shard: str = ""
     """i/n: only this part of the questions, into the same folder as the other parts, by any number of processes."""
     seed: int = 0
+    """Seed of the whole run."""
     schedule: Annotated[AttemptScheduleConfig, tyro.conf.arg(name="")] = NANO.schedule
+    """Attempts at each question, and what they may cost."""
+    preset: PresetName = "nano"
+    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
+    paper's, `released` those of the paper's code where it differs."""
     observation: ObservationConfig = NANO.observation
-    tirgen: TirgenConfig = NANO.tirgen
-    resources: ResourceConfig = NANO.resources
+    """Text that the actor reads of a program's end."""
+    tirgen: Annotated[TirgenConfig, tyro.conf.arg(name="")] = NANO.tirgen
+    """Options of generation."""
+    resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
+    """Parts of the machine that the run may use."""
 
     def run(self) -> None:
         """Generate, and say where the rows are."""
@@ -116,6 +126,7 @@ class Tirgen(TirgenGenerate):
     """
 
     filter: FilterConfig = NANO.filter
+    """Options of the filter."""
 
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""

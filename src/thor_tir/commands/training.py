@@ -4,9 +4,12 @@ import asyncio
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
-from thor_tir.commands.presets import NANO
+from thor_tir.commands.presets import NANO, PresetName
 from thor_tir.console import ConsoleReporter, differences, results_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
@@ -23,9 +26,11 @@ class Quickstart:
     output: Path = Path("runs/quickstart")
     """Folder of the run: results.json, report.html and everything that was sampled."""
     seed: int = 0
+    """Seed of the whole run."""
     deterministic: bool = False
     """Same seed, same bits, even after a kill; slower, since the batch waits for every tool."""
     observation: ObservationConfig = NANO.observation
+    """Text that the model reads of a program's end."""
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
@@ -48,10 +53,16 @@ class Sft:
     """The actor the data was generated with: hub name, local folder, or nano/actor. For another model its text is
     encoded anew."""
     data: Path = Path("runs/tirgen/dataset.jsonl")
+    """Data set that is trained on."""
     reasoning: bool = False
-    """A reasoning model: its chat template opens a thinking turn."""
+    """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/sft")
-    sft: SftConfig = NANO.sft
+    """Folder of the run: the model and everything that is needed to continue."""
+    preset: PresetName = "nano"
+    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
+    paper's, `released` those of the paper's code where it differs."""
+    sft: Annotated[SftConfig, tyro.conf.arg(name="")] = NANO.sft
+    """Options of training."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -79,13 +90,20 @@ class Rl:
     problems: str = NANO.problems
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_rl
+    """Problems that training draws from."""
     reasoning: bool = False
-    """A reasoning model: its chat template opens a thinking turn."""
+    """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
-    seed: int = 0
+    """Folder of the run: the model, its figures, and everything that was sampled."""
+    preset: PresetName = "nano"
+    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
+    paper's, `released` those of the paper's code where it differs."""
     observation: ObservationConfig = NANO.observation
-    rl: RLConfig = NANO.rl
-    resources: ResourceConfig = NANO.resources
+    """Text that the model reads of a program's end."""
+    rl: Annotated[RLConfig, tyro.conf.arg(name="")] = NANO.rl
+    """Options of training."""
+    resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
+    """Parts of the machine that the run may use."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -101,7 +119,7 @@ class Rl:
             num_rl=self.count,
             rl=self.rl,
             resources=self.resources,
-            seed=self.seed,
+            seed=self.rl.seed,
             eval=NANO.eval,
         )
 

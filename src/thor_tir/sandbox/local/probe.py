@@ -103,7 +103,7 @@ _TRIALS = (
 
 _ELSEWHERE = (
     f"{platform.system()} has none of the kernel's means of confining programs: run `thor sandbox serve` on a Linux "
-    "host and give its address with --resources.sandbox-endpoints"
+    "host and give its address with --sandbox.endpoints"
 )
 
 

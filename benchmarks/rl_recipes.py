@@ -1,4 +1,4 @@
-"""What each level of RL adds: evaluations of several seeds under each recipe, with intervals over seeds and problems.
+"""Gain of each level of RL: evaluations of several seeds under each recipe, with intervals over seeds and problems.
 
 Reads folders that `thor eval --output EVALS/<recipe>-<seed>` wrote on the same problems, and `EVALS/<base>` of the
 model that all of them began with. An interval resamples seeds and problems at once, since both could have been others;
@@ -27,7 +27,9 @@ class Options:
     evals: tyro.conf.Positional[Path]
     """Folder with one evaluation a folder."""
     base: str = "sft"
+    """Folder of the model that all recipes began with."""
     recipes: tuple[str, ...] = ("episode", "joint", "step")
+    """Beginnings of the names of the recipes' folders."""
     figure: Path | None = None
     """Where a picture goes."""
 
@@ -41,6 +43,7 @@ class Measured:
     ran_SP: Array
     """Calls that ran."""
     calls_SP: Array
+    """All calls."""
 
 
 def measured(folders: Sequence[Path]) -> Measured:
@@ -54,7 +57,7 @@ def measured(folders: Sequence[Path]) -> Measured:
 
 
 def _problems(folder: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Of each problem: share of right samples, calls that ran, calls."""
+    """Each problem with its share of right samples, calls that ran, calls."""
     rows = defaultdict(list)
     for line in next((folder / "attempts").glob("*.jsonl")).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""How the command line talks: progress bars with rates and time left, tables, one sentence for a fault."""
+"""The output of the command line: progress bars with rates and time left, tables, one sentence for a fault."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 NOTE_EVERY_S = 30.0
-"""Where there is no terminal, how a long stage goes is told this often."""
+"""Where there is no terminal, progress of a long stage is printed this often."""
 
 
 class _Rate(ProgressColumn):
@@ -34,7 +34,7 @@ class _Bar:
         self.done = 0
 
     def advance(self, units: int = 1) -> None:
-        """So many more are done."""
+        """Count `units` more as done."""
         self.done += units
         self._progress.advance(self._task, units)
 
@@ -102,7 +102,7 @@ def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     return table
 
 
-def differences(summary: Mapping[str, Any]) -> str:
+def difference_lines(summary: Mapping[str, Any]) -> str:
     """Paired differences in points, and what the wall clock went into."""
     lines = [
         f"{pair['name']}: {100 * pair['difference']:+.1f} points ({100 * pair['ci95'][0]:+.1f} to "

@@ -4,11 +4,14 @@ Concatenating the spans gives exactly the ids the model read and wrote. Nothing 
 encoded again, and `flatten` is the only place that says which tokens are trained.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from thor_tir.execution import ExecutionResult
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, special tokens included; for reading only, never on the training path."""
 
 
 class Author(StrEnum):

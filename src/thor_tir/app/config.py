@@ -22,16 +22,20 @@ from thor_tir.tirgen.schedule import AttemptScheduleConfig
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """How configurations are compared. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
+    """Evaluated attempts. Sampling is the paper's (section D.3): temperature 0.6, top-k 50."""
 
     num_problems: int = 408
+    """Test problems that reasoning_gym makes; benchmarks and files are asked whole, or up to a limit."""
     samples: int = 2
     """Attempts per problem: Avg@k."""
     best_of: int = 8
     """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
+    """Sampling and limits of an attempt."""
     correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
+    """Self-correction, where it is asked for."""
     seed: int = 0
+    """Seed of attempts, of ties between them, and of intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript.render import render
-from thor_tir.eval.transcript.segments import Decode, Part, Segment, segments_of
+from thor_tir.eval.transcript.segments import Segment, SegmentKind, segments_of
 from thor_tir.eval.transcript.stored import readable_segments, stored_attempts
 from thor_tir.execution import Status
 from thor_tir.grading.extract import extract_answer
@@ -25,6 +25,7 @@ from thor_tir.problem import Problem, digest
 from thor_tir.rollout.attempts import Attempt, AttemptRequest, attempt
 from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import from_json
+from thor_tir.trajectory import Decode
 from thor_tir.verdict import Outcome, Verdict
 
 TRAINED = (Path("runs/quickstart/rl/model"), Path("runs/quickstart/sft/model"))
@@ -34,7 +35,7 @@ EMBEDDED = "nano/actor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, and of whom."""
+    """A question, and the model that is asked."""
 
     text: str
     """Question as the user typed it."""
@@ -146,7 +147,7 @@ def _exhibits(folder: Path) -> Iterator[dict[str, Any]]:
 def _segments(row: dict[str, Any]) -> list[Segment]:
     return [
         Segment(
-            author=Part(segment["author"]),
+            author=SegmentKind(segment["author"]),
             text=segment["text"],
             status=None if segment["status"] is None else Status(segment["status"]),
         )

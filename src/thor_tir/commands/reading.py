@@ -21,15 +21,16 @@ class Solve:
     """Answer one question with tools and self-correction, and show the whole transcript."""
 
     question: tyro.conf.Positional[str]
+    """Question to be answered."""
     model: str = ""
     """Hub name, local folder or the address that serves it; by default the newest trained model of runs/quickstart,
     else the embedded one."""
     model_name: str = ""
-    """Of an address: the model as its server names it; not needed where it serves one alone."""
+    """Model at an address that serves several."""
     model_tokenizer: str = ""
-    """Of an address: the model's tokenizer, a folder or hub name; without it text is all there is."""
+    """Tokenizer of a model at an address, a folder or hub name; without it only text is exchanged."""
     model_key: str = "OPENAI_API_KEY"
-    """Of an address: the environment variable that holds the key."""
+    """Environment variable that holds the key of an address."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     attempts: int = 1
@@ -70,9 +71,11 @@ class Show:
     """Look at stored trajectories of a run; with --report write its report.html again."""
 
     folder: tyro.conf.Positional[Path]
+    """Folder of a run or of an evaluation."""
     id: tyro.conf.Positional[str] = ""
     """A trajectory's id, or the beginning of one; without it the known ids are listed."""
     report: bool = False
+    """Write the page instead of printing."""
 
     def run(self) -> None:
         """Print one transcript, a list, or the report's path."""
@@ -89,7 +92,7 @@ class Show:
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """What this machine offers: cores, torch, sandbox layers, embedded models. Exit status 0 if THOR can run."""
+    """Facts about this machine: cores, torch, sandbox layers, embedded models. Exit status 0 if THOR can run."""
 
     def run(self) -> None:
         """Look and print."""

@@ -10,7 +10,7 @@ import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.presets import NANO, PresetName
-from thor_tir.console import ConsoleReporter, differences, results_table
+from thor_tir.console import ConsoleReporter, difference_lines, results_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import SftConfig
@@ -41,7 +41,7 @@ class Quickstart:
         config = dataclasses.replace(config, observation=self.observation)
         outcome = asyncio.run(recipe.run(config, self.output, reporter))
         reporter.console.print(results_table(outcome.results))
-        reporter.say(differences(outcome.summary))
+        reporter.say(difference_lines(outcome.summary))
         reporter.say(f"results: {self.output / 'results.json'}\nreport:  {outcome.report}")
 
 

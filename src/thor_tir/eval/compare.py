@@ -30,8 +30,8 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> dict[str
             if missing := folder.num_missing(ours[name]):
                 raise UsageError(f"{folder.path} lacks {missing} attempts at {name}; finish it first")
     entries = [_entry(ours[n], first.chosen(ours[n]), second.chosen(theirs[n]), seed) for n in shared]
-    told = [entry for entry in entries if entry["difference"] is not None]
-    mean = average_of_sets([interval_of(entry["difference"]) for entry in told]) if told else None
+    compared = [entry for entry in entries if entry["difference"] is not None]
+    mean = average_of_sets([interval_of(entry["difference"]) for entry in compared]) if compared else None
     return {
         "first": _about(first),
         "second": _about(second),

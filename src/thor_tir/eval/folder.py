@@ -38,7 +38,7 @@ class EvalFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `start` wrote. Raises UsageError where there is no evaluation."""
+        """The manifest that `start` wrote. Raises UsageError where there is no evaluation."""
         if not self.exists:
             raise UsageError(f"{self.path} holds no manifest.json; give the --output of `thor eval`")
         try:
@@ -70,7 +70,7 @@ class EvalFolder:
 
     @property
     def sets(self) -> tuple[ProblemSet, ...]:
-        """What was asked, in the order of the command."""
+        """The sets that were asked, in the order of the command."""
         return tuple(
             ProblemSet(
                 name=entry["name"],

@@ -108,7 +108,7 @@ def discarded_tokens(trajectory: Trajectory) -> int:
 
 
 def ends(attempts: Sequence[Attempt], *, expected: int) -> dict[str, int]:
-    """How attempts ended: `correct`, `wrong`, and apart from wrong answers what never became one.
+    """Counts of how attempts ended: `correct`, `wrong`, and apart from wrong answers what never became one.
 
     `truncated` ran into the limit of tokens or calls, `no_answer` ended its turn without an answer that can be found,
     `unscored` has an answer that the grader could not judge, `dropped` was ended by a fault of the machine.
@@ -169,7 +169,7 @@ def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def interval_of(entry: Mapping[str, Any]) -> Interval:
-    """What `value` and `ci95` of an entry say."""
+    """The interval that `value` and `ci95` of an entry give."""
     return Interval(mean=entry["value"], low=entry["ci95"][0], high=entry["ci95"][1])
 
 

@@ -30,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Association:
-    """How strongly two yes-or-no properties go together."""
+    """Strength of the association of two yes-or-no properties."""
 
     chi_squared: float
     """Pearson's, one degree of freedom, without continuity correction."""
@@ -78,7 +78,7 @@ def pass_at_k(num_attempts: int, num_correct: int, k: int) -> float:
     Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
     """
     if not 0 <= num_correct <= num_attempts or not 1 <= k <= num_attempts:
-        raise ValueError(f"pass@{k} cannot be told from {num_correct} correct of {num_attempts} attempts")
+        raise ValueError(f"pass@{k} cannot be computed from {num_correct} correct of {num_attempts} attempts")
     return 1 - math.comb(num_attempts - num_correct, k) / math.comb(num_attempts, k)
 
 
@@ -99,7 +99,7 @@ def majority_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k
     """
     num = len(answers)
     if len(correct) != num or not 1 <= k <= num:
-        raise ValueError(f"maj@{k} cannot be told from {num} answers with {len(correct)} verdicts")
+        raise ValueError(f"maj@{k} cannot be computed from {num} answers with {len(correct)} verdicts")
     right = sum(correct)
     voters = [a for a, is_correct in zip(answers, correct, strict=True) if not is_correct]
     abstentions = sum(a is None for a in voters)

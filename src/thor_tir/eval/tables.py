@@ -30,8 +30,8 @@ def markdown(results: Results) -> str:
 
 
 def _judged(results: Results) -> list[str]:
-    told = [f"{e['title']} {e['judged']}" for e in results["sets"] if e["judged"]]
-    return [f"Verdicts that a language model gave, where the rules had none: {', '.join(told)}."] if told else []
+    counts = [f"{e['title']} {e['judged']}" for e in results["sets"] if e["judged"]]
+    return [f"Verdicts that a language model gave, where the rules had none: {', '.join(counts)}."] if counts else []
 
 
 def latex(results: Results) -> str:

@@ -13,7 +13,7 @@ from thor_tir.trajectory import Span, Step, Thought, with_discarded
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCorrectionConfig:
-    """How far to go back, and how often."""
+    """Length of the cut, and number of attempts."""
 
     max_attempts: int = 4
     """N_corr, per failed call."""

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from thor_tir.grading.extract import extract_answer
 from thor_tir.rl.config import FilterName
 from thor_tir.rollout.attempts import Attempt
-from thor_tir.trajectory import Finish
+from thor_tir.trajectory import Decode, Finish
 from thor_tir.verdict import Outcome
 
 DropRule = Callable[[Attempt], str | None]
-Decode = Callable[[Sequence[int]], str]
 
 
 def unscored(attempt: Attempt) -> str | None:

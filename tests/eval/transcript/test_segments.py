@@ -1,7 +1,7 @@
 """How a trajectory is cut into the pieces that people read."""
 
 from fake_trajectory import CORRECTED, decode
-from thor_tir.eval.transcript.segments import Part, discarded_repairs, exhibit, segments_of
+from thor_tir.eval.transcript.segments import SegmentKind, discarded_repairs, exhibit, segments_of
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome, Verdict
@@ -10,11 +10,11 @@ from thor_tir.verdict import Outcome, Verdict
 def test_the_segments_follow_the_context_and_the_action_keeps_its_fences() -> None:
     standing = [s for s in segments_of(CORRECTED, decode) if not s.discarded]
     assert [(s.author, s.text) for s in standing] == [
-        (Part.PROMPT, "<|user|>3+4?"),
-        (Part.THOUGHT, "Let us compute."),
-        (Part.ACTION, "```python\nprint(3+4)\n```"),
-        (Part.OBSERVATION, "7"),
-        (Part.THOUGHT, "So 7."),
+        (SegmentKind.PROMPT, "<|user|>3+4?"),
+        (SegmentKind.THOUGHT, "Let us compute."),
+        (SegmentKind.ACTION, "```python\nprint(3+4)\n```"),
+        (SegmentKind.OBSERVATION, "7"),
+        (SegmentKind.THOUGHT, "So 7."),
     ]
 
 

@@ -84,7 +84,7 @@ class _Row:
     """One row of the results: a spec, and the folder that holds its attempts."""
 
     spec: EvalSpec
-    """What is evaluated."""
+    """Model, and how it is asked."""
     folder: EvalFolder
     """Place of the attempts."""
 
@@ -175,7 +175,7 @@ def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Ma
 
 
 def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
-    """So many attempts of each problem: counts of two configurations can be compared."""
+    """The first attempts of each problem, so that counts of two configurations can be compared."""
     return [attempt for group in evaluation.groups for attempt in group[:samples]]
 
 

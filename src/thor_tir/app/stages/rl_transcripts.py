@@ -1,14 +1,13 @@
 """Trajectories of training rounds, with the repairs of their failed calls, kept as `thor show` reads them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from thor_tir.eval.transcript.segments import ShownRepair, exhibit, step_segments
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.storage.journal import Journal
-
-Decode = Callable[[Sequence[int]], str]
+from thor_tir.trajectory import Decode
 
 
 def exhibit_round(number: int, gathered: RoundSamples, journal: Journal, decode: Decode, *, count: int) -> None:

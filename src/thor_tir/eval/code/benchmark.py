@@ -40,7 +40,7 @@ async def evaluate_code(
     """
     examiner, gate = Examiner(sandbox), asyncio.Semaphore(CONCURRENCY)
 
-    async def examine(task: CodeTask, sample: int, program: str) -> CodeVerdict:
+    async def check_one(task: CodeTask, sample: int, program: str) -> CodeVerdict:
         key = f"{task.id}#{sample}"
         async with gate:
             verdict = _remembered(journal, key, program)
@@ -52,7 +52,7 @@ async def evaluate_code(
         return verdict
 
     todo = [(task, k, program) for task in tasks for k, program in enumerate(samples_by_task.get(task.id, ()))]
-    running = [asyncio.create_task(examine(*item)) for item in todo]
+    running = [asyncio.create_task(check_one(*item)) for item in todo]
     try:
         verdicts = await asyncio.gather(*running)
     finally:

@@ -43,29 +43,33 @@ _LCB_IMPORTS = "\n".join(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeVerdict:
-    """How one program did on one task."""
+    """Result of one program on one task."""
 
     task_id: str
+    """Id of the task."""
     passed: bool
     """All tests."""
     base: bool | None
     """The original benchmark's tests alone, where a plus set says which these are."""
     reason: str
+    """One sentence on what decided."""
     status: Status
-    """How the run that decided ended, in the sandbox's words."""
+    """Sandbox status of the run that decided."""
     seconds: float
-    """Of the program's own runs."""
+    """Wall-clock time of the program's own runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcomes:
-    """What a program's calls yielded."""
+    """Outcomes of a program's calls."""
 
     run: ExecutionResult
+    """The run that made the calls."""
     by_call: dict[int, Any]
+    """Outcome of each call that ended, by its position."""
 
     def value(self, call: int) -> tuple[bool, Any]:
-        """Whether the call returned, and what."""
+        """True and the value if the call returned, else False."""
         outcome = self.by_call.get(call)
         if not isinstance(outcome, dict) or "returned" not in outcome:
             return False, None
@@ -117,7 +121,7 @@ class Examiner:
         outcomes = [_plain(done.by_call[call]) for call in range(len(asked))]
         replay = programs.replaying(task.reference, task.entry_point, tests.text, asked, outcomes, checks=tests.checks)
         judged = await self._run(replay, TRUSTED_S)
-        passed = judged.succeeded and programs.told(judged.stdout).get(-1) is True
+        passed = judged.succeeded and programs.reported(judged.stdout).get(-1) is True
         raised = [done.failure(call) for call, outcome in enumerate(outcomes) if "raised" in outcome]
         reason = "all assertions hold" if passed else raised[0] if raised else "an assertion fails"
         return _verdict(task, done.run, reason=reason, passed=passed)
@@ -174,21 +178,21 @@ class Examiner:
         return _verdict(task, run, reason=f"{len(expected)} examples right", passed=True, seconds=seconds)
 
     async def _fair_time(self, task: CodeTask, calls: str) -> float:
-        """What EvalPlus would give for all calls, from the processor time of the reference here; measured once."""
+        """The time EvalPlus would give for all calls, from the processor time of the reference here; measured once."""
         if task.id not in self._paces:
             code = programs.calling(task.reference, task.entry_point, calls)
             self._paces[task.id] = asyncio.create_task(self._run(code, TRUSTED_S))
         return min(PACE * (await asyncio.shield(self._paces[task.id])).cpu_s, MOST_S)
 
     async def _of_reference(self, task: CodeTask, program: str) -> Any:
-        """What a program of the benchmark's own code tells; run once a task."""
+        """The output of a program of the benchmark's own code; run once a task."""
         if task.id not in self._known:
             self._known[task.id] = asyncio.create_task(self._tell(task, program))
         return await asyncio.shield(self._known[task.id])
 
     async def _tell(self, task: CodeTask, program: str) -> Any:
         run = await self._run(program, TRUSTED_S)
-        found = programs.told(run.stdout)
+        found = programs.reported(run.stdout)
         if not run.succeeded or -1 not in found:
             raise UsageError(
                 f"the benchmark's own code for {task.id} did not run ({run.error or run.status.value}); "
@@ -199,7 +203,7 @@ class Examiner:
     async def _call(self, task: CodeTask, program: str, calls: str) -> _Outcomes:
         code = programs.calling(program, task.entry_point, calls)
         run = await self._run_tested(code, task.timeout_s)
-        return _Outcomes(run=run, by_call=programs.told(run.stdout))
+        return _Outcomes(run=run, by_call=programs.reported(run.stdout))
 
     async def _run_tested(self, code: str, timeout_s: float, *, stdin: str = "") -> ExecutionResult:
         """Run code of the program under test within its time, on a machine that may be busy."""

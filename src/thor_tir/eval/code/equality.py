@@ -30,7 +30,7 @@ _FAILURES = (ArithmeticError, TypeError, ValueError, LookupError, AttributeError
 
 
 def matches_evalplus(out: Any, expected: Any, inputs: Sequence[Any], entry_point: str, tolerance: float) -> bool:
-    """Whether EvalPlus 0.3 (`evalplus.eval.unsafe_execute`) would accept this outcome of one call.
+    """True if EvalPlus 0.3 (`evalplus.eval.unsafe_execute`) would accept this outcome of one call.
 
     Equal values match. Where there is a tolerance, or the expected value is of floats (then it is 1e-6), values of the
     same type and length match that are close, |out - expected| <= tolerance + 1e-7 |expected|. Some entry points have
@@ -73,7 +73,7 @@ def _polynomial(coefficients: Sequence[float], x: float) -> float:
 
 
 def _pyramid_surface(edge: float, height: float) -> int:
-    """Of a square pyramid, with `height` measured to the apex: edge² + 2 edge sqrt((edge/2)² + height²), rounded."""
+    """Surface of a square pyramid, `height` to the apex: edge² + 2 edge sqrt((edge/2)² + height²), rounded."""
     return round(edge**2 + 2 * edge * math.sqrt((edge / 2) ** 2 + height**2))
 
 

@@ -36,7 +36,7 @@ def find_program(task: CodeTask, response: str) -> str | None:
 
 
 def _is_code(text: str) -> bool:
-    """Whether Python can read it, and it ends as no mere words can: other than by a name or a value."""
+    """True if Python can read it, and it ends as no plain text can: other than by a name or a value."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -45,9 +45,9 @@ def _is_code(text: str) -> bool:
 
 
 def program_from_completion(task: CodeTask, completion: str) -> str:
-    """What a base model wrote right behind the prompt, up to the first stop sequence.
+    """The text that a base model wrote right behind the prompt, up to the first stop sequence.
 
-    For a prompt in words the completion is the program.
+    For a prompt without code the completion is the program.
     """
     return task.prompt + cut_at_stops(completion) if task.is_continued else completion
 
@@ -59,7 +59,7 @@ def cut_at_stops(completion: str) -> str:
 
 
 def defines(program: str, entry_point: str) -> bool:
-    """Whether the text defines the function, or the class of the method; any text does for a task without a name."""
+    """True if the text defines the function, or the class of the method; any text does for a task without a name."""
     name = entry_point.partition(".")[0]
     return (
         not name or re.search(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", program, re.MULTILINE) is not None

@@ -108,7 +108,7 @@ def recording(reference: str, entry_point: str, test: str, *, checks: bool) -> s
 
 
 def calling(program: str, entry_point: str, calls: str) -> str:
-    """A program that calls `entry_point` of the program under test; outcome k is told as soon as call k has ended.
+    """A program that calls `entry_point` of the program under test; outcome k is reported as soon as call k has ended.
 
     `calls` is Python for a list of (arguments, keywords), in which `decode`, `inf`, `nan` and `np` are known.
     `entry_point` may be a method, `Solution.name`: then a fresh object is made for each call's receiver.
@@ -133,8 +133,8 @@ def replaying(
     return _prelude() + _ASKED + _bind(source=reference, entry=entry_point, test=test, checks=checks) + given + _REPLAY
 
 
-def told(stdout: str) -> dict[int, Any]:
-    """What a program here told, by position; -1 is the one value of a program that tells one.
+def reported(stdout: str) -> dict[int, Any]:
+    """Values that a program here reported, by position; -1 is the value of a program that reports only one.
 
     Lines of the program under test that look like ours count as its outcomes, which it may choose anyway.
     """
@@ -150,7 +150,7 @@ def told(stdout: str) -> dict[int, Any]:
 
 
 def _unzipped(text: str) -> bytes:
-    """What was packed, and no more of it than a program may print: the text may be the program's own."""
+    """The packed text, and no more of it than a program may print: the text may be the program's own."""
     return zlib.decompressobj().decompress(base64.b64decode(text), MOST_BYTES)
 
 

@@ -18,9 +18,9 @@ from typing import Any
 MOST_ITEMS = 100_000
 """Of an iterator; one that yields more is taken for endless."""
 LONG_TEXT = 100_000
-"""Characters; a longer text travels as a sentence with its digest, so that only equality can be told of it."""
+"""Characters; a longer text travels as a sentence with its digest, so that only equality can be tested."""
 LONG_LIST = 200_000
-"""Items; of a longer list of whole numbers and texts only equality can be told, in the same way."""
+"""Items; of a longer list of whole numbers and texts only equality can be tested, in the same way."""
 _EXACT_INT = 2**53
 _PLAIN = {int, float, str, bool, type(None)}
 _SEQUENCES: dict[str, Any] = {
@@ -124,7 +124,7 @@ def _digest_of_words(rows: list[tuple[str, ...]], words: list[str]) -> str:
 
 
 def _is_plain(items: list[Any], kinds: set[type]) -> bool:
-    """Whether JSON can hold the items as they are."""
+    """True if JSON can hold the items as they are."""
     return (
         kinds <= _PLAIN
         and (int not in kinds or all(-_EXACT_INT < item < _EXACT_INT for item in items if type(item) is int))

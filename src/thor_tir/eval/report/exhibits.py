@@ -80,7 +80,7 @@ def spread(members: Sequence[T]) -> list[T]:
 
 
 def exhibit_of(row: object) -> dict[str, Any]:
-    """What the page shows of one line of `trajectories.jsonl`. Raises ValueError where the line is damaged."""
+    """The part that the page shows of one line of `trajectories.jsonl`. Raises ValueError where the line is damaged."""
     fields = mapping(row)
     trajectory = from_json(fields.get("trajectory"))
     problem = mapping(fields.get("problem"))

@@ -1,4 +1,4 @@
-"""What a run left in its folder, read for the report: results, summary, funnel and the metrics of every round.
+"""The files of a run folder, read for the report: results, summary, funnel and the metrics of every round.
 
 Only `results.json` must be there. The other files are optional, since a run may have been stopped at any instant or may
 have skipped a stage; a field that is missing or not a number is left out rather than guessed.
@@ -22,8 +22,11 @@ class Estimate:
     """A number with its 95 % interval; `low` equals `high` equals `value` where none was recorded."""
 
     value: float
+    """The number itself."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Result:
     """One evaluated configuration."""
 
     name: str
+    """Name of the configuration, and of the set where it was asked several."""
     accuracy: Estimate
     """Share of problems solved, 0..1."""
     num_problems: int
@@ -50,19 +54,25 @@ class Difference:
     """Accuracy of one configuration minus that of another on the same problems."""
 
     name: str
+    """Names of both, as `ours - theirs`."""
     difference: Estimate
+    """Difference of accuracies, -1..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Association:
+class ToolSuccess:
     """Tool success against correctness over trajectories, Pearson's chi-squared without correction (paper, Fig. 1)."""
 
     table: tuple[tuple[int, int], tuple[int, int]]
     """Rows: every call succeeded, some call failed. Columns: correct, wrong."""
     chi2: float | None
+    """Pearson's chi-squared."""
     p: float | None
+    """Chance of so large a chi-squared without an association."""
     phi: float | None
+    """Correlation of the two properties, -1..1."""
     odds_ratio: float | None
+    """Odds of a correct answer where every call succeeded over those where one failed; None for infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,25 +80,33 @@ class FunnelStage:
     """One filter of TIRGen (paper, section 2.2)."""
 
     name: str
+    """Name of the filter."""
     kept: int
+    """Samples that passed it."""
     rejected: Mapping[str, int]
     """By reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What is known of the run as a whole."""
+    """Comparisons, times and settings of a run."""
 
     paired: tuple[Difference, ...] = ()
-    association: Association | None = None
+    """Differences between configurations on the same problems."""
+    association: ToolSuccess | None = None
+    """Tool success against correctness; None where it was not recorded."""
     failure_classes: Mapping[str, Mapping[str, int]]
     """Failed calls by class, under the name of the moment: `before RL`, `after RL`."""
     seconds: Mapping[str, float]
     """Wall-clock time by stage."""
     machine: str
+    """Class of the machine."""
     seed: str
+    """Seed of the run."""
     config: Mapping[str, Any]
+    """Resolved options."""
     versions: Mapping[str, Any]
+    """Versions of the packages that results depend on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +114,17 @@ class RunFolder:
     """Everything but the trajectories."""
 
     name: str
+    """Name of the folder."""
     results: tuple[Result, ...]
+    """Rows of the results."""
     summary: Summary
+    """Comparisons, times and settings."""
     funnel: tuple[FunnelStage, ...]
+    """Filters of TIRGen in their order; empty where it was not run."""
     rl: tuple[Mapping[str, Any], ...]
     """One object per optimiser round, as the trainer wrote it."""
     sft: tuple[Mapping[str, Any], ...]
+    """One object per optimiser step of the cold start."""
 
 
 def read_run(run: Path) -> RunFolder:
@@ -215,7 +238,7 @@ def _summary(fields: dict[str, Any]) -> Summary:
     paired = fields.get("paired")
     return Summary(
         paired=tuple(d for row in paired if (d := _difference(mapping(row)))) if isinstance(paired, list) else (),
-        association=_association(mapping(fields.get("chi_squared"))),
+        association=_tool_success(mapping(fields.get("chi_squared"))),
         failure_classes={str(k): _counts(v) for k, v in mapping(fields.get("failure_classes")).items()},
         seconds=_numbers(fields.get("seconds")),
         machine=str(fields.get("machine") or "not recorded"),
@@ -230,11 +253,11 @@ def _difference(fields: dict[str, Any]) -> Difference | None:
     return None if difference is None else Difference(name=str(fields.get("name", "")), difference=difference)
 
 
-def _association(fields: dict[str, Any]) -> Association | None:
+def _tool_success(fields: dict[str, Any]) -> ToolSuccess | None:
     match fields.get("table"):
         case [[int(a), int(b)], [int(c), int(d)]]:
             names = ("chi2", "p", "phi", "odds_ratio")
-            return Association(table=((a, b), (c, d)), **{name: number(fields.get(name)) for name in names})
+            return ToolSuccess(table=((a, b), (c, d)), **{name: number(fields.get(name)) for name in names})
     return None
 
 

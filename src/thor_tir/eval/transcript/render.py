@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
-from thor_tir.eval.transcript.segments import Part, Segment
+from thor_tir.eval.transcript.segments import Segment, SegmentKind
 from thor_tir.execution import Status
 from thor_tir.verdict import Outcome
 
@@ -40,7 +40,7 @@ def render(
         if segment.discarded and segment.discarded != previous:
             parts.append(Padding.indent(Text(f"discarded {segment.discarded}", "magenta"), DISCARDED_INDENT))
         previous = segment.discarded
-        if segment.author is not Part.PROMPT or show_prompt:
+        if segment.author is not SegmentKind.PROMPT or show_prompt:
             parts.append(_segment(segment))
     parts.append(_answer(answer, outcome))
     return Group(*parts)
@@ -59,11 +59,11 @@ def _segment(segment: Segment) -> RenderableType:
     text = visible(segment.text).strip("\n")
     if segment.discarded:
         return Padding.indent(_discarded(segment, text), DISCARDED_INDENT)
-    if segment.author is Part.THOUGHT:
+    if segment.author is SegmentKind.THOUGHT:
         return Text(text)
-    if segment.author is Part.PROMPT:
+    if segment.author is SegmentKind.PROMPT:
         return Text(text, "dim")
-    if segment.author is Part.ACTION:
+    if segment.author is SegmentKind.ACTION:
         return _highlighted(text)
     return _output(text, segment.status)
 
@@ -86,7 +86,7 @@ def _output(text: str, status: Status | None) -> RenderableType:
 
 
 def _discarded(segment: Segment, text: str) -> Text:
-    if segment.author is Part.OBSERVATION:
+    if segment.author is SegmentKind.OBSERVATION:
         return Text.assemble((f"[{_words(segment.status)}] ", "red"), (text, "dim"))
     return Text(text, "dim strike")
 
@@ -102,7 +102,7 @@ def _answer(answer: str | None, outcome: Outcome | None) -> Text:
 
 
 def has_failed(status: Status | None) -> bool:
-    """Whether a call was made and did not run to its end."""
+    """True if a call was made and did not run to its end."""
     return status is not None and status not in (Status.OK, Status.OK_NO_OUTPUT)
 
 

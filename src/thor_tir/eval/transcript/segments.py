@@ -1,10 +1,10 @@
-"""What people see of a trajectory: its text in pieces by author, each call with how it ended.
+"""A trajectory as people see it: its text in pieces by author, each call with how it ended.
 
 The terminal transcript and the HTML report both show these pieces. Text is decoded for reading only: it never goes back
 into token ids.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -12,15 +12,12 @@ from typing import Any
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.storage.trajectory_json import to_json
-from thor_tir.trajectory import Step, Trajectory
+from thor_tir.trajectory import Decode, Step, Trajectory
 from thor_tir.verdict import Verdict
 
-Decode = Callable[[Sequence[int]], str]
-"""Token ids to text, special tokens included."""
 
-
-class Part(StrEnum):
-    """Which part of the interaction a segment shows (paper, section 2.1)."""
+class SegmentKind(StrEnum):
+    """Part of the interaction that a segment shows (paper, section 2.1)."""
 
     PROMPT = "prompt"
     THOUGHT = "thought"
@@ -32,10 +29,12 @@ class Part(StrEnum):
 class Segment:
     """A run of text by one author, for display."""
 
-    author: Part
+    author: SegmentKind
+    """Part of the interaction."""
     text: str
+    """Text, decoded for reading."""
     status: Status | None = None
-    """How the call ended; for actions and observations only."""
+    """Status of the call; for actions and observations only."""
     discarded: str = ""
     """Empty where the segment stands in the context, else which failed version it belongs to: `attempt 1 of 4`."""
 
@@ -47,15 +46,16 @@ class ShownRepair:
     call: int
     """Which step of the trajectory it repairs, counted from 0."""
     segments: tuple[Segment, ...]
+    """The new call, and what it printed."""
     reward: int
     """1 where the new call succeeded."""
     status: Status | None
-    """How the new call ended; None where it made none."""
+    """Status of the new call; None where it made none."""
 
 
 def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
     """Prompt, then every step; the versions that self-correction cut away stand before the step that replaced them."""
-    shown = [Segment(author=Part.PROMPT, text=decode(trajectory.prompt.token_ids))]
+    shown = [Segment(author=SegmentKind.PROMPT, text=decode(trajectory.prompt.token_ids))]
     for step in trajectory.steps:
         for number, old in enumerate(step.discarded, 1):
             label = f"attempt {number} of {len(step.discarded)}"
@@ -66,11 +66,11 @@ def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
 
 def step_segments(step: Step, decode: Decode) -> tuple[Segment, ...]:
     """Thought, action with its fences, observation; an empty thought is left out."""
-    shown = [Segment(author=Part.THOUGHT, text=step.thought.text)] if step.thought.text.strip() else []
+    shown = [Segment(author=SegmentKind.THOUGHT, text=step.thought.text)] if step.thought.text.strip() else []
     if step.action is not None and step.observation is not None:
         status = step.observation.result.status
-        shown.append(Segment(author=Part.ACTION, text=decode(step.action.span.token_ids), status=status))
-        shown.append(Segment(author=Part.OBSERVATION, text=step.observation.text, status=status))
+        shown.append(Segment(author=SegmentKind.ACTION, text=decode(step.action.span.token_ids), status=status))
+        shown.append(Segment(author=SegmentKind.OBSERVATION, text=step.observation.text, status=status))
     return tuple(shown)
 
 

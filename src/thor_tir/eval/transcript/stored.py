@@ -14,7 +14,9 @@ class Stored:
     """One attempt and the set it was made at."""
 
     title: str
+    """Title of the set."""
     attempt: Attempt
+    """The attempt with its verdict."""
 
 
 def stored_attempts(folder: EvalFolder, id: str) -> Iterator[Stored]:

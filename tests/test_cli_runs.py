@@ -11,7 +11,7 @@ from thor_tir import cli, commands  # with the commands, so that libraries log t
 from thor_tir.engines.loading import EMBEDDED
 
 QUESTION = "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
-SMALL = ("--limit", "4", "--eval.samples", "1", "--eval.rollout.max-tokens", "64")
+SMALL = ("--limit", "4", "--samples", "1", "--rollout.max-tokens", "64")
 
 embedded = pytest.mark.skipif(
     not (EMBEDDED["nano/actor"] / "model.safetensors").exists(),

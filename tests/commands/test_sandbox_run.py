@@ -47,7 +47,7 @@ def test_results_come_one_a_line_in_the_order_of_the_programs(tmp_path: Path) ->
         {"id": "endless", "code": "while True: pass"},
     ]
     source, target = programs(tmp_path / "in.jsonl", *rows), tmp_path / "out.jsonl"
-    arguments = ("--jsonl", str(source), "--out", str(target), "--timeout-s", "2", "--workers", "2")
+    arguments = ("--jsonl", str(source), "--output", str(target), "--timeout-s", "2", "--workers", "2")
     assert status_of(*arguments) == 0
     seen = [(r["id"], r["status"], r["exit_code"], r["stdout"]) for r in lines(target)]
     assert seen == [
@@ -74,7 +74,7 @@ def test_a_line_that_is_no_program_is_named_and_nothing_is_written(
 ) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(content)
-    assert status_of("--jsonl", str(source), "--out", str(target)) == 2
+    assert status_of("--jsonl", str(source), "--output", str(target)) == 2
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
@@ -87,10 +87,10 @@ def test_a_line_that_is_no_program_is_named_and_nothing_is_written(
         ((), "name one Python file"),
         (("no_such.py",), "cannot be read: No such file"),
         (("--jsonl", "in.jsonl"), "belong together"),
-        (("--jsonl", "no_such.jsonl", "--out", "out.jsonl"), "cannot be read: No such file"),
-        (("--jsonl", "in.jsonl", "--out", "./in.jsonl"), "holds the programs"),
+        (("--jsonl", "no_such.jsonl", "--output", "out.jsonl"), "cannot be read: No such file"),
+        (("--jsonl", "in.jsonl", "--output", "./in.jsonl"), "holds the programs"),
         (("p.py", "--timeout-s", "0"), "time must be above 0"),
-        (("p.py", "--jsonl", "in.jsonl", "--out", "out.jsonl"), "name one Python file, or"),
+        (("p.py", "--jsonl", "in.jsonl", "--output", "out.jsonl"), "name one Python file, or"),
     ],
 )
 def test_what_the_user_got_wrong_is_said_in_one_sentence(

@@ -19,8 +19,8 @@ FILES = {
     "tasks": json.dumps({**TASK, "test": "def check(f): assert f() == 1"}),
     "solutions": json.dumps({"task_id": "HumanEval/0", "solution": "def f(): return 1"}),
 }
-GRADE = "grade --jsonl pairs --out"
-CHECK = "code check --benchmark humaneval --data tasks --any-version --solutions solutions --out"
+GRADE = "grade --jsonl pairs --output"
+CHECK = "code check --benchmark humaneval --data tasks --any-version --solutions solutions --output"
 OVERLAP = "data overlap --benchmarks bench --problems"
 
 
@@ -42,14 +42,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{GRADE} dir", "dir is a folder; give the name of a file to write"),
         (f"{GRADE} empty/below", "nothing can be written at empty (File exists); give another place"),
         (f"{GRADE} new --lenient --judge-model m --judge-url ten", "'ten' is no plain http:// or https:// address"),
-        ("grade --jsonl empty --out new", "empty holds no pairs; expected id, gold, pred and kind on each line"),
+        ("grade --jsonl empty --output new", "empty holds no pairs; expected id, gold, pred and kind on each line"),
         (f"{CHECK} solutions", "solutions is read, so it cannot be written too"),
         (f"{CHECK} tasks", "tasks is read, so it cannot be written too"),
         (f"{CHECK} new --first -3", "--first -3, "),
         (f"{CHECK} new --ks 0", "each must be at least 1"),
-        ("code check --benchmark humaneval --data empty --any-version --out new", "empty holds no tasks of humaneval"),
-        (f"{OVERLAP} train --out train", "train is read, so it cannot be written too"),
-        (f"{OVERLAP} train --out bench", "bench is read, so it cannot be written too"),
+        (
+            "code check --benchmark humaneval --data empty --any-version --output new",
+            "empty holds no tasks of humaneval",
+        ),
+        (f"{OVERLAP} train --output train", "train is read, so it cannot be written too"),
+        (f"{OVERLAP} train --output bench", "bench is read, so it cannot be written too"),
         (f"{OVERLAP} deep", "deep, line 1: expected JSON with question, problem or prompt"),
         (f"{OVERLAP} empty", "empty holds no problems; expected JSONL with question or problem on each line"),
         (f"{OVERLAP} missing", "cannot read missing ([Errno 2] No such file or directory: 'missing'); expected JSONL"),

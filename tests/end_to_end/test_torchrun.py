@@ -102,7 +102,7 @@ def test_two_processes_sample_and_train_what_one_does_also_after_a_kill(tmp_path
 
 def test_adapters_trained_by_two_processes_become_a_model_that_is_evaluated_as_any_other(tmp_path):
     finish(2, tmp_path, "--lora-r", "4")
-    evaluation = ["eval", "--model", str(tmp_path / "model"), "--eval.num-problems", "2", "--eval.samples", "1"]
+    evaluation = ["eval", "--model", str(tmp_path / "model"), "--num-problems", "2", "--samples", "1"]
     command = [sys.executable, "-m", "thor_tir", *evaluation, "--output", str(tmp_path / "eval")]
     subprocess.run(command, check=True, capture_output=True)
     (row,) = json.loads((tmp_path / "eval" / "results.json").read_text())["sets"]

@@ -20,7 +20,7 @@ PAIRS = [
 def run(folder: Path, lines: list[str], *options: str) -> int:
     source = folder / "pairs.jsonl"
     source.write_text("\n".join(lines) + "\n")
-    argv = ["grade", "--jsonl", str(source), "--out", str(folder / "verdicts.jsonl"), "--workers", "1", *options]
+    argv = ["grade", "--jsonl", str(source), "--output", str(folder / "verdicts.jsonl"), "--workers", "1", *options]
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)
     return ended.value.code
@@ -83,6 +83,6 @@ def test_the_strictness_that_was_asked_for_is_the_one_that_is_used(tmp_path, cap
 
 def test_a_missing_file_of_pairs_is_the_users_mistake(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["grade", "--jsonl", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+        cli.main(["grade", "--jsonl", str(tmp_path / "none"), "--output", str(tmp_path / "out")])
     assert ended.value.code == 2
     assert "no file of pairs at" in capsys.readouterr().err

@@ -27,15 +27,23 @@ class EvalConfig:
     num_problems: int = 408
     """Test problems that reasoning_gym makes; benchmarks and files are asked whole, or up to a limit."""
     samples: int = 2
-    """Attempts per problem: Avg@k."""
+    """Attempts per problem: k of Avg@k."""
     best_of: int = 8
-    """Attempts of the trained model, of which best-of-N chooses one; their mean is its own row."""
+    """Attempts per problem at the quickstart's trained model, of which the rows of best-of-N choose one."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
-    """Sampling and limits of an attempt."""
+    """Limits and sampling of each attempt."""
     correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
-    """Self-correction, where it is asked for."""
+    """Repair of failed calls, where self-correction is asked for."""
     seed: int = 0
     """Seed of attempts, of ties between them, and of intervals."""
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.best_of) < 1:
+            raise ValueError(
+                f"--samples is {min(self.samples, self.best_of)}; at least one attempt per problem is needed"
+            )
+        if self.num_problems < 1:
+            raise ValueError(f"--num-problems is {self.num_problems}; at least one problem is needed")
 
 
 @dataclass(frozen=True, kw_only=True)

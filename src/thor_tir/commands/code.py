@@ -22,7 +22,7 @@ class CodeCheck:
     """The benchmark's file, or a folder that holds it."""
     solutions: str = "canonical"
     """JSONL with task_id and solution, completion or response; or canonical (the references), or none (a control)."""
-    out: Path
+    output: Path
     """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
     first: int | None = None
     """Only so many tasks of the file's beginning."""
@@ -43,13 +43,13 @@ class CodeCheck:
 
         if min(1 if self.first is None else self.first, *self.ks, self.workers) < 1:
             raise UsageError(f"--first {self.first}, --ks {self.ks}, --workers {self.workers}: each must be at least 1")
-        check_place(self.out, besides=[self.data, Path(self.solutions)])
+        check_place(self.output, besides=[self.data, Path(self.solutions)])
         tasks = code_tasks(self.benchmark, self.data, verify=not self.any_version)[: self.first]
         if not tasks:
             raise UsageError(f"{self.data} holds no tasks of {self.benchmark}")
         is_control = self.solutions in ("canonical", "none")
         programs = control_programs(tasks, self.solutions) if is_control else read_programs(Path(self.solutions), tasks)
-        reporter, journal = ConsoleReporter(), Journal(self.out)
+        reporter, journal = ConsoleReporter(), Journal(self.output)
 
         async def work() -> Any:
             async with LocalSandbox(LocalSandboxConfig(workers=self.workers)) as sandbox:
@@ -57,12 +57,12 @@ class CodeCheck:
                     return await evaluate_code(tasks, programs, sandbox, journal=journal, advance=bar.advance)
 
         summary = {"benchmark": self.benchmark, **summarise(asyncio.run(work()), self.ks)}
-        write_atomically(self.out.with_suffix(".summary.json"), json.dumps(summary, indent=1) + "\n")
+        write_atomically(self.output.with_suffix(".summary.json"), json.dumps(summary, indent=1) + "\n")
         reporter.say(_told(summary))
         missing = len(tasks) - summary["tasks"]
         if missing:
             reporter.say(f"{missing} of {len(tasks)} tasks have no program and are left out of these figures")
-        reporter.say(f"verdicts: {self.out}")
+        reporter.say(f"verdicts: {self.output}")
 
 
 def _told(summary: dict[str, Any]) -> str:

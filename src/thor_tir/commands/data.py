@@ -22,7 +22,7 @@ class DataOverlap:
     """Words in a row that count as copying; 8 finds more, and more siblings of one template."""
     share: float = 0.2
     """At least this share of the shorter question's runs must be common; 0 counts a single run, stock phrases too."""
-    out: Path | None = None
+    output: Path | None = None
     """Where a report goes as JSON: for each id to drop, the benchmark problems it equals or shares a run with."""
 
     def run(self) -> None:
@@ -34,8 +34,8 @@ class DataOverlap:
         if self.ngram < 1 or not 0 <= self.share <= 1:
             raise UsageError(f"--ngram {self.ngram} must be at least 1 and --share {self.share} between 0 and 1")
         reporter = ConsoleReporter()
-        if self.out is not None:
-            check_place(self.out, besides=[self.problems, *self.benchmarks])
+        if self.output is not None:
+            check_place(self.output, besides=[self.problems, *self.benchmarks])
         train = read_questions(self.problems)
         if not train:
             raise UsageError(f"{self.problems} holds no problems; expected JSONL with question or problem on each line")
@@ -53,10 +53,12 @@ class DataOverlap:
             f"{len(train)} training problems against {len(benchmark)} of {len(files)} benchmark files: {len(found)} "
             f"to drop, {exact} for equal text and {len(found) - exact} for runs of {self.ngram} words"
         )
-        if self.out is None:
+        if self.output is None:
             for overlap in found:
                 reporter.say(f"{overlap.train_id}\t{', '.join([*overlap.exact, *overlap.shared])}")
             return
         rows = {overlap.train_id: asdict(overlap) for overlap in found}
-        write_atomically(self.out, json.dumps({"ngram": self.ngram, "drop": rows}, indent=1, ensure_ascii=False) + "\n")
-        reporter.say(f"report: {self.out}")
+        write_atomically(
+            self.output, json.dumps({"ngram": self.ngram, "drop": rows}, indent=1, ensure_ascii=False) + "\n"
+        )
+        reporter.say(f"report: {self.output}")

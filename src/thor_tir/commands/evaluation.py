@@ -44,12 +44,8 @@ class Eval:
     reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
     data: Path | None = None
     """A benchmark's file, or the folder that holds the files of several; without it they are asked of the hub."""
-    samples: int | None = None
-    """Attempts per problem, instead of --eval.samples."""
-    seed: int | None = None
-    """Seed of all attempts, instead of --eval.seed."""
     limit: int | None = None
-    """Number of problems asked of each set, the first ones; reasoning_gym makes that many, else --eval.num-problems."""
+    """Number of problems asked of each set, the first ones; reasoning_gym makes that many, else --num-problems."""
     window: str = ""
     """Days of the contests whose problems are asked, as in 2024-08-01..2025-05-31, for LiveCodeBench."""
     shard: str = ""
@@ -73,7 +69,7 @@ class Eval:
     paper's, `released` those of the paper's code where it differs."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
-    eval: EvalConfig = NANO.eval
+    eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval
     """Options of the evaluation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
@@ -85,8 +81,6 @@ class Eval:
         from thor_tir.storage.run_lock import claim
         from thor_tir.storage.shard import shard_of
 
-        if self.samples is not None and self.samples < 1:
-            raise UsageError(f"--samples is {self.samples}; at least one attempt per problem is needed")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; at least one problem is needed")
         shard, spec, sets = shard_of(self.shard), self._spec(), self._sets()
@@ -111,7 +105,7 @@ class Eval:
         from thor_tir.problems.sources import GYM
 
         if self.problems.partition(":")[0] == GYM:
-            count, seed = self.limit or self.eval.num_problems, self._config().eval.seed
+            count, seed = self.limit or self.eval.num_problems, self.eval.seed
             return (generated_set(self.problems, self._config().families, count=count, seed=seed),)
         sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in self._names()]
         if self.window:
@@ -133,9 +127,9 @@ class Eval:
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
-        options = dataclasses.asdict(dataclasses.replace(self, eval=self._config().eval))
+        options = dataclasses.asdict(self)
         options |= options.pop("judge")
-        apart = {"shard", "output", "samples", "seed"}  # the last two stand in `eval`
+        apart = {"shard", "output"}
         return {name: value for name, value in options.items() if name not in apart}
 
     def _output(self, options: Mapping[str, Any]) -> Path:
@@ -144,16 +138,11 @@ class Eval:
         return self.output or Path("runs/eval") / digest(json.dumps(options, default=str))
 
     def _config(self) -> RunConfig:
-        evaluation = dataclasses.replace(
-            self.eval,
-            samples=self.eval.samples if self.samples is None else self.samples,
-            seed=self.eval.seed if self.seed is None else self.seed,
-        )
         return RunConfig(
             problems=self.problems,
             reasoning=self.reasoning,
             observation=self.observation,
-            eval=evaluation,
+            eval=self.eval,
             resources=self.resources,
         )
 
@@ -164,7 +153,7 @@ class Eval:
 
         if self.correct and not self.tools:
             raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
-        config = self._config().eval
+        config = self.eval
         return EvalSpec(
             name="corrected" if self.correct else "tools" if self.tools else "no tools",
             model=self.model,
@@ -199,8 +188,8 @@ class EvalCompare:
     """Folder of one evaluation."""
     second: tyro.conf.Positional[Path]
     """Folder of the other."""
-    out: Path | None = None
-    """A JSON file for the whole comparison."""
+    output: Path | None = None
+    """JSON file for the whole comparison."""
     seed: int = 0
     """Seed of the bootstrap."""
 
@@ -210,8 +199,8 @@ class EvalCompare:
         from thor_tir.eval.folder import EvalFolder
         from thor_tir.storage.journal import check_place, write_atomically
 
-        if self.out is not None:
-            check_place(self.out)
+        if self.output is not None:
+            check_place(self.output)
         found = compare(EvalFolder(path=self.first), EvalFolder(path=self.second), seed=self.seed)
         reporter = ConsoleReporter()
         reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))
@@ -222,8 +211,8 @@ class EvalCompare:
             for side, ids in entry["flipped"].items():
                 if ids:
                     reporter.say(f"{entry['title']}, solved by the {side.removeprefix('only_')} alone: {' '.join(ids)}")
-        if self.out is not None:
-            write_atomically(self.out, json.dumps(found, indent=1) + "\n")
+        if self.output is not None:
+            write_atomically(self.output, json.dumps(found, indent=1) + "\n")
 
 
 def _finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:

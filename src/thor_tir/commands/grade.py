@@ -26,7 +26,7 @@ class GradeFile:
 
     jsonl: Path
     """Pairs, one JSON object a line: id, gold, pred, kind (`answer`, or `response`, in which an answer is found)."""
-    out: Path
+    output: Path
     """Where the verdicts go, in the same order: id, outcome (correct, wrong, unscored), extracted, reason, seconds."""
     strictness: Literal["strict", "lenient"] | None = None
     """strict (the default): as for a reward, the last box only; lenient: as for evaluation."""
@@ -67,14 +67,14 @@ class GradeFile:
         from thor_tir.storage.journal import check_place
 
         pairs = read_pairs(self.jsonl)
-        check_place(self.out, besides=[self.jsonl])
+        check_place(self.output, besides=[self.jsonl])
         limits = GraderLimits(timeout_s=self.timeout_s)
         reporter = ConsoleReporter()
         with (
             opened(self.judge.config(self.judge_journal)) as judge,
             BlockingGrader(limits, num_processes=self.workers, strictness=self.chosen, judge=judge) as grader,
         ):
-            _grade(pairs, grader, self.out, reporter)
+            _grade(pairs, grader, self.output, reporter)
 
 
 def _grade(

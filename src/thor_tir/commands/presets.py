@@ -16,6 +16,8 @@ PRESETS: Mapping[PresetName, RunConfig] = {"nano": NANO, "paper": RunConfig(), "
 _PRESET_FIELD = "preset"
 _BESIDE = frozenset({"observation"})
 """Set by a preset, too, in commands that take one."""
+_OF_EVALUATION = frozenset({"rollout", "correction"})
+"""Set as an evaluation has them, in a command that answers one question."""
 _STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
 
 
@@ -46,4 +48,5 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
         raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
     required = {"question": tyro.MISSING} if "question" in fields else {}
     values = {field: getattr(config, field) for field in fields & (_STAGES | _BESIDE)}
+    values |= {field: getattr(config.eval, field) for field in fields & _OF_EVALUATION}
     return kind(**required, **values, preset=name)

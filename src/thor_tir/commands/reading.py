@@ -11,6 +11,8 @@ from thor_tir.commands.presets import NANO, PresetName
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.inference.best_of_n import SELECTORS
+from thor_tir.inference.self_correction import SelfCorrectionConfig
+from thor_tir.rollout.loop import RolloutConfig
 
 SELECTOR_NAMES = f"{{{','.join(SELECTORS)}}}"
 """The selectors as help shows them."""
@@ -44,8 +46,10 @@ class Solve:
     paper's, `released` those of the paper's code where it differs."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
-    eval: EvalConfig = NANO.eval
-    """Options of sampling and of self-correction."""
+    rollout: RolloutConfig = NANO.eval.rollout
+    """Limits and sampling of each attempt."""
+    correction: SelfCorrectionConfig = NANO.eval.correction
+    """Repair of failed calls in a single attempt."""
 
     def run(self) -> None:
         """Sample and print."""
@@ -63,7 +67,8 @@ class Solve:
             select=self.select,
             seed=self.seed,
         )
-        solve(task, self.eval, ConsoleReporter())
+        config = EvalConfig(rollout=self.rollout, correction=self.correction)
+        solve(task, config, ConsoleReporter())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class SandboxRun:
     """A Python file to run."""
     jsonl: Path | None = None
     """Programs, one a line: {"id": ..., "code": ...}, and if need be "stdin" and "seed"."""
-    out: Path | None = None
+    output: Path | None = None
     """Results of --jsonl, one a line; written beside it and renamed when all programs have run."""
     timeout_s: float = 5.0
     """Wall-clock time of a program."""
@@ -44,15 +44,15 @@ class SandboxRun:
     def run(self) -> None:
         """Run, and print or write what came out."""
         if (self.file is None) == (self.jsonl is None):
-            raise UsageError("name one Python file, or --jsonl FILE with --out FILE")
-        if (self.jsonl is None) != (self.out is None):
-            raise UsageError("--jsonl and --out belong together")
-        if self.jsonl is not None and self.out is not None and self.jsonl.resolve() == self.out.resolve():
-            raise UsageError(f"{self.out} holds the programs; name another file for their results")
+            raise UsageError("name one Python file, or --jsonl FILE with --output FILE")
+        if (self.jsonl is None) != (self.output is None):
+            raise UsageError("--jsonl and --output belong together")
+        if self.jsonl is not None and self.output is not None and self.jsonl.resolve() == self.output.resolve():
+            raise UsageError(f"{self.output} holds the programs; name another file for their results")
         if self.file is not None:
             asyncio.run(self._run_file(self.file))
-        elif self.jsonl is not None and self.out is not None:
-            asyncio.run(self._run_lines(self.jsonl, self.out))
+        elif self.jsonl is not None and self.output is not None:
+            asyncio.run(self._run_lines(self.jsonl, self.output))
 
     async def _run_file(self, file: Path) -> None:
         from thor_tir.sandbox.local.sandbox import LocalSandbox

@@ -24,8 +24,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from thor_tir.grading.blocking import BlockingGrader
-from thor_tir.grading.version import grader_version
+from thor_tir.grading.grader import Grader
+from thor_tir.grading.types import grader_version, pair
+from thor_tir.verdict import Verdict
 
 Pair = tuple[str, str]
 
@@ -160,14 +161,19 @@ def by_math_verify(pairs: list[Pair]) -> list[tuple[bool, float]]:
     return results
 
 
+def verdict_on(grader: Grader, reference: str, answer: str) -> Verdict:
+    """The verdict on a final answer, waited for in this thread."""
+    return grader.begin(pair(reference, answer)).result().verdict
+
+
 def by_us(pairs: list[Pair]) -> list[tuple[bool, float]]:
     """Verdicts and the seconds a caller waits, one pair after another."""
     results = []
-    with BlockingGrader() as grader:
-        grader.grade_answer("x+1", "1+x")  # as for math-verify, the imports are not counted
+    with Grader() as grader:
+        verdict_on(grader, "x+1", "1+x")  # as for math-verify, the imports are not counted
         for gold, answer in pairs:
             began = perf_counter()
-            verdict = grader.grade_answer(gold, answer)
+            verdict = verdict_on(grader, gold, answer)
             results.append((verdict.outcome == "correct", perf_counter() - began))
     return results
 

@@ -41,7 +41,6 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.intervals import bootstrap, bootstrap_difference
 from thor_tir.eval.run import Evaluation
 from thor_tir.eval.statistics import Interval, pass_at_k
-from thor_tir.grading.strictness import Strictness
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rollout.attempts import Attempt
@@ -51,6 +50,7 @@ from thor_tir.tirgen.dataset import read_dataset, to_row
 from thor_tir.tirgen.filters import FilterConfig, examine
 from thor_tir.tirgen.rules import Candidate
 from thor_tir.trajectory import Author, Span, Step, Thought, Trajectory
+from thor_tir.verdict import Strictness
 
 K = 16
 REWORDED = (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from thor_tir.engines.loading import load_model
     from thor_tir.engines.local.engine import TransformersEngine
     from thor_tir.execution import ExecutionResult
-    from thor_tir.grading.equivalence import Grader
+    from thor_tir.grading.grader import Grader
     from thor_tir.problem import Problem, read_problems
     from thor_tir.rollout.loop import RolloutConfig
     from thor_tir.trajectory import Action, Observation, Step, Thought, Trajectory
@@ -36,7 +36,7 @@ __all__ = [
 _HOMES = {
     "Action": "trajectory",
     "ExecutionResult": "execution",
-    "Grader": "grading.equivalence",
+    "Grader": "grading.grader",
     "Observation": "trajectory",
     "Problem": "problem",
     "RolloutConfig": "rollout.loop",

@@ -6,7 +6,7 @@ import pytest
 
 from thor_tir.grading.extract import extract_answer
 from thor_tir.grading.rules.quick import quick_outcome
-from thor_tir.grading.strictness import Strictness
+from thor_tir.verdict import Strictness
 
 PUMPED = [
     *(r"€", r"\$", "USD ", "½", "°", "%", "(A) ", "Answer: ", "A. ", "(", "[", "{", r"\{", "|", "-", ",", "1,", "1, "),

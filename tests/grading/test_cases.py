@@ -5,8 +5,7 @@ import pytest
 from different_cases import DIFFERENT
 from thor_tir.grading.rules.algebra import compare
 from thor_tir.grading.rules.quick import quick_outcome
-from thor_tir.grading.strictness import Strictness
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 EQUAL = {
     "leading zeros and signs": [("73", "073"), ("-5", "−5"), ("2", "+2"), ("7", "7.0"), ("42", "42."), ("42", "$42$")],

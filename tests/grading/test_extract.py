@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thor_tir.grading.extract import extract_answer
-from thor_tir.grading.strictness import Strictness
+from thor_tir.verdict import Strictness
 
 balanced = st.recursive(
     st.text(alphabet="a1 +,^", max_size=5),

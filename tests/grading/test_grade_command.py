@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir import cli
-from thor_tir.grading.version import grader_version
+from thor_tir.grading.types import grader_version
 
 PAIRS = [
     {"id": "a", "gold": "12", "pred": "12", "kind": "answer"},

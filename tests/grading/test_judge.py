@@ -7,14 +7,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.grading.blocking import BlockingGrader
+from thor_tir.grading.grader import Grader
 from thor_tir.grading.judge import JudgeConfig, LanguageModelJudge, opened, read_opinion, read_reply
-from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import GradingRoute as Way
-from thor_tir.grading.submission import pair
-from thor_tir.verdict import Outcome
+from thor_tir.grading.types import GradingRoute as Way
+from thor_tir.grading.types import pair
+from thor_tir.verdict import Outcome, Strictness, Verdict
 
 pytest.importorskip("openai")
+
+
+def verdict_on(grader: Grader, reference: str, answer: str) -> Verdict:
+    """The verdict on a final answer, waited for in this thread."""
+    return grader.begin(pair(reference, answer)).result().verdict
 
 
 @pytest.fixture
@@ -104,7 +108,7 @@ def test_a_judge_that_breaks_is_heard_of_by_whoever_waits(endpoint, judge, monke
 
     endpoint.replies += ["SAME"]
     monkeypatch.setattr(judge._journal, "add", full)
-    with BlockingGrader(strictness=Strictness.LENIENT, judge=judge) as grader:
+    with Grader(strictness=Strictness.LENIENT, judge=judge) as grader:
         future = grader.begin(pair("}{", "x+1", question="Which?"))
         with pytest.raises(OSError, match="no space left"):
             future.result(timeout=60)
@@ -132,8 +136,8 @@ def test_failures_and_useless_replies_are_tried_again_but_not_for_ever(endpoint,
 
 def test_a_lenient_grader_asks_only_about_what_stays_unscored_and_counts_it_apart(endpoint, judge):
     endpoint.replies += ["DIFFERENT"]
-    with BlockingGrader(strictness=Strictness.LENIENT, judge=judge) as grader:
-        by_rules = grader.grade_answer("12", "the same in the opinion of the judge")
+    with Grader(strictness=Strictness.LENIENT, judge=judge) as grader:
+        by_rules = verdict_on(grader, "12", "the same in the opinion of the judge")
         assert (by_rules.outcome, by_rules.by_judge) == (Outcome.WRONG, False)
         asked = grader.begin(pair("}{", "x+1", question="Which?")).result()
         assert (asked.verdict.outcome, asked.path) == (Outcome.WRONG, Way.JUDGE)

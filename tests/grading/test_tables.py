@@ -8,8 +8,7 @@ import pytest
 from thor_tir.grading.extract import extract_answer
 from thor_tir.grading.rules.algebra import compare
 from thor_tir.grading.rules.quick import quick_outcome
-from thor_tir.grading.strictness import Strictness
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 TABLES = Path(__file__).parent / "tables"
 LINE = re.compile(r"(.*?) ([≡≢]) ?(.*)")

@@ -12,13 +12,13 @@ from thor_tir.app.runtime import Runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, fill, manifest, setup_for
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.folder import EvalFolder
-from thor_tir.grading.equivalence import Grader
-from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.grader import Grader
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet, digest_of
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.verdict import Strictness
 from tiny_models import tiny_tokenizer
 
 Replies = Callable[[Problem], Sequence[str]]

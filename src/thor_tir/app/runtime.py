@@ -20,9 +20,7 @@ from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
-from thor_tir.grading.blocking import Judge
-from thor_tir.grading.equivalence import Grader
-from thor_tir.grading.strictness import Strictness
+from thor_tir.grading.grader import Grader, Judge
 from thor_tir.learner.adapters import merged, with_adapters
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.rollout.attempts import (
@@ -37,6 +35,7 @@ from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.storage.journal import Brief, Journal, told_when_full
 from thor_tir.storage.shared_journal import open_shared
+from thor_tir.verdict import Strictness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

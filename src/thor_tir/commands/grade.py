@@ -15,9 +15,9 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
 
 if TYPE_CHECKING:
-    from thor_tir.grading.blocking import BlockingGrader
-    from thor_tir.grading.strictness import Strictness
-    from thor_tir.grading.submission import Submission
+    from thor_tir.grading.grader import Grader
+    from thor_tir.grading.types import Submission
+    from thor_tir.verdict import Strictness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,13 @@ class GradeFile:
     @property
     def chosen(self) -> "Strictness":
         """The strictness that the three options amount to."""
-        from thor_tir.grading.strictness import Strictness
+        from thor_tir.verdict import Strictness
 
         return Strictness.LENIENT if self.lenient or self.strictness == "lenient" else Strictness.STRICT
 
     def run(self) -> None:
         """GradeFile and write. Raises UsageError for a malformed line before anything is written."""
-        from thor_tir.grading.blocking import BlockingGrader
+        from thor_tir.grading.grader import Grader
         from thor_tir.grading.judge import opened
         from thor_tir.grading.workers.process import GraderLimits
         from thor_tir.storage.journal import check_place
@@ -72,21 +72,19 @@ class GradeFile:
         reporter = ConsoleReporter()
         with (
             opened(self.judge.config(self.judge_journal)) as judge,
-            BlockingGrader(limits, num_processes=self.workers, strictness=self.chosen, judge=judge) as grader,
+            Grader(limits, num_processes=self.workers, strictness=self.chosen, judge=judge) as grader,
         ):
             _grade(pairs, grader, self.output, reporter)
 
 
-def _grade(
-    pairs: "list[tuple[str | int, Submission]]", grader: "BlockingGrader", out: Path, reporter: ConsoleReporter
-) -> None:
-    from thor_tir.grading.version import grader_version
+def _grade(pairs: "list[tuple[str | int, Submission]]", grader: "Grader", out: Path, reporter: ConsoleReporter) -> None:
+    from thor_tir.grading.types import grader_version
     from thor_tir.storage.journal import write_atomically
 
     rows: list[dict[str, Any]] = []
     began = perf_counter()
     with reporter.stage("graded", len(pairs)) as bar:
-        for (id, _), graded in zip(pairs, grader.grade_batch(s for _, s in pairs), strict=True):
+        for (id, _), graded in zip(pairs, grader.iter_graded(s for _, s in pairs), strict=True):
             verdict, seconds = graded.verdict, round(graded.seconds, 6)
             row = {"id": id, "outcome": verdict.outcome, "extracted": verdict.extracted, "reason": verdict.reason}
             rows.append({**row, "seconds": seconds})
@@ -113,7 +111,7 @@ def read_pairs(path: Path) -> "list[tuple[str | int, Submission]]":
 
 
 def _pair(line: bytes, where: str) -> "tuple[str | int, Submission]":
-    from thor_tir.grading.submission import Submission, SubmissionKind
+    from thor_tir.grading.types import Submission, SubmissionKind
     from thor_tir.problem import Problem
 
     try:

@@ -10,21 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.blocking import BlockingGrader
 from thor_tir.grading.extract import MAX_CHARS as MAX_RESPONSE_CHARS
+from thor_tir.grading.grader import Grader
 from thor_tir.grading.rules.input_limits import MAX_CHARS as MAX_ANSWER_CHARS
-from thor_tir.grading.submission import GradingRoute, Submission, pair
+from thor_tir.grading.types import GradingRoute, Submission, pair
 from thor_tir.grading.workers import process as process_module
 from thor_tir.grading.workers.process import GraderLimits, GraderProcess, ItemLost
 from thor_tir.problem import Problem
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Verdict
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 @pytest.fixture(scope="module")
 def grader():
-    with BlockingGrader(GraderLimits(timeout_s=3.0)) as grader:
+    with Grader(GraderLimits(timeout_s=3.0)) as grader:
         yield grader
 
 
@@ -32,16 +32,21 @@ def request(reference: str, answer: str) -> dict:
     return {"kind": "math", "reference": reference, "answer": answer, "strictness": "strict"}
 
 
-def served_by(grader: BlockingGrader) -> GraderProcess:
+def verdict_on(grader: Grader, reference: str, answer: str) -> Verdict:
+    """The verdict on a final answer, waited for in this thread."""
+    return grader.begin(pair(reference, answer)).result().verdict
+
+
+def served_by(grader: Grader) -> GraderProcess:
     """The process that answers, rather than the spare: it alone has had items."""
-    grader.grade_answer("q+1", f"q+{time.monotonic_ns()}")
+    verdict_on(grader, "q+1", f"q+{time.monotonic_ns()}")
     (process,) = (p for p in grader.pool.running if p.num_items)
     return process
 
 
 def test_any_thread_may_ask_and_every_answer_goes_to_its_asker(grader):
     with ThreadPoolExecutor(6) as threads:
-        verdicts = list(threads.map(lambda n: grader.grade_answer("a+7", f"{n}+a"), range(12)))
+        verdicts = list(threads.map(lambda n: verdict_on(grader, "a+7", f"{n}+a"), range(12)))
     assert [n for n, verdict in enumerate(verdicts) if verdict.outcome is Outcome.CORRECT] == [7]
 
 
@@ -63,17 +68,17 @@ def test_a_process_that_was_not_let_run_is_the_machines_fault_so_the_answer_stay
     os.kill(process.pid, signal.SIGSTOP)  # nor could any alarm inside wake it
     graded = grader.begin(pair("c+1", "1+c")).result()
     assert (graded.verdict.outcome, graded.path) == (Outcome.UNSCORED, GradingRoute.KILLED)
-    assert grader.grade_answer("c+1", "1+c").outcome is Outcome.CORRECT  # and it is not remembered as unscored
+    assert verdict_on(grader, "c+1", "1+c").outcome is Outcome.CORRECT  # and it is not remembered as unscored
 
 
 def test_a_reference_that_cannot_be_compared_with_anything_is_not_the_answers_fault(grader):
-    assert grader.grade_answer("10^{10^{10^{10}}}", "x+1").outcome is Outcome.UNSCORED
+    assert verdict_on(grader, "10^{10^{10^{10}}}", "x+1").outcome is Outcome.UNSCORED
 
 
 def test_a_worn_process_makes_way_for_the_spare(grader, monkeypatch):
     process = served_by(grader)
     monkeypatch.setattr(process_module, "_MAX_ITEMS", process.num_items + 1)
-    grader.grade_answer("r+1", "1+r")
+    verdict_on(grader, "r+1", "1+r")
     assert process not in grader.pool.running
     monkeypatch.undo()
     assert served_by(grader).num_items == 1
@@ -81,7 +86,7 @@ def test_a_worn_process_makes_way_for_the_spare(grader, monkeypatch):
 
 def test_verdicts_are_forgotten_when_there_are_too_many(grader, monkeypatch):
     monkeypatch.setattr(grader, "num_remembered", 0)
-    grader.grade_answer("d+1", "1+d")  # pushes out one that was remembered before
+    verdict_on(grader, "d+1", "1+d")  # pushes out one that was remembered before
     monkeypatch.setattr(grader, "num_remembered", 1)
     grader._remembered.clear()
     paths = [grader.begin(pair("d+1", answer)).result() for answer in ("1+d", "1+d", "d+2", "1+d")]
@@ -104,7 +109,7 @@ def test_what_is_remembered_of_a_long_answer_is_its_digest_and_surrogates_have_o
     "answer", ["\ud800", "x\x00y", "x" * MAX_ANSWER_CHARS, "7" * 10**6, "((((" * 10**5, "\u202e1", "\\boxed{" * 2000]
 )
 def test_no_characters_and_no_length_break_the_transport(grader, answer):
-    verdict = grader.grade_answer("x+1", answer)
+    verdict = verdict_on(grader, "x+1", answer)
     assert verdict.outcome is Outcome.WRONG
     assert len(verdict.extracted) <= MAX_ANSWER_CHARS
 
@@ -112,8 +117,11 @@ def test_no_characters_and_no_length_break_the_transport(grader, answer):
 def test_only_the_end_of_an_endless_response_is_searched(grader):
     problem = Problem(id="p", question="?", answer="5", source="test")
     padding = "x" * MAX_RESPONSE_CHARS
-    assert grader.grade(problem, padding + r"\boxed{5}").outcome is Outcome.CORRECT
-    assert grader.grade(problem, r"\boxed{5}" + padding).extracted is None
+    assert (
+        grader.begin(Submission(problem=problem, text=padding + r"\boxed{5}")).result().verdict.outcome
+        is Outcome.CORRECT
+    )
+    assert grader.begin(Submission(problem=problem, text=r"\boxed{5}" + padding)).result().verdict.extracted is None
 
 
 def test_a_batch_is_read_only_as_far_as_it_keeps_the_processes_busy(grader):
@@ -124,15 +132,15 @@ def test_a_batch_is_read_only_as_far_as_it_keeps_the_processes_busy(grader):
             drawn.append(None)
             yield pair("3", "3")
 
-    verdicts = grader.grade_batch(endless())
+    verdicts = grader.iter_graded(endless())
     assert next(verdicts).verdict.outcome is Outcome.CORRECT
     assert len(drawn) == 1  # the first was decided at once
 
 
 def test_a_closed_grader_says_so_and_leaves_no_process():
-    grader = BlockingGrader()
+    grader = Grader()
     grader.warm()
-    grader.grade_answer("x+1", "1+x")
+    verdict_on(grader, "x+1", "1+x")
     pids = [process.pid for process in grader.pool.running]
     grader.close()
     grader.close()
@@ -141,7 +149,7 @@ def test_a_closed_grader_says_so_and_leaves_no_process():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     with pytest.raises(GraderUnavailable, match="closed"):
-        grader.grade_answer("x+1", "2+x")
+        verdict_on(grader, "x+1", "2+x")
 
 
 @pytest.fixture
@@ -164,7 +172,7 @@ def test_limits_that_cannot_be_kept_are_refused():
     with pytest.raises(ValueError, match="timeout_s and memory_bytes must be positive"):
         GraderLimits(timeout_s=0)
     with pytest.raises(ValueError, match="num_processes is 0"):
-        BlockingGrader(num_processes=0)
+        Grader(num_processes=0)
 
 
 def test_a_response_is_searched_for_its_answer_and_an_answer_is_taken_as_it_stands(grader):

@@ -22,8 +22,7 @@ from thor_tir.eval.metrics import averages, set_result
 from thor_tir.eval.run import best_of
 from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.grading.judge import JudgeConfig, opened
-from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.version import grader_version
+from thor_tir.grading.types import grader_version
 from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
@@ -33,6 +32,7 @@ from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.verdict import Strictness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

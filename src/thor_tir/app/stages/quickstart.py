@@ -27,7 +27,6 @@ from thor_tir.eval.report.report import write_report
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript.segments import exhibit
-from thor_tir.grading.strictness import Strictness
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
@@ -36,6 +35,7 @@ from thor_tir.rollout.attempts import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
 from thor_tir.tirgen.dataset import read_dataset
+from thor_tir.verdict import Strictness
 
 BASE, BASE_TOOLS, SFT, RL = "base actor, without tools", "base actor, with tools", "after SFT", "after hierarchical RL"
 CORRECTED = "RL + self-correction"

@@ -21,8 +21,7 @@ from thor_tir.grading.rules.matching import same
 from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, value
 from thor_tir.grading.rules.rational import rational
 from thor_tir.grading.rules.rounding import accepts_rounded, is_close, is_long_decimal
-from thor_tir.grading.strictness import Strictness
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 _SEEDS = (0, 2, 4, 1, 3)
 _CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4"))

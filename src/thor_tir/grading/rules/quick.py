@@ -5,8 +5,7 @@ from thor_tir.grading.rules.input_limits import is_affordable
 from thor_tir.grading.rules.matching import same
 from thor_tir.grading.rules.rational import rational
 from thor_tir.grading.rules.rounding import accepts_rounded
-from thor_tir.grading.strictness import Strictness
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 _MAX_CHARS = 512
 """Of what is compared in the caller's own thread, which nothing can stop; the grading process takes the rest."""

@@ -3,7 +3,7 @@
 import re
 from fractions import Fraction
 
-from thor_tir.grading.strictness import Strictness
+from thor_tir.verdict import Strictness
 
 _DECIMAL = re.compile(r"[+-]?(\d+)?(?:\.(\d+))?(?:(?:[eE]|\s*\*\s*10\s*\^\s*\{?)([+-]?\d+)\}?)?")
 _PRINTED_DIGITS = 14

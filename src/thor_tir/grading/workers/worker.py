@@ -18,10 +18,9 @@ from functools import lru_cache
 from threading import Event
 
 from thor_tir.grading.rules.algebra import compare
-from thor_tir.grading.strictness import Strictness
 from thor_tir.grading.workers.ipc import IpcRow, frame, read_frame
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, gym_outcome
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 _ITEMS_PER_CACHE = 200
 _RING_AGAIN_S = 0.25

@@ -1,9 +1,11 @@
-"""A grader for ordinary threads: thread-safe, without an event loop. `equivalence.py` gives it a face for asyncio.
+"""The grader: verdicts on answers, for asyncio and for any number of threads.
 
 A verdict comes from the quick rules, from memory, or from the pool of grading processes; in lenient grading a judge
-may be asked about what those leave unscored. What a model wrote is never evaluated in this process.
+may be asked about what those leave unscored. What a model wrote is never evaluated in this process. Nothing waits
+inside an event loop, and one grader may serve several loops.
 """
 
+import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,14 +20,13 @@ from thor_tir.errors import MachineFault
 from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
 from thor_tir.grading.rules.input_limits import MAX_CHARS, calls_only_maths
 from thor_tir.grading.rules.quick import quick_outcome
-from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
+from thor_tir.grading.types import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
 from thor_tir.grading.workers.ipc import IpcRow
 from thor_tir.grading.workers.pool import Considered, Pool
 from thor_tir.grading.workers.process import GraderLimits
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE
 from thor_tir.problem import Problem
-from thor_tir.verdict import Outcome, Verdict
+from thor_tir.verdict import Outcome, Strictness, Verdict
 
 GYM = "reasoning_gym/"
 """Sources that begin with this bring a scorer of their own, named by what follows."""
@@ -46,11 +47,12 @@ class Judge(Protocol):
         ...
 
 
-class BlockingGrader:
-    """Judges answers from any number of threads; a context manager.
+class Grader:
+    """Judges answers; a context manager, in asyncio (`grade`, `grade_batch`) and in threads (`begin`, `iter_graded`).
 
     Its processes start with the first answer that needs one, or with `warm`. Verdicts are remembered, since the
     attempts at one problem often end in the same answer; UNSCORED ones are not, for they may be the machine's haste.
+    A problem of `reasoning-gym` is judged by its family's own scorer, every other one by our rules and math-verify.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class BlockingGrader:
         strictness: Strictness = Strictness.STRICT,
         judge: Judge | None = None,
     ) -> None:
+        """A judge is for lenient grading only. Raises ValueError with a strict one, or without processes."""
         if judge is not None and strictness is Strictness.STRICT:
             raise ValueError("a judge's opinion can be talked into; strict grading takes none")
         self.pool = Pool(limits or GraderLimits(), num_processes=num_processes)
@@ -82,6 +85,14 @@ class BlockingGrader:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
     def warm(self) -> None:
         """Start the grading processes in the background, so that the first answer need not wait for them."""
         self.pool.warm()
@@ -93,23 +104,33 @@ class BlockingGrader:
 
     @property
     def stats(self) -> Mapping[GradingRoute, Tally]:
-        """How many verdicts came by which path so far, and the seconds they took."""
+        """The verdicts so far by route, with the seconds they took."""
         with self._lock:
             return dict(self._tallies)
 
-    def grade(self, problem: Problem, text: str) -> Verdict:
+    async def grade(self, problem: Problem, text: str) -> Verdict:
         r"""The verdict on what a model wrote, code and tool output excluded.
 
-        UNSCORED where the reference or the machine is at fault. Raises GraderUnavailable when a grading process cannot
-        be had.
+        CORRECT or WRONG by the last box in `text` (WRONG without one); UNSCORED where the reference cannot be read or
+        the machine was too slow. An answer whose comparison uses up its time or memory is WRONG if the reference alone
+        does not. Raises GraderUnavailable when a grading process cannot be had.
         """
-        return self.begin(Submission(problem=problem, text=text)).result().verdict
+        return (await self._graded(Submission(problem=problem, text=text))).verdict
 
-    def grade_answer(self, reference: str, answer: str) -> Verdict:
+    async def grade_answer(self, reference: str, answer: str) -> Verdict:
         """The verdict on a final answer, as it stands inside a box. Raises as `grade` does."""
-        return self.begin(pair(reference, answer)).result().verdict
+        return (await self._graded(pair(reference, answer))).verdict
 
-    def grade_batch(self, submissions: Iterable[Submission]) -> Iterator[Graded]:
+    async def grade_batch(self, submissions: Iterable[Submission]) -> list[Graded]:
+        """Verdicts in order, with the cost of each. Raises as `grade` does."""
+        given = list(submissions)
+        return await asyncio.to_thread(lambda: list(self.iter_graded(given)))
+
+    async def _graded(self, submission: Submission) -> Graded:
+        future = self.begin(submission)
+        return future.result() if future.done() else await asyncio.wrap_future(future)
+
+    def iter_graded(self, submissions: Iterable[Submission]) -> Iterator[Graded]:
         """Verdicts in the order of the submissions, of which no more are read than keep the processes busy."""
         window: deque[Future[Graded]] = deque()
         for submission in submissions:
@@ -151,7 +172,7 @@ class BlockingGrader:
         return extract_answer(submission.text, self.strictness)
 
     def _quick(self, problem: Problem, answer: str) -> tuple[Outcome, str] | None:
-        """What can be said without algebra; None where it cannot.
+        """The verdict that needs no algebra; None where there is none.
 
         A reasoning-gym reference is compared as text only, because its scorer may ask for a form (a reduced fraction,
         a clock time) that the value alone does not show.
@@ -190,7 +211,7 @@ class BlockingGrader:
     def _conclude(
         self, graded: "Future[Graded]", done: "Future[Considered]", asked: tuple[Problem, str], is_joined: bool
     ) -> None:
-        """Turn what the pool says into a verdict; runs in the pool's thread, so a judge is asked in another."""
+        """Turn the pool's reply into a verdict; runs in the pool's thread, so a judge is asked in another."""
         if (error := done.exception()) is not None:
             graded.set_exception(error)
             return

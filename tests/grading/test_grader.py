@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.equivalence import Grader
-from thor_tir.grading.strictness import Strictness
-from thor_tir.grading.submission import GradingRoute as Way
-from thor_tir.grading.submission import pair
+from thor_tir.grading.grader import Grader
+from thor_tir.grading.types import GradingRoute as Way
+from thor_tir.grading.types import pair
 from thor_tir.grading.workers.process import GraderLimits
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, reasoning_gym_problems
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "data" / "grader"
 FAMILIES = (
@@ -71,7 +70,7 @@ async def outcomes(grader: Grader, *pairs: tuple[str, str]) -> list[Outcome]:
 
 async def by_scorer(grader: Grader, asked: Problem) -> Outcome:
     """What the scorer says of its own reference, which the quick rules would recognise if it came alone."""
-    future = grader.blocking.pool.submit(
+    future = grader.pool.submit(
         {
             "kind": "gym",
             "family": asked.source.partition("/")[2],
@@ -220,7 +219,7 @@ def test_a_strict_grader_takes_no_judge():
     with pytest.raises(ValueError, match="strict grading takes none"):
         Grader(judge=Flattered())
     lenient = Grader(judge=Flattered(), strictness=Strictness.LENIENT)
-    assert lenient.blocking.strictness is Strictness.LENIENT
+    assert lenient.strictness is Strictness.LENIENT
 
 
 def test_a_grading_process_that_cannot_start_is_a_fault_of_the_machine(monkeypatch):

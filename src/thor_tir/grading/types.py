@@ -1,14 +1,22 @@
-"""What a grader is given and what it gives back, besides the verdict itself."""
+"""Records of the grader: submissions, graded submissions, tallies, and the version that names its rules."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 
 from thor_tir.problem import Problem
 from thor_tir.verdict import Verdict
 
+_LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime", "mpmath")
+_NO_RULES = frozenset({"grader", "ipc", "judge", "pool", "process", "types"})
+"""Modules that move answers and verdicts about without deciding any."""
+
 
 class SubmissionKind(StrEnum):
-    """What the text of a submission is."""
+    """The two kinds of text that can be graded."""
 
     ANSWER = "answer"
     """A final answer, as it stands inside a box."""
@@ -17,7 +25,7 @@ class SubmissionKind(StrEnum):
 
 
 class GradingRoute(StrEnum):
-    """How a verdict came about; what a grader's statistics are counted by."""
+    """The route by which a verdict came about; a grader counts its statistics by it."""
 
     QUICK = "quick"
     """Without algebra, in the caller's thread."""
@@ -36,8 +44,11 @@ class Submission:
     """One text to be graded against one problem's reference."""
 
     problem: Problem
+    """The problem whose reference decides."""
     text: str
+    """The text to be graded."""
     kind: SubmissionKind = SubmissionKind.RESPONSE
+    """The kind of text: a final answer or a whole response."""
 
 
 def pair(reference: str, answer: str, *, question: str = "") -> Submission:
@@ -52,14 +63,29 @@ class Graded:
     """A verdict and what it cost."""
 
     verdict: Verdict
+    """The verdict itself."""
     path: GradingRoute
+    """The route by which it came about."""
     seconds: float
     """Wall-clock time spent on it, without waiting for a process to be free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """How many verdicts came by one path, and what they took together."""
+    """The verdicts that came by one route, counted and timed."""
 
     count: int
+    """Verdicts that came by the route."""
     seconds: float
+    """Wall-clock seconds they took together."""
+
+
+@cache
+def grader_version() -> str:
+    """Versions of the libraries that decide, and twelve digits that change with any of our rules."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        if path.stem not in _NO_RULES:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"rules {digest.hexdigest()[:12]}; {libraries}"

@@ -7,6 +7,7 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.intervals import average_of_sets, bootstrap_difference
 from thor_tir.eval.metrics import as_json, interval_of
+from thor_tir.eval.results import Comparison, Estimate, SetComparison
 from thor_tir.eval.run import Evaluation
 from thor_tir.eval.statistics import mcnemar
 from thor_tir.problems.benchmarks import ProblemSet
@@ -15,7 +16,7 @@ SOLVED = 0.5
 """A problem is solved by a run where more than this share of its scored attempts is right."""
 
 
-def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> dict[str, Any]:
+def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> Comparison:
     """First minus second, as JSON values: an entry for each set that both have, and their mean.
 
     Raises UsageError where they have no set in common, were asked different problems of one, or one is unfinished.
@@ -30,8 +31,8 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> dict[str
             if missing := folder.num_missing(ours[name]):
                 raise UsageError(f"{folder.path} lacks {missing} attempts at {name}; finish it first")
     entries = [_entry(ours[n], first.chosen(ours[n]), second.chosen(theirs[n]), seed) for n in shared]
-    compared = [entry for entry in entries if entry["difference"] is not None]
-    mean = average_of_sets([interval_of(entry["difference"]) for entry in compared]) if compared else None
+    compared = [interval_of(each) for entry in entries if (each := entry["difference"]) is not None]
+    mean = average_of_sets(compared) if compared else None
     return {
         "first": _about(first),
         "second": _about(second),
@@ -40,15 +41,15 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> dict[str
     }
 
 
-def comparison_rows(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of a comparison, for a terminal."""
     head = ("set", "n", "first %", "second %", "difference", "only first", "only second", "McNemar p")
     rows: list[tuple[str, ...]] = [
         (
             entry["title"],
             str(entry["n"]),
-            f"{100 * entry['first']:.1f}",
-            f"{100 * entry['second']:.1f}",
+            _percent(entry["first"]),
+            _percent(entry["second"]),
             _points(entry["difference"]),
             str(entry["mcnemar"]["only_first"]),
             str(entry["mcnemar"]["only_second"]),
@@ -62,7 +63,11 @@ def comparison_rows(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tup
     return head, rows
 
 
-def _points(entry: Mapping[str, Any]) -> str:
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{100 * accuracy:.1f}"
+
+
+def _points(entry: Estimate) -> str:
     low, high = entry["ci95"]
     return f"{100 * entry['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
@@ -78,7 +83,7 @@ def _check_same(ours: ProblemSet, theirs: ProblemSet) -> None:
         )
 
 
-def _entry(asked: ProblemSet, ours: Evaluation, theirs: Evaluation, seed: int) -> dict[str, Any]:
+def _entry(asked: ProblemSet, ours: Evaluation, theirs: Evaluation, seed: int) -> SetComparison:
     left, right = _rates(asked, ours), _rates(asked, theirs)
     ids = [p.id for p in asked.problems if p.id in left and p.id in right]
     first, second = [left[id] for id in ids], [right[id] for id in ids]

@@ -5,11 +5,12 @@ Every interval is over problems (`eval/intervals.py`). Accuracies leave unscored
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Literal
 
 from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_share
+from thor_tir.eval.results import Average, Averages, Costs, Estimate, SetResult, ToolSuccess
 from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
 from thor_tir.eval.statistics import Interval, association, majority_at_k, mantel_haenszel, pass_at_k
 from thor_tir.inference.best_of_n import answer_without_blanks
@@ -31,7 +32,7 @@ def set_result(
     *,
     samples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> SetResult:
     """The entry of one set. Scores and ends are of the `chosen` attempts; pass@k, maj@k and costs of all `paid` ones.
 
     `seconds` are the wall-clock times of the attempts.
@@ -60,7 +61,7 @@ def set_result(
     }
 
 
-def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def averages(results: Sequence[SetResult]) -> Averages:
     """Unweighted means over sets: `average` over those of mathematics, `code_average` over those of programs.
 
     `six_set_average`, where the paper's six sets are there, is the "Avg." of its Table 1: each set weighs a sixth, so
@@ -77,7 +78,7 @@ def averages(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, seed: int) -> dict[str, Any]:
+def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, seed: int) -> Costs:
     """Code ratio, calls, their success, tokens and seconds, per attempt that counts.
 
     Where one of N attempts is chosen, all N are paid for: calls and tokens are those of all, the code ratio is not.
@@ -127,9 +128,7 @@ def end_of(attempt: Attempt) -> str:
     return "no_answer" if attempt.verdict.extracted is None else "wrong"
 
 
-def broken_down(
-    groups: Sequence[Group], field: Callable[[Problem], str | None], *, seed: int
-) -> dict[str, dict[str, Any]]:
+def broken_down(groups: Sequence[Group], field: Callable[[Problem], str | None], *, seed: int) -> dict[str, Estimate]:
     """Accuracy and number of problems by a field of the problems, for those that have it."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for group in groups:
@@ -147,7 +146,7 @@ def _source(problem: Problem) -> str:
     return problem.source.rpartition("/")[2]
 
 
-def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
+def tool_success(groups: Sequence[Group]) -> ToolSuccess:
     """The paper's Table 4, and the same with difficulty taken out: Mantel-Haenszel with a stratum for each problem."""
     tables = [tool_success_table(group) for group in groups]
     pooled = [[sum(table[i][j] for table in tables) for j in (0, 1)] for i in (0, 1)]
@@ -168,7 +167,7 @@ def tool_success(groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def interval_of(entry: Mapping[str, Any]) -> Interval:
+def interval_of(entry: Estimate) -> Interval:
     """The interval that `value` and `ci95` of an entry give."""
     return Interval(mean=entry["value"], low=entry["ci95"][0], high=entry["ci95"][1])
 
@@ -186,7 +185,7 @@ def _sizes(samples: int) -> list[int]:
     return sorted({samples, *(2**i for i in range(samples.bit_length()) if 2**i <= samples)})
 
 
-def _over(groups: Sequence[Group], measure: Callable[[Group], float], k: int, seed: int) -> dict[str, Any] | None:
+def _over(groups: Sequence[Group], measure: Callable[[Group], float], k: int, seed: int) -> Estimate | None:
     """A measure's mean over the problems with at least k scored attempts."""
     values = [measure(group) for group in groups if len(group) >= k]
     return {**as_json(bootstrap(values, seed=seed)), "n": len(values)} if values else None
@@ -208,14 +207,14 @@ def _majority(k: int) -> Callable[[Group], float]:
     return measure
 
 
-def _mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    def mean(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def _mean_of(results: Sequence[SetResult]) -> Average:
+    def mean(entries: Sequence[Estimate | None]) -> Estimate | None:
         known = [entry for entry in entries if entry is not None]
         return (
             as_json(average_of_sets([interval_of(e) for e in known])) if known and len(known) == len(entries) else None
         )
 
-    def of_sizes(kind: str) -> dict[str, Any]:
+    def of_sizes(kind: Literal["pass_at", "maj_at"]) -> dict[str, Estimate | None]:
         shared = [k for k in results[0][kind] if all(k in r[kind] for r in results)]
         return {k: mean([r[kind][k] for r in results]) for k in shared}
 
@@ -224,11 +223,14 @@ def _mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "avg": mean([result["avg"] for result in results]),
         "pass_at": of_sizes("pass_at"),
         "maj_at": of_sizes("maj_at"),
-        **{name: fmean(r[name] for r in results) for name in ("code_ratio", "calls", "tokens_kept", "seconds")},
+        "code_ratio": fmean(result["code_ratio"] for result in results),
+        "calls": fmean(result["calls"] for result in results),
+        "tokens_kept": fmean(result["tokens_kept"] for result in results),
+        "seconds": fmean(result["seconds"] for result in results),
     }
 
 
-def as_json(interval: Interval) -> dict[str, Any]:
+def as_json(interval: Interval) -> Estimate:
     """An estimate as it stands in results."""
     return {"value": interval.mean, "ci95": [interval.low, interval.high]}
 

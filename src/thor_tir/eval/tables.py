@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Results = Mapping[str, Any]
-"""The content of results.json."""
+from thor_tir.eval.results import Estimate, Results
 
 
 def markdown(results: Results) -> str:
@@ -77,7 +76,7 @@ def plot(results: Results, path: Path) -> bool:
     return True
 
 
-def score(entry: Mapping[str, Any] | None) -> str:
+def score(entry: Estimate | None) -> str:
     """`41.2 (37.9-44.6)`, in percent; a dash where nothing was scored."""
     if entry is None:
         return "-"
@@ -99,15 +98,15 @@ _END_NAMES = ("correct", "wrong", "truncated", "no_answer", "unscored", "dropped
 _TOOL_NAMES = ("set", "ran: right, wrong", "failed: right, wrong", "chi2", "p", "odds ratio", "stratified chi2", "p ")
 
 
-def _with_averages(results: Results) -> list[dict[str, Any]]:
-    rows = list(results["sets"])
-    for key, title in (
-        ("average", "average"),
-        ("six_set_average", "six-set average"),
-        ("code_average", "code average"),
+def _with_averages(results: Results) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = [*results["sets"]]
+    for average, title in (
+        (results["average"], "average"),
+        (results["six_set_average"], "six-set average"),
+        (results["code_average"], "code average"),
     ):
-        if results[key] is not None and len(results[key]["of"]) > 1:
-            rows.append({**results[key], "title": title, "n": ""})
+        if average is not None and len(average["of"]) > 1:
+            rows.append({**average, "title": title, "n": ""})
     return rows
 
 
@@ -171,10 +170,11 @@ def _tool_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _breakdowns(results: Results) -> list[str]:
     parts = []
-    for key, title in (("by_subject", "subject"), ("by_level", "level")):
-        for entry in results["sets"]:
-            if len(entry[key]) > 1:
-                rows = [(name, str(v["n"]), score(v)) for name, v in entry[key].items()]
+    for entry in results["sets"]:
+        fields = {"subject": entry["by_subject"], "level": entry["by_level"], "source": entry["by_source"]}
+        for title, values in fields.items():
+            if len(values) > 1:
+                rows = [(name, str(v["n"]), score(v)) for name, v in values.items()]
                 parts += [f"## {entry['title']} by {title}", _table((title, "n", "accuracy %"), rows)]
     return parts
 

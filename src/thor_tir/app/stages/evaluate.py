@@ -19,6 +19,7 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.code.grader import CodeGrader, written
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.metrics import averages, set_result
+from thor_tir.eval.results import Results
 from thor_tir.eval.run import best_of
 from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.grading.judge import JudgeConfig, opened
@@ -180,7 +181,7 @@ async def _timed(request: AttemptRequest, setup: SamplingSetup) -> dict[str, Any
     return {**row, "seconds": perf_counter() - began}
 
 
-def write_results(folder: EvalFolder, reporter: Reporter) -> dict[str, Any] | None:
+def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
     """Unite all shards into results.json, .md, .tex and a plot; None, and a sentence, while attempts are missing."""
     missing = {asked.name: num for asked in folder.sets if (num := folder.num_missing(asked)) > 0}
     if missing:
@@ -196,7 +197,7 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> dict[str, Any] | No
     return results
 
 
-def results_of(folder: EvalFolder, *, name: str | None = None, select: str | None = None) -> dict[str, Any]:
+def results_of(folder: EvalFolder, *, name: str | None = None, select: str | None = None) -> Results:
     """The content of results.json once all attempts are there; or that of another row, which selects among them."""
     known = folder.manifest
     select = select or known.get("select")
@@ -211,8 +212,16 @@ def results_of(folder: EvalFolder, *, name: str | None = None, select: str | Non
         )
         for asked in folder.sets
     ]
-    about = {key: known[key] for key in ("name", "model", "samples", "seed")} | {"select": select}
-    return {"schema": 1, **about, **({} if name is None else {"name": name}), "sets": entries, **averages(entries)}
+    return {
+        "schema": 1,
+        "name": name or known["name"],
+        "model": known["model"],
+        "samples": known["samples"],
+        "seed": known["seed"],
+        "select": select,
+        "sets": entries,
+        **averages(entries),
+    }
 
 
 def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from thor_tir.engines.loading import load_tokenizer
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.metrics import tool_success
 from thor_tir.eval.report.report import write_report
+from thor_tir.eval.results import Results
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript.segments import exhibit
@@ -45,7 +46,7 @@ CORRECTED = "RL + self-correction"
 class RunSummary:
     """The results of a finished run."""
 
-    results: Sequence[Mapping[str, Any]]
+    results: Sequence[Results]
     """Content of results.json, one entry a row."""
     summary: Mapping[str, Any]
     """Content of summary.json: paired differences, association, failures, times."""
@@ -102,7 +103,7 @@ class _Row:
         return best_of(self.evaluation, self.spec.select, seed=self.folder.manifest["seed"])
 
     @property
-    def results(self) -> dict[str, Any]:
+    def results(self) -> Results:
         """The content of results.json."""
         return results_of(self.folder, name=self.spec.name, select=self.spec.select)
 

@@ -1,0 +1,201 @@
+"""The schema of results.json, which every evaluation writes, and of a comparison. What does not exist is null."""
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+
+class Estimate(TypedDict):
+    """A number with its interval over problems."""
+
+    value: float
+    """The number itself."""
+    ci95: list[float]
+    """Both ends of the 95 % interval."""
+    n: NotRequired[int]
+    """Problems that it is the mean of."""
+
+
+class StratifiedSuccess(TypedDict):
+    """Tool success against correctness, with the difficulty of problems taken out."""
+
+    chi2: float
+    """Mantel-Haenszel's chi-squared."""
+    p: float
+    """Chance of so large a chi-squared without an association."""
+    odds_ratio: float | None
+    """Odds ratio common to all problems."""
+    ci95: list[float | None]
+    """Both ends of its 95 % interval."""
+    informative_problems: int
+    """Problems whose attempts differ in both."""
+
+
+class ToolSuccess(TypedDict):
+    """Tool success against correctness (paper, Table 4)."""
+
+    table: list[list[int]]
+    """Rows: every call ran, some call failed. Columns: right, wrong."""
+    chi2: float
+    """Pearson's chi-squared."""
+    p: float
+    """Chance of so large a chi-squared without an association."""
+    phi: float
+    """Correlation of both, -1..1."""
+    odds_ratio: float | None
+    """Odds of a right answer where every call ran over those where one failed."""
+    stratified: StratifiedSuccess
+    """The same with a stratum for each problem."""
+
+
+class Costs(TypedDict):
+    """Costs per attempt that counts."""
+
+    attempts: int
+    """Attempts that were made."""
+    code_ratio: float
+    """Share of attempts that use code."""
+    calls: float
+    """Tool calls."""
+    call_success: Estimate | None
+    """Share of calls that ran."""
+    repairs: float
+    """Versions of steps that self-correction cut away."""
+    tokens_kept: float
+    """Tokens of the response that the model wrote."""
+    tokens_discarded: float
+    """Tokens that self-correction cut away."""
+    seconds: float
+    """Wall-clock time of an attempt, waiting included."""
+
+
+class SetResult(Costs):
+    """Results on one set of problems."""
+
+    name: str
+    """Name of the set."""
+    title: str
+    """Title of the set in tables."""
+    kind: str
+    """Kind of the answers: mathematics or code."""
+    n: int
+    """Problems that were asked."""
+    n_scored: int
+    """Problems with a scored attempt."""
+    notes: list[str]
+    """Departures from the registered set."""
+    avg: Estimate | None
+    """Accuracy of the attempts that count: Avg@k."""
+    pass_at: dict[str, Estimate | None]
+    """pass@k by k."""
+    maj_at: dict[str, Estimate | None]
+    """maj@k by k; empty for code."""
+    judged: int
+    """Verdicts that a language model gave."""
+    ends: dict[str, int]
+    """Attempts by how they ended."""
+    by_subject: dict[str, Estimate]
+    """Accuracy by subject."""
+    by_level: dict[str, Estimate]
+    """Accuracy by level."""
+    by_source: dict[str, Estimate]
+    """Accuracy by family or file."""
+    tool_success: ToolSuccess
+    """Association of tool success with correctness."""
+    failure_classes: dict[str, int]
+    """Failed calls by exception or status."""
+
+
+class Average(TypedDict):
+    """Unweighted mean over sets."""
+
+    of: list[str]
+    """Names of the sets."""
+    avg: Estimate | None
+    """Mean accuracy; null where a set has none."""
+    pass_at: dict[str, Estimate | None]
+    """Mean pass@k, for each k that all sets have."""
+    maj_at: dict[str, Estimate | None]
+    """Mean maj@k, for each k that all sets have."""
+    code_ratio: float
+    """Mean share of attempts that use code."""
+    calls: float
+    """Mean number of calls."""
+    tokens_kept: float
+    """Mean number of tokens."""
+    seconds: float
+    """Mean time."""
+
+
+class Averages(TypedDict):
+    """Means over the sets of a run."""
+
+    average: Average | None
+    """Mean over the sets of mathematics."""
+    six_set_average: Average | None
+    """Mean over the paper's six sets; null where one is missing."""
+    code_average: Average | None
+    """Mean over the sets of programs."""
+
+
+class Results(Averages):
+    """The whole of results.json."""
+
+    schema: int
+    """Version of this form: 1."""
+    name: str
+    """Name of the configuration."""
+    model: str
+    """Model by name or address."""
+    samples: int
+    """Attempts per problem."""
+    select: str | None
+    """Selector that takes one of them; null where all count."""
+    seed: int
+    """Seed of the attempts."""
+    sets: list[SetResult]
+    """Results by set."""
+
+
+class McNemarResult(TypedDict):
+    """McNemar's exact test."""
+
+    only_first: int
+    """Problems that only the first run solved."""
+    only_second: int
+    """Problems that only the second run solved."""
+    p: float
+    """Two-sided chance of so uneven a split."""
+
+
+class SetComparison(TypedDict):
+    """First minus second on one set."""
+
+    name: str
+    """Name of the set."""
+    title: str
+    """Title of the set in tables."""
+    n: int
+    """Problems that both have scored."""
+    first: float | None
+    """Accuracy of the first run."""
+    second: float | None
+    """Accuracy of the second run."""
+    difference: Estimate | None
+    """Difference of accuracies, paired."""
+    mcnemar: McNemarResult
+    """Test of the problems that one run alone solved."""
+    flipped: dict[str, list[str]]
+    """Ids of those problems, by the run."""
+
+
+class Comparison(TypedDict):
+    """The content of a comparison's file."""
+
+    first: Mapping[str, Any]
+    """Folder, model and sampling of the first run."""
+    second: Mapping[str, Any]
+    """Folder, model and sampling of the second run."""
+    sets: list[SetComparison]
+    """Differences by set."""
+    average: Estimate | None
+    """Mean difference over the sets."""

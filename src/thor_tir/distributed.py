@@ -26,7 +26,9 @@ class Ranks:
     """One process among those that train together."""
 
     rank: int = 0
+    """Number of this process, from 0."""
     size: int = 1
+    """Number of all processes."""
 
     @property
     def leads(self) -> bool:

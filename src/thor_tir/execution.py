@@ -30,8 +30,11 @@ class ExecutionResult:
     """One program, run once."""
 
     status: Status
+    """Way in which the program ended."""
     stdout: str
+    """Standard output, as far as it was kept."""
     stderr: str = ""
+    """Standard error, as far as it was kept."""
     error: str | None = None
     """For RUNTIME and SYNTAX the exception's type, e.g. `NameError`; for a signal its name."""
     exit_code: int | None = None
@@ -39,7 +42,7 @@ class ExecutionResult:
     seconds: float = 0.0
     """Wall-clock time of the program itself."""
     level: str = ""
-    """How the program was confined, in the sandbox's words."""
+    """Level of confinement, in the sandbox's words."""
     is_truncated: bool = False
     """stdout or stderr was longer than allowed; what stands here is its beginning."""
     cpu_s: float = 0.0

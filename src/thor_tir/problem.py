@@ -17,12 +17,13 @@ class Problem:
     id: str
     """Stable across runs and machines; never a position in a file."""
     question: str
+    """Text of the question."""
     answer: str
     """As its source wrote it; the grader, not the loader, decides what counts as equal."""
     source: str
     """Where it comes from, e.g. `reasoning_gym/gcd` or a file's stem. A scorer may be registered for it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What the source's own scorer needs (JSON values only)."""
+    """Facts that the source's own scorer needs (JSON values only)."""
 
 
 def read_problems(path: Path) -> list[Problem]:

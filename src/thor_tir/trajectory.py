@@ -27,7 +27,9 @@ class Span:
     """A run of tokens by one author."""
 
     token_ids: tuple[int, ...]
+    """Token ids, in order."""
     author: Author
+    """Author of the tokens."""
     logprobs: tuple[float, ...] | None = None
     """Nats, under the policy that sampled each token; None where no policy of this run sampled it."""
 
@@ -71,8 +73,11 @@ class Completion:
     """What an engine returns; its text is the dialect's business."""
 
     span: Span
+    """Tokens that were sampled, with their log-probabilities."""
     stop: StopReason
+    """Reason why sampling ended."""
     policy_version: int = 0
+    """Version of the weights that sampled it."""
     num_tokens: int | None = None
     """Sampled, as a server counted them where the span's ids are not the model's own; None where the span tells."""
 
@@ -82,7 +87,9 @@ class Thought:
     """r_t: reasoning in words."""
 
     text: str
+    """Decoded text."""
     span: Span
+    """Tokens of the thought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +97,9 @@ class Action:
     """a_t: one program, fences included in its span. A token that straddles thought and fence belongs to the action."""
 
     code: str
+    """Source of the program, without its fences."""
     span: Span
+    """Tokens of the call, fences included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +107,11 @@ class Observation:
     """o_t: what the environment wrote into the context after running the action."""
 
     text: str
+    """Text of the observation, without its frame."""
     span: Span
+    """Tokens of the observation, frame included."""
     result: ExecutionResult
+    """Result of the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +119,11 @@ class Step:
     """One turn of think, act, observe. The last step of a trajectory may be a thought alone."""
 
     thought: Thought
+    """Reasoning before the call."""
     action: Action | None = None
+    """Program that was called; None in a last step without a call."""
     observation: Observation | None = None
+    """Answer of the environment; None where nothing ran."""
     discarded: tuple["Step", ...] = ()
     """Failed versions of this step that self-correction cut away: a record, not part of the context."""
 
@@ -153,11 +168,15 @@ class Trajectory:
     id: str
     """Unique within a run: problem, sample number and whatever else tells attempts apart."""
     problem_id: str
+    """Id of the problem."""
     prompt: Span
+    """Tokens of the prompt."""
     steps: tuple[Step, ...]
+    """Steps in order."""
     finish: Finish
+    """Way in which the trajectory ended."""
     policy_version: int = 0
-    """Of the weights that sampled it."""
+    """Version of the weights that sampled it."""
 
     @property
     def spans(self) -> Iterator[Span]:
@@ -206,8 +225,11 @@ class Flat:
     """Spans laid side by side, one entry per token."""
 
     token_ids: tuple[int, ...]
+    """Token ids of all spans."""
     authors: tuple[Author, ...]
+    """Author of each token."""
     trained: tuple[bool, ...]
+    """True for each token that the loss is taken over."""
     logprobs: tuple[float, ...]
     """NaN where no policy of this run sampled the token, so that misuse is loud."""
 

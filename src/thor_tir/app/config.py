@@ -67,7 +67,7 @@ class ResourceConfig:
     concurrency: int = 256
     """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
-    """How models behind an address are asked."""
+    """Way in which models behind an address are asked."""
     deterministic: bool = False
     """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
 
@@ -79,16 +79,19 @@ class RunConfig:
     actor: str = "nano/actor"
     """Hub name, local folder, an embedded model, or the address that serves it."""
     critic: str = "nano/critic"
+    """Model that turns steps into programs, by the same kinds of names."""
     actor_served: ServedAs = field(default_factory=ServedAs)
-    """Of an actor behind an address: which model, and how."""
+    """Name, tokenizer and key of an actor behind an address."""
     critic_served: ServedAs = field(default_factory=ServedAs)
+    """Name, tokenizer and key of a critic behind an address."""
     reasoning: bool = False
     """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
-    """What the actor is shown of a program's end, in every stage."""
+    """Text that the actor reads of a program's end, in every stage."""
     problems: str = "reasoning_gym"
     """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
+    """Settings of each reasoning-gym family, by its name."""
     num_tirgen: int = 144
     """Training problems TIRGen is run on."""
     num_rl: int = 6000
@@ -98,12 +101,19 @@ class RunConfig:
     schedule: AttemptScheduleConfig = field(default_factory=AttemptScheduleConfig)
     """Attempts at each of these questions, and what they may cost."""
     tirgen: TirgenConfig = field(default_factory=TirgenConfig)
+    """Options of generation."""
     filter: FilterConfig = field(default_factory=FilterConfig)
+    """Options of the filter."""
     sft: SftConfig = field(default_factory=SftConfig)
+    """Options of the cold start."""
     rl: RLConfig = field(default_factory=RLConfig)
+    """Options of hierarchical RL."""
     eval: EvalConfig = field(default_factory=EvalConfig)
+    """Options of the evaluation."""
     resources: ResourceConfig = field(default_factory=ResourceConfig)
+    """Parts of the machine that the run may use."""
     seed: int = 0
+    """Seed from which every stage derives its own."""
 
 
 def released() -> RunConfig:

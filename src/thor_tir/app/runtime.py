@@ -43,12 +43,13 @@ class LoadedModel:
     """A model that is ready to be sampled from."""
 
     policy: Policy
+    """Engine or client that samples from the model."""
     tokenizer: Any
-    """What a dialect for it speaks."""
+    """Tokenizer for a dialect of this model."""
     model: Any | None
     """The loaded weights; None where they are elsewhere."""
     about: Callable[[], Mapping[str, Any]]
-    """How it is reached and what it cost so far, for the run's record."""
+    """Function that says how the model is reached and what it cost so far, for the run's record."""
 
 
 @asynccontextmanager

@@ -32,20 +32,20 @@ class TirgenGenerate:
     """Hub name, local folder, nano/actor, or the address that serves it, such as http://10.0.0.5:8000/v1. The model
     that will be trained."""
     actor_model: str = ""
-    """Of an address: the model as its server names it; not needed where it serves one alone."""
+    """Name of the actor on its server; not needed where it serves one model alone."""
     actor_tokenizer: str = ""
-    """Of an address: the model's tokenizer, a folder or hub name. Without it text is all there is, see
+    """Tokenizer of an actor behind an address, a folder or hub name. Without it text is all there is, see
     docs/tirgen.md."""
     actor_key: str = "OPENAI_API_KEY"
-    """Of an address: the environment variable that holds the key."""
+    """Environment variable that holds the key of the actor's server."""
     critic: str = NANO.critic
     """Hub name, local folder, nano/critic, or an address. Sees isolated steps only."""
     critic_model: str = ""
-    """Of an address: the model as its server names it."""
+    """Name of the critic on its server."""
     critic_tokenizer: str = ""
-    """Of an address: the model's tokenizer."""
+    """Tokenizer of a critic behind an address."""
     critic_key: str = "OPENAI_API_KEY"
-    """Of an address: the environment variable that holds the key."""
+    """Environment variable that holds the key of the critic's server."""
     problems: str = NANO.problems
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen

@@ -19,11 +19,13 @@ class DialectConfig:
     """How one model is spoken to."""
 
     style: PromptStyle = TOOLS
+    """Instructions that the model gets beside the question."""
     is_reasoning: bool = False
     """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
     runs_programs: bool = True
     """Off: a fenced program is text like any other, which ends no turn and is run by nobody."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
+    """Text that the model reads of a program's end."""
 
 
 class Dialect:

@@ -24,8 +24,8 @@ class ObservationConfig:
     """How a result is put into words: the style, and how much of it. Runs of two styles are two runs."""
 
     style: Literal["brief", "located", "paper"] = "brief"
-    """Of a failure, brief shows the last line of the traceback, located also the program's own lines that led there;
-    paper is what the paper's released code shows, whose length is 256."""
+    """Form of a result: `brief` shows the last line of a failure's traceback, `located` also the program's own lines
+    that led there; `paper` is what the paper's released code shows, whose length is 256."""
     max_chars: int = 512
     """A longer text keeps both ends; brief and located say between them how much is left out."""
 

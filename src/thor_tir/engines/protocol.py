@@ -20,15 +20,17 @@ class Sampling:
     """How one completion is drawn."""
 
     max_tokens: int
+    """Largest number of tokens of the completion."""
     temperature: float = 1.0
-    """0 takes the most likely token."""
+    """Divisor of the logits; 0 takes the most likely token."""
     top_p: float = 1.0
+    """Share of probability that the kept tokens reach at least; 1 keeps all."""
     top_k: int = 0
-    """0 keeps the whole vocabulary."""
+    """Number of most likely tokens that are kept; 0 keeps the whole vocabulary."""
     stop: tuple[str, ...] = ()
-    """Sampling ends with the token that completes one of these in the decoded text of this completion."""
+    """Strings that end sampling with the token that completes one of them in the decoded text of this completion."""
     seed: int = 0
-    """Of this request alone: its tokens do not depend on what else is in the batch."""
+    """Seed of this request alone: its tokens do not depend on what else is in the batch."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

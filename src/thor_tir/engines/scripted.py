@@ -19,8 +19,11 @@ class Asked:
     """One request as it arrived."""
 
     token_ids: tuple[int, ...]
+    """Token ids of the prompt."""
     text: str
+    """Decoded text of the prompt."""
     sampling: Sampling
+    """Sampling that was asked for."""
 
 
 class ScriptedPolicy:

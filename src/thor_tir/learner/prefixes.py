@@ -34,6 +34,7 @@ class Family:
     """Rows with one prefix."""
 
     rows: tuple[TrainingSample, ...]
+    """Rows that share the prefix."""
     prefix: int
     """Tokens read once; 0 where the rows are read whole."""
 

@@ -33,10 +33,15 @@ class HubSet:
     """A set on the Hugging Face hub and the columns that are read."""
 
     path: str
+    """Name of the data set on the hub."""
     split: str = "test"
+    """Split that is read."""
     config: str | None = None
+    """Configuration of the data set; None where it has one alone."""
     question: str = "problem"
+    """Column of the questions."""
     answer: str = "answer"
+    """Column of the answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +61,13 @@ class Benchmark:
     origin: str
     """Who made it."""
     licence: str
-    """Of problem texts and of the copy that the digest belongs to."""
+    """Licence of the problem texts and of the copy that the digest belongs to."""
     answers: AnswerType
+    """Type of the answers."""
     hub: HubSet
+    """Place of the set on the hub."""
     prompt: str = "question, answer in a box"
-    """How it is asked; the text is that of `dialect/prompts.py`, with or without tools."""
+    """Prompt with which it is asked; the text is that of `dialect/prompts.py`, with or without tools."""
 
     @property
     def how_to_obtain(self) -> str:
@@ -187,15 +194,19 @@ class ProblemSet:
     """Problems under a name, as an evaluation asks them."""
 
     name: str
+    """Short name of the set, as files are named."""
     title: str
+    """Name for people."""
     problems: tuple[Problem, ...]
+    """Problems that are asked."""
     sha256: str
-    """Of all problems that were found, whatever is asked of them; see `digest_of`."""
+    """Digest of all problems that were found, whatever is asked of them; see `digest_of`."""
     notes: tuple[str, ...] = field(default=())
-    """How the set departs from the registered one; empty where it does not."""
+    """Departures from the registered set; empty where there are none."""
     kind: ProblemKind = ProblemKind.MATHEMATICS
+    """Kind of the problems, which decides prompt and grading."""
     tasks: Mapping[str, CodeTask] = field(default_factory=dict)
-    """Of code: what each problem's program is tested on. Not kept with a run."""
+    """Tests of each code problem's program, by the problem's id. Not kept with a run."""
 
 
 def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:

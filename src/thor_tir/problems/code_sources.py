@@ -30,12 +30,15 @@ class CodeBenchmark:
     files: tuple[str, ...]
     """Names under which a folder may hold it, each also with `.gz` added; of a release of LiveCodeBench all of them."""
     num_tasks: int
+    """Number of tasks of the known edition."""
     digest: str
     """See `digest_of`; empty where no copy was at hand, so that the number of tasks alone is checked."""
     timeout_s: float
     """See `CodeTask.timeout_s`."""
     origin: str
+    """Place that publishes the benchmark."""
     licence: str
+    """Licence of the tasks."""
     read: Callable[[code_rows.CodeRow], code_rows.Fields] | None = None
     """From a row to the fields of a task; None for a release of LiveCodeBench."""
     hub: HubSet | None = None
@@ -52,12 +55,15 @@ class CodeSet:
     """The tasks that were found under a name."""
 
     name: str
+    """Short name of the benchmark."""
     title: str
+    """Name for people."""
     tasks: tuple[CodeTask, ...]
+    """Tasks that were found."""
     sha256: str
     """See `digest_of`."""
     notes: tuple[str, ...]
-    """How they depart from the known ones; empty where they do not."""
+    """Departures from the known tasks; empty where there are none."""
 
 
 def known_name(name: str) -> str | None:

@@ -27,6 +27,7 @@ class Overlap:
     """One training problem that should be dropped, and why."""
 
     train_id: str
+    """Id of the training problem."""
     exact: tuple[str, ...]
     """Benchmark problems of the same letters and digits in the same order."""
     shared: tuple[str, ...]

@@ -24,13 +24,16 @@ class Scorer:
     """Scores the rows of a round before its first update, as far as the loss asks for it."""
 
     config: LossConfig
+    """Options of the loss."""
     model: Any
+    """Model whose log-probabilities are taken."""
     reference: Any | None
     """A frozen copy of the model that training started from; None where the loss has no KL."""
     journal: Journal | None
-    """Of the trainer's log-probabilities: after a kill between two updates the weights that gave them are gone. None
-    where the loss corrects nothing."""
+    """Journal of the trainer's log-probabilities: after a kill between two updates the weights that gave them are
+    gone. None where the loss corrects nothing."""
     micro_batch_tokens: int
+    """Tokens per forward pass, padding included."""
 
     @classmethod
     def begin(

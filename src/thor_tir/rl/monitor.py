@@ -21,10 +21,15 @@ class RoundMonitor:
     """Takes the record of each round."""
 
     config: MonitorConfig
+    """Options of monitoring."""
     metrics: Journal
+    """Journal of the rounds' figures."""
     trackers: list[Tracker]
+    """Places where curves go."""
     say: Say = silent
+    """Function that prints one line for a person."""
     has_warned: bool = field(default=False, init=False)
+    """True once the warning about lost samples was given."""
 
     @classmethod
     def begin(cls, config: MonitorConfig, metrics: Journal, folder: Path, say: Say) -> "RoundMonitor":

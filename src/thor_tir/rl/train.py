@@ -36,7 +36,9 @@ class TrainerInputs:
     """What training moves and what it needs for that."""
 
     model: Any
+    """Model that is trained."""
     tokenizer: Any
+    """Tokenizer of the model, saved with it."""
     policy: TrainablePolicy
     """Samples from the very weights of `model`, or from those of `replica`."""
     source: RoundSource

@@ -30,7 +30,9 @@ class AttemptRequest:
     id: str
     """Unique within the run; the key of the journal."""
     problem: Problem
+    """Problem that is attempted."""
     seed: int
+    """Seed of the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,11 @@ class Attempt:
     """One attempt that was made, with its verdict."""
 
     problem: Problem
+    """Problem that was attempted."""
     trajectory: Trajectory
+    """Trajectory that was sampled."""
     verdict: Verdict
+    """Verdict on its answer."""
 
     @property
     def is_correct(self) -> bool:
@@ -80,11 +85,15 @@ class SamplingSetup:
     """What attempts are made with, and what was lost on the way."""
 
     agent: Agent
+    """Policy, sandbox and dialect."""
     grade: Grade
+    """Function that judges a text against a problem's reference."""
     config: RolloutConfig
+    """Limits and sampling of each trajectory."""
     graded: Callable[[Trajectory], str] = words_of
     """The text that the grader gets."""
     repair: StepRepair | None = None
+    """Function that repairs a failed step; None where failures stay."""
     concurrency: int = 256
     """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
     ranks: Ranks = ALONE

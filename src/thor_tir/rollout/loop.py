@@ -19,8 +19,11 @@ class Agent:
     """What a trajectory happens in."""
 
     policy: Policy
+    """Model that is sampled from."""
     sandbox: Sandbox
+    """Place where programs run."""
     dialect: Dialect
+    """Conventions by which text becomes tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,15 @@ class RolloutConfig:
     """How one trajectory is sampled. RL keeps top_p and top_k off, since they would bias the probability ratio."""
 
     max_tokens: int = 4096
-    """Of the response, observations included."""
+    """Maximum response length in tokens, observations included."""
     max_calls: int = 5
     """Tool calls that stand in the context; discarded repairs are counted apart."""
     temperature: float = 1.0
+    """Divisor of the logits; 0 takes the most likely token."""
     top_p: float = 1.0
+    """Share of probability that the kept tokens reach at least; 1 keeps all."""
     top_k: int = 0
+    """Number of most likely tokens that are kept; 0 keeps all."""
     stop_at_failure: bool = False
     """End the trajectory at its first failed call, as the paper's training rollouts do (specification, 5.3)."""
 
@@ -59,9 +65,11 @@ class Turn:
     """One turn, and whether the trajectory ends with it."""
 
     step: Step
+    """Thought, call and observation of the turn."""
     finish: Finish | None
     """None where the model may go on."""
     policy_version: int
+    """Version of the weights that sampled it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,13 +77,19 @@ class Draft:
     """A trajectory while it grows."""
 
     id: str
+    """Id of the trajectory."""
     problem_id: str
+    """Id of its problem."""
     prompt: Span
+    """Tokens of the prompt."""
     seed: int
     """Every sample of this trajectory is seeded from it and from how often it has sampled before."""
     steps: list[Step] = field(default_factory=list)
+    """Steps so far."""
     policy_version: int = 0
+    """Version of the weights that sampled the last step."""
     num_taken: int = 0
+    """Number of samples drawn so far."""
 
     @property
     def spans(self) -> list[Span]:

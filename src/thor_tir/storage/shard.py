@@ -23,6 +23,7 @@ class Shard:
     index: int
     """From 1 to `count`."""
     count: int
+    """Number of all parts."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:

@@ -80,9 +80,13 @@ class _Maker:
     """What raw rows are made with."""
 
     config: RunConfig
+    """Configuration of the run."""
     studio: TirgenAgents
+    """Actor, critic and sandbox."""
     form: StepForm
+    """Algorithm that makes a trajectory: for a plain actor, or for one that thinks."""
     setup: SamplingSetup
+    """Set-up of the attempts, for grading and concurrency."""
     signed: str
     """Name of the run's provenance."""
 

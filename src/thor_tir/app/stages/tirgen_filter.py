@@ -38,10 +38,11 @@ class _Reading:
     """What the first reading of the raw files finds."""
 
     examined: list[Examined] = field(default_factory=list)
+    """Findings on each raw attempt, in the order of the files."""
     places: dict[str, RowPlace] = field(default_factory=dict)
-    """Of what passed."""
+    """Places of the rows that passed, by their id."""
     fates: Counter[str] = field(default_factory=Counter)
-    """What became of the steps that the critic saw."""
+    """Fates of the steps that the critic saw, counted."""
     calls: Counter[int] = field(default_factory=Counter)
     """Raw attempts by number of calls."""
 

@@ -39,16 +39,21 @@ class Layer:
     """One layer's parameters, the model's own."""
 
     norm: Tensor
+    """Weight of the norm before attention."""
     projections: tuple[tuple[Tensor, Tensor | None], ...]
     """Weight, transposed, and bias of queries, keys and values."""
     head_norms: tuple[Tensor, Tensor] | None
-    """Of queries and of keys, where the family has them."""
+    """Weights of the norms of queries and of keys, where the family has them."""
     output: Tensor
     """Transposed, as is `down`."""
     inner_norm: Tensor
+    """Weight of the norm before the feed-forward part."""
     gate: Tensor
+    """Weight of the feed-forward gate."""
     up: Tensor
+    """Weight of the feed-forward projection up."""
     down: Tensor
+    """Weight of the feed-forward projection down."""
 
 
 class Decoder:

@@ -143,7 +143,9 @@ class Parked:
     """Keys and values of one sequence that holds no row."""
 
     ids: NDArray[np.int64]
+    """Token ids of the sequence."""
     states: tuple[Tensor, ...]
+    """Keys and values of each layer."""
 
 
 class ParkedCache:

@@ -34,7 +34,7 @@ class Draws:
     """How each row of a batch is sampled, as tensors; built once for as long as the rows of a batch stay the same."""
 
     temperature_B1: Tensor | None
-    """What logits are divided by (1 where a row is greedy); None where it is 1 in every row."""
+    """Divisors of the logits (1 where a row is greedy); None where it is 1 in every row."""
     top_k_B: Tensor | None
     """Tokens kept, None where every row keeps all."""
     top_p_B1: Tensor | None
@@ -42,6 +42,7 @@ class Draws:
     is_greedy_B: Tensor | None
     """None where no row is greedy."""
     is_all_greedy: bool
+    """True if every row takes its most likely token."""
 
     @staticmethod
     def of(samplings: Sequence[Sampling], *, vocabulary: int, device: torch.device) -> "Draws":

@@ -20,13 +20,19 @@ class SamplingRequest:
     ids: list[int]
     """Prompt and what was sampled so far."""
     prompt_tokens: int
+    """Number of tokens in the prompt."""
     longest: int
     """Length of `ids` at which it ends."""
     sampling: Sampling
+    """Rules by which tokens are drawn."""
     finder: StopFinder
+    """Search for the stop strings."""
     uniforms: Uniforms
+    """Random numbers of this request alone."""
     future: asyncio.Future[Completion]
+    """Promise of the completion to whoever asked."""
     logprobs: list[float] = field(default_factory=list)
+    """Log-probabilities of the tokens drawn so far, in nats."""
 
     @property
     def order(self) -> tuple[int, int, list[int]]:

@@ -37,7 +37,9 @@ class ServerCapabilities:
     """A manner, and what the server understands beyond OpenAI's own options."""
 
     manner: PromptFormat
+    """Form in which prompts are sent."""
     model: str
+    """Name of the model on the server."""
     has_extras: bool
     """It takes top-k and the options that make stops and ids exact."""
     tells_stop: bool

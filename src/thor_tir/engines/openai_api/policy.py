@@ -34,12 +34,13 @@ class EndpointConfig:
     concurrency: int = 64
     """Requests that one server has at once; the rest wait here."""
     timeout_s: float = 600.0
-    """For one reply, from the first byte sent to the last one read."""
+    """Longest time for one reply, in seconds, from the first byte sent to the last one read."""
     connect_s: float = 10.0
-    """For opening a connection."""
+    """Longest time for opening a connection, in seconds."""
     max_reply_bytes: int = 8 * 2**20
-    """No more is read of one reply."""
+    """Largest size of one reply in bytes; no more is read."""
     patience: RetryConfig = field(default_factory=RetryConfig)
+    """Rules for sending a request again."""
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.max_reply_bytes < 1024 or min(self.timeout_s, self.connect_s) <= 0:

@@ -28,13 +28,15 @@ class Reply:
     """One completion as its server told it."""
 
     text: str
+    """Text of the completion."""
     token_ids: tuple[int, ...] | None
     """None where the server does not tell them."""
     stop: StopReason
+    """Reason why the completion ended."""
     num_tokens: int | None
     """Sampled, as the server counts; None where it does not say."""
     tells_stop: bool
-    """Whether it says which stop string ended it, so that an end of turn cannot be taken for one."""
+    """True if the server says which stop string ended it, so that an end of turn cannot be taken for one."""
 
 
 def parsed(body: bytes | str) -> Mapping[str, object]:

@@ -26,15 +26,15 @@ class RetryConfig:
     """How often and how long."""
 
     retries: int = 5
-    """So often one request is sent again after a failure, while the server answers others."""
+    """Number of times that a request is sent again after a failure, while the server answers others."""
     tolerance: int = 8
-    """So many failures in a row of whatever requests, and the server is taken for dead."""
+    """Number of failures in a row, of whatever requests, after which the server is taken for dead."""
     backoff_s: float = 0.5
     """Average pause before the first retry; doubles with each."""
     max_backoff_s: float = 30.0
     """It does not grow beyond this."""
     patience_s: float = 1800.0
-    """So long a run waits for a dead server before it stops; the same command then continues."""
+    """Longest time that a run waits for a dead server before it stops, in seconds; the same command then continues."""
 
     def __post_init__(self) -> None:
         if self.retries < 0 or self.tolerance < 1 or min(self.backoff_s, self.max_backoff_s, self.patience_s) < 0:
@@ -59,10 +59,15 @@ class _Trouble:
     """What went wrong since the last success of any request."""
 
     since: float | None = None
+    """Time of the first failure; None while there is none."""
     in_a_row: int = 0
+    """Number of failures without a success between them."""
     refusals: int = 0
+    """Number of these that refused the connection."""
     reason: str = ""
+    """Reason of the last failure."""
     told: float = float("-inf")
+    """Time at which the user was last informed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +75,9 @@ class RetryPolicy:
     """Shared by all requests to one server."""
 
     name: str
-    """Of the server, for messages."""
+    """Name of the server, for messages."""
     config: RetryConfig
+    """Limits of the retries."""
     say: Callable[[str], None]
     """Where a person hears that the run waits."""
     events: Counter[str] = field(default_factory=Counter)

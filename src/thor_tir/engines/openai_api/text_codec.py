@@ -36,10 +36,13 @@ class Conversation:
     """What a context of such ids says, for a server that is sent messages or plain text."""
 
     system: str
+    """Text of the system turn."""
     user: str
+    """Text of the user's turn."""
     answer: str
     """The model's turn so far; empty where it has not begun."""
     is_thinking: bool
+    """True if the model's turn opens with thoughts."""
 
     @property
     def plain(self) -> str:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """UNSCORED leaves means and gradients alone: the grader could not tell."""
+    """The three outcomes; UNSCORED leaves means and gradients alone: the grader could not tell."""
 
     CORRECT = "correct"
     WRONG = "wrong"

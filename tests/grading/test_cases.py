@@ -3,7 +3,7 @@
 import pytest
 
 from different_cases import DIFFERENT
-from thor_tir.grading.rules.algebra import compare
+from thor_tir.grading.rules.algebra import algebraic_outcome
 from thor_tir.grading.rules.quick import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
@@ -240,7 +240,7 @@ UNWORKED = [
 
 def outcome(gold: str, answer: str, strictness: Strictness) -> Outcome:
     """The verdict as a Grader comes to it: quickly, or else by algebra."""
-    return (quick_outcome(gold, answer, strictness) or compare(gold, answer, strictness))[0]
+    return (quick_outcome(gold, answer, strictness) or algebraic_outcome(gold, answer, strictness))[0]
 
 
 def pairs(table):

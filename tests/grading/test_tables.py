@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.grading.extract import extract_answer
-from thor_tir.grading.rules.algebra import compare
+from thor_tir.grading.rules.algebra import algebraic_outcome
 from thor_tir.grading.rules.quick import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
@@ -32,7 +32,7 @@ RESPONSES = [
 
 
 def outcome(gold, answer, strictness):
-    return (quick_outcome(gold, answer, strictness) or compare(gold, answer, strictness))[0]
+    return (quick_outcome(gold, answer, strictness) or algebraic_outcome(gold, answer, strictness))[0]
 
 
 @pytest.mark.parametrize("strictness", Strictness)

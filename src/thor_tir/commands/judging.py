@@ -1,4 +1,4 @@
-"""The options by which a command is told of a language model that judges."""
+"""The options by which a command learns of a language model that judges."""
 
 from dataclasses import dataclass
 from pathlib import Path

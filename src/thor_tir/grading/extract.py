@@ -79,7 +79,7 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
 
 
 def after_thoughts(text: str) -> str:
-    """What follows the last thinking turn that was closed; all of it where none was."""
+    """The text after the last thinking turn that was closed; all of it where none was."""
     return text.rpartition("</think>")[2]
 
 

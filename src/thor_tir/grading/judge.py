@@ -39,7 +39,7 @@ class JudgeConfig:
     model: str
     """The name the endpoint knows it by."""
     base_url: str = ""
-    """Of an OpenAI-compatible endpoint, with its `/v1`; empty for OpenAI's own."""
+    """The address of an OpenAI-compatible endpoint, with its `/v1`; empty for OpenAI's own."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key. An endpoint of one's own may do without."""
     journal: Path
@@ -130,7 +130,7 @@ def opened(config: JudgeConfig | None) -> Iterator[LanguageModelJudge | None]:
 
 
 def read_reply(body: str) -> str:
-    """What the model says in an endpoint's reply; nothing where it has another form, for any server may answer."""
+    """The text of the model in an endpoint's reply; nothing where it has another form, for any server may answer."""
     try:
         content = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thor_tir.grading.rules.rational import rational
+from thor_tir.grading.rules.arithmetic import rational
 
 integers = st.integers(-(10**30), 10**30)
 below = st.integers(1, 10**12)

@@ -155,7 +155,7 @@ def test_a_closed_grader_says_so_and_leaves_no_process():
 @pytest.fixture
 def process():
     process = GraderProcess(GraderLimits(timeout_s=2.0))
-    process.prepare("math")
+    process.load_libraries("math")
     process.await_ready()
     yield process
     process.kill()

@@ -13,28 +13,27 @@ from typing import Any
 
 import mpmath
 
+from thor_tir.grading.rules.arithmetic import accepts_rounded, is_close, is_long_decimal, rational
 from thor_tir.grading.rules.canonical import canonical
 from thor_tir.grading.rules.false_positives import objection, unworked
 from thor_tir.grading.rules.input_limits import is_affordable, is_parsable
 from thor_tir.grading.rules.latex_parser import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
 from thor_tir.grading.rules.matching import same
 from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, value
-from thor_tir.grading.rules.rational import rational
-from thor_tir.grading.rules.rounding import accepts_rounded, is_close, is_long_decimal
 from thor_tir.verdict import Outcome, Strictness
 
 _SEEDS = (0, 2, 4, 1, 3)
 _CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4"))
-"""What a reference calls its constants of integration; answers may say `A`, `B`, `K` or `c` as well."""
+"""Names of a reference's constants of integration; answers may say `A`, `B`, `K` or `c` as well."""
 _ANYTHING = _CONSTANTS | frozenset(("c", "K", "k", "A", "B", "D"))
 _ARGUMENTS = frozenset(("x", "y", "z", "t", "u", "s", "r", "theta"))
-"""Of what functions with such constants are: `A + B + C` is no antiderivative."""
+"""Variables of functions with such constants: `A + B + C` is no antiderivative."""
 _COMMON_LOG = re.compile(r"\\log ?_ ?\{? ?10 ?\}?")
 _BARE_LOG = re.compile(r"\\log(?![a-zA-Z]| ?_)")
 _MAX_CONSTANTS = 4
 
 
-def compare(reference: str, answer: str, strictness: Strictness = Strictness.STRICT) -> tuple[Outcome, str]:
+def algebraic_outcome(reference: str, answer: str, strictness: Strictness = Strictness.STRICT) -> tuple[Outcome, str]:
     """The verdict, with a reason that names the rule. UNSCORED only where the reference cannot be read."""
     if not is_affordable(answer):
         return Outcome.WRONG, "longer or deeper than any answer"
@@ -60,7 +59,7 @@ class Algebra:
         self.strictness = strictness
 
     def equal(self, gold: str, answer: str) -> bool:
-        """Whether the values agree wherever both are defined, the variables being the same in letter and case."""
+        """True if the values agree wherever both are defined, the variables being the same in letter and case."""
         expected, found = (_read(text) for text in _same_logarithms(gold, answer))
         one, other = exact(expected), exact(found)
         if one is not None and other is not None:
@@ -78,7 +77,7 @@ class Algebra:
         )
 
     def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
-        """Whether the quotient of the two is one number at every point; equations with other variables never are."""
+        """True if the quotient of the two is one number at every point; equations with other variables never are."""
         expected, found = _read(gold), _read(answer)
         names = symbols(expected)
         if not names or names != symbols(found):
@@ -168,7 +167,7 @@ def _renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
 
 
 def _is_linear(tree: Tree, constants: frozenset[str]) -> bool:
-    """Whether equal steps of a constant are equal steps of the value; the capacity in `e^{-t/(RC)}` is no constant."""
+    """True if equal steps of a constant are equal steps of the value; the capacity in `e^{-t/(RC)}` is no constant."""
     at, noise = {name: point(name, 0) for name in symbols(tree)}, Noise()
     for name in constants:
         try:

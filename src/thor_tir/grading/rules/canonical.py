@@ -1,6 +1,6 @@
 r"""One spelling for what is only spelled differently: Unicode signs, spacing, fonts, delimiters, Python operators.
 
-Nothing here changes a value. Text set in words stays inside `\text{...}`, so that units and words can be told from
+Nothing here changes a value. Text set in words stays inside `\text{...}`, so that units and words are kept apart from
 variables; every other font command is dropped. The functions take at most a few thousand characters.
 """
 
@@ -203,7 +203,7 @@ def bare_letters(text: str) -> str:
 
 
 def without_text(text: str) -> str:
-    r"""What is set in `\text{...}` as words like any other."""
+    r"""The text with what is set in `\text{...}` as words like any other."""
     return _TEXT.sub(r" \1 ", text).strip()
 
 

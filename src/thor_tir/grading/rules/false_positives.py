@@ -1,10 +1,10 @@
-"""What math-verify or arithmetic calls equal and is no answer all the same."""
+"""Answers that math-verify or arithmetic calls equal and that are none all the same."""
 
 import re
 
+from thor_tir.grading.rules.arithmetic import rational
 from thor_tir.grading.rules.canonical import squeezed
 from thor_tir.grading.rules.latex_parser import Tree, Unreadable, operations, parse_expression
-from thor_tir.grading.rules.rational import rational
 from thor_tir.grading.rules.structure import chain, split_at
 
 _NAMES = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")

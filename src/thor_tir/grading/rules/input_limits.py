@@ -3,7 +3,7 @@
 import re
 
 MAX_CHARS = 4096
-"""Of an answer; none is longer."""
+"""Characters of an answer; none is longer."""
 _MAX_NESTING = 64
 _MAX_DIGITS_IN_A_ROW = 256
 
@@ -23,7 +23,7 @@ _MAY_PRECEDE_BRACKET = frozenset("+-*/^%=<>,;:|&~!([{")
 
 
 def is_affordable(answer: str) -> bool:
-    """Whether an answer's length, nesting and numbers leave a parser any hope; true of every answer worth parsing."""
+    """True if an answer's length, nesting and numbers leave a parser any hope; true of every answer worth parsing."""
     if len(answer) > MAX_CHARS or any(len(run) > _MAX_DIGITS_IN_A_ROW for run in _DIGITS.findall(answer)):
         return False
     depth = 0
@@ -35,7 +35,7 @@ def is_affordable(answer: str) -> bool:
 
 
 def is_parsable(answer: str) -> bool:
-    """Whether a computer algebra system may be given the canonical answer: no towers, no sums left to do, no flood.
+    """True if a computer algebra system may be given the canonical answer: no towers, no sums left to do, no flood.
 
     The limits follow those of inspect_ai's mathematics scorer.
     """
@@ -46,7 +46,7 @@ def is_parsable(answer: str) -> bool:
 
 
 def calls_only_maths(answer: str) -> bool:
-    """Whether every call in the text, read as Python, is of an elementary function.
+    """True if every call in the text, read as Python, is of an elementary function.
 
     Some scorers of `reasoning-gym` pass an answer to `eval` or to sympy's `parse_expr`, which is `eval`. Python cannot
     do harm without a call, and a call needs a bracket after a name or a value. Quotes and comments beside a bracket

@@ -180,7 +180,7 @@ class _Parser:
             self.take("}")
 
     def exponent(self) -> Tree:
-        """Of `x^10` both digits: nobody means TeX's reading of it. Python's powers associate to the right."""
+        """Both digits of `x^10`: nobody means TeX's reading of it. Python's powers associate to the right."""
         if self.peek() in ("+", "-"):
             return ("neg", self.exponent()) if self.take() == "-" else self.exponent()
         if self.peek() == "{":
@@ -202,7 +202,7 @@ class _Parser:
         kind, sign = self.tokens[self.at]
         if kind == "number":
             self.at += 1
-            return ("num", number(sign))
+            return ("num", decimal_value(sign))
         if kind == "word":
             return self.word(self.take())
         if kind == "command":
@@ -302,7 +302,7 @@ class _Parser:
         raise Unreadable(f"unknown command {name}")
 
     def argument(self) -> Tree:
-        r"""What TeX takes as one: a group or a single character, so that `\frac12` is a half."""
+        r"""The text that TeX takes as one: a group or a single character, so that `\frac12` is a half."""
         if self.peek() == "{":
             return self.group("{", "}")
         if self.at < len(self.tokens) and self.tokens[self.at][0] == "number":
@@ -357,7 +357,7 @@ def _primed(tree: Tree) -> Tree:
     return ("sym", tree[1] + "'")
 
 
-def number(text: str) -> Fraction:
+def decimal_value(text: str) -> Fraction:
     """The exact value of a decimal literal, e-notation included. Raises Unreadable where its exponent is absurd."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > 1000 or len(exponent) > 4:

@@ -1,4 +1,4 @@
-r"""Whether two answers are the same, by their form: one rule for each kind of answer, tried in order.
+r"""Comparison of two answers by their form: one rule for each kind of answer, tried in order.
 
 A rule answers None where it does not apply. What remains, two expressions, is asked of an `Arithmetic`: the quick one
 knows rational numbers alone, the one of the grading process knows algebra. Every rule names the case that asked for it.
@@ -32,7 +32,7 @@ Rule = Callable[[str, str, Arithmetic], bool | None]
 
 
 def same(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
-    """Whether the answer says what the reference says; both are canonical or parts of canonical texts."""
+    """True if the answer says what the reference says; both are canonical or parts of canonical texts."""
     gold, answer = (without_braces(without_tail(text)) for text in (gold, answer))
     if squeezed(gold) == squeezed(answer) or bare_letters(gold) == bare_letters(answer):
         return bool(gold)
@@ -228,7 +228,7 @@ def _with_signs(item: str) -> list[str]:
 
 
 def _matched(one: tuple[T, ...], other: tuple[T, ...], equal: Callable[[T, T], bool]) -> bool:
-    """Whether every element of one side finds its own on the other; equality being transitive, the first will do."""
+    """True if every element of one side finds its own on the other; equality being transitive, the first will do."""
     left = list(other)
     for item in one:
         found = next((place for place, candidate in enumerate(left) if equal(item, candidate)), None)
@@ -285,7 +285,7 @@ def _quantities(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
 
 
 def _contradict(expected: Quantity, found: Quantity) -> bool:
-    """Whether each side names what it counts and the two have nothing in common: dollars and degrees."""
+    """True if each side names what it counts and the two have nothing in common: dollars and degrees."""
     one, other = expected.kinds, found.kinds
     return bool(one and other) and not one & other
 
@@ -294,7 +294,7 @@ _BELOW_ONE = re.compile(r"[+-]?0?\.\d+")
 
 
 def _same_percent(gold: str, answer: str, *, found_is_percent: bool, arithmetic: Arithmetic) -> bool:
-    r"""Of the two readings of a bare reference the natural one: `25` asks for percent, and `0.05` is not `0.05\%`."""
+    r"""The natural one of the two readings of a bare reference: `25` asks for percent, and `0.05` is not `0.05\%`."""
     if not (found_is_percent and _BELOW_ONE.fullmatch(gold)) and same(gold, answer, arithmetic):
         return True
     if found_is_percent:

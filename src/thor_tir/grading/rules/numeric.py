@@ -175,7 +175,7 @@ def _called(name: str, parts: list[Number], noise: Noise) -> Number:
 
 
 def agree(one: Number, other: Number, noise: Noise) -> bool:
-    """Whether two values are the same up to rounding, relative to them and to what was cancelled on the way."""
+    """True if two values are the same up to rounding, relative to them and to what was cancelled on the way."""
     if mpmath.isinf(one) or mpmath.isinf(other):
         return bool(one == other)
     largest = max(abs(one), abs(other))
@@ -183,5 +183,5 @@ def agree(one: Number, other: Number, noise: Noise) -> bool:
 
 
 def is_real(number: Number) -> bool:
-    """Whether the imaginary part is nothing but rounding."""
+    """True if the imaginary part is nothing but rounding."""
     return bool(abs(mpmath.im(number)) <= abs(number) * mpmath.mpf(10) ** -25)

@@ -193,20 +193,24 @@ class Quantity:
     """A number as text, and what was written around it."""
 
     number: str
+    """The number, as canonical text."""
     unit: str = ""
     """In the singular and in lower case, with its power: `cm^2`; empty where none was written."""
     is_percent: bool = False
+    """True if a percent sign or the word stands beside the number."""
     is_degrees: bool = False
+    """True if a degree sign or the word stands beside the number."""
     is_money: bool = False
+    """True if a sign of a currency or its name stands beside the number."""
 
     @property
     def is_bare(self) -> bool:
-        """Whether nothing was written around the number."""
+        """True if nothing was written around the number."""
         return not (self.unit or self.is_percent or self.is_degrees or self.is_money)
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What was written around the number: money, angle, percent or another unit."""
+        """The kinds of things written around the number: money, angle, percent or another unit."""
         return _kinds(self)
 
 

@@ -1,36 +1,13 @@
 """Verdicts without algebra: letter for letter, rational numbers, and lists and quantities made of them."""
 
+from thor_tir.grading.rules.arithmetic import NeedsAlgebra, RationalArithmetic, rational
 from thor_tir.grading.rules.canonical import canonical
 from thor_tir.grading.rules.input_limits import is_affordable
 from thor_tir.grading.rules.matching import same
-from thor_tir.grading.rules.rational import rational
-from thor_tir.grading.rules.rounding import accepts_rounded
 from thor_tir.verdict import Outcome, Strictness
 
 _MAX_CHARS = 512
-"""Of what is compared in the caller's own thread, which nothing can stop; the grading process takes the rest."""
-
-
-class NeedsAlgebra(Exception):
-    """Rational arithmetic cannot tell."""
-
-
-class RationalArithmetic:
-    """Decides between rational numbers, and raises NeedsAlgebra for everything else."""
-
-    def __init__(self, strictness: Strictness) -> None:
-        self.strictness = strictness
-
-    def equal(self, gold: str, answer: str) -> bool:
-        """Whether the numbers are the same, or the answer rounds to a rounded reference."""
-        expected, found = rational(gold), rational(answer)
-        if expected is None or found is None:
-            raise NeedsAlgebra
-        return expected == found or accepts_rounded(gold, answer, (expected, found), self.strictness)
-
-    def proportional(self, gold: str, answer: str, *, is_positive: bool) -> bool:
-        """Always beyond it."""
-        raise NeedsAlgebra
+"""Characters compared in the caller's own thread, which nothing can stop; the grading process takes the rest."""
 
 
 def quick_outcome(

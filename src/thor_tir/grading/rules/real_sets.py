@@ -16,22 +16,27 @@ _UNIONS = frozenset((r"\cup", "U", "or", ","))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Interval:
     """One interval; a point has two equal ends."""
 
     low: str
+    """The lower end."""
     high: str
+    """The upper end."""
     has_low: bool
+    """True if the lower end belongs to it."""
     has_high: bool
+    """True if the upper end belongs to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealSet:
     """Intervals in the order in which they were written."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Interval, ...]
+    """The intervals, in the order in which they were written."""
     is_explicit: bool
-    """Whether it can be nothing else; `(1, 2)` can be a point of the plane."""
+    """True if it can be nothing else; `(1, 2)` can be a point of the plane."""
     variable: str = ""
     """The letter that an inequality is about, if it is one."""
 
@@ -73,10 +78,10 @@ def _read(text: str) -> RealSet | None:
 def _piece(text: str) -> RealSet | None:
     if found := sequence(text):
         if found.kind is ListKind.SET:
-            points = tuple(Part(low=item, high=item, has_low=True, has_high=True) for item in found.items)
+            points = tuple(Interval(low=item, high=item, has_low=True, has_high=True) for item in found.items)
             return RealSet(parts=points, is_explicit=False)
         if found.kind is not ListKind.BARE and len(found.items) == 2:
-            part = Part(
+            part = Interval(
                 low=found.items[0],
                 high=found.items[1],
                 has_low=found.opening == "[",
@@ -101,33 +106,33 @@ def _inequality(text: str) -> RealSet | None:
 def _ascending(sides: tuple[str, ...], signs: tuple[str, ...]) -> RealSet | None:
     """`a < x <= b`, `x < b` or `a < x`, the variable being a name."""
     if len(sides) == 3 and _NAME.fullmatch(sides[1]):
-        part = Part(low=sides[0], high=sides[2], has_low=signs[0] != "<", has_high=signs[1] != "<")
+        part = Interval(low=sides[0], high=sides[2], has_low=signs[0] != "<", has_high=signs[1] != "<")
         name = sides[1]
     elif len(sides) == 2 and _NAME.fullmatch(sides[0]) and not _NAME.fullmatch(sides[1]):
-        part = Part(low=f"-{_INFINITY}", high=sides[1], has_low=False, has_high=signs[0] != "<")
+        part = Interval(low=f"-{_INFINITY}", high=sides[1], has_low=False, has_high=signs[0] != "<")
         name = sides[0]
     elif len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
-        part = Part(low=sides[0], high=_INFINITY, has_low=signs[0] != "<", has_high=False)
+        part = Interval(low=sides[0], high=_INFINITY, has_low=signs[0] != "<", has_high=False)
         name = sides[1]
     else:
         return None
-    parts: tuple[Part, ...] = (part,)
+    parts: tuple[Interval, ...] = (part,)
     if name.startswith("|") and name.endswith("|"):
         name, parts = name.strip("|"), _without_bars(part)
     return RealSet(parts=parts, is_explicit=True, variable=name)
 
 
-def _without_bars(size: Part) -> tuple[Part, ...]:
-    r"""What `a < |x| < b` says of `x` itself, with `a` taken to be no less than zero."""
+def _without_bars(size: Interval) -> tuple[Interval, ...]:
+    r"""The intervals in which `a < |x| < b` puts `x` itself, with `a` taken to be no less than zero."""
     if size.low == f"-{_INFINITY}":
-        return (Part(low=f"-({size.high})", high=size.high, has_low=size.has_high, has_high=size.has_high),)
+        return (Interval(low=f"-({size.high})", high=size.high, has_low=size.has_high, has_high=size.has_high),)
     mirrored_high = _INFINITY if size.high == _INFINITY else f"({size.high})"
-    mirrored = Part(low=f"-{mirrored_high}", high=f"-({size.low})", has_low=size.has_high, has_high=size.has_low)
+    mirrored = Interval(low=f"-{mirrored_high}", high=f"-({size.low})", has_low=size.has_high, has_high=size.has_low)
     return (mirrored, size)
 
 
-def _ray_both() -> Part:
-    return Part(low=f"-{_INFINITY}", high=_INFINITY, has_low=False, has_high=False)
+def _ray_both() -> Interval:
+    return Interval(low=f"-{_INFINITY}", high=_INFINITY, has_low=False, has_high=False)
 
 
 def _without_points(whole: str, removed: str) -> RealSet | None:
@@ -137,7 +142,7 @@ def _without_points(whole: str, removed: str) -> RealSet | None:
     return RealSet(parts=_around(points.items), is_explicit=True)
 
 
-def _around(points: tuple[str, ...]) -> tuple[Part, ...]:
+def _around(points: tuple[str, ...]) -> tuple[Interval, ...]:
     """The line without some points, which are expected in ascending order."""
     ends = (f"-{_INFINITY}", *points, _INFINITY)
-    return tuple(Part(low=low, high=high, has_low=False, has_high=False) for low, high in itertools.pairwise(ends))
+    return tuple(Interval(low=low, high=high, has_low=False, has_high=False) for low, high in itertools.pairwise(ends))

@@ -24,7 +24,7 @@ class Same(Protocol):
     """The comparison of two parts, with which this one is mutually recursive."""
 
     def __call__(self, gold: str, answer: str, arithmetic: Arithmetic) -> bool:
-        """Whether the two say the same."""
+        """True if the two say the same."""
         ...
 
 
@@ -47,7 +47,7 @@ def same_relation(gold: str, answer: str, arithmetic: Arithmetic, same: Same) ->
 
 
 def _asserted(relation: Chain, arithmetic: Arithmetic, *, is_zero: bool) -> str | None:
-    """What a chain of equations says its left-hand side is; None where that is not for the taking."""
+    """The value that a chain of equations gives its left-hand side; None where that is not for the taking."""
     if not set(relation.relations) <= _EQUALITIES or not all(relation.operands):
         return None
     exact = [side for side, sign in zip(relation.operands[1:], relation.relations, strict=True) if sign != r"\approx"]
@@ -66,7 +66,7 @@ def _is_asked_for(left: str) -> bool:
 
 
 def calls_apart(items: Iterable[str]) -> bool:
-    """Whether several equations call the variable of one function by different names: `f(X)=-1`, `f(x)=x+1`.
+    """True if several equations call the variable of one function by different names: `f(X)=-1`, `f(x)=x+1`.
 
     A variable may have any name, but not two of them in one answer.
     """

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from thor_tir.grading.rules.rational import GROUPED
+from thor_tir.grading.rules.arithmetic import GROUPED
 
 _TOKEN = re.compile(r"\\(?:[a-zA-Z]+|.)|\s(?:and|or)(?=\s|$)|^(?:and|or)\s|<|>|.", re.DOTALL)
 _OPENING = frozenset(("(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\begin"))
@@ -22,7 +22,7 @@ _PYTHON_MATRIX = re.compile(r"(?:Matrix|array)\s*\((.*)\)", re.DOTALL)
 
 
 class ListKind(Enum):
-    """How a sequence is bracketed, which says whether its order counts."""
+    """The brackets of a sequence, which say whether its order counts."""
 
     BARE = "bare"
     SET = "set"
@@ -36,9 +36,13 @@ class AnswerList:
     """Several answers in one, or one answer of several parts."""
 
     kind: ListKind
+    """The kind of brackets."""
     items: tuple[str, ...]
+    """The elements in the order in which they were written."""
     opening: str = ""
+    """The opening bracket, empty where there is none."""
     closing: str = ""
+    """The closing bracket, empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,9 @@ class Chain:
     """`a < b <= c` as operands and the relations between them."""
 
     operands: tuple[str, ...]
+    """The sides, one more than there are relations."""
     relations: tuple[str, ...]
+    """The signs between the sides, from left to right."""
 
 
 def split_at(text: str, separators: frozenset[str]) -> tuple[list[str], list[str]]:
@@ -63,7 +69,7 @@ def split_at(text: str, separators: frozenset[str]) -> tuple[list[str], list[str
 
 
 def sequence(text: str, *, splits_groups: bool = False) -> AnswerList | None:
-    """How the text reads as several answers; None where it is a single one.
+    """The text read as several answers; None where it is a single one.
 
     `1,234` is one number unless `splits_groups`, and `1, 234` two.
     """

@@ -44,7 +44,7 @@ def same_choice(gold: str, answer: str) -> bool | None:
 
 
 def without_labels(gold: str, answer: str) -> str | None:
-    r"""What follows the labels in `\textbf{(C)}\ 42` or `Answer: (C) 42`, if the reference has none."""
+    r"""The rest after the labels in `\textbf{(C)}\ 42` or `Answer: (C) 42`, if the reference has none."""
     rest = answer
     for _ in range(_MAX_LABELS):
         if (shorter := _without_label(gold, rest)) is None:

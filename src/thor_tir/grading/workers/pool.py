@@ -22,14 +22,16 @@ _LEAST_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
-    """What the pool found out about one request."""
+    """The pool's finding on one request."""
 
     outcome: Outcome
+    """The outcome that the process gave, or that its end implies."""
     reason: str
+    """The reason, one clause for a person to read."""
     seconds: float
     """Wall-clock time of the comparison, without waiting for a process."""
     was_killed: bool = False
-    """Whether the comparison ended by a limit or took its process with it."""
+    """True if the comparison ended by a limit or took its process with it."""
 
 
 Job = tuple[IpcRow, "Future[Considered]"]
@@ -96,7 +98,7 @@ class Pool:
     def _serve(self) -> None:
         """One thread's life. It outlives every process it starts (see `process.py`)."""
         process: GraderProcess | None = None
-        with contextlib.suppress(GraderUnavailable):  # the first request tries again and is told
+        with contextlib.suppress(GraderUnavailable):  # the first request tries again and raises
             process = self._take()
         while (job := self._jobs.get()) is not None:
             request, future = job
@@ -135,7 +137,7 @@ class Pool:
             if kind not in self._kinds:
                 self._kinds.append(kind)  # spares started from now on are prepared for it
         process = process or self._take()
-        process.prepare(kind)
+        process.load_libraries(kind)
         try:
             process.await_ready()
         except GraderUnavailable:
@@ -170,7 +172,7 @@ class Pool:
         process = GraderProcess(self.limits)
         self.running.add(process)
         for kind in self._kinds:
-            process.prepare(kind)
+            process.load_libraries(kind)
         return process
 
     def _discard(self, process: GraderProcess) -> None:

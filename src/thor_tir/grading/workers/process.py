@@ -16,7 +16,7 @@ from time import monotonic
 from typing import IO
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.workers.ipc import HEADER, IpcRow, frame
+from thor_tir.grading.workers.ipc import HEADER, IpcRow, encode_message
 
 _START_S = 120.0
 """Imports on a loaded machine; no answer's limit counts while they last."""
@@ -27,7 +27,7 @@ _MAX_RESIDENT_BYTES = 400 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class GraderLimits:
-    """What the verdict on one answer may use."""
+    """Limits on the verdict on one answer."""
 
     timeout_s: float = 5.0
     """Wall-clock seconds for a verdict. An alarm inside the process rings at 60 %, at 80 % the process is killed."""
@@ -80,15 +80,15 @@ class GraderProcess:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """The id of the running process."""
         return self._process.pid
 
     @property
     def is_worn(self) -> bool:
-        """Whether it has served long enough, or grown too large, and should be replaced."""
+        """True if it has served long enough, or grown too large, and should be replaced."""
         return self.num_items >= _MAX_ITEMS or self._resident_bytes > _MAX_RESIDENT_BYTES
 
-    def prepare(self, kind: str) -> None:
+    def load_libraries(self, kind: str) -> None:
         """Have it import what requests of `kind` ("math" or "gym") need; returns at once."""
         if kind in self._prepared:
             return
@@ -96,7 +96,7 @@ class GraderProcess:
         self._prepared.append(kind)
         self._num_unconfirmed += 1
         with contextlib.suppress(EOFError, ConnectionError, TimeoutError):  # `await_ready` meets the same, says why
-            self._send(frame(request), monotonic() + _START_S)
+            self._send(encode_message(request), monotonic() + _START_S)
 
     def await_ready(self) -> None:
         """Wait for what was prepared. Raises GraderUnavailable, with the process's last words."""
@@ -120,7 +120,7 @@ class GraderProcess:
         bounds = {"alarm_s": min(self.limits.alarm_s, 0.75 * limit_s), "cpu_s": int(limit_s) + 2}
         used_s = _cpu_seconds(self.pid)
         try:
-            return self._round_trip(frame(request | bounds | {"do": "judge"}), monotonic() + limit_s)
+            return self._round_trip(encode_message(request | bounds | {"do": "judge"}), monotonic() + limit_s)
         except TimeoutError as error:
             is_busy = _cpu_seconds(self.pid) - used_s >= 0.4 * limit_s
             self.kill()
@@ -191,7 +191,7 @@ def _await(descriptor: int, event: int, deadline: float) -> None:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time a process has used; infinity where the system does not tell."""
+    """Processor time a process has used; infinity where the system does not say."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

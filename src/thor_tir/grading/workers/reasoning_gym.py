@@ -18,11 +18,11 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""What readers of mathematics raise on text they cannot read. Anything else ends the process; the parent says so."""
+"""Errors of readers of mathematics on text they cannot read. Anything else ends the process; the parent says so."""
 
 
 def gym_outcome(family: str, answer: str, entry: IpcRow) -> tuple[Outcome, str]:
-    """What the reasoning-gym family's own scorer says. Its partial credit is not correct.
+    """The verdict of the reasoning-gym family's own scorer. Its partial credit is not correct.
 
     A scorer that cannot read the answer makes it wrong, provided that the scorer accepts its own reference.
     """

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from threading import Event
 
-from thor_tir.grading.rules.algebra import compare
-from thor_tir.grading.workers.ipc import IpcRow, frame, read_frame
+from thor_tir.grading.rules.algebra import algebraic_outcome
+from thor_tir.grading.workers.ipc import IpcRow, encode_message, read_message
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, gym_outcome
 from thor_tir.verdict import Outcome, Strictness
 
@@ -60,7 +60,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 @lru_cache(maxsize=4096)
 def _try_reference(reference: str, strictness: Strictness) -> None:
     """Compare the reference with a plain number: where that takes long or fails, no answer is to blame."""
-    compare(reference, "0", strictness)
+    algebraic_outcome(reference, "0", strictness)
 
 
 def judge(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
@@ -75,7 +75,7 @@ def judge(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
                 _try_reference(request["reference"], strictness)
                 is_past_reference = True
                 tell({"past": "reference"})
-                outcome, reason = compare(request["reference"], request["answer"], strictness)
+                outcome, reason = algebraic_outcome(request["reference"], request["answer"], strictness)
         return {"outcome": outcome, "reason": reason, "was_cut": False}
     except _TookTooLong:
         cause = f"took longer than {request['alarm_s']:g} s"
@@ -88,7 +88,7 @@ def judge(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
     return {"outcome": Outcome.UNSCORED, "reason": f"reading the reference {cause}", "was_cut": True}
 
 
-def prepare(request: IpcRow) -> IpcRow:
+def load_libraries(request: IpcRow) -> IpcRow:
     """Import what a kind of request needs, before any limit on time or memory counts."""
     _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
     _limit(resource.RLIMIT_CPU, resource.RLIM_INFINITY)
@@ -98,7 +98,7 @@ def prepare(request: IpcRow) -> IpcRow:
         import math_verify
 
         math_verify.parse(r"\boxed{\frac{1}{2}}", parsing_timeout=None)  # builds the parser's tables
-        compare(r"\sqrt{2}", "x^2+1", Strictness.STRICT)
+        algebraic_outcome(r"\sqrt{2}", "x^2+1", Strictness.STRICT)
     _limit(resource.RLIMIT_AS, _pages(0) + request["memory_bytes"])
     return {"ready": request["kind"]}
 
@@ -154,7 +154,7 @@ def _serve_one(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
     return reply | {"resident_bytes": _pages(1)}
 
 
-def main() -> None:
+def serve() -> None:
     """Serve until stdin ends, with stdout kept free of whatever a library prints."""
     _die_with_parent()
     _limit(resource.RLIMIT_CORE, 0)
@@ -165,13 +165,13 @@ def main() -> None:
     os.dup2(2, 1)
 
     def tell(message: IpcRow) -> None:
-        stream.write(frame(message))
+        stream.write(encode_message(message))
         stream.flush()
 
     num_served = 0
-    while (request := read_frame(sys.stdin.buffer)) is not None:
+    while (request := read_message(sys.stdin.buffer)) is not None:
         if request["do"] == "prepare":
-            tell(prepare(request))
+            tell(load_libraries(request))
             continue
         if num_served == 0:
             _fall_silent()
@@ -184,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

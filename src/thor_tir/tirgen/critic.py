@@ -29,12 +29,16 @@ class CriticConfig:
     """How the critic is sampled and what of its replies is believed."""
 
     max_tokens: int = 1024
+    """Largest number of tokens of a reply."""
     temperature: float = 0.6
+    """Divisor of the logits."""
     top_k: int = 50
+    """Number of most likely tokens that are kept; 0 keeps all."""
     min_kept: float = 0.9
     """Share of the rewritten words, as characters of matching runs, that must stand in the step as they are."""
     max_added_chars: int = 24
-    """So many characters may follow the last words that are the step's own; more is a solution of the critic's."""
+    """Number of characters that may follow the last words that are the step's own; more is a solution of the
+    critic's."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_kept <= 1 or self.max_added_chars < 0:
@@ -46,6 +50,7 @@ class IsolatedStep:
     """What the critic may see. There is one way to make it: from tokens the actor has written and the text they say."""
 
     text: str
+    """Text of the step alone."""
 
     @classmethod
     def of(cls, span: Span, dialect: Dialect) -> Self:
@@ -85,6 +90,7 @@ class CriticReply:
     """What the critic made of a step."""
 
     verdict: Rewriting | Refusal
+    """Rewriting with its program, or the reason why there is none."""
     kept: float | None = None
     """Share of the rewritten words that are the step's own, where there was a program to judge by."""
 
@@ -94,8 +100,11 @@ class Critic:
     """A model that rewrites steps."""
 
     policy: Policy
+    """Model that answers."""
     dialect: Dialect
+    """Conventions of that model."""
     config: CriticConfig
+    """Options of its sampling."""
 
     async def rewrite(self, step: IsolatedStep, *, seed: int) -> CriticReply:
         """Judge one isolated step and, if code can do its computation, write that code."""
@@ -140,7 +149,7 @@ class Compared:
     kept_before: float
     """The same of the words up to the end of the last of these runs."""
     added_chars: int
-    """What follows it."""
+    """Characters of the reply after the words that are the step's own."""
     has_new_box: bool
     """It states an answer that the step does not state."""
 

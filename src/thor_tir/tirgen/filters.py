@@ -44,9 +44,9 @@ class FilterConfig:
     max_repeats: int = 20
     """Occurrences of one 20-character window of prose that are still no repetition."""
     min_tokens: int = 1
-    """Of the response, outputs included."""
+    """Minimum response length in tokens, outputs included."""
     max_tokens: int | None = None
-    """Of the response; None for any. Fine-tuning has a limit of its own."""
+    """Maximum response length in tokens, outputs included; None for any. Fine-tuning has a limit of its own."""
     solved_in_words: float = 1.0
     """Drop a question whose tool-free samples are right at least this often; above 1 drops none."""
     benchmarks: tuple[str, ...] = ()
@@ -56,11 +56,13 @@ class FilterConfig:
     overlap_share: float = 0.0
     """At least this share of the shorter question's runs must be common; 0 counts a single run, stock phrases too."""
     per_question: int = 1
+    """Most samples of one question."""
     max_share: float = 0.5
     """No number of calls (1, 2, 3, 4 and more) may make up more of the selection than this."""
     min_kept: float = 0.5
     """But balance leaves at least this share of each number of calls."""
     seed: int = 0
+    """Seed of the choice among equals."""
 
     def __post_init__(self) -> None:
         if self.per_question < 1 or self.ngram < 1:
@@ -78,9 +80,13 @@ class Rejected:
     """A sample that is left out."""
 
     id: str
+    """Id of the trajectory."""
     problem_id: str
+    """Id of its problem."""
     stage: str
+    """Stage of the filter that dropped it."""
     reason: str
+    """Reason of that stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +94,11 @@ class StageCount:
     """What one stage of the filter left, and why it dropped the rest."""
 
     name: str
+    """Name of the stage."""
     kept: int
+    """Number of samples left after it."""
     rejected: Mapping[str, int]
+    """Number of samples dropped, by reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +106,17 @@ class Examined:
     """A sample after it was judged alone: small, whatever its trajectory holds."""
 
     id: str
+    """Id of the trajectory."""
     problem_id: str
+    """Id of its problem."""
     question: str
     """Kept only where it passed."""
     num_calls: int
+    """Number of its calls."""
     is_correct: bool | None
     """None where the grader could not say."""
     rejected: Rejected | None
+    """Reason why it is left out; None where it may be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +128,7 @@ class Selection:
     rejected: tuple[Rejected, ...]
     """Every sample that is left out, by stage and id."""
     stages: tuple[StageCount, ...]
+    """Counts of every stage, in order."""
     solved: Mapping[str, float]
     """For each question, the share of the actor's graded attempts that were right, with tools and without."""
 

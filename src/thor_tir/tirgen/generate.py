@@ -51,15 +51,19 @@ class TirgenConfig:
     step_stop: tuple[str, ...] = ("\n\n",)
     """And at the end of a paragraph."""
     max_tokens: int = 4096
-    """Of the whole response; a reasoning actor needs 20,000 or so."""
+    """Maximum response length in tokens; a reasoning actor needs 20,000 or so."""
     max_steps: int = 64
+    """Most steps of a trajectory."""
     temperature: float = 0.6
+    """Divisor of the actor's logits."""
     top_k: int = 50
+    """Number of most likely tokens that the actor chooses among; 0 for all."""
     max_repairs: int = 1
     """Further replies asked of the critic when its program fails; then the step stays in words."""
     critic: CriticConfig = field(default_factory=CriticConfig)
+    """Options of the critic."""
     thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
-    """Of a reasoning actor alone, whose steps are windows of its thinking."""
+    """Options for a reasoning actor, whose steps are windows of its thinking."""
 
     def __post_init__(self) -> None:
         if min(self.step_tokens, self.max_tokens, self.max_steps) < 1 or self.max_repairs < 0:
@@ -71,10 +75,13 @@ class TirgenAgents:
     """Who works on a trajectory."""
 
     actor: Policy
+    """Model that reasons."""
     dialect: Dialect
-    """The actor's."""
+    """Conventions of the actor."""
     critic: Critic
+    """Model that turns steps into programs."""
     sandbox: Sandbox
+    """Place where programs run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +89,15 @@ class RawSample:
     """What one attempt yielded, before any filter."""
 
     trajectory: Trajectory
+    """Trajectory that was made."""
     critic: Counter[str]
     """Fate of each step the critic saw: `rewritten`, a refusal's name, or `failed: <status>`."""
     kept: tuple[float, ...] = ()
-    """Of every reply with a program: the share of its words that are the step's own."""
+    """Share of words that are the step's own, for each reply with a program."""
     spent: Counter[str] = field(default_factory=Counter)
     """Calls and tokens of actor and critic."""
     seconds: float = 0.0
+    """Duration of the attempt in seconds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,11 +105,17 @@ class Growing:
     """The revised context while it grows: `words` are thoughts that no program has followed yet."""
 
     prompt: Span
+    """Tokens of the prompt."""
     words: Span
+    """Thoughts that no program has followed yet."""
     steps: list[Step] = field(default_factory=list)
+    """Steps that are complete."""
     fate: Counter[str] = field(default_factory=Counter)
+    """Fates of the steps that the critic saw, counted."""
     kept: list[float] = field(default_factory=list)
+    """Share of words that are the step's own, for each reply with a program."""
     finish: Finish = Finish.TOKEN_LIMIT
+    """Way in which the trajectory ended."""
 
     @property
     def token_ids(self) -> list[int]:

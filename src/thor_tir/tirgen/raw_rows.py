@@ -23,6 +23,7 @@ class RowPlace:
     """Where a row stands."""
 
     file: Path
+    """File that holds the row."""
     offset: int
     """In bytes."""
     line: int

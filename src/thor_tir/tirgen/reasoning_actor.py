@@ -53,6 +53,7 @@ class _Window:
     before: Span
     """Words that stay as they are."""
     seen: Span
+    """Tokens that the critic sees."""
 
 
 async def _refine(

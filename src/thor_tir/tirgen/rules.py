@@ -23,11 +23,15 @@ class Candidate:
     """A raw trajectory with what is known about it."""
 
     trajectory: Trajectory
+    """Trajectory that is judged."""
     verdict: Verdict
+    """Verdict on its answer."""
     words_pass_rate: float | None = None
-    """Of tool-free samples of the same question; None where none were drawn."""
+    """Share of right answers among samples without tools of the same question; None where none were drawn."""
     question: str = ""
+    """Text of the question."""
     thinking: Thinking = Thinking.NONE
+    """Form of the think tags in its text."""
 
     @property
     def num_tokens(self) -> int:

@@ -47,7 +47,9 @@ class AttemptKey:
     """One attempt that may be made."""
 
     problem: Problem
+    """Problem that may be attempted."""
     number: int
+    """Number of the attempt at this problem, from 0."""
 
     @property
     def key(self) -> str:

@@ -21,11 +21,13 @@ class Entry:
     """What the selection needs to know of a sample: small, so that all samples fit into memory at once."""
 
     id: str
-    """Of the trajectory, unique."""
+    """Id of the trajectory, unique."""
     problem_id: str
+    """Id of its problem."""
     num_calls: int
+    """Number of its calls."""
     solved: float
-    """How often the actor solved the question in all its graded attempts, with tools and without: its difficulty."""
+    """Share of the actor's graded attempts at the question that were right, with tools and without: its difficulty."""
 
     @property
     def calls(self) -> int:

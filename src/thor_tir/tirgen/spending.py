@@ -16,7 +16,9 @@ class Metered:
     """A policy that notes what one attempt asks of it."""
 
     policy: Policy
+    """Policy that is asked."""
     role: str
+    """Role under which the cost is noted."""
     spent: Counter[str] = field(default_factory=Counter)
     """`actor calls`, `actor tokens` and so on, as the server counts them where there is one."""
 
@@ -42,7 +44,8 @@ class Budget:
     calls: int | None = None
     """Completions asked of actor and critic."""
     hours: float | None = None
-    """Of a question: its attempts' own time added up. Of a run: since this process began."""
+    """Hours that may be spent: by a question the time of its attempts added up, by a run the time since this process
+    began."""
 
     def __post_init__(self) -> None:
         if any(bound is not None and bound <= 0 for bound in (self.tokens, self.calls, self.hours)):

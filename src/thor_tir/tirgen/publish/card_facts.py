@@ -27,7 +27,9 @@ class Example:
     """One sample to be read."""
 
     question: str
+    """Text of the question."""
     answer: str
+    """Reference answer."""
     text: str
     """As it stands in the context, fences and outputs included; a long one keeps its head."""
 
@@ -37,24 +39,29 @@ class CardFacts:
     """All that stands in a card."""
 
     num_samples: int
+    """Number of samples."""
     calls: Mapping[str, int]
     """Samples by number of calls: 1, 2, 3, 4+ (paper, figure 6)."""
     raw_calls: Mapping[str, int]
     """The same of raw attempts, those without a call included."""
     tokens: Sequence[int]
-    """Of each response, outputs included."""
+    """Length of each response in tokens, outputs included."""
     parts: Mapping[str, int]
     """Tokens of all samples by kind of segment."""
     sources: Mapping[str, int]
+    """Number of samples by source of the problem."""
     strata: Mapping[tuple[str, int], int]
     """Samples by number of calls and quarter of difficulty, 0 the hardest."""
     stages: Sequence[Mapping[str, Any]]
     """As in funnel.json: name, kept, rejected."""
     fates: Mapping[str, int]
-    """Of the steps that the critic saw."""
+    """Number of steps that the critic saw, by their fate."""
     provenance: Mapping[str, Any]
+    """Records of the runs that made the samples, by name."""
     filter: Mapping[str, Any]
+    """Options of the filter."""
     examples: Sequence[Example]
+    """Samples to be read."""
 
     @property
     def num_raw(self) -> int:

@@ -16,8 +16,9 @@ class Merged:
     """How many rows the united files hold."""
 
     attempts: int
+    """Number of attempts."""
     lost: int
-    """Of these, attempts that a machine fault ended and no folder made."""
+    """Number of these that a machine fault ended and no folder made."""
     words: int
     """Tool-free samples."""
 

@@ -67,6 +67,20 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
 
 
 @embedded
+def test_a_selector_counts_one_attempt_of_each_problem_and_pays_for_all(empty_folder: Path) -> None:
+    options = ("--limit", "4", "--samples", "2", "--rollout.max-tokens", "64")
+    assert status_of("eval", *options, "--select", "vote", "--output", "chosen") == 0
+    results = json.loads((empty_folder / "chosen" / "results.json").read_text())
+    (row,) = results["sets"]
+    assert (results["select"], row["attempts"], sum(row["ends"].values())) == ("vote", 8, 4)
+    assert status_of("eval", *options, "--output", "all") == 0
+    assert status_of("eval", "compare", "chosen", "all", "--output", "difference.json") == 0
+    found = json.loads((empty_folder / "difference.json").read_text())
+    assert found["sets"][0]["first"] == row["avg"]["value"]  # of the chosen attempts
+    assert status_of("eval", *options, "--select", "longest", "--output", "none") == 2
+
+
+@embedded
 def test_a_question_is_answered_with_its_transcript(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("solve", QUESTION) == 0
     told = capsys.readouterr().out

@@ -15,7 +15,7 @@ from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript.render import render
-from thor_tir.eval.transcript.segments import Segment, SegmentKind, segments_of
+from thor_tir.eval.transcript.segments import Exhibit, Segment, SegmentKind, segments_of
 from thor_tir.eval.transcript.stored import readable_segments, stored_attempts
 from thor_tir.execution import Status
 from thor_tir.grading.extract import extract_answer
@@ -130,7 +130,7 @@ def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
         reporter.say(f"graded {verdict.outcome}: {verdict.reason}")
 
 
-def _exhibits(folder: Path) -> Iterator[dict[str, Any]]:
+def _exhibits(folder: Path) -> Iterator[Exhibit]:
     path = folder / "trajectories.jsonl"
     if not path.is_file():
         raise UsageError(f"{folder} holds no trajectories.jsonl; give the folder of a finished run")
@@ -144,7 +144,7 @@ def _exhibits(folder: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _segments(row: dict[str, Any]) -> list[Segment]:
+def _segments(row: Exhibit) -> list[Segment]:
     return [
         Segment(
             author=SegmentKind(segment["author"]),

@@ -173,13 +173,13 @@ class Journal:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, key: str, row: dict[str, Any]) -> None:
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Record a finished unit. A key that is already there is our mistake: work would have been done twice."""
         assert key not in self._rows, f"{key} is already in {self.path}"
-        row = {"key": key, **row}
-        self._rows[key] = self._brief(row)
+        whole = {"key": key, **row}
+        self._rows[key] = self._brief(whole)
         if self.is_ours:
-            self._held.append(row)
+            self._held.append(whole)
         if not self.hold:
             self.commit()
 

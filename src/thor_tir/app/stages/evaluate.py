@@ -1,6 +1,7 @@
 """One model on sets of problems: sampled, graded and kept attempt by attempt; tables when every attempt is there."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -224,7 +225,7 @@ def results_of(folder: EvalFolder, *, name: str | None = None, select: str | Non
     }
 
 
-def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> dict[str, Any]:
+def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Mapping[str, Any]:
     """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
     spec = run.spec
     return {

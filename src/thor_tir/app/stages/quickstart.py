@@ -27,7 +27,7 @@ from thor_tir.eval.report.report import write_report
 from thor_tir.eval.results import Results
 from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired
 from thor_tir.eval.statistics import Interval
-from thor_tir.eval.transcript.segments import exhibit
+from thor_tir.eval.transcript.segments import Exhibit, exhibit
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
@@ -180,7 +180,7 @@ def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:
     return [attempt for group in evaluation.groups for attempt in group[:samples]]
 
 
-def _difference(name: str, interval: Interval) -> dict[str, Any]:
+def _difference(name: str, interval: Interval) -> dict[str, object]:
     return {"name": name, "difference": interval.mean, "ci95": [interval.low, interval.high]}
 
 
@@ -192,11 +192,11 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
     decode = Dialect(load_tokenizer(config.actor)).decode
     rng = Random(config.seed)
 
-    def shown(stage: str, attempts: Sequence[Attempt]) -> Iterable[dict[str, Any]]:
+    def shown(stage: str, attempts: Sequence[Attempt]) -> Iterable[Exhibit]:
         for a in rng.sample(list(attempts), min(EXHIBITS_PER_STAGE, len(attempts))):
             yield exhibit(a.problem, a.trajectory, stage=stage, verdict=a.verdict, decode=decode)
 
-    lines = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"))]
+    lines: list[Mapping[str, Any]] = [*shown("TIRGen", read_dataset(folder / "tirgen" / "dataset.jsonl"))]
     for name, evaluation in found.items():
         lines += shown(f"eval: {name}", evaluation.attempts)
     lines += Journal(folder / "rl" / "trajectories.jsonl")

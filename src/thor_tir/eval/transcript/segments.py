@@ -4,10 +4,10 @@ The terminal transcript and the HTML report both show these pieces. Text is deco
 into token ids.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
@@ -53,6 +53,49 @@ class ShownRepair:
     """Status of the new call; None where it made none."""
 
 
+class SegmentRow(TypedDict):
+    """A segment as it stands in `trajectories.jsonl`."""
+
+    author: str
+    """Part of the interaction."""
+    text: str
+    """Text, decoded for reading."""
+    status: str | None
+    """Status of the call; for actions and observations only."""
+
+
+class RepairRow(TypedDict):
+    """A repair as it stands there."""
+
+    call: int
+    """Step that it repairs, counted from 0."""
+    segments: list[SegmentRow]
+    """The new call, and what it printed."""
+    reward: int
+    """1 where the new call succeeded."""
+    status: str | None
+    """Status of the new call; null where it made none."""
+
+
+class Exhibit(TypedDict):
+    """One line of `trajectories.jsonl`."""
+
+    stage: str
+    """Place in the run where it was sampled."""
+    problem: dict[str, str]
+    """Id, question, answer and source of the problem."""
+    trajectory: Mapping[str, Any]
+    """The archived trajectory."""
+    segments: list[SegmentRow]
+    """Its text by author."""
+    outcome: str
+    """Outcome of the verdict."""
+    extracted: str | None
+    """Answer that was found."""
+    repairs: list[RepairRow]
+    """Failed calls that were written again."""
+
+
 def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
     """Prompt, then every step; the versions that self-correction cut away stand before the step that replaced them."""
     shown = [Segment(author=SegmentKind.PROMPT, text=decode(trajectory.prompt.token_ids))]
@@ -90,7 +133,7 @@ def exhibit(
     verdict: Verdict,
     decode: Decode,
     repairs: Sequence[ShownRepair] = (),
-) -> dict[str, Any]:
+) -> Exhibit:
     """One line of a run's `trajectories.jsonl`: the archived trajectory and what the report's browser shows of it.
 
     `stage` says where in the run it was sampled, e.g. `eval/rl` or `rl/step 12`; `repairs` are step-level samples, to
@@ -108,7 +151,7 @@ def exhibit(
     }
 
 
-def _segment_to_json(segment: Segment) -> dict[str, Any]:
+def _segment_to_json(segment: Segment) -> SegmentRow:
     return {
         "author": segment.author.value,
         "text": segment.text,
@@ -116,7 +159,7 @@ def _segment_to_json(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _repair_to_json(repair: ShownRepair) -> dict[str, Any]:
+def _repair_to_json(repair: ShownRepair) -> RepairRow:
     return {
         "call": repair.call,
         "segments": [_segment_to_json(segment) for segment in repair.segments],

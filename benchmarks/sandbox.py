@@ -1,14 +1,47 @@
-"""The sandbox against other ways of running programs, in one table: what `thor sandbox bench` prints.
+"""The sandbox against other ways of running programs, in one table.
 
     python benchmarks/sandbox.py [--bursts 7]
 
-Contenders take turns in short bursts, so that a busy moment of the machine falls on all of them; every figure is the
-median over the bursts. See `thor_tir/sandbox/measure.py` for what each row does.
+Rows take turns in short bursts, so that a busy moment of the machine falls on all of them; every figure is the median
+over the bursts. `sandbox_rows.py` beside this file says what each row does.
 """
 
-import tyro
+import asyncio
+from dataclasses import dataclass
 
-from thor_tir.commands.sandbox_bench import SandboxBench
+import tyro
+from rich.box import SIMPLE
+from rich.table import Table
+
+from sandbox_rows import PRINT, SYMPY, measure, ratios
+from thor_tir.console import ConsoleReporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxBench:
+    """Measure the sandbox against a cold interpreter, a bare fork, no isolation, and two kinds of pools, in turns."""
+
+    bursts: int = 7
+    """Turns of every row; each figure is the median over them. One takes about ten seconds."""
+
+    def run(self) -> None:
+        """Measure and print one table and the ratios."""
+        reporter = ConsoleReporter()
+        rows = asyncio.run(measure(self.bursts, say=reporter.say))
+        table = Table("", "print /s", "p50 ms", "p99 ms", "sympy /s", "p50 ms", "p99 ms", box=SIMPLE)
+        for row in rows:
+            cells = []
+            for program in (PRINT, SYMPY):
+                if program in row.programs:
+                    figures = (row.rate(program), row.quantile_ms(program, 0.5), row.quantile_ms(program, 0.99))
+                    cells += [f"{figure:,.1f}" for figure in figures]
+                else:
+                    cells += ["-"] * 3
+            table.add_row(f"{row.name}: {row.absent}" if row.absent else row.name, *cells)
+        reporter.console.print(table)
+        for claim, ratio, goal in ratios(rows):
+            reporter.say(f"{ratio:8.2f}x  {claim} (goal {goal})")
+
 
 if __name__ == "__main__":
     tyro.cli(SandboxBench).run()

@@ -39,7 +39,6 @@ COMMANDS: Mapping[str, Command] = {
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
     "sandbox run": Command("sandbox_run.SandboxRun", "run programs that nobody trusts"),
-    "sandbox bench": Command("sandbox_bench.SandboxBench", "measure how fast programs run here"),
     "sandbox serve": Command("sandbox_serve.SandboxServe", "run programs for other machines"),
 }
 """Every command; a name of two words belongs to a group. A new command is its own file and a line here."""

@@ -16,7 +16,7 @@ class Limits:
     memory_bytes: int = 512 * 2**20
     """Address space on top of what the interpreter and its preloaded libraries hold."""
     output_bytes: int = 2**20
-    """Of stdout and of stderr, each; a program that prints more is stopped."""
+    """Largest size of stdout, and of stderr, in bytes; a program that prints more is stopped."""
 
     def __post_init__(self) -> None:
         if not (0 < self.timeout_s < 86_400 and 0 < self.memory_bytes < 2**50 and 0 < self.output_bytes <= 2**28):
@@ -30,12 +30,13 @@ class Snippet:
     """One program to run in a batch."""
 
     code: str
+    """Source of the program."""
     limits: Limits | None = None
     """None means the sandbox's default."""
     stdin: str = ""
-    """What the program reads from its standard input."""
+    """Text that the program reads from its standard input."""
     seed: int = 0
-    """Of the random generators of Python and NumPy; equal requests give equal bytes wherever they run."""
+    """Seed of the random generators of Python and NumPy; equal requests give equal bytes wherever they run."""
 
 
 class Sandbox(Protocol):

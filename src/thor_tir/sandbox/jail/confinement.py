@@ -25,17 +25,20 @@ class Confinement:
     """One worker's means of locking its programs in."""
 
     level: str
+    """Level of confinement."""
     folder: str
     """Working directory of programs."""
     final: tuple[Call, ...]
-    """What closes the jail once its descriptors are in place: Landlock, capabilities, the filter of system calls."""
+    """System calls that close the jail once its descriptors are in place: Landlock, capabilities, the filter of
+    calls."""
     has_own_pid: bool
-    """Whether a filter for the program's own number has still to follow, which is not known beforehand."""
+    """True if a filter for the program's own number has still to follow, which is not known beforehand."""
     last_pid: int
     """A descriptor through which the next pid is chosen; -1 where it is not."""
     mapped: int
     """Bytes that a program's process has mapped before its program begins."""
     folder_bytes: int
+    """Size of a program's folder in bytes."""
 
     def number_next(self) -> None:
         """Give the next child of the template the number PROGRAM_PID."""

@@ -39,9 +39,13 @@ class Numbers:
     """System-call numbers that differ between architectures, of the calls made here."""
 
     pivot_root: int
+    """Number of pivot_root."""
     capset: int
+    """Number of capset."""
     seccomp: int
+    """Number of seccomp."""
     waitid: int
+    """Number of waitid."""
 
 
 NUMBERS: Mapping[str, Numbers] = {

@@ -15,7 +15,8 @@ class JailPlace:
     """Where a template finds itself when it starts."""
 
     level: str
+    """Level of confinement."""
     paths: tuple[str, ...]
-    """What programs may read."""
+    """Paths that programs may read."""
     proc: int
     """A descriptor of the host's /proc, closed before the first program; -1 where there is none."""

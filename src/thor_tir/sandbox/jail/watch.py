@@ -35,9 +35,11 @@ class Child:
     end: int
     """A pidfd."""
     ready: int
+    """End of the pipe on which the child says that it is confined."""
     out: tuple[int, int]
     """Reading ends of stdout and stderr."""
     printed: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
+    """Bytes read so far of standard output and standard error."""
 
     def take(self, stream: int, bound: int) -> bool:
         """Read what is there, up to one byte over the bound; whether there can be more."""

@@ -18,9 +18,11 @@ class JailLayer:
     """One thing that keeps programs from harm, and whether it holds here."""
 
     name: str
+    """Name of the layer."""
     is_available: bool
+    """True if the layer holds on this machine."""
     detail: str
-    """What was seen, or what the lack of it means and what to do."""
+    """Finding, or the meaning of the lack and a remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +42,15 @@ class _Trial:
     """A program that prints `held` if a layer holds, or ends as `ends` says."""
 
     layer: str
+    """Name of the layer that is tried."""
     code: str
+    """Program that tries it."""
     told: str
+    """Finding where the layer holds."""
     remedy: str
+    """Meaning of the lack, and what to do."""
     ends: Status = Status.OK
+    """Way in which the program ends where the layer holds."""
 
 
 _LIMITS = Limits(timeout_s=10.0, memory_bytes=64 * 2**20)

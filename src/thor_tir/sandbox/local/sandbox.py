@@ -57,12 +57,13 @@ class LocalSandboxConfig:
     folder_bytes: int = 32 * 2**20
     """Size of a program's working directory, which is emptied after it; only level `full` has one."""
     folder_files: int = 2000
+    """Most files in a program's folder."""
     recycle_after: int = 5000
     """Programs that a template forks before it is replaced by a fresh one."""
     grace_s: float = 10.0
     """A template that has not answered this long after its program's time was up is replaced."""
     tolerance: int = 8
-    """So many programs in a row that could not be run, and it is the host that runs none: whoever asked should stop."""
+    """Number of programs in a row that could not be run, after which the host is said to run none."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -185,7 +186,9 @@ class LocalSandbox:
 @dataclass(frozen=True, kw_only=True)
 class _Request:
     limits: Limits
+    """Limits of the program."""
     is_heavy: bool
+    """True if the program needs the template with the heavy modules."""
     program: ProgramRequest
     """For the process that runs it."""
 

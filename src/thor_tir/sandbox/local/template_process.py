@@ -233,11 +233,15 @@ class TemplateSpec:
     """What a template process is started with."""
 
     python: str
+    """Interpreter that is started."""
     modules: tuple[str, ...]
     """Imported before any program runs."""
     level: str
+    """Level of confinement."""
     folder_bytes: int
+    """Size of a program's folder in bytes."""
     folder_files: int
+    """Most files in a program's folder."""
     is_collapsed: bool = True
     """Its memory on huge pages, which makes forks cheaper."""
 

@@ -46,14 +46,15 @@ class RemoteSandboxConfig:
     limits: Limits = field(default_factory=Limits)
     """For programs that come without their own."""
     level: str = "unknown"
-    """How servers confine programs that do not tell, in the operator's words."""
+    """Confinement of servers that do not say theirs, in the operator's words."""
     fleet: FleetRules = field(default_factory=FleetRules)
+    """Rules by which servers are chosen and given up."""
     retries: int = 2
-    """So many failures of a program, beyond the first, while servers run others, and it is given up."""
+    """Number of failures of a program, beyond the first, after which it is given up while servers run others."""
     connect_s: float = 3.0
     """For opening a connection, and for a ping."""
     queue_s: float = 120.0
-    """How long a program may wait inside a server before it runs, transport included."""
+    """Longest time that a program waits inside a server before it runs, transport included, in seconds."""
     backoff_s: float = 0.2
     """Average pause before the first retry; doubles with each, up to half a minute."""
 

@@ -26,7 +26,7 @@ class Endpoint:
     url: str
     """Without a slash at its end."""
     level: str = "unknown"
-    """How it confines programs, as it told or as the operator declared."""
+    """Confinement as the server said it or the operator declared it."""
     in_flight: int = 0
     """Programs that it has now, from here."""
     faults: int = 0
@@ -46,11 +46,12 @@ class FleetRules:
     concurrency: int = 32
     """Programs that one server has at once; the rest wait here."""
     tolerance: int = 3
-    """So many failures in a row, and a server is out."""
+    """Number of failures in a row after which a server is out."""
     ping_s: float = 0.5
     """First pause before a server that is out is tried again; doubles up to twenty times that."""
     patience_s: float = 1800.0
-    """So long a program waits for servers of which none runs anything; then the run stops, and can be continued."""
+    """Longest time that a program waits for servers of which none runs anything, in seconds; then the run stops, and
+    can be continued."""
 
 
 class Fleet:

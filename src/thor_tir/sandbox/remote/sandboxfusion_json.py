@@ -203,10 +203,15 @@ class _Run:
     """`run_result` with its types checked."""
 
     status: str
+    """Status as the server spells it."""
     seconds: float
+    """Duration of the program in seconds."""
     return_code: int | None
+    """Exit code; None where there is none."""
     stdout: str
+    """Standard output."""
     stderr: str
+    """Standard error."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "_Run":

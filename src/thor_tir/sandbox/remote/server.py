@@ -55,6 +55,7 @@ class ServerConfig:
     drain_s: float = 60.0
     """After SIGTERM, what runs may take that long to finish."""
     rules: fusion.RequestRules = field(default_factory=fusion.RequestRules)
+    """Bounds of what a request may ask for."""
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:

@@ -1,7 +1,7 @@
 """Floors under the speed of the sandbox, far below its goals: ratios of things measured in turns, best burst of each.
 
 Not asserted: what two workers do, since other processes may hold the second core; absolute times; percentiles of one
-busy run. `thor sandbox bench` prints all of it.
+busy run. `benchmarks/sandbox.py` prints all of it.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from thor_tir.sandbox.measure import PRINT, SYMPY, Row, _bubblewrap, contenders
+from sandbox_rows import PRINT, SYMPY, Row, _bubblewrap, contenders
 
 BURSTS = 4
 
@@ -65,6 +65,6 @@ def test_all_layers_together_at_most_double_the_time(rows: dict[str, Row]) -> No
 
 
 def test_a_peer_that_is_missing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thor_tir.sandbox.measure.shutil.which", lambda name: "/no/such/program")
+    monkeypatch.setattr("sandbox_rows.shutil.which", lambda name: "/no/such/program")
     row = _bubblewrap()
     assert (row.programs, "not installed" in row.absent) == ((), True)

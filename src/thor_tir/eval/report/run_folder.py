@@ -18,7 +18,7 @@ MAX_ROUNDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class ShownEstimate:
     """A number with its 95 % interval; `low` equals `high` equals `value` where none was recorded."""
 
     value: float
@@ -35,7 +35,7 @@ class Result:
 
     name: str
     """Name of the configuration, and of the set where it was asked several."""
-    accuracy: Estimate
+    accuracy: ShownEstimate
     """Share of problems solved, 0..1."""
     num_problems: int
     """Problems with a score."""
@@ -55,12 +55,12 @@ class Difference:
 
     name: str
     """Names of both, as `ours - theirs`."""
-    difference: Estimate
+    difference: ShownEstimate
     """Difference of accuracies, -1..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSuccess:
+class ShownToolSuccess:
     """Tool success against correctness over trajectories, Pearson's chi-squared without correction (paper, Fig. 1)."""
 
     table: tuple[tuple[int, int], tuple[int, int]]
@@ -93,7 +93,7 @@ class Summary:
 
     paired: tuple[Difference, ...] = ()
     """Differences between configurations on the same problems."""
-    association: ToolSuccess | None = None
+    association: ShownToolSuccess | None = None
     """Tool success against correctness; None where it was not recorded."""
     failure_classes: Mapping[str, Mapping[str, int]]
     """Failed calls by class, under the name of the moment: `before RL`, `after RL`."""
@@ -212,18 +212,18 @@ def _results(results: Mapping[str, Any]) -> Iterator[Result]:
                 )
 
 
-def _interval(entry: Mapping[str, Any]) -> Estimate:
+def _interval(entry: Mapping[str, Any]) -> ShownEstimate:
     low, high = entry["ci95"]
-    return Estimate(value=entry["value"], low=low, high=high)
+    return ShownEstimate(value=entry["value"], low=low, high=high)
 
 
-def _estimate(value: object, interval: object) -> Estimate | None:
+def _estimate(value: object, interval: object) -> ShownEstimate | None:
     middle = number(value)
     ends = [number(end) for end in interval] if isinstance(interval, list) and len(interval) == 2 else [middle, middle]
     if middle is None:
         return None
     low, high = (middle if end is None else end for end in ends)
-    return Estimate(value=middle, low=low, high=high)
+    return ShownEstimate(value=middle, low=low, high=high)
 
 
 def _numbers(value: object) -> dict[str, float]:
@@ -253,11 +253,11 @@ def _difference(fields: dict[str, Any]) -> Difference | None:
     return None if difference is None else Difference(name=str(fields.get("name", "")), difference=difference)
 
 
-def _tool_success(fields: dict[str, Any]) -> ToolSuccess | None:
+def _tool_success(fields: dict[str, Any]) -> ShownToolSuccess | None:
     match fields.get("table"):
         case [[int(a), int(b)], [int(c), int(d)]]:
             names = ("chi2", "p", "phi", "odds_ratio")
-            return ToolSuccess(table=((a, b), (c, d)), **{name: number(fields.get(name)) for name in names})
+            return ShownToolSuccess(table=((a, b), (c, d)), **{name: number(fields.get(name)) for name in names})
     return None
 
 

@@ -48,7 +48,7 @@ class EvalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxOptions:
-    """Where programs run, and how long they may."""
+    """Place where programs run, and their time limit."""
 
     timeout_s: float = 5.0
     """Longest time that a program may take, in seconds."""
@@ -58,7 +58,7 @@ class SandboxOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceConfig:
-    """What a run may use of the machine."""
+    """Parts of the machine that a run may use."""
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     """Engine that samples from local models."""
@@ -67,9 +67,9 @@ class ResourceConfig:
     concurrency: int = 256
     """Attempts in flight, those that wait for tools included; the chunk that is kept whole in deterministic runs."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
-    """Way in which models behind an address are asked."""
+    """Requests to models behind an address: their number at a time, time limits and retries."""
     deterministic: bool = False
-    """Same seed, same bits, kills included; slower, since the batch waits for every tool."""
+    """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class RunConfig:
     num_rl: int = 6000
     """Training problems RL draws from."""
     words_samples: int = 1
-    """Tool-free samples per question that tell what pure reasoning solves."""
+    """Samples per question without tools, which show whether reasoning alone solves it."""
     schedule: AttemptScheduleConfig = field(default_factory=AttemptScheduleConfig)
     """Attempts at each of these questions, and what they may cost."""
     tirgen: TirgenConfig = field(default_factory=TirgenConfig)

@@ -17,7 +17,8 @@ class CodeCheck:
     """
 
     benchmark: str
-    """humaneval, humaneval_plus, mbpp, mbpp_plus, livecodebench (v1, public tests) or livecodebench_v1 to _v6."""
+    """Benchmark: humaneval, humaneval_plus, mbpp, mbpp_plus, livecodebench (v1, public tests) or
+    livecodebench_v1 to _v6."""
     data: Path
     """The benchmark's file, or a folder that holds it."""
     solutions: str = "canonical"
@@ -25,11 +26,11 @@ class CodeCheck:
     output: Path
     """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
     first: int | None = None
-    """Only so many tasks of the file's beginning."""
+    """Number of tasks taken from the beginning of the file; all of them by default."""
     ks: tuple[int, ...] = (1, 10, 100)
-    """The k of pass@k, as far as every task has so many samples."""
+    """Values of k in pass@k; one is left out where a task has fewer samples than k."""
     any_version: bool = False
-    """Accept a file whose number of tasks or digest is not the known one."""
+    """True accepts a file whose number of tasks or digest is not the known one."""
     workers: int = field(default_factory=lambda: __import__("os").cpu_count() or 1)
     """Programs that run at the same time."""
 

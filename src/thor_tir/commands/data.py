@@ -21,9 +21,9 @@ class DataOverlap:
     ngram: int = 13
     """Words in a row that count as copying; 8 finds more, and more siblings of one template."""
     share: float = 0.2
-    """At least this share of the shorter question's runs must be common; 0 counts a single run, stock phrases too."""
+    """Share of the shorter question's runs that must be common, at least; 0 counts a single run, stock phrases too."""
     output: Path | None = None
-    """Where a report goes as JSON: for each id to drop, the benchmark problems it equals or shares a run with."""
+    """JSON file of the report: for each id to drop, the benchmark problems it equals or shares a run with."""
 
     def run(self) -> None:
         """Compare and report."""

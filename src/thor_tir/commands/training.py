@@ -28,7 +28,7 @@ class Quickstart:
     seed: int = 0
     """Seed of the whole run."""
     deterministic: bool = False
-    """Same seed, same bits, even after a kill; slower, since the batch waits for every tool."""
+    """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
 

@@ -32,12 +32,12 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes what is written once."""
+        """True if this is the process that writes what is written once."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other process."""
+        """True if there is no other process."""
         return self.size == 1
 
     def gather(self, message: Message) -> list[Message]:
@@ -93,7 +93,7 @@ class PeerLost(MachineFault):
 
 
 def is_one_of_several() -> bool:
-    """Whether `torchrun` started this process together with others."""
+    """True if `torchrun` started this process together with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

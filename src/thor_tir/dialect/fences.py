@@ -37,7 +37,7 @@ class FenceParser:
 
     @property
     def is_open(self) -> bool:
-        """Whether a program has been opened and not yet closed."""
+        """True if a program has been opened and not yet closed."""
         return self.block is None and self._start is not None
 
     def feed(self, piece: str) -> None:

@@ -29,7 +29,7 @@ def thinking_of(dialect: Dialect) -> Thinking:
 
 
 def is_cut_short(trajectory: Trajectory, thinking: Thinking) -> bool:
-    """Whether a limit ended a model's turn while it still thought: it weighed candidates and has answered nothing."""
+    """True if a limit ended a model's turn while it still thought: it weighed candidates and has answered nothing."""
     text = trajectory.response_text
     thinks = thinking is Thinking.OPENED or (thinking is Thinking.OWN and text.lstrip().startswith(OPENS))
     return thinks and CLOSES not in text and trajectory.finish is not Finish.ENDED

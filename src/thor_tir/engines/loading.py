@@ -26,7 +26,7 @@ _ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
 
 
 def is_address(name: str) -> bool:
-    """Whether a model's name is where it is served; `engines/openai_api/policy.py` speaks to it there."""
+    """True if a model's name is where it is served; `engines/openai_api/policy.py` speaks to it there."""
     return name.startswith(("http://", "https://"))
 
 

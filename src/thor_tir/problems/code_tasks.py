@@ -81,5 +81,5 @@ class CodeTask:
 
     @property
     def is_continued(self) -> bool:
-        """Whether the prompt is the beginning of the program."""
+        """True if the prompt is the beginning of the program."""
         return self.benchmark.startswith("humaneval")

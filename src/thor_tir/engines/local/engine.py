@@ -349,7 +349,7 @@ class TransformersEngine:
 
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
-    """So many CPU threads for a while."""
+    """Set the number of CPU threads for a while."""
     before = torch.get_num_threads()
     if number is None or number == before:
         yield

@@ -207,7 +207,7 @@ def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int) -> Decoder |
 
 
 def _is_plain(model: Any) -> bool:
-    """Whether nothing but the family's own layers, whole and on one device, makes the logits."""
+    """True if nothing but the family's own layers, whole and on one device, makes the logits."""
     plain = [module for layer in model.model.layers for module in (*_biased(layer), *_unbiased(layer))]
     return (
         model.model.rotary_emb.rope_type in ROTARY

@@ -166,7 +166,7 @@ class ParkedCache:
         return len(self._entries)
 
     def accepts(self, num_tokens: int) -> bool:
-        """Whether a sequence of this length can be parked."""
+        """True if a sequence of this length can be parked."""
         return PREFIX_BLOCK <= num_tokens <= self.max_tokens
 
     def park(self, token_ids: Sequence[int], states: tuple[Tensor, ...]) -> None:

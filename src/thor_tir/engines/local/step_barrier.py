@@ -58,7 +58,7 @@ class StepBarrier:
             engine.wake()
 
     def is_turn_of(self, engine: Attended) -> bool:
-        """Whether all who attend wait, and `engine` is the next in turn that has something to do."""
+        """True if all who attend wait, and `engine` is the next in turn that has something to do."""
         if sum(other.num_waiting for other in self._engines) < self.num_attending:
             return False
         order = self._engines[self._turn :] + self._engines[: self._turn]

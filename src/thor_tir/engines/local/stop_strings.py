@@ -65,7 +65,7 @@ class StopFinder:
         return frozenset(i for i, piece in enumerate(self._pieces) if not last_bytes.isdisjoint(piece))
 
     def completed_by_last(self, token_ids: Sequence[int], start: int) -> bool:
-        """Whether a stop string is in the text of `token_ids[start:]`, knowing that it was not one token earlier."""
+        """True if a stop string is in the text of `token_ids[start:]`, knowing that it was not one token earlier."""
         if self._pieces is None:
             # Every token but the first few of a tail adds a byte or more, so the tail holds the longest stop string.
             tail = token_ids[max(start, len(token_ids) - self._longest - SPLIT_CHARACTER_TOKENS) :]

@@ -90,7 +90,7 @@ class RetryPolicy:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the server is taken for dead."""
+        """True if the server is taken for dead."""
         return self._trouble.in_a_row >= self.config.tolerance
 
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:

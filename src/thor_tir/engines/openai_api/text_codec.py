@@ -100,7 +100,7 @@ def conversation(token_ids: Sequence[int]) -> Conversation:
 
 
 def is_text_level(token_ids: Iterable[int]) -> bool:
-    """Whether ids are text, and no model's own."""
+    """True if ids are text, and no model's own."""
     return min(token_ids, default=LOWEST) >= LOWEST
 
 

@@ -94,7 +94,9 @@ def main(options: Options) -> None:
             Draft(id=str(n), problem_id="p", prompt=dialect.prompt(f"What is 6 * 7, the {n}th time?"), seed=n)
             for n in range(options.trajectories)
         ]
-        done = await asyncio.gather(*(rollout(draft, agent, RolloutConfig(max_tokens=256)) for draft in drafts))
+        done = await asyncio.gather(
+            *(rollout(draft, agent, RolloutConfig(max_completion_length=256)) for draft in drafts)
+        )
         assert all(len(trajectory.calls) == 1 for trajectory in done)
 
     def script() -> ScriptedPolicy:

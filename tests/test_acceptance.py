@@ -65,7 +65,7 @@ def run(agent: Agent, **config) -> Trajectory:
 def recorded_run(replies: list[str], max_tokens: int) -> tuple[Trajectory, Recorded]:
     policy = Recorded(ScriptedPolicy(Spelled(), pieces_of(replies)))
     agent = Agent(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(tiny_tokenizer()))
-    return run(agent, max_tokens=max_tokens), policy
+    return run(agent, max_completion_length=max_tokens), policy
 
 
 def row_of(trajectory: Trajectory) -> TrainingSample:
@@ -119,7 +119,7 @@ def memorised(dialect: Dialect) -> PreTrainedModel:
 def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
     dialect = Dialect(tiny_tokenizer(), DialectConfig(style=PromptStyle(system="", user="{text}")))
     model = memorised(dialect)
-    config = RolloutConfig(max_tokens=120, max_calls=2, temperature=0.5)
+    config = RolloutConfig(max_completion_length=120, max_tool_calling_iterations=2, temperature=0.5)
 
     def sampled(asked: list[tuple[str, int]], **engine_config) -> list[Trajectory]:
         async def together() -> list[Trajectory]:
@@ -176,7 +176,7 @@ def query_of(agent: Agent) -> StepPrompt:
 def repairs_of(replies: list[str]) -> tuple[StepPrompt, list[StepSample]]:
     agent = agent_of(replies)
     query = query_of(agent)
-    config = RolloutConfig(max_tokens=60)
+    config = RolloutConfig(max_completion_length=60)
     steps = [asyncio.run(sample_repair(query, number, agent, config, seed=0)) for number in range(len(replies))]
     return query, rewarded({query.repair_id(number): step for number, step in enumerate(steps)})
 
@@ -348,7 +348,7 @@ def test_08_every_retry_reads_the_prompt_and_the_kept_tokens_and_there_are_at_mo
     thought = "Let us compute it with a program.\n"
     first, failing = "First.\n" + program("print(1)"), thought + program("boom")
     agent = agent_of([first, *[failing] * num_failures, program("print(2)"), *["So \\boxed{77}."] * 9])
-    config = RolloutConfig(max_calls=2)
+    config = RolloutConfig(max_tool_calling_iterations=2)
     correction = SelfCorrectionConfig(max_attempts=max_attempts, suffix_tokens=suffix_tokens)
     repair = self_correction(agent, config, correction)
     asyncio.run(rollout(draft_of(agent), agent, config, repair))

@@ -11,7 +11,7 @@ from thor_tir import cli, commands  # with the commands, so that libraries log t
 from thor_tir.engines.loading import EMBEDDED
 
 QUESTION = "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
-SMALL = ("--limit", "4", "--samples", "1", "--rollout.max-tokens", "64")
+SMALL = ("--limit", "4", "--samples", "1", "--rollout.max-completion-length", "64")
 
 embedded = pytest.mark.skipif(
     not (EMBEDDED["nano/actor"] / "model.safetensors").exists(),
@@ -68,7 +68,7 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
 
 @embedded
 def test_a_selector_counts_one_attempt_of_each_problem_and_pays_for_all(empty_folder: Path) -> None:
-    options = ("--limit", "4", "--samples", "2", "--rollout.max-tokens", "64")
+    options = ("--limit", "4", "--samples", "2", "--rollout.max-completion-length", "64")
     assert status_of("eval", *options, "--select", "vote", "--output", "chosen") == 0
     results = json.loads((empty_folder / "chosen" / "results.json").read_text())
     (row,) = results["sets"]

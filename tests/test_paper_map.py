@@ -94,7 +94,12 @@ def test_the_defaults_of_each_stage_are_the_papers_values() -> None:
     # D.2
     assert (rl.episode.num_generations, rl.step.num_generations, rl.step.suffix_tokens) == (16, 16, 100)
     assert (rl.episode.nll_weight, rl.step.nll_weight, rl.step.max_queries_share) == (0.01, 0.01, 1.0)
-    assert (rl.learning_rate, rl.warmup_steps, rl.rollout.max_calls, rl.rollout.max_tokens) == (1e-6, 0, 5, 4096)
+    assert (
+        rl.learning_rate,
+        rl.warmup_steps,
+        rl.rollout.max_tool_calling_iterations,
+        rl.rollout.max_completion_length,
+    ) == (1e-6, 0, 5, 4096)
     assert (rl.rollout.temperature, rl.rollout.stop_at_failure) == (1.0, True)
     assert rl.loss.clip_range == (0.2, 0.28, 3.0)
     # D.3

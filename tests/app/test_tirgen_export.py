@@ -60,13 +60,13 @@ def generated(actors: Any = None) -> Attempt:
         dialect=Dialect(tokenizer, DialectConfig(style=CRITIC)),
         config=CriticConfig(),
     )
-    studio = TirgenAgents(
+    agents = TirgenAgents(
         actor=ByText(*says) if isinstance(actors, TextTokenizer) else ScriptedPolicy(actors, says),
         dialect=Dialect(actors, DialectConfig(style=NO_TOOLS)),
         critic=critic,
         sandbox=ToldSandbox({"print(20 + 57)": printed("77")}),
     )
-    sample = asyncio.run(generate(PROBLEM, studio, TirgenConfig(), id="p/0", seed=5))
+    sample = asyncio.run(generate(PROBLEM, agents, TirgenConfig(), id="p/0", seed=5))
     return Attempt(problem=PROBLEM, trajectory=sample.trajectory, verdict=CORRECT)
 
 

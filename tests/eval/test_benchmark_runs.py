@@ -212,7 +212,7 @@ def test_stored_attempts_are_listed_and_shown_and_shards_are_merged_from_the_com
 def test_a_run_killed_with_signal_9_continues_to_the_attempts_of_one_left_alone(tmp_path: Path) -> None:
     def command(folder: str) -> list[str]:
         options = (
-            "eval --problems amc23,humaneval --samples 2 --limit 8 --rollout.max-tokens 64 "
+            "eval --problems amc23,humaneval --samples 2 --limit 8 --rollout.max-completion-length 64 "
             "--engine.max-num-seqs 2 --deterministic"
         )
         place = ["--data", str(DATA), "--concurrency", "2", "--output", str(tmp_path / folder)]

@@ -22,7 +22,7 @@ def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path
         spec=EvalSpec(name="tools", model="", samples=2),
         sets=(asked,),
         config=RunConfig(
-            eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig(concurrency=2)
+            eval=EvalConfig(rollout=RolloutConfig(max_completion_length=200)), resources=ResourceConfig(concurrency=2)
         ),
         folder=EvalFolder(path=tmp_path / "run"),
         shard=WHOLE,
@@ -64,7 +64,9 @@ def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_p
             run = EvalRun(
                 spec=EvalSpec(name="tools", model=model.address, samples=1),
                 sets=(asked,),
-                config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=200)), resources=ResourceConfig()),
+                config=RunConfig(
+                    eval=EvalConfig(rollout=RolloutConfig(max_completion_length=200)), resources=ResourceConfig()
+                ),
                 folder=EvalFolder(path=tmp_path / "run"),
                 shard=WHOLE,
                 judge=JudgeConfig(model="referee", base_url=judge.address, journal=tmp_path / "run" / "judge.jsonl"),

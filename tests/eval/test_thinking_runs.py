@@ -30,7 +30,7 @@ R1 = CHAT_TEMPLATE.removesuffix("{% endif %}") + r"{{ '<think>\n' }}{% endif %}"
 
 def thinking_run(folder: Path, *, reasoning: bool, max_tokens: int = 4000) -> EvalRun:
     run = scripted_run(folder, [set_of(SUM)], samples=1)
-    rollout = replace(run.config.eval.rollout, max_tokens=max_tokens)
+    rollout = replace(run.config.eval.rollout, max_completion_length=max_tokens)
     evaluation = replace(run.config.eval, rollout=rollout)
     return replace(run, config=replace(run.config, reasoning=reasoning, eval=evaluation))
 

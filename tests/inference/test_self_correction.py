@@ -20,7 +20,7 @@ SEEN = "```output\n77\n```\n"
 def corrected(
     agent: Agent, *, suffix_tokens: int = 5, max_attempts: int = 4, max_tokens: int = 4096, max_calls: int = 5
 ) -> Trajectory:
-    config = RolloutConfig(max_tokens=max_tokens, max_calls=max_calls)
+    config = RolloutConfig(max_completion_length=max_tokens, max_tool_calling_iterations=max_calls)
     repair = self_correction(
         agent, config, SelfCorrectionConfig(max_attempts=max_attempts, suffix_tokens=suffix_tokens)
     )

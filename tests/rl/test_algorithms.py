@@ -23,7 +23,9 @@ from thor_tir.rollout.loop import RolloutConfig
     ],
 )
 def test_each_algorithm_is_composed_as_its_paper_says(name, advantages, ratio, clip, weights, mass):
-    config = RLConfig(loss=LossConfig(algorithm=name), rollout=RolloutConfig(max_tokens=40, stop_at_failure=True))
+    config = RLConfig(
+        loss=LossConfig(algorithm=name), rollout=RolloutConfig(max_completion_length=40, stop_at_failure=True)
+    )
     objective = learner_config(config).objective
     assert (compose(config.loss, max_tokens=40).advantages, objective.ratio, objective.clip) == (
         advantages,
@@ -55,13 +57,13 @@ def test_every_algorithm_has_a_docstring_that_names_where_it_comes_from():
 
 
 def test_the_call_limit_grows_in_equal_stages_from_one_to_the_rollouts():
-    config = RLConfig(calls_grow_over=8, rollout=RolloutConfig(max_calls=5))
+    config = RLConfig(calls_grow_over=8, rollout=RolloutConfig(max_tool_calling_iterations=5))
     assert [calls_of_round(number, config) for number in range(10)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 @pytest.mark.parametrize(("grow_over", "max_calls"), [(0, 5), (7, 1), (7, 0)])
 def test_without_stages_or_room_the_call_limit_is_the_rollouts(grow_over, max_calls):
-    config = RLConfig(calls_grow_over=grow_over, rollout=RolloutConfig(max_calls=max_calls))
+    config = RLConfig(calls_grow_over=grow_over, rollout=RolloutConfig(max_tool_calling_iterations=max_calls))
     assert {calls_of_round(number, config) for number in range(9)} == {max_calls}
 
 

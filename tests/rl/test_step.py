@@ -137,7 +137,7 @@ def test_a_repair_gets_the_tokens_that_its_trajectory_had_left():
     used = len(query.prefix.token_ids) - len(FAILED.prompt)
     for limit, room in ((used + 9, 9), (used, 1), (1, 1)):
         agent = world_that_says("So.")
-        asyncio.run(sample_repair(query, 0, agent, RolloutConfig(max_tokens=limit), seed=0))
+        asyncio.run(sample_repair(query, 0, agent, RolloutConfig(max_completion_length=limit), seed=0))
         assert agent.policy.asked[0].sampling.max_tokens == room
 
 

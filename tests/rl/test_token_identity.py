@@ -48,7 +48,7 @@ def test_over_three_turns_and_more_trained_ids_are_the_sampled_ids_with_a_tokeni
     # the policy writes letter by letter and keeps case and accents: encoding its text again would give other ids
     policy = Recorded(ScriptedPolicy(Spelled(), replies))
     agent = Agent(policy=policy, sandbox=FakeSandbox(), dialect=Dialect(lossy_tokenizer()))
-    trajectory = asyncio.run(rollout(draft_of(agent), agent, RolloutConfig(max_tokens=2000)))
+    trajectory = asyncio.run(rollout(draft_of(agent), agent, RolloutConfig(max_completion_length=2000)))
     assert len(trajectory.calls) == len(thoughts)
     row = episode_row(trajectory, advantage=1.0, nll_weight=0.01, group="g")
     trained = {place: row.token_ids[place] for place, is_trained in enumerate(row.trained) if is_trained}

@@ -52,7 +52,7 @@ def test_a_failed_call_is_observed_and_the_model_goes_on():
 
 def test_one_call_too_many_is_not_run_and_its_tokens_are_kept():
     agent = agent_of([CALL, CALL, CALL])
-    trajectory = run(agent, max_calls=2)
+    trajectory = run(agent, max_tool_calling_iterations=2)
     assert len(agent.sandbox.ran) == 2
     assert trajectory.finish is Finish.CALL_LIMIT
     assert len(trajectory.calls) == 2
@@ -62,17 +62,17 @@ def test_one_call_too_many_is_not_run_and_its_tokens_are_kept():
 
 def test_without_a_budget_of_calls_no_program_runs():
     agent = agent_of([CALL])
-    assert run(agent, max_calls=0).finish is Finish.CALL_LIMIT
+    assert run(agent, max_tool_calling_iterations=0).finish is Finish.CALL_LIMIT
     assert agent.sandbox.ran == []
 
 
 def test_the_last_allowed_call_may_still_be_answered():
-    assert run(agent_of([CALL, CALL, ANSWER]), max_calls=2).finish is Finish.ENDED
+    assert run(agent_of([CALL, CALL, ANSWER]), max_tool_calling_iterations=2).finish is Finish.ENDED
 
 
 def test_every_request_may_use_what_the_response_has_left_of_its_tokens_observations_included():
     agent = agent_of([CALL, ANSWER])
-    run(agent, max_tokens=200)
+    run(agent, max_completion_length=200)
     first, second = (asked.sampling.max_tokens for asked in agent.policy.asked)
     assert (first, second) == (200, 200 - size(CALL) - size("```output\n77\n```\n"))
 
@@ -80,20 +80,20 @@ def test_every_request_may_use_what_the_response_has_left_of_its_tokens_observat
 def test_a_model_out_of_tokens_is_cut_off_in_the_middle_of_its_sentence():
     agent = agent_of([CALL, ANSWER])
     used = size(CALL) + size("```output\n77\n```\n")
-    trajectory = run(agent, max_tokens=used + 3)
+    trajectory = run(agent, max_completion_length=used + 3)
     assert trajectory.finish is Finish.TOKEN_LIMIT
     assert trajectory.steps[-1].thought.span.token_ids == tuple(tiny_tokenizer().encode(ANSWER)[:3])
 
 
 def test_a_program_that_the_limit_cuts_open_is_not_run():
     agent = agent_of([CALL])
-    trajectory = run(agent, max_tokens=size(CALL) - 1)
+    trajectory = run(agent, max_completion_length=size(CALL) - 1)
     assert (trajectory.finish, agent.sandbox.ran) == (Finish.TOKEN_LIMIT, [])
 
 
 def test_an_observation_that_uses_up_the_tokens_ends_the_trajectory_without_another_request():
     agent = agent_of([CALL])
-    trajectory = run(agent, max_tokens=size(CALL) + 1)
+    trajectory = run(agent, max_completion_length=size(CALL) + 1)
     assert trajectory.finish is Finish.TOKEN_LIMIT
     assert len(agent.policy.asked) == 1
     assert trajectory.steps[-1].succeeded
@@ -102,7 +102,7 @@ def test_an_observation_that_uses_up_the_tokens_ends_the_trajectory_without_anot
 def test_a_stop_string_that_closes_no_program_does_not_end_the_thought():
     quoted = "A table:\n```text\n1 2\n```\n"
     agent = agent_of([quoted, "and then " + ANSWER])
-    trajectory = run(agent, max_tokens=100)
+    trajectory = run(agent, max_completion_length=100)
     assert len(agent.policy.asked) == 2
     assert agent.sandbox.ran == []
     assert [step.thought.text for step in trajectory.steps] == [quoted + "and then " + ANSWER]
@@ -147,7 +147,7 @@ def test_a_seed_is_the_same_on_every_machine_and_keeps_its_parts_apart():
 
 def test_sampling_is_as_the_run_says_and_stops_where_a_program_may_end():
     agent = agent_of([ANSWER])
-    run(agent, max_tokens=50, temperature=0.6, top_p=0.9, top_k=50)
+    run(agent, max_completion_length=50, temperature=0.6, top_p=0.9, top_k=50)
     [asked] = agent.policy.asked
     expected = Sampling(max_tokens=50, temperature=0.6, top_p=0.9, top_k=50, stop=("\n```\n",))
     assert replace(asked.sampling, seed=0) == expected
@@ -192,7 +192,7 @@ def test_what_the_model_sampled_has_logprobs_and_nothing_else_has():
         assert (span.logprobs is not None) == (span.author is Author.MODEL)
 
 
-@pytest.mark.parametrize("config", [{"max_tokens": 0}, {"max_calls": -1}])
+@pytest.mark.parametrize("config", [{"max_completion_length": 0}, {"max_tool_calling_iterations": -1}])
 def test_a_run_without_tokens_or_with_negative_calls_is_refused(config):
     with pytest.raises(ValueError, match="at least one token"):
         RolloutConfig(**config)

@@ -71,7 +71,7 @@ def scripted_run(
     return EvalRun(
         spec=replace(spec, samples=samples),
         sets=tuple(sets),
-        config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_tokens=4000))),
+        config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_completion_length=4000))),
         folder=EvalFolder(path=folder),
         shard=shard,
     )

@@ -36,7 +36,7 @@ RIGHT, OTHER, BREAKS = "print(7)", "print(8)", "print(x)"
 PROGRAMS = {RIGHT: printed("7"), OTHER: printed("8"), BREAKS: raised()}
 PROBLEMS = [Problem(id=name, question=name, answer="7", source="toy") for name in "abcd"]
 STYLE = DialectConfig(style=PromptStyle(system="", user="{text}"))
-LIMITS = RolloutConfig(max_tokens=60, max_calls=1, stop_at_failure=True)
+LIMITS = RolloutConfig(max_completion_length=60, max_tool_calling_iterations=1, stop_at_failure=True)
 
 
 def dialect() -> Dialect:

@@ -39,8 +39,8 @@ class Set:
             dialect=Dialect(tiny_tokenizer(), DialectConfig(style=CRITIC)),
             config=CriticConfig(),
         )
-        studio = TirgenAgents(actor=self.actor, dialect=self.dialect, critic=critic, sandbox=self.sandbox)
-        return asyncio.run(generate(PROBLEM, studio, TirgenConfig(**config), id="p/0", seed=5))
+        agents = TirgenAgents(actor=self.actor, dialect=self.dialect, critic=critic, sandbox=self.sandbox)
+        return asyncio.run(generate(PROBLEM, agents, TirgenConfig(**config), id="p/0", seed=5))
 
 
 def text_of(sample: RawSample) -> str:
@@ -138,7 +138,7 @@ def test_an_end_of_turn_within_a_rewritten_step_is_dropped_and_the_actor_goes_on
 
 def test_the_actor_hands_over_at_a_blank_line_or_after_step_tokens():
     stage = Set(["no blank line here", ANSWER], ["NONE"] * 40)
-    sample = stage.run(step_tokens=4, max_tokens=8)
+    sample = stage.run(step_tokens=4, max_completion_length=8)
     lengths = [asked.sampling.max_tokens for asked in stage.actor.asked]
     assert lengths == [4, 4]
     assert sample.trajectory.finish is Finish.TOKEN_LIMIT
@@ -148,7 +148,7 @@ def test_the_actor_hands_over_at_a_blank_line_or_after_step_tokens():
 def test_outputs_count_towards_the_limit_of_tokens():
     long = printed("9" * 60)
     stage = Set([WRONG_SUM, ANSWER], [REWRITTEN, "NONE"], **{"print(20 + 57)": long})
-    sample = stage.run(max_tokens=60)
+    sample = stage.run(max_completion_length=60)
     assert len(stage.actor.asked) == 1  # words, program and output fill the response
     assert sample.trajectory.finish is Finish.TOKEN_LIMIT
 

@@ -41,9 +41,9 @@ class Stage:
             config=CriticConfig(min_kept=0.7),
         )
         dialect = Dialect(tokenizer, DialectConfig(style=NO_TOOLS, is_reasoning=True))
-        studio = TirgenAgents(actor=self.actor, dialect=dialect, critic=critic, sandbox=self.sandbox)
+        agents = TirgenAgents(actor=self.actor, dialect=dialect, critic=critic, sandbox=self.sandbox)
         config = TirgenConfig(max_repairs=max_repairs, thinking=ThinkingConfig(**{"min_window_tokens": 1, **thinking}))
-        return asyncio.run(generate(PROBLEM, studio, config, id="p/0", seed=5, form=think))
+        return asyncio.run(generate(PROBLEM, agents, config, id="p/0", seed=5, form=think))
 
 
 def text_of(sample: RawSample) -> str:

@@ -125,7 +125,7 @@ def released() -> RunConfig:
         rl=RLConfig(
             problems_per_round=5120,
             updates_per_round=40,
-            rollout=RolloutConfig(max_tokens=3200, stop_at_failure=True),
+            rollout=RolloutConfig(max_completion_length=3200, stop_at_failure=True),
             episode=EpisodeConfig(filters=("failed-call", "too-short", "no-box"), min_share=0.5),
         ),
     )
@@ -139,9 +139,9 @@ NANO_SUFFIX = 8
 
 def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
     """The whole method on the embedded models in about eight minutes on two cores."""
-    training = RolloutConfig(max_tokens=NANO_TOKENS, stop_at_failure=True)
+    training = RolloutConfig(max_completion_length=NANO_TOKENS, stop_at_failure=True)
     return RunConfig(
-        tirgen=TirgenConfig(step_tokens=96, max_tokens=NANO_TOKENS, max_steps=12),
+        tirgen=TirgenConfig(step_tokens=96, max_completion_length=NANO_TOKENS, max_steps=12),
         sft=SftConfig(
             num_train_epochs=2,
             train_batch_size=16,
@@ -165,7 +165,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             validate_every=5,
         ),
         eval=EvalConfig(
-            rollout=RolloutConfig(max_tokens=NANO_TOKENS, temperature=0.6, top_k=50),
+            rollout=RolloutConfig(max_completion_length=NANO_TOKENS, temperature=0.6, top_k=50),
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),
         filter=FilterConfig(seed=seed, max_share=1),  # a cold start of a hundred samples can spare none for balance

@@ -169,7 +169,7 @@ def dialect_of(
 
 def without_tools(max_tokens: int) -> RolloutConfig:
     """Answers without tools."""
-    return RolloutConfig(max_tokens=max_tokens, max_calls=0, temperature=0.6, top_k=50)
+    return RolloutConfig(max_completion_length=max_tokens, max_tool_calling_iterations=0, temperature=0.6, top_k=50)
 
 
 def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[Any, Any]:

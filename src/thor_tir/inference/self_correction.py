@@ -32,7 +32,7 @@ def self_correction(agent: Agent, rollout: RolloutConfig, config: SelfCorrection
         number = len(draft.steps)
         prefix = backtrack(draft.spans, failed, suffix_tokens=config.suffix_tokens, parent=draft.id, call=number)
         kept = prefix.spans[-1]
-        room = rollout.max_tokens - draft.num_response_tokens - len(kept)
+        room = rollout.max_completion_length - draft.num_response_tokens - len(kept)
         discarded: list[Step] = []
         for _ in range(config.max_attempts):
             taken = await take_step(

@@ -99,7 +99,7 @@ def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig
 
 def calls_of_round(number: int, config: RLConfig) -> int:
     """The call limit of a round: from 1 to the rollout's in equal stages over `calls_grow_over` rounds."""
-    most = config.rollout.max_calls
+    most = config.rollout.max_tool_calling_iterations
     if number >= config.calls_grow_over or most <= 1:
         return most
     return 1 + (most - 1) * number // config.calls_grow_over
@@ -108,7 +108,7 @@ def calls_of_round(number: int, config: RLConfig) -> int:
 async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSamples:
     """The samples of round `number`, counted from 0; those that the journal holds are not sampled again."""
     requests = _requests(number, source.problems, config)
-    rollout = replace(config.rollout, max_calls=calls_of_round(number, config))
+    rollout = replace(config.rollout, max_tool_calling_iterations=calls_of_round(number, config))
     graded = _Clock(source.setup.grade)
     setup = replace(source.setup, config=rollout, grade=graded)
     began = perf_counter()

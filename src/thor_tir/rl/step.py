@@ -69,7 +69,7 @@ def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int
 async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: RolloutConfig, *, seed: int) -> Step:
     """One think-act-observe loop from the prefix. Machine faults pass through: they are no reward."""
     prompt = len(query.prefix.spans[0])
-    room = max(1, config.max_tokens - (len(query.prefix.token_ids) - prompt))
+    room = max(1, config.max_completion_length - (len(query.prefix.token_ids) - prompt))
     with agent.policy.attend():
         taken = await take_step(
             agent,

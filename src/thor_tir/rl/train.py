@@ -60,7 +60,7 @@ def learner_config(config: RLConfig) -> LearnerConfig:
         learning_rate=config.learning_rate,
         schedule=Schedule.fitted(num_steps=num_steps, warmup_steps=config.warmup_steps, kind=config.lr_scheduler_type),
         max_grad_norm=config.max_grad_norm,
-        objective=compose(config.loss, max_tokens=config.rollout.max_tokens).objective,
+        objective=compose(config.loss, max_tokens=config.rollout.max_completion_length).objective,
         micro_batch_tokens=config.micro_batch_tokens,
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
@@ -146,7 +146,7 @@ def _rows(
     gathered: RoundSamples, inputs: TrainerInputs, config: RLConfig, dropped: Counter[str]
 ) -> list[TrainingSample]:
     episodes = () if config.levels == "step" else gathered.groups
-    advantages = compose(config.loss, max_tokens=config.rollout.max_tokens).advantages
+    advantages = compose(config.loss, max_tokens=config.rollout.max_completion_length).advantages
     decode = inputs.source.setup.agent.dialect.decode
     return [
         *episode_rows(episodes, config.episode, dropped, advantages=advantages, decode=decode),

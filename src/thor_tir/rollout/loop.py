@@ -30,9 +30,9 @@ class Agent:
 class RolloutConfig:
     """How one trajectory is sampled. RL keeps top_p and top_k off, since they would bias the probability ratio."""
 
-    max_tokens: int = 4096
+    max_completion_length: int = 4096
     """Maximum response length in tokens, observations included."""
-    max_calls: int = 5
+    max_tool_calling_iterations: int = 5
     """Tool calls that stand in the context; discarded repairs are counted apart."""
     temperature: float = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
@@ -44,9 +44,9 @@ class RolloutConfig:
     """End the trajectory at its first failed call, as the paper's training rollouts do (specification, 5.3)."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.max_calls < 0:
+        if self.max_completion_length < 1 or self.max_tool_calling_iterations < 0:
             raise ValueError(f"at least one token and no negative number of calls, found {self}")
-        self.sampling(self.max_tokens)
+        self.sampling(self.max_completion_length)
 
     def sampling(self, max_tokens: int, *, stop: tuple[str, ...] = (), seed: int = 0) -> Sampling:
         """How one completion is drawn. Raises ValueError for what no engine can draw."""
@@ -138,8 +138,8 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
     Raises SandboxUnavailable and EngineFault: the caller drops the trajectory and counts it.
     """
     with agent.policy.attend():
-        while (room := config.max_tokens - draft.num_response_tokens) > 0:
-            may_call = draft.num_calls < config.max_calls
+        while (room := config.max_completion_length - draft.num_response_tokens) > 0:
+            may_call = draft.num_calls < config.max_tool_calling_iterations
             try:
                 taken = await take_step(agent, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
             except ContextFull:

@@ -50,7 +50,7 @@ class TirgenConfig:
     """L_step: the actor hands over to the critic after so many tokens at the latest."""
     step_stop: tuple[str, ...] = ("\n\n",)
     """And at the end of a paragraph."""
-    max_tokens: int = 4096
+    max_completion_length: int = 4096
     """Maximum response length in tokens; a reasoning actor needs 20,000 or so."""
     max_steps: int = 64
     """Most steps of a trajectory."""
@@ -66,7 +66,7 @@ class TirgenConfig:
     """Options for a reasoning actor, whose steps are windows of its thinking."""
 
     def __post_init__(self) -> None:
-        if min(self.step_tokens, self.max_tokens, self.max_steps) < 1 or self.max_repairs < 0:
+        if min(self.step_tokens, self.max_completion_length, self.max_steps) < 1 or self.max_repairs < 0:
             raise ValueError(f"limits must be positive, found {self}")
 
 
@@ -133,7 +133,7 @@ StepForm = Callable[[Growing, TirgenAgents, TirgenConfig, int], Awaitable[None]]
 
 
 async def generate(
-    problem: Problem, studio: TirgenAgents, config: TirgenConfig, *, id: str, seed: int, form: StepForm | None = None
+    problem: Problem, agents: TirgenAgents, config: TirgenConfig, *, id: str, seed: int, form: StepForm | None = None
 ) -> RawSample:
     """One attempt at one problem; `form` is `reason` or, for an actor that thinks first, `think`.
 
@@ -142,15 +142,15 @@ async def generate(
     spent: Counter[str] = Counter()
     began = perf_counter()
     metered = replace(
-        studio,
-        actor=Metered(studio.actor, ACTOR, spent),
-        critic=replace(studio.critic, policy=Metered(studio.critic.policy, CRITIC, spent)),
+        agents,
+        actor=Metered(agents.actor, ACTOR, spent),
+        critic=replace(agents.critic, policy=Metered(agents.critic.policy, CRITIC, spent)),
     )
-    growing = Growing(prompt=studio.dialect.prompt(problem.question), words=words_of(()))
-    with studio.actor.attend():  # the critic's engine shares the actor's barrier
+    growing = Growing(prompt=agents.dialect.prompt(problem.question), words=words_of(()))
+    with agents.actor.attend():  # the critic's engine shares the actor's barrier
         await (form or reason)(growing, metered, config, seed)
     if len(growing.words):
-        text = studio.dialect.decode(growing.words.token_ids)
+        text = agents.dialect.decode(growing.words.token_ids)
         growing.steps.append(Step(thought=Thought(text=text, span=growing.words)))
     trajectory = Trajectory(
         id=id, problem_id=problem.id, prompt=growing.prompt, steps=tuple(growing.steps), finish=growing.finish
@@ -164,15 +164,15 @@ async def generate(
     )
 
 
-async def reason(growing: Growing, studio: TirgenAgents, config: TirgenConfig, seed: int) -> None:
+async def reason(growing: Growing, agents: TirgenAgents, config: TirgenConfig, seed: int) -> None:
     """Step by step, each at most `step_tokens` long, until the actor ends its turn."""
     for number in range(config.max_steps):
         completion = await write(
-            growing, studio, config, config.step_tokens, config.step_stop, seed_of(seed, "actor", number)
+            growing, agents, config, config.step_tokens, config.step_stop, seed_of(seed, "actor", number)
         )
         if completion is None:
             return
-        step = await _computed(completion, growing, studio, config, seed=seed_of(seed, "critic", number))
+        step = await _computed(completion, growing, agents, config, seed=seed_of(seed, "critic", number))
         if step is not None:
             growing.steps.append(step)
             growing.words = words_of(())
@@ -184,45 +184,45 @@ async def reason(growing: Growing, studio: TirgenAgents, config: TirgenConfig, s
 
 
 async def write(
-    growing: Growing, studio: TirgenAgents, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
+    growing: Growing, agents: TirgenAgents, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
 ) -> Completion | None:
     """What the actor writes next from the revised context; None where there is no room for it."""
-    room = growing.room(config.max_tokens)
+    room = growing.room(config.max_completion_length)
     if room < 1:
         return None
     sampling = Sampling(
         max_tokens=min(room, most), temperature=config.temperature, top_k=config.top_k, stop=stop, seed=seed
     )
     try:
-        return await studio.actor.sample(growing.token_ids, sampling)
+        return await agents.actor.sample(growing.token_ids, sampling)
     except ContextFull:
         return None
 
 
 async def _computed(
-    completion: Completion, growing: Growing, studio: TirgenAgents, config: TirgenConfig, *, seed: int
+    completion: Completion, growing: Growing, agents: TirgenAgents, config: TirgenConfig, *, seed: int
 ) -> Step | None:
     """The step with its program and true output, or None where it stays in words."""
     if not len(completion.span):
         return None
-    isolated = IsolatedStep.of(completion.span, studio.dialect)
+    isolated = IsolatedStep.of(completion.span, agents.dialect)
     for attempt in range(1 + config.max_repairs):
-        reply = await studio.critic.rewrite(isolated, seed=seed_of(seed, attempt))
+        reply = await agents.critic.rewrite(isolated, seed=seed_of(seed, attempt))
         if reply.kept is not None:
             growing.kept.append(reply.kept)
         if isinstance(reply.verdict, Refusal):
             growing.fate[reply.verdict.value] += 1
             return None
-        result = await studio.sandbox.run(reply.verdict.code)
+        result = await agents.sandbox.run(reply.verdict.code)
         if result.status is not Status.OK:
             growing.fate[f"failed: {result.status}"] += 1
             continue
         growing.fate["rewritten"] += 1
-        thought = growing.words + words_of(studio.dialect.encode(reply.verdict.logic))
+        thought = growing.words + words_of(agents.dialect.encode(reply.verdict.logic))
         return Step(
-            thought=Thought(text=studio.dialect.decode(thought.token_ids), span=thought),
-            action=action_of(reply.verdict.code, studio.dialect),
-            observation=studio.dialect.observe(result),
+            thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),
+            action=action_of(reply.verdict.code, agents.dialect),
+            observation=agents.dialect.observe(result),
         )
     return None
 

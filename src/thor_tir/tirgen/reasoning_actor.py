@@ -18,15 +18,15 @@ from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
 
 
-async def think(growing: Growing, studio: TirgenAgents, config: TirgenConfig, seed: int) -> None:
+async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, seed: int) -> None:
     """Window by window until thinking has ended; then the answer, which no critic sees."""
     rules = config.thinking
     is_thinking = True
     window = words_of(())
     for number in range(config.max_steps):
         stop = (rules.end,) if is_thinking else ()
-        most = rules.window_tokens - len(window) if is_thinking else config.max_tokens
-        completion = await write(growing, studio, config, max(1, most), stop, seed_of(seed, "actor", number))
+        most = rules.window_tokens - len(window) if is_thinking else config.max_completion_length
+        completion = await write(growing, agents, config, max(1, most), stop, seed_of(seed, "actor", number))
         if completion is None:
             return
         growing.words = growing.words + completion.span
@@ -35,7 +35,7 @@ async def think(growing: Growing, studio: TirgenAgents, config: TirgenConfig, se
             is_thinking = completion.stop is StopReason.LENGTH
             if not is_thinking or len(window) >= rules.min_window_tokens:
                 is_whole = not is_thinking
-                if await _refine(growing, window, studio, config, seed_of(seed, "critic", number), is_whole=is_whole):
+                if await _refine(growing, window, agents, config, seed_of(seed, "critic", number), is_whole=is_whole):
                     window = words_of(())
                     if completion.stop is not StopReason.LENGTH:
                         continue  # the end of thinking, or of the turn, was dropped with the window's rest
@@ -57,19 +57,19 @@ class _Window:
 
 
 async def _refine(
-    growing: Growing, window: Span, studio: TirgenAgents, config: TirgenConfig, seed: int, *, is_whole: bool
+    growing: Growing, window: Span, agents: TirgenAgents, config: TirgenConfig, seed: int, *, is_whole: bool
 ) -> bool:
     """Put the window's rewriting into the context; False where it stays in words.
 
     `is_whole` says that its last line is, since thinking has ended with it.
     """
-    found = _cut(growing.words, window, studio, config, is_whole=is_whole)
+    found = _cut(growing.words, window, agents, config, is_whole=is_whole)
     if not len(found.seen):
         return False
-    isolated = IsolatedStep.of(found.seen, studio.dialect)
+    isolated = IsolatedStep.of(found.seen, agents.dialect)
     for attempt in range(1 + config.max_repairs):
-        draft = await _rewritten(isolated, studio, config, seed=seed_of(seed, attempt))
-        verdict = _judged(draft, isolated, studio.critic, growing) if isinstance(draft, Trajectory) else draft
+        draft = await _rewritten(isolated, agents, config, seed=seed_of(seed, attempt))
+        verdict = _judged(draft, isolated, agents.critic, growing) if isinstance(draft, Trajectory) else draft
         if isinstance(verdict, Refusal):
             growing.fate[verdict.value] += 1
             return False
@@ -78,25 +78,25 @@ async def _refine(
             growing.fate[f"failed: {failed.observation.result.status}"] += 1
             continue
         assert isinstance(draft, Trajectory)
-        steps = [_in_actors_tokens(step, studio) for step in draft.calls]
+        steps = [_in_actors_tokens(step, agents) for step in draft.calls]
         first = steps[0].thought
         span = found.before + first.span
         steps[0] = Step(
-            thought=Thought(text=studio.dialect.decode(span.token_ids), span=span),
+            thought=Thought(text=agents.dialect.decode(span.token_ids), span=span),
             action=steps[0].action,
             observation=steps[0].observation,
         )
         growing.fate["rewritten"] += 1
         growing.steps += steps
         rest = "".join(step.thought.text for step in draft.steps if step.action is None).rstrip()
-        growing.words = words_of(studio.dialect.encode(f"{rest}\n")) if rest else words_of(())
+        growing.words = words_of(agents.dialect.encode(f"{rest}\n")) if rest else words_of(())
         return True
     return False
 
 
-def _cut(words: Span, window: Span, studio: TirgenAgents, config: TirgenConfig, *, is_whole: bool) -> _Window:
+def _cut(words: Span, window: Span, agents: TirgenAgents, config: TirgenConfig, *, is_whole: bool) -> _Window:
     """Whole lines of the window, without the tags around thinking."""
-    dialect, rules = studio.dialect, config.thinking
+    dialect, rules = agents.dialect, config.thinking
     start = len(words) - len(window)
     text = dialect.decode(window.token_ids)
     head = text.find(rules.begin) + len(rules.begin) if rules.begin and text.lstrip().startswith(rules.begin) else 0
@@ -106,20 +106,20 @@ def _cut(words: Span, window: Span, studio: TirgenAgents, config: TirgenConfig, 
 
 
 async def _rewritten(
-    step: IsolatedStep, studio: TirgenAgents, config: TirgenConfig, *, seed: int
+    step: IsolatedStep, agents: TirgenAgents, config: TirgenConfig, *, seed: int
 ) -> Trajectory | Refusal:
     """The critic's own tool-integrated turn about the window."""
-    critic = studio.critic
+    critic = agents.critic
     rules = RolloutConfig(
-        max_tokens=critic.config.max_tokens + 2 * config.thinking.window_tokens,
-        max_calls=config.thinking.max_calls,
+        max_completion_length=critic.config.max_tokens + 2 * config.thinking.window_tokens,
+        max_tool_calling_iterations=config.thinking.max_calls,
         temperature=critic.config.temperature,
         top_k=critic.config.top_k,
         stop_at_failure=True,
     )
     draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
     try:
-        return await rollout(draft, Agent(policy=critic.policy, sandbox=studio.sandbox, dialect=critic.dialect), rules)
+        return await rollout(draft, Agent(policy=critic.policy, sandbox=agents.sandbox, dialect=critic.dialect), rules)
     except ContextFull:
         return Refusal.STEP_TOO_LONG
 
@@ -142,11 +142,11 @@ def _is_ok(step: Step) -> bool:
     return step.observation is not None and step.observation.result.status is Status.OK
 
 
-def _in_actors_tokens(step: Step, studio: TirgenAgents) -> Step:
+def _in_actors_tokens(step: Step, agents: TirgenAgents) -> Step:
     """A step of the critic's turn as it stands in the actor's context."""
     assert step.action is not None
     assert step.observation is not None
-    dialect = studio.dialect
+    dialect = agents.dialect
     logic = step.thought.text.rstrip() + "\n"
     observation = dialect.observe(step.observation.result)
     return Step(

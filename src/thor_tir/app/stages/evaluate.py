@@ -149,7 +149,7 @@ def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
 def rollout_of(run: EvalRun) -> RolloutConfig:
     """Sampling and limits of a trajectory; without tools no call may be made."""
     rollout = run.config.eval.rollout
-    return rollout if run.spec.has_tools else replace(rollout, max_calls=0)
+    return rollout if run.spec.has_tools else replace(rollout, max_tool_calling_iterations=0)
 
 
 async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: Reporter) -> None:

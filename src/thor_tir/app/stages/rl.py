@@ -50,8 +50,12 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
             held_out = load(
                 split=Split.VALIDATION, count=config.rl.num_validation, seed=seed_for("validation", config.seed)
             )
+            longest = config.rl.rollout.max_completion_length
+            rollout = replace(config.eval.rollout, max_completion_length=longest)
             setup = runtime.setup(
-                engine, dialect, replace(config.eval.rollout, max_tokens=config.rl.rollout.max_tokens)
+                engine,
+                dialect,
+                rollout,
             )
             validate = partial(_validate, held_out, setup, runtime.journal(folder / "validation.jsonl"))
         inputs = rl.TrainerInputs(

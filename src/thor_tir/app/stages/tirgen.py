@@ -33,9 +33,9 @@ from thor_tir.tirgen.reasoning_actor import think
 from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, brief
 
 
-async def generate_data(config: RunConfig, folder: Path, bench: Runtime, reporter: Reporter) -> Path:
+async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned."""
-    await generate_raw(config, folder, bench, reporter)
+    await generate_raw(config, folder, runtime, reporter)
     return filter_raw([folder], config.filter, folder)
 
 
@@ -51,7 +51,7 @@ def tirgen_problems(config: RunConfig) -> list[Problem]:
 
 
 async def generate_raw(
-    config: RunConfig, folder: Path, bench: Runtime, reporter: Reporter, shard: Shard = WHOLE
+    config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter, shard: Shard = WHOLE
 ) -> None:
     """Write or continue `raw.jsonl` and `words.jsonl`, or those of one shard.
 
@@ -61,14 +61,14 @@ async def generate_raw(
     barrier = StepBarrier()
     with shard.writing(folder):
         async with (
-            bench.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
-            bench.load(config.critic, config.critic_served, reporter, barrier) as critic,
+            runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
+            runtime.load(config.critic, config.critic_served, reporter, barrier) as critic,
         ):
             try:
-                maker = _maker(config, folder, bench, actor, critic)
-                raw = bench.journal(shard.file(folder, "raw"), brief)
+                maker = _maker(config, folder, runtime, actor, critic)
+                raw = runtime.journal(shard.file(folder, "raw"), brief)
                 await _attempt(problems, maker, raw, reporter)
-                words = bench.journal(shard.file(folder, "words"), brief)
+                words = runtime.journal(shard.file(folder, "words"), brief)
                 await _answer_in_words([p for p in problems if _is_promising(p, raw, config)], maker, words, reporter)
             finally:
                 told = {"actor": dict(actor.about()), "critic": dict(critic.about())}
@@ -81,7 +81,7 @@ class _Maker:
 
     config: RunConfig
     """Configuration of the run."""
-    studio: TirgenAgents
+    agents: TirgenAgents
     """Actor, critic and sandbox."""
     form: StepForm
     """Algorithm that makes a trajectory: for a plain actor, or for one that thinks."""
@@ -93,7 +93,7 @@ class _Maker:
     async def __call__(self, wanted: AttemptKey) -> dict[str, Any]:
         """One raw row."""
         problem, seed = wanted.problem, _seed(self.config, wanted)
-        sample = await generate(problem, self.studio, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
+        sample = await generate(problem, self.agents, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
         verdict = await self.setup.grade(problem, self.setup.graded(sample.trajectory))
         attempt = Attempt(problem=problem, trajectory=sample.trajectory, verdict=verdict)
         return {
@@ -108,14 +108,14 @@ class _Maker:
         }
 
 
-def _maker(config: RunConfig, folder: Path, bench: Runtime, actor: LoadedModel, critic: LoadedModel) -> _Maker:
+def _maker(config: RunConfig, folder: Path, runtime: Runtime, actor: LoadedModel, critic: LoadedModel) -> _Maker:
     dialect = dialect_of(actor.tokenizer, NO_TOOLS, reasoning=config.reasoning, observation=config.observation)
     rewriter = Critic(policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic)
     return _Maker(
         config=config,
-        studio=TirgenAgents(actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=bench.sandbox),
+        agents=TirgenAgents(actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=runtime.sandbox),
         form=think if config.reasoning else reason,
-        setup=bench.setup(actor.policy, dialect, without_tools(config.tirgen.max_tokens)),
+        setup=runtime.setup(actor.policy, dialect, without_tools(config.tirgen.max_completion_length)),
         signed=sign(folder / PROVENANCE, provenance_of(config, dialect)),
     )
 

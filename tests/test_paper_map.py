@@ -1,4 +1,4 @@
-"""Everything that `docs/paper_map.md` names exists: files, functions and fields of the package, tests, and values."""
+"""Everything that the map of the paper and its departures name exists: files, functions, fields, tests, values."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from thor_tir.sft.config import SftConfig
 from thor_tir.tirgen.generate import TirgenConfig
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "paper_map.md"
+PAGES = (ROOT / "docs" / "paper_map.md", ROOT / "docs" / "departures.md")
 CODE = re.compile(r"`(?P<file>[\w/]+\.py): (?P<name>[\w.]+)`")
 TEST = re.compile(r"`(?P<file>tests/[\w/]+\.py)::(?P<name>\w+)`")
 NAMED_FILE = re.compile(r"`(?P<file>[\w/.]+\.(?:py|md|html))`")
@@ -24,9 +24,14 @@ EQUATIONS = tuple(f"Eq. {number}" for number in range(3, 11))
 TABLES = ("Alg. 1", "Table 4", "Table 5", "Table 6", "Fig. 4")
 
 
+def text_of_pages() -> str:
+    """The map and its departures, one after the other."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
 def pairs(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     """What the page names in one of the two spellings."""
-    return sorted({(m["file"], m["name"]) for m in pattern.finditer(PAGE.read_text(encoding="utf-8"))})
+    return sorted({(m["file"], m["name"]) for m in pattern.finditer(text_of_pages())})
 
 
 @cache
@@ -68,12 +73,12 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def test_files_that_the_map_names_alone_exist() -> None:
-    files = {m["file"] for m in NAMED_FILE.finditer(PAGE.read_text(encoding="utf-8"))}
+    files = {m["file"] for m in NAMED_FILE.finditer(text_of_pages())}
     assert [file for file in files if not any((base / file).exists() for base in (ROOT, ROOT / "src/thor_tir"))] == []
 
 
 def test_every_section_and_equation_of_the_method_has_a_row_with_code_and_a_test() -> None:
-    rows = [line for line in PAGE.read_text(encoding="utf-8").split("\n") if line.startswith("| ")]
+    rows = [line for line in text_of_pages().split("\n") if line.startswith("| ")]
     complete = [row.split("|")[1] for row in rows if CODE.search(row) and TEST.search(row)]
     for label in (*SECTIONS, *EQUATIONS, *TABLES):
         assert any(re.search(rf"(?<![\d.]){re.escape(label)}(?![\d.]\d)", cell) for cell in complete), label

@@ -17,7 +17,7 @@ from thor_tir.sandbox.jail import kernel, memory
 from thor_tir.sandbox.jail.confinement import prepare
 from thor_tir.sandbox.jail.levels import FULL, JailPlace, Missing
 from thor_tir.sandbox.jail.program import become_program, furnish
-from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, message
+from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, message
 
 
 def preload(modules: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ def serve(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, n
     outcome, is_full = kernel.OutcomeBuffer(), place.level == FULL
     descriptors = (doors.null, doors.out, doors.err, doors.ready, doors.feed)
     numbers = [bytes([number]) for number in range(256)]
-    os.write(gate, message({"level": place.level, "missing": missing}))
+    os.write(gate, message(Greeting(level=place.level, missing=tuple(missing))))
     while os.read(gate, 1) == FORK:
         confinement.number_next()
         if (pid := kernel.fork()) == 0:

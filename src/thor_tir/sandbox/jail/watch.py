@@ -21,7 +21,19 @@ from typing import NoReturn
 from thor_tir.sandbox.jail import root
 from thor_tir.sandbox.jail.kernel import ForkOutcome
 from thor_tir.sandbox.jail.levels import FULL
-from thor_tir.sandbox.jail.wire import BOUNDS, ENDINGS, FORK, LENGTH, NOTE_BYTES, READY, REFUSED, REPORT, Doors, message
+from thor_tir.sandbox.jail.wire import (
+    BOUNDS,
+    ENDINGS,
+    FORK,
+    LENGTH,
+    NOTE_BYTES,
+    READY,
+    REFUSED,
+    REPORT,
+    Doors,
+    Fault,
+    message,
+)
 
 _CHUNK = 65_536
 _REHEARSALS = 2
@@ -179,7 +191,7 @@ class ProgramWatch:
             sys.exit(0)
 
     def _fail(self, fault: str) -> NoReturn:
-        self._send([message({"fault": fault})])
+        self._send([message(Fault(reason=fault))])
         sys.exit(1)
 
 

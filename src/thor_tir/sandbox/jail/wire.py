@@ -2,8 +2,7 @@
 
 import json
 import struct
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 LENGTH = struct.Struct("!I")
 """Stands before a program's request on the feed, and before JSON (the greeting, a fault) from the template. There the
@@ -42,7 +41,55 @@ class Doors:
     """End of the socket to which the supervisor writes requests."""
 
 
-def message(facts: dict[str, Any]) -> bytes:
-    """A greeting or a fault."""
-    body = json.dumps(facts).encode()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """First message of a template that is ready."""
+
+    level: str
+    """Level of confinement of its programs."""
+    missing: tuple[str, ...]
+    """Modules that could not be imported for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Message of a template that could not start a program."""
+
+    reason: str
+    """Reason, in the template's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """End of one program, as its template saw it. The three texts are the program's own word and can be forged."""
+
+    ending: str
+    """Reason why the template stopped waiting, one of ENDINGS."""
+    exit_code: int
+    """Exit code, or a signal's number below zero."""
+    cpu_s: float
+    """Processor time in seconds."""
+    seconds: float
+    """Time in seconds."""
+    peak_bytes: int
+    """Largest size in memory, in bytes."""
+    note: str
+    """JSON of the program's process on how it ended; empty where it wrote none."""
+    stdout: str
+    """Standard output."""
+    stderr: str
+    """Standard error."""
+
+
+def message(said: Greeting | Fault) -> bytes:
+    """A greeting or a fault, as it is sent."""
+    body = json.dumps(asdict(said)).encode()
     return LENGTH.pack(len(body)) + body
+
+
+def greeting_or_fault(body: bytes) -> Greeting | Fault:
+    """The message that was sent. Raises ValueError, TypeError or KeyError for anything else."""
+    said = json.loads(body)
+    if "reason" in said:
+        return Fault(reason=str(said["reason"]))
+    return Greeting(level=str(said["level"]), missing=tuple(map(str, said["missing"])))

@@ -7,9 +7,9 @@ report, and all output, is the program's own word and can be forged; it only tel
 import json
 import math
 import signal
-from typing import Any
 
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.sandbox.jail.wire import Report
 from thor_tir.sandbox.protocol import Limits
 
 
@@ -18,34 +18,34 @@ def cpu_limit_s(limits: Limits) -> int:
     return math.ceil(limits.timeout_s) + 1
 
 
-def interpret(facts: dict[str, Any], limits: Limits, level: str, *, runs: int = 1) -> ExecutionResult:
-    """The result of a program of which a template reported `facts` (see `jail/wire.py`)."""
-    status, error = _judge(facts, limits)
+def interpret(report: Report, limits: Limits, level: str, *, runs: int = 1) -> ExecutionResult:
+    """Result of a program whose end a template reported."""
+    status, error = _judge(report, limits)
     return ExecutionResult(
         status=status,
-        stdout=facts["stdout"],
-        stderr=facts["stderr"],
+        stdout=report.stdout,
+        stderr=report.stderr,
         error=error,
-        exit_code=facts["exit"] if facts["ending"] == "exit" else None,
-        seconds=facts["seconds"],
+        exit_code=report.exit_code if report.ending == "exit" else None,
+        seconds=report.seconds,
         level=level,
         is_truncated=status is Status.OUTPUT_LIMIT,
-        cpu_s=facts["cpu_s"],
-        peak_bytes=facts["peak_bytes"],
+        cpu_s=report.cpu_s,
+        peak_bytes=report.peak_bytes,
         runs=runs,
     )
 
 
-def _judge(facts: dict[str, Any], limits: Limits) -> tuple[Status, str | None]:
-    if facts["ending"] != "exit":
-        return {"timeout": Status.TIMEOUT, "output": Status.OUTPUT_LIMIT}[facts["ending"]], None
-    if facts["exit"] < 0:
-        return _judge_signal(-facts["exit"], has_used_cpu=facts["cpu_s"] >= cpu_limit_s(limits))
-    if facts["exit"] == 0:
-        return (Status.OK if facts["stdout"] else Status.OK_NO_OUTPUT), None
-    kind, name = _read_report(facts["report"])
+def _judge(report: Report, limits: Limits) -> tuple[Status, str | None]:
+    if report.ending != "exit":
+        return {"timeout": Status.TIMEOUT, "output": Status.OUTPUT_LIMIT}[report.ending], None
+    if report.exit_code < 0:
+        return _judge_signal(-report.exit_code, has_used_cpu=report.cpu_s >= cpu_limit_s(limits))
+    if report.exit_code == 0:
+        return (Status.OK if report.stdout else Status.OK_NO_OUTPUT), None
+    kind, name = _read_note(report.note)
     statuses = {"syntax": Status.SYNTAX, "memory": Status.MEMORY, "denied": Status.DENIED}
-    return statuses.get(kind, Status.RUNTIME), name or f"exit code {facts['exit']}"
+    return statuses.get(kind, Status.RUNTIME), name or f"exit code {report.exit_code}"
 
 
 def _judge_signal(number: int, *, has_used_cpu: bool) -> tuple[Status, str | None]:
@@ -58,10 +58,10 @@ def _judge_signal(number: int, *, has_used_cpu: bool) -> tuple[Status, str | Non
     return (Status.DENIED if number == signal.SIGSYS else Status.RUNTIME), name
 
 
-def _read_report(report: str) -> tuple[str, str | None]:
+def _read_note(note: str) -> tuple[str, str | None]:
     """Kind and exception type as the child wrote them, or nothing where they are not plainly that."""
     try:
-        message = json.loads(report)
+        message = json.loads(note)
         kind, name = str(message["kind"]), str(message["name"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return "", None

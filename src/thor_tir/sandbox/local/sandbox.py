@@ -236,14 +236,14 @@ class _Worker:
             try:
                 template = await self._template(is_heavy=request.is_heavy and self._has_heavy)
                 patience_s = request.limits.timeout_s + self._config.grace_s
-                facts = await template.ask(request.program, request.limits, patience_s)
+                report = await template.ask(request.program, request.limits, patience_s)
             except TemplateLost as fault:
                 reasons.append(str(fault))
                 _LOG.warning("sandbox: a template process was lost: %s", fault)
                 await self._stop()
             else:
-                if facts["ending"] != "cancel":  # only closing cancels a program whose caller still waits
-                    return interpret(facts, request.limits, self._level, runs=len(reasons) + 1)
+                if report.ending != "cancel":  # only closing cancels a program whose caller still waits
+                    return interpret(report, request.limits, self._level, runs=len(reasons) + 1)
         raise SandboxUnavailable("the sandbox was closed" if self._is_closed else "; then ".join(reasons))
 
     async def recover(self) -> None:
@@ -292,7 +292,7 @@ class _Worker:
         except TemplateLost:
             await self._templates.pop(is_heavy).end()
             raise
-        missing = newborn.hello.get("missing", [])
+        missing = newborn.greeting.missing if newborn.greeting is not None else ()
         if is_heavy and {*config.heavy_modules} <= {*missing}:
             self._has_heavy = False
             await self._templates.pop(is_heavy).end()

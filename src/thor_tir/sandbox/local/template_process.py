@@ -15,12 +15,22 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 from thor_tir.sandbox.jail import launch as launcher
 from thor_tir.sandbox.jail import root
 from thor_tir.sandbox.jail.program import ProgramRequest
-from thor_tir.sandbox.jail.wire import BOUNDS, ENDINGS, LENGTH, NOTE_BYTES, REPORT
+from thor_tir.sandbox.jail.wire import (
+    BOUNDS,
+    ENDINGS,
+    LENGTH,
+    NOTE_BYTES,
+    REPORT,
+    Fault,
+    Greeting,
+    Report,
+    greeting_or_fault,
+)
 from thor_tir.sandbox.protocol import Limits
 
 _MARSHAL = 2
@@ -41,12 +51,17 @@ ENVIRONMENT = {
 """All that programs see; nothing is inherited, so no credential of the user is in it."""
 
 
+Expected = TypeVar("Expected", Greeting, Report)
+
 MESSAGE_BYTES = 65_536
 """More than the JSON of an honest message has."""
 
 
 class TemplateLost(Exception):
     """A template process died, fell silent or could not do its part."""
+
+
+Message = Greeting | Fault | Report
 
 
 class Mailbox(asyncio.Protocol):
@@ -57,9 +72,9 @@ class Mailbox(asyncio.Protocol):
         """The most that stdout or stderr may hold in the next message."""
         self._buffer = bytearray()
         self._is_lost = False
-        self._awaited: asyncio.Future[dict[str, Any]] | None = None
+        self._awaited: asyncio.Future[Message] | None = None
 
-    def next_message(self, patience_s: float) -> asyncio.Future[dict[str, Any]]:
+    def next_message(self, patience_s: float) -> asyncio.Future[Message]:
         """A future of the next message; cancelling it loses none. It raises TemplateLost if the connection ends, or
         after `patience_s` in which the event loop could have received something."""
         self._awaited = asyncio.get_running_loop().create_future()
@@ -88,7 +103,7 @@ class Mailbox(asyncio.Protocol):
         elif self._is_lost:
             self._awaited.set_exception(TemplateLost("the template process ended"))
 
-    def _take(self) -> dict[str, Any] | None:
+    def _take(self) -> Message | None:
         """The first whole message."""
         if len(self._buffer) < LENGTH.size:
             return None
@@ -100,11 +115,11 @@ class Mailbox(asyncio.Protocol):
         end = LENGTH.size + length
         if len(self._buffer) < end:
             return None
-        message = json.loads(self._buffer[LENGTH.size : end])
+        message = greeting_or_fault(bytes(self._buffer[LENGTH.size : end]))
         del self._buffer[:end]
-        return dict(message)
+        return message
 
-    def _take_report(self) -> dict[str, Any] | None:
+    def _take_report(self) -> Report | None:
         at = LENGTH.size + REPORT.size
         if len(self._buffer) < at:
             return None
@@ -118,16 +133,19 @@ class Mailbox(asyncio.Protocol):
             texts.append(self._buffer[at : at + size].decode("utf-8", "backslashreplace"))
             at += size
         del self._buffer[:at]
-        return {
-            "ending": ENDINGS[ending],
-            "exit": code,
-            "cpu_s": cpu_s,
-            "seconds": seconds,
-            "peak_bytes": peak_bytes,
-            **dict(zip(("report", "stdout", "stderr"), texts, strict=True)),
-        }
+        note, stdout, stderr = texts
+        return Report(
+            ending=ENDINGS[ending],
+            exit_code=code,
+            cpu_s=cpu_s,
+            seconds=seconds,
+            peak_bytes=peak_bytes,
+            note=note,
+            stdout=stdout,
+            stderr=stderr,
+        )
 
-    def _tick(self, awaited: asyncio.Future[dict[str, Any]], patience_s: float, left: int) -> None:
+    def _tick(self, awaited: asyncio.Future[Message], patience_s: float, left: int) -> None:
         if awaited.done():
             return
         if left == 0:
@@ -147,18 +165,18 @@ class TemplateProcess:
         self._transport: asyncio.WriteTransport | None = None
         self._mailbox = Mailbox()
         self._owed = 0
-        self.hello: dict[str, Any] = {}
-        """What it said when it was ready: `level` and `missing` modules."""
+        self.greeting: Greeting | None = None
+        """First message of the template; None until it is ready."""
 
     async def connect(self, ours: socket.socket, patience_s: float) -> None:
         """Wait until it is ready. Raises TemplateLost."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self._mailbox, sock=ours)
         self._feeding, _ = await loop.create_connection(asyncio.Protocol, sock=self._feed)
-        self.hello = await self._receive(patience_s)
+        self.greeting = _expected(Greeting, await self._receive(patience_s))
 
-    async def ask(self, request: ProgramRequest, limits: Limits, patience_s: float) -> dict[str, Any]:
-        """Run a program and wait for the facts of its end (see `jail/wire.py`). Raises TemplateLost."""
+    async def ask(self, request: ProgramRequest, limits: Limits, patience_s: float) -> Report:
+        """Run a program and wait for the report of its end. Raises TemplateLost."""
         if self._feeding is None or self._feeding.is_closing():
             raise TemplateLost("the template process ended")
         self._mailbox.stream_bytes = limits.output_bytes
@@ -166,15 +184,15 @@ class TemplateProcess:
         self._feeding.write(LENGTH.pack(len(program)) + program)
         self._write(BOUNDS.pack(limits.timeout_s, limits.output_bytes))
         self._owed += 1
-        facts = await self._receive(patience_s)
+        answer = await self._receive(patience_s)
         self._owed -= 1
-        if "fault" in facts:
-            raise TemplateLost(f"a program could not be started: {facts['fault']}")
-        return facts
+        if isinstance(answer, Fault):
+            raise TemplateLost(f"a program could not be started: {answer.reason}")
+        return _expected(Report, answer)
 
     async def abandon(self, patience_s: float) -> bool:
         """Stop the program whose `ask` was cancelled; whether the process can be asked again."""
-        if not self.hello:
+        if self.greeting is None:
             return False
         if self._owed:
             self.interrupt()
@@ -186,7 +204,7 @@ class TemplateProcess:
         return True
 
     def interrupt(self) -> None:
-        """End the program that runs, if one does: its facts come at once."""
+        """End the program that runs, if one does: its report comes at once."""
         self._write(BOUNDS.pack(0.0, 0))
 
     async def end(self) -> None:
@@ -205,7 +223,7 @@ class TemplateProcess:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    async def _receive(self, patience_s: float) -> dict[str, Any]:
+    async def _receive(self, patience_s: float) -> Message:
         try:
             return await self._mailbox.next_message(patience_s)
         except TemplateLost as fault:
@@ -226,6 +244,12 @@ class TemplateProcess:
                 return True
             await asyncio.sleep(pause_s)
         return self._process.poll() is not None
+
+
+def _expected(kind: type[Expected], answer: Message) -> Expected:
+    if not isinstance(answer, kind):
+        raise TemplateLost(f"the template process sent a {type(answer).__name__.lower()} out of turn")
+    return answer
 
 
 @dataclass(frozen=True, kw_only=True)

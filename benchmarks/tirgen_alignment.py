@@ -43,7 +43,7 @@ from thor_tir.eval.run import Evaluation
 from thor_tir.eval.statistics import Interval, pass_at_k
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.sources import Split, load_problems
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.storage.journal import line_of, writing_atomically
 from thor_tir.tirgen.dataset import read_dataset, to_row

@@ -33,8 +33,9 @@ from thor_tir.rl.config import EpisodeConfig, StepConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.samples import episode_row
 from thor_tir.rl.step import StepPrompt, StepSample, queries, repair_to_json, rewarded, sample_repair, step_rows
-from thor_tir.rollout.attempts import Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
+from thor_tir.rollout.records import Attempt, AttemptRequest
+from thor_tir.rollout.sample_many import SamplingSetup, attempt_all, lost, record_all
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.filters import FilterConfig, sieve
 from thor_tir.tirgen.rules import Candidate
@@ -215,18 +216,17 @@ def test_05_no_call_never_earns_reward_1_and_a_fault_of_the_machine_changes_no_r
     assert repr(step_rows_of([*good, again("offline")], tmp_path / "one")) == expected
 
 
-def shop_of(agent: Agent) -> SamplingSetup:
+def setup_of(agent: Agent) -> SamplingSetup:
     return SamplingSetup(agent=agent, grade=graded, config=RolloutConfig())
 
 
 def episode_rows_of(scripts: dict[str, list[str]], path) -> list[TrainingSample]:
     """Rows of one group whose members are told apart by their question, without those that a fault ended."""
-    setup = shop_of(agent_of(scripts))
     asked = [Problem(id="p", question=question, answer="77", source="test") for question in scripts]
-    requests = [AttemptRequest(id=problem.question, problem=problem, seed=0) for problem in asked]
+    requests = [AttemptRequest(id=each.question, problem=each, seed=0) for each in asked]
     with closing(Journal(path)) as journal:
-        attempts = asyncio.run(attempt_all(requests, setup, journal))
-    assert setup.dropped.total() == sum("fault" in question for question in scripts)
+        attempts = asyncio.run(attempt_all(requests, setup_of(agent_of(scripts)), journal))
+        assert lost(journal, scripts).total() == sum("fault" in question for question in scripts)
     return episode_rows([attempts], EpisodeConfig(), Counter())
 
 
@@ -239,10 +239,10 @@ def step_rows_of(replies: list[str], path) -> list[TrainingSample]:
         done[str(number)] = step = await sample_repair(query, number, agent, RolloutConfig(), seed=0)
         return repair_to_json(query, str(number), step)
 
-    setup = shop_of(agent)
+    work = {str(n): partial(one, n) for n in range(len(replies))}
     with closing(Journal(path)) as journal:
-        asyncio.run(record_all({str(n): partial(one, n) for n in range(len(replies))}, setup, journal))
-    assert len(done) == len(replies) - setup.dropped["SandboxUnavailable"]
+        dropped = asyncio.run(record_all(work, setup_of(agent), journal))
+    assert len(done) == len(replies) - dropped["SandboxUnavailable"]
     return step_rows([(query, rewarded(done))], StepConfig(), Counter())
 
 

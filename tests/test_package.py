@@ -70,7 +70,7 @@ def test_the_check_for_heavy_modules_would_notice_one() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["app.config", "distributed", "engines.protocol", "inference.best_of_n", "rollout.loop", "rollout.attempts"],
+    ["app.config", "distributed", "engines.protocol", "inference.best_of_n", "rollout.loop", "rollout.sample_many"],
 )
 def test_what_samples_or_only_configures_loads_no_deep_learning_library(module: str) -> None:
     ask = f"import sys, thor_tir.{module}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"

@@ -12,8 +12,8 @@ from thor_tir.problem import Problem
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import StepConfig
 from thor_tir.rl.step import queries, rewarded, sample_repair
-from thor_tir.rollout.attempts import Attempt
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.rollout.records import Attempt
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer

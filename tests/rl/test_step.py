@@ -21,8 +21,8 @@ from thor_tir.rl.step import (
     sample_repair,
     step_rows,
 )
-from thor_tir.rollout.attempts import Attempt
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.rollout.records import Attempt
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer

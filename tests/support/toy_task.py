@@ -21,8 +21,8 @@ from thor_tir.problem import Problem
 from thor_tir.rl.collect import RoundSource
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.train import TrainerInputs, train
-from thor_tir.rollout.attempts import SamplingSetup
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.rollout.sample_many import SamplingSetup
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row
 from thor_tir.sft.train import SftData

@@ -10,7 +10,7 @@ import pytest
 from hostile_server import HostileServer, hostile, reply, resets, says, until
 from thor_tir.errors import EngineFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
-from thor_tir.rollout.attempts import DROPPED
+from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sandbox.remote.load_balancer import FleetRules
 from thor_tir.storage.journal import Journal

@@ -29,7 +29,7 @@ from thor_tir.learner.schedule import Schedule
 from thor_tir.problem import Problem
 from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.problems.sources import Split, reasoning_gym_problems
-from thor_tir.rollout.attempts import Progress
+from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import write_atomically
 
 Role = Literal["actor", "critic"]

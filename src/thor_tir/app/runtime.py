@@ -23,12 +23,9 @@ from thor_tir.errors import UsageError
 from thor_tir.grading.grader import Grader, Judge
 from thor_tir.learner.adapters import merged, with_adapters
 from thor_tir.learner.config import AdapterConfig
-from thor_tir.rollout.attempts import (
-    Progress,
-    SamplingSetup,
-    words_of,
-)
 from thor_tir.rollout.loop import Agent, RolloutConfig
+from thor_tir.rollout.records import written_text
+from thor_tir.rollout.sample_many import Progress, SamplingSetup
 from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox
@@ -129,7 +126,7 @@ class Runtime:
             agent=Agent(policy=policy, sandbox=self.sandbox, dialect=dialect),
             grade=self.grader.grade,
             config=config,
-            graded=unless_cut_short(words_of, thinking_of(dialect)),
+            graded=unless_cut_short(written_text, thinking_of(dialect)),
             concurrency=self.resources.concurrency,
             ranks=self.ranks,
         )

@@ -19,7 +19,8 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.run import Evaluation, best_of
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
-from thor_tir.rollout.attempts import DROPPED, attempt_from_json
+from thor_tir.rollout.records import attempt_from_json
+from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.shard import Shard
 

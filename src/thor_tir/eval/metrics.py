@@ -16,7 +16,7 @@ from thor_tir.eval.statistics import Interval, association, majority_at_k, mante
 from thor_tir.inference.best_of_n import answer_without_blanks
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome
 

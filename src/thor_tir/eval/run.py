@@ -8,7 +8,7 @@ from thor_tir.eval.intervals import bootstrap_difference
 from thor_tir.eval.statistics import Interval
 from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import select, selector
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.seeds import seed_of
 from thor_tir.verdict import Outcome
 

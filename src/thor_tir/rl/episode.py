@@ -8,7 +8,7 @@ from thor_tir.rl.advantage import Advantages, group_advantages
 from thor_tir.rl.config import EpisodeConfig
 from thor_tir.rl.filters import DropRule, rules_of
 from thor_tir.rl.samples import episode_row
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.trajectory import Decode
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from thor_tir.grading.extract import extract_answer
 from thor_tir.rl.config import FilterName
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.trajectory import Decode, Finish
 from thor_tir.verdict import Outcome
 

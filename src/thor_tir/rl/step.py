@@ -17,9 +17,9 @@ from thor_tir.rl.config import StepConfig
 from thor_tir.rl.samples import step_row
 from thor_tir.rl.scope import CHOICES, CUTS
 from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
-from thor_tir.rollout.attempts import Attempt
 from thor_tir.rollout.backtrack import failed_prefix
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
+from thor_tir.rollout.records import Attempt
 from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import from_json, to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory

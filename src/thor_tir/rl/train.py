@@ -27,7 +27,7 @@ from thor_tir.rl.logprob_correction import Scorer
 from thor_tir.rl.metrics import measures_of, record_of
 from thor_tir.rl.monitor import RoundMonitor, Say, silent
 from thor_tir.rl.step import step_rows
-from thor_tir.rollout.attempts import Progress
+from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import Journal
 
 

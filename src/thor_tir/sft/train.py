@@ -13,7 +13,7 @@ from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.schedule import Schedule
-from thor_tir.rollout.attempts import Progress
+from thor_tir.rollout.sample_many import Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
 from thor_tir.storage.journal import Journal

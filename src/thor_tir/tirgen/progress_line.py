@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from thor_tir.rollout.attempts import DROPPED
+from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.tirgen.schedule import AttemptSchedule
 
 FAILED = "failed: "

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from thor_tir.problem import Problem
-from thor_tir.rollout.attempts import DROPPED, dropping, in_parallel
+from thor_tir.rollout.sample_many import DROPPED, dropping, in_parallel
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.spending import Budget
 from thor_tir.verdict import Outcome
@@ -140,7 +140,7 @@ class AttemptSchedule:
                 return
             for chunk in _batches(
                 self._chains(), concurrency
-            ):  # wholly on disk or not at all, see `rollout/attempts.py`
+            ):  # wholly on disk or not at all, see `rollout/sample_many.py`
                 held.clear()
                 await in_parallel(chunk, chain, concurrency)
                 for each in (each for wanted in chunk for each in wanted):

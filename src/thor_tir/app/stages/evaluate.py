@@ -29,8 +29,9 @@ from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.provenance import machine, versions
-from thor_tir.rollout.attempts import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.rollout.records import AttemptRequest, attempt_to_json
+from thor_tir.rollout.sample_many import SamplingSetup, attempt, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.shard import WHOLE, Shard
@@ -160,9 +161,9 @@ async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: 
     todo = {r.id: partial(_timed, r, setup) for r in requests if r.id not in elsewhere}
     with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
         progress.advance(len(requests) - len(todo))
-        await record_all(todo, setup, journal, progress)
-    if setup.dropped:
-        lost = ", ".join(f"{count} {name}" for name, count in sorted(setup.dropped.items()))
+        dropped = await record_all(todo, setup, journal, progress)
+    if dropped:
+        lost = ", ".join(f"{count} {name}" for name, count in sorted(dropped.items()))
         reporter.say(f"{asked.title}, attempts lost to faults of the machine: {lost}; they count for nothing")
 
 

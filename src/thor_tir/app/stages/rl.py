@@ -25,11 +25,8 @@ from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
-from thor_tir.rollout.attempts import (
-    AttemptRequest,
-    SamplingSetup,
-    attempt_all,
-)
+from thor_tir.rollout.records import AttemptRequest
+from thor_tir.rollout.sample_many import SamplingSetup, attempt_all
 from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.code_quality import fault_of

@@ -15,7 +15,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.overlap import question_files, read_questions
 from thor_tir.provenance import versions
-from thor_tir.rollout.attempts import DROPPED
+from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.storage.journal import line_of, write_atomically, writing_atomically
 from thor_tir.tirgen.dataset import to_row
 from thor_tir.tirgen.filters import GENERATED, Examined, FilterConfig, Rejected, Selection, choose, examine

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript.segments import Segment, step_segments
-from thor_tir.rollout.attempts import Attempt
+from thor_tir.rollout.records import Attempt
 from thor_tir.trajectory import Step, Trajectory
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thor_tir.errors import UsageError
-from thor_tir.rollout.attempts import DROPPED
+from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.storage.journal import writing_atomically
 from thor_tir.tirgen.provenance import read_provenance, write_provenance
 from thor_tir.tirgen.raw_rows import NO_TOOLS_FILE, PROVENANCE, RAW, RowPlace, raw_files, rows

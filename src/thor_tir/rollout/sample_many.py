@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -11,11 +11,17 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
+from thor_tir.rollout.records import (
+    Attempt,
+    AttemptRequest,
+    attempt_from_json,
+    attempt_to_json,
+    written_text,
+)
 from thor_tir.storage.journal import Journal
 from thor_tir.storage.shared_journal import exchange
-from thor_tir.storage.trajectory_json import from_json, to_json
 from thor_tir.trajectory import Trajectory
-from thor_tir.verdict import Outcome, Verdict
+from thor_tir.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -23,49 +29,11 @@ Grade = Callable[[Problem, str], Awaitable[Verdict]]
 """Grades what the model wrote against a problem's reference. Raises GraderUnavailable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRequest:
-    """One attempt that is wanted."""
-
-    id: str
-    """Unique within the run; the key of the journal."""
-    problem: Problem
-    """Problem that is attempted."""
-    seed: int
-    """Seed of the attempt."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One attempt that was made, with its verdict."""
-
-    problem: Problem
-    """Problem that was attempted."""
-    trajectory: Trajectory
-    """Trajectory that was sampled."""
-    verdict: Verdict
-    """Verdict on its answer."""
-
-    @property
-    def is_correct(self) -> bool:
-        """Whether the grader accepted the answer."""
-        return self.verdict.outcome is Outcome.CORRECT
-
-
-def words_of(trajectory: Trajectory) -> str:
-    """What is graded of a trajectory unless somebody says otherwise: what the model wrote outside of code."""
-    return trajectory.response_text
-
-
 Unit = Callable[[], Awaitable[dict[str, Any]]]
 """Work that ends in one journal row. Raises machine faults."""
 
 DROPPED = "dropped"
 """Field of a journal row that stands for a unit lost to a machine fault, which it names."""
-
-
-_OPINIONS = ("the same in the opinion of the judge", "different in the opinion of the judge")
-"""How a judge's reasons begin. Rows of runs that were begun before `by_judge` was written say it by that alone."""
 
 
 class Progress(Protocol):
@@ -80,9 +48,9 @@ class Progress(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSetup:
-    """What attempts are made with, and what was lost on the way."""
+    """Everything that attempts are made with."""
 
     agent: Agent
     """Policy, sandbox and dialect."""
@@ -90,16 +58,14 @@ class SamplingSetup:
     """Function that judges a text against a problem's reference."""
     config: RolloutConfig
     """Limits and sampling of each trajectory."""
-    graded: Callable[[Trajectory], str] = words_of
-    """The text that the grader gets."""
+    graded: Callable[[Trajectory], str] = written_text
+    """Function from a trajectory to the text that is graded."""
     repair: StepRepair | None = None
     """Function that repairs a failed step; None where failures stay."""
     concurrency: int = 256
     """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
     ranks: Ranks = ALONE
     """Processes among which the attempts are shared out; each has an engine of its own."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Attempts that a machine fault ended, by its name: they have no reward."""
 
 
 async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
@@ -132,8 +98,8 @@ async def attempt_all(
 
 async def record_all(
     work: Mapping[str, Unit], setup: SamplingSetup, journal: Journal, progress: Progress | None = None
-) -> None:
-    """Run units of work at once and journal each row under its key as it finishes.
+) -> Counter[str]:
+    """Run units of work at once and journal each row under its key as it finishes; returns `lost` of these keys.
 
     A journal that holds its lines (deterministic runs) gets them in the order of `work`, chunk by chunk, each wholly or
     not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults, and a
@@ -147,8 +113,15 @@ async def record_all(
     for start in range(0, len(mine), size):
         await _record({key: work[key] for key in mine[start : start + size]}, setup, journal, progress)
     exchange(journal, mine, setup.ranks)
-    # Counted from the journal, so that a resumed run counts what was dropped before the kill.
-    setup.dropped.update(journal[key][DROPPED] for key in keys if DROPPED in journal[key])
+    return lost(journal, keys)
+
+
+def lost(journal: Journal, keys: Iterable[str]) -> Counter[str]:
+    """Units that a fault of the machine ended, by the fault's name: they have no reward.
+
+    Counted from the journal, so that a resumed run counts what was dropped before the kill.
+    """
+    return Counter(journal[key][DROPPED] for key in keys if DROPPED in journal[key])
 
 
 async def _record(work: Mapping[str, Unit], setup: SamplingSetup, journal: Journal, progress: Progress | None) -> None:
@@ -200,29 +173,3 @@ async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[None]], 
                 group.create_task(worker())
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
-
-
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """As it stands in journals."""
-    verdict = attempt.verdict
-    return {
-        "problem_id": attempt.problem.id,
-        "outcome": verdict.outcome.value,
-        "extracted": verdict.extracted,
-        "reason": verdict.reason,
-        "by_judge": verdict.by_judge,
-        "trajectory": to_json(attempt.trajectory),
-    }
-
-
-def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
-    """The attempt a journal's row stands for. Raises ValueError for a damaged row."""
-    if row.get("problem_id") != problem.id:
-        raise ValueError(f"row {row.get('key')} is about problem {row.get('problem_id')}, not {problem.id}")
-    verdict = Verdict(
-        outcome=Outcome(row["outcome"]),
-        extracted=row["extracted"],
-        reason=row["reason"],
-        by_judge=row.get("by_judge", row["reason"].startswith(_OPINIONS)),
-    )
-    return Attempt(problem=problem, trajectory=from_json(row["trajectory"]), verdict=verdict)

@@ -218,8 +218,6 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
     """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings."""
     try:
         import aiohttp
-
-        from thor_tir.engines.local.prompt_request import PromptRequest
     except ImportError as error:
         raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
     headers = {
@@ -238,7 +236,6 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,
-        request_class=PromptRequest,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),

@@ -81,10 +81,10 @@ def _limit(what: int, bound: int, *, spare: int = 0) -> None:
 
 
 def _filter(pid: int, *, may_change: bool) -> Call:
-    return installation(program(kernel.machine(), pid=pid, may_change=may_change))
+    return installation(program(kernel.architecture(), pid=pid, may_change=may_change))
 
 
-def prepare(place: JailPlace, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
+def prepare_confinement(place: JailPlace, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
     """What children of this process are confined with. Raises Missing for a layer without which the level is not it."""
     last_pid, final = -1, []
     if place.level == FULL:

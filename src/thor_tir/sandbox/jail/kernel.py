@@ -62,7 +62,7 @@ _libc_with_gil = ctypes.PyDLL(None)
 """The same, for calls during which no other Python thread may run."""
 
 
-def machine() -> str:
+def architecture() -> str:
     """This machine's architecture. Raises OSError where its system calls are not known."""
     name = platform.machine()
     if name not in NUMBERS:
@@ -114,7 +114,7 @@ def fork() -> int:
 
 def fork_sharing_descriptors() -> int:
     """As `fork`, but what one of the two opens or closes is open or closed for the other."""
-    number = calls.numbers(calls.BOUND, machine())["clone"]
+    number = calls.numbers(calls.BOUND, architecture())["clone"]
     return int(_libc_with_gil.syscall(ctypes.c_long(number), ctypes.c_long(_CLONE_FILES | signal.SIGCHLD), 0, 0, 0, 0))
 
 
@@ -127,7 +127,7 @@ class OutcomeBuffer:
         data, usage = ctypes.byref(self.data), ctypes.byref(self.data, _SIGINFO_BYTES)
         # Plain integers and references: a ctypes number would make an object of each call, and leave the free blocks of
         # the allocator in another order.
-        self._arguments = (NUMBERS[machine()].waitid, int(os.P_ALL), 0, data, os.WEXITED, usage)
+        self._arguments = (NUMBERS[architecture()].waitid, int(os.P_ALL), 0, data, os.WEXITED, usage)
         self._make = _libc_with_gil.syscall
 
     def await_end(self) -> None:
@@ -194,12 +194,12 @@ def bind_read_only(source: str, target: str) -> None:
 
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2)."""
-    syscall(NUMBERS[machine()].pivot_root, new.encode(), old.encode(), what="pivot_root")
+    syscall(NUMBERS[architecture()].pivot_root, new.encode(), old.encode(), what="pivot_root")
 
 
 def dying_with_the_parent() -> Call:
     """Have the calling process killed when its parent ends."""
-    number = calls.numbers(calls.BOUND, machine())["prctl"]
+    number = calls.numbers(calls.BOUND, architecture())["prctl"]
     return Call(number, ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL), 0, 0, 0, what="death signal")
 
 
@@ -207,7 +207,7 @@ def dropping_capabilities() -> Call:
     """Empty every capability set of the calling process; with NO_NEW_PRIVS they never come back."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     nothing = (ctypes.c_uint32 * 6)()
-    return Call(NUMBERS[machine()].capset, ctypes.byref(header), ctypes.byref(nothing), what="capset")
+    return Call(NUMBERS[architecture()].capset, ctypes.byref(header), ctypes.byref(nothing), what="capset")
 
 
 def share_one_arena() -> None:

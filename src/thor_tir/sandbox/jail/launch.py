@@ -25,8 +25,8 @@ settings = json.loads(sys.argv[1])
 for name, folder in settings["packages"].items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [folder]
-from thor_tir.sandbox.jail.launch import main
-main(settings)
+from thor_tir.sandbox.jail.launch import launch_template
+launch_template(settings)
 """
 """What the interpreter is started with: it finds this file without running the package's own `__init__`, whose
 dependencies another interpreter need not have."""
@@ -43,7 +43,7 @@ INNER_ID = 1000
 """Uid and gid of a program inside its user namespace."""
 
 
-def enter(level: str) -> JailPlace:
+def enter_jail(level: str) -> JailPlace:
     """Bring this process to the door of the jail: its next child is inside. Raises Missing."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if os.path.isdir("/proc/self") else -1
     paths = root.runtime_paths()
@@ -112,7 +112,7 @@ def _write(proc: int, path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def main(settings: dict[str, Any]) -> None:
+def launch_template(settings: dict[str, Any]) -> None:
     """Enter the jail, fork the template into it, and become its watcher."""
     from thor_tir.sandbox.jail import template  # now, since inside the jail this package cannot be found
     from thor_tir.sandbox.jail.watch import ProgramWatch
@@ -120,7 +120,7 @@ def main(settings: dict[str, Any]) -> None:
     parent = os.getppid()
     _fix_addresses()
     try:
-        place = enter(settings["level"])
+        place = enter_jail(settings["level"])
         gate, theirs = socket.socketpair()
         doors, note = _doors(settings["feed"]), mmap.mmap(-1, mmap.PAGESIZE)
     except (Missing, OSError) as fault:
@@ -129,11 +129,11 @@ def main(settings: dict[str, Any]) -> None:
     launcher = os.getpid()
     if (pid := kernel.fork_sharing_descriptors()) == 0:
         _die_with(launcher if place.level != FULL else 0)
-        template.serve(settings, place, theirs.fileno(), doors, note)
+        template.serve_forks(settings, place, theirs.fileno(), doors, note)
     _die_with(parent)
     control = socket.socket(fileno=settings["control"])
     watch = ProgramWatch(control, os.pidfd_open(pid), gate.fileno(), doors, note)
-    watch.serve(place.level, (settings["folder_bytes"], settings["folder_files"]))
+    watch.serve_programs(place.level, (settings["folder_bytes"], settings["folder_files"]))
 
 
 def _doors(feed: int) -> Any:

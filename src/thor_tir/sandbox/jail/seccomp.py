@@ -123,5 +123,5 @@ def installation(code: bytes) -> kernel.Call:
     kept = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(code) // 8, ctypes.addressof(kept)))
     header.kept = kept  # type: ignore[attr-defined]  # the kernel reads it through the header's pointer
-    number = kernel.NUMBERS[kernel.machine()].seccomp
+    number = kernel.NUMBERS[kernel.architecture()].seccomp
     return kernel.Call(number, ctypes.c_uint(set_mode_filter), ctypes.c_uint(0), header, what="seccomp")

@@ -14,7 +14,7 @@ import sys
 from typing import Any, NoReturn
 
 from thor_tir.sandbox.jail import kernel, memory
-from thor_tir.sandbox.jail.confinement import prepare
+from thor_tir.sandbox.jail.confinement import prepare_confinement
 from thor_tir.sandbox.jail.levels import FULL, JailPlace, Missing
 from thor_tir.sandbox.jail.program import become_program, furnish
 from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, message
@@ -31,7 +31,7 @@ def preload(modules: list[str]) -> list[str]:
     return missing
 
 
-def serve(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
+def serve_forks(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
     """Make this process a template, say so to the watcher, and fork whenever it asks."""
     missing = preload(settings["modules"])
     if not memory.is_single_threaded(place.proc):
@@ -43,7 +43,7 @@ def serve(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, n
     if settings["is_collapsed"]:
         memory.collapse(place.proc)
     try:
-        confinement = prepare(
+        confinement = prepare_confinement(
             place,
             mapped=memory.address_space(place.proc),
             folder_bytes=settings["folder_bytes"],

@@ -78,7 +78,7 @@ class ProgramWatch:
         self._doors = doors
         self._note = note
 
-    def serve(self, level: str, folder: tuple[int, int]) -> NoReturn:
+    def serve_programs(self, level: str, folder: tuple[int, int]) -> NoReturn:
         """Serve until the other side closes the socket; `folder` is size and files of the working folder."""
         length = self._hear(LENGTH.size)
         greeting = length + self._hear(*LENGTH.unpack(length))

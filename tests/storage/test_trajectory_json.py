@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.storage.trajectory_json import MAX_NESTING, from_json, to_json
+from thor_tir.storage.trajectory_json import MAX_NESTING, trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -77,25 +77,25 @@ def trajectory(step: Step) -> Trajectory:
 @settings(max_examples=120, deadline=None)
 @given(trajectories)
 def test_a_trajectory_read_from_its_json_text_equals_the_one_written(original: Trajectory) -> None:
-    assert from_json(json.loads(json.dumps(to_json(original), allow_nan=False))) == original
+    assert trajectory_from_json(json.loads(json.dumps(trajectory_to_json(original), allow_nan=False))) == original
 
 
 def test_a_log_probability_is_written_with_its_shortest_exact_digits() -> None:
     # 0.1 + 0.2 is the neighbour of 0.3 whose shortest representation has 17 digits; fewer would read back as 0.3
     span = Span(token_ids=(4,), author=Author.MODEL, logprobs=(-(0.1 + 0.2),))
-    text = json.dumps(to_json(trajectory(Step(thought=Thought(text="", span=span)))))
+    text = json.dumps(trajectory_to_json(trajectory(Step(thought=Thought(text="", span=span)))))
     assert "-0.30000000000000004" in text
 
 
 def test_a_log_probability_that_json_cannot_hold_is_refused_when_written() -> None:
     span = Span(token_ids=(4,), author=Author.MODEL, logprobs=(float("nan"),))
     with pytest.raises(ValueError, match=r"logprobs\[0\]: expected a finite number, found nan"):
-        to_json(trajectory(Step(thought=Thought(text="", span=span))))
+        trajectory_to_json(trajectory(Step(thought=Thought(text="", span=span))))
 
 
 def test_fields_that_others_add_to_a_row_are_left_alone() -> None:
     original = trajectory(failed_step())
-    assert from_json({"key": "p/0", **to_json(original)}) == original
+    assert trajectory_from_json({"key": "p/0", **trajectory_to_json(original)}) == original
 
 
 @pytest.mark.parametrize(
@@ -120,33 +120,33 @@ def test_fields_that_others_add_to_a_row_are_left_alone() -> None:
     ],
 )
 def test_a_damaged_field_is_named(path: tuple[str | int, ...], value: object, message: str) -> None:
-    row = copy.deepcopy(to_json(trajectory(failed_step())))
+    row = copy.deepcopy(trajectory_to_json(trajectory(failed_step())))
     place: object = row
     for name in path[:-1]:
         place = place[name]  # type: ignore[index]
     place[path[-1]] = value  # type: ignore[index]
     with pytest.raises(ValueError, match=message):
-        from_json(row)
+        trajectory_from_json(row)
 
 
 def test_a_missing_field_is_named() -> None:
-    row = to_json(trajectory(failed_step()))
+    row = trajectory_to_json(trajectory(failed_step()))
     del row["steps"][0]["observation"]["result"]["stdout"]
     with pytest.raises(ValueError, match=r"steps\[0\]\.observation\.result\.stdout is missing"):
-        from_json(row)
+        trajectory_from_json(row)
 
 
 @pytest.mark.parametrize("row", [None, [], "trajectory", 1])
 def test_a_row_that_is_no_object_is_refused(row: object) -> None:
     with pytest.raises(ValueError, match="trajectory: expected a JSON object"):
-        from_json(row)
+        trajectory_from_json(row)
 
 
 def test_endless_nesting_is_refused_before_the_interpreter_gives_up() -> None:
-    row = to_json(trajectory(failed_step()))
+    row = trajectory_to_json(trajectory(failed_step()))
     innermost = row["steps"][0]
     for _ in range(MAX_NESTING + 1):
         innermost["discarded"] = [copy.deepcopy({**innermost, "discarded": []})]
         innermost = innermost["discarded"][0]
     with pytest.raises(ValueError, match="nested more than 16 deep"):
-        from_json(row)
+        trajectory_from_json(row)

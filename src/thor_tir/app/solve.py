@@ -25,7 +25,7 @@ from thor_tir.problem import Problem, digest
 from thor_tir.rollout.records import Attempt, AttemptRequest
 from thor_tir.rollout.sample_many import attempt
 from thor_tir.seeds import seed_of
-from thor_tir.storage.trajectory_json import from_json
+from thor_tir.storage.trajectory_json import trajectory_from_json
 from thor_tir.trajectory import Decode
 from thor_tir.verdict import Outcome, Verdict
 
@@ -139,7 +139,7 @@ def _exhibits(folder: Path) -> Iterator[Exhibit]:
         if line:
             try:
                 row = json.loads(line)
-                from_json(row["trajectory"])
+                trajectory_from_json(row["trajectory"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{path}, line {number} is damaged: {error}") from error
             yield row

@@ -21,7 +21,7 @@ from thor_tir.rollout.backtrack import failed_prefix
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
 from thor_tir.rollout.records import Attempt
 from thor_tir.seeds import seed_of
-from thor_tir.storage.trajectory_json import from_json, to_json
+from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 
 
@@ -129,9 +129,9 @@ def step_rows(
 def repair_to_json(query: StepPrompt, id: str, step: Step) -> dict[str, Any]:
     """A repair as it stands in journals: a trajectory of one step, and no reward."""
     carrier = Trajectory(id=id, problem_id=query.id, prompt=query.prefix.spans[0], steps=(step,), finish=Finish.ENDED)
-    return {"query": query.id, "trajectory": to_json(carrier)}
+    return {"query": query.id, "trajectory": trajectory_to_json(carrier)}
 
 
 def repair_from_json(row: dict[str, Any]) -> Step:
     """The repair a journal's row stands for. Raises ValueError for a damaged row."""
-    return from_json(row["trajectory"]).steps[0]
+    return trajectory_from_json(row["trajectory"]).steps[0]

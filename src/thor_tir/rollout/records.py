@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thor_tir.problem import Problem
-from thor_tir.storage.trajectory_json import from_json, to_json
+from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
@@ -52,7 +52,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
         "extracted": verdict.extracted,
         "reason": verdict.reason,
         "by_judge": verdict.by_judge,
-        "trajectory": to_json(attempt.trajectory),
+        "trajectory": trajectory_to_json(attempt.trajectory),
     }
 
 
@@ -66,4 +66,4 @@ def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
         reason=row["reason"],
         by_judge=row["by_judge"],
     )
-    return Attempt(problem=problem, trajectory=from_json(row["trajectory"]), verdict=verdict)
+    return Attempt(problem=problem, trajectory=trajectory_from_json(row["trajectory"]), verdict=verdict)

@@ -20,7 +20,7 @@ MAX_NESTING = 16
 """How deep discarded steps may hold discarded steps; self-correction nests them once."""
 
 
-def to_json(trajectory: Trajectory) -> dict[str, Any]:
+def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as JSON values. Raises ValueError for a number that JSON cannot hold (NaN or infinite)."""
     return {
         "id": trajectory.id,
@@ -32,8 +32,8 @@ def to_json(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def from_json(row: object) -> Trajectory:
-    """The trajectory that `to_json` wrote; fields it does not know are left alone.
+def trajectory_from_json(row: object) -> Trajectory:
+    """The trajectory that `trajectory_to_json` wrote; fields it does not know are left alone.
 
     Raises ValueError naming the first field that is missing or of the wrong type.
     """

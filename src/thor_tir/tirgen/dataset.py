@@ -14,7 +14,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.rollout.records import Attempt
-from thor_tir.storage.trajectory_json import from_json, to_json
+from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Author
 from thor_tir.verdict import Outcome, Verdict
 
@@ -24,7 +24,7 @@ THOUGHT, CODE, OUTPUT = "thought", "code", "output"
 
 def to_row(attempt: Attempt, *, told: Mapping[str, Any]) -> dict[str, Any]:
     """A sample as it stands in the file; `told` holds what is known about it beside the attempt itself."""
-    whole = to_json(attempt.trajectory)
+    whole = trajectory_to_json(attempt.trajectory)
     segments = [segment for step in whole["steps"] for segment in _segments(step)]
     return {
         "id": attempt.trajectory.id,
@@ -57,7 +57,7 @@ def from_row(row: Mapping[str, Any]) -> Attempt:
         "steps": steps,
     }
     verdict = Verdict(outcome=Outcome.CORRECT, extracted=row["answer"], reason="chosen by the filter")
-    return Attempt(problem=Problem(**row["problem"]), trajectory=from_json(trajectory), verdict=verdict)
+    return Attempt(problem=Problem(**row["problem"]), trajectory=trajectory_from_json(trajectory), verdict=verdict)
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:

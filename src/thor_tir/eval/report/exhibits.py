@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thor_tir.eval.report.run_folder import mapping, number, parse
-from thor_tir.storage.trajectory_json import from_json
+from thor_tir.storage.trajectory_json import trajectory_from_json
 from thor_tir.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def spread(members: Sequence[T]) -> list[T]:
 def exhibit_of(row: object) -> dict[str, Any]:
     """The part that the page shows of one line of `trajectories.jsonl`. Raises ValueError where the line is damaged."""
     fields = mapping(row)
-    trajectory = from_json(fields.get("trajectory"))
+    trajectory = trajectory_from_json(fields.get("trajectory"))
     problem = mapping(fields.get("problem"))
     statuses = [step.observation.result.status.value for step in trajectory.calls if step.observation]
     return {

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
-from thor_tir.storage.trajectory_json import to_json
+from thor_tir.storage.trajectory_json import trajectory_to_json
 from thor_tir.trajectory import Decode, Step, Trajectory
 from thor_tir.verdict import Verdict
 
@@ -143,7 +143,7 @@ def exhibit(
     return {
         "stage": stage,
         "problem": {"id": problem.id, "question": problem.question, "answer": problem.answer, "source": problem.source},
-        "trajectory": to_json(trajectory),
+        "trajectory": trajectory_to_json(trajectory),
         "segments": [_segment_to_json(segment) for segment in standing],
         "outcome": verdict.outcome.value,
         "extracted": verdict.extracted,

@@ -16,7 +16,7 @@ _UNIONS = frozenset((r"\cup", "U", "or", ","))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
+class RealInterval:
     """One interval; a point has two equal ends."""
 
     low: str
@@ -33,7 +33,7 @@ class Interval:
 class RealSet:
     """Intervals in the order in which they were written."""
 
-    parts: tuple[Interval, ...]
+    parts: tuple[RealInterval, ...]
     """The intervals, in the order in which they were written."""
     is_explicit: bool
     """True if it can be nothing else; `(1, 2)` can be a point of the plane."""
@@ -78,10 +78,10 @@ def _read(text: str) -> RealSet | None:
 def _piece(text: str) -> RealSet | None:
     if found := sequence(text):
         if found.kind is ListKind.SET:
-            points = tuple(Interval(low=item, high=item, has_low=True, has_high=True) for item in found.items)
+            points = tuple(RealInterval(low=item, high=item, has_low=True, has_high=True) for item in found.items)
             return RealSet(parts=points, is_explicit=False)
         if found.kind is not ListKind.BARE and len(found.items) == 2:
-            part = Interval(
+            part = RealInterval(
                 low=found.items[0],
                 high=found.items[1],
                 has_low=found.opening == "[",
@@ -106,33 +106,35 @@ def _inequality(text: str) -> RealSet | None:
 def _ascending(sides: tuple[str, ...], signs: tuple[str, ...]) -> RealSet | None:
     """`a < x <= b`, `x < b` or `a < x`, the variable being a name."""
     if len(sides) == 3 and _NAME.fullmatch(sides[1]):
-        part = Interval(low=sides[0], high=sides[2], has_low=signs[0] != "<", has_high=signs[1] != "<")
+        part = RealInterval(low=sides[0], high=sides[2], has_low=signs[0] != "<", has_high=signs[1] != "<")
         name = sides[1]
     elif len(sides) == 2 and _NAME.fullmatch(sides[0]) and not _NAME.fullmatch(sides[1]):
-        part = Interval(low=f"-{_INFINITY}", high=sides[1], has_low=False, has_high=signs[0] != "<")
+        part = RealInterval(low=f"-{_INFINITY}", high=sides[1], has_low=False, has_high=signs[0] != "<")
         name = sides[0]
     elif len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
-        part = Interval(low=sides[0], high=_INFINITY, has_low=signs[0] != "<", has_high=False)
+        part = RealInterval(low=sides[0], high=_INFINITY, has_low=signs[0] != "<", has_high=False)
         name = sides[1]
     else:
         return None
-    parts: tuple[Interval, ...] = (part,)
+    parts: tuple[RealInterval, ...] = (part,)
     if name.startswith("|") and name.endswith("|"):
         name, parts = name.strip("|"), _without_bars(part)
     return RealSet(parts=parts, is_explicit=True, variable=name)
 
 
-def _without_bars(size: Interval) -> tuple[Interval, ...]:
+def _without_bars(size: RealInterval) -> tuple[RealInterval, ...]:
     r"""The intervals in which `a < |x| < b` puts `x` itself, with `a` taken to be no less than zero."""
     if size.low == f"-{_INFINITY}":
-        return (Interval(low=f"-({size.high})", high=size.high, has_low=size.has_high, has_high=size.has_high),)
+        return (RealInterval(low=f"-({size.high})", high=size.high, has_low=size.has_high, has_high=size.has_high),)
     mirrored_high = _INFINITY if size.high == _INFINITY else f"({size.high})"
-    mirrored = Interval(low=f"-{mirrored_high}", high=f"-({size.low})", has_low=size.has_high, has_high=size.has_low)
+    mirrored = RealInterval(
+        low=f"-{mirrored_high}", high=f"-({size.low})", has_low=size.has_high, has_high=size.has_low
+    )
     return (mirrored, size)
 
 
-def _ray_both() -> Interval:
-    return Interval(low=f"-{_INFINITY}", high=_INFINITY, has_low=False, has_high=False)
+def _ray_both() -> RealInterval:
+    return RealInterval(low=f"-{_INFINITY}", high=_INFINITY, has_low=False, has_high=False)
 
 
 def _without_points(whole: str, removed: str) -> RealSet | None:
@@ -142,7 +144,9 @@ def _without_points(whole: str, removed: str) -> RealSet | None:
     return RealSet(parts=_around(points.items), is_explicit=True)
 
 
-def _around(points: tuple[str, ...]) -> tuple[Interval, ...]:
+def _around(points: tuple[str, ...]) -> tuple[RealInterval, ...]:
     """The line without some points, which are expected in ascending order."""
     ends = (f"-{_INFINITY}", *points, _INFINITY)
-    return tuple(Interval(low=low, high=high, has_low=False, has_high=False) for low, high in itertools.pairwise(ends))
+    return tuple(
+        RealInterval(low=low, high=high, has_low=False, has_high=False) for low, high in itertools.pairwise(ends)
+    )

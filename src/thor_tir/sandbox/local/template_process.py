@@ -61,7 +61,7 @@ class TemplateLost(Exception):
     """A template process died, fell silent or could not do its part."""
 
 
-Message = Greeting | Fault | Report
+TemplateMessage = Greeting | Fault | Report
 
 
 class Mailbox(asyncio.Protocol):
@@ -72,9 +72,9 @@ class Mailbox(asyncio.Protocol):
         """The most that stdout or stderr may hold in the next message."""
         self._buffer = bytearray()
         self._is_lost = False
-        self._awaited: asyncio.Future[Message] | None = None
+        self._awaited: asyncio.Future[TemplateMessage] | None = None
 
-    def next_message(self, patience_s: float) -> asyncio.Future[Message]:
+    def next_message(self, patience_s: float) -> asyncio.Future[TemplateMessage]:
         """A future of the next message; cancelling it loses none. It raises TemplateLost if the connection ends, or
         after `patience_s` in which the event loop could have received something."""
         self._awaited = asyncio.get_running_loop().create_future()
@@ -103,7 +103,7 @@ class Mailbox(asyncio.Protocol):
         elif self._is_lost:
             self._awaited.set_exception(TemplateLost("the template process ended"))
 
-    def _take(self) -> Message | None:
+    def _take(self) -> TemplateMessage | None:
         """The first whole message."""
         if len(self._buffer) < LENGTH.size:
             return None
@@ -145,7 +145,7 @@ class Mailbox(asyncio.Protocol):
             stderr=stderr,
         )
 
-    def _tick(self, awaited: asyncio.Future[Message], patience_s: float, left: int) -> None:
+    def _tick(self, awaited: asyncio.Future[TemplateMessage], patience_s: float, left: int) -> None:
         if awaited.done():
             return
         if left == 0:
@@ -223,7 +223,7 @@ class TemplateProcess:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    async def _receive(self, patience_s: float) -> Message:
+    async def _receive(self, patience_s: float) -> TemplateMessage:
         try:
             return await self._mailbox.next_message(patience_s)
         except TemplateLost as fault:
@@ -246,7 +246,7 @@ class TemplateProcess:
         return self._process.poll() is not None
 
 
-def _expected(kind: type[Expected], answer: Message) -> Expected:
+def _expected(kind: type[Expected], answer: TemplateMessage) -> Expected:
     if not isinstance(answer, kind):
         raise TemplateLost(f"the template process sent a {type(answer).__name__.lower()} out of turn")
     return answer

@@ -1,8 +1,12 @@
+from importlib import import_module
+from typing import get_args
+
 import pytest
 import torch
 
 from thor_tir.engines import loading
 from thor_tir.engines.loading import load_model
+from thor_tir.engines.options import ENGINES, EngineName
 from thor_tir.errors import UsageError
 from tiny_models import tiny_model, tiny_tokenizer
 
@@ -63,3 +67,8 @@ def test_an_embedded_model_that_is_missing_is_said_to_be_missing(monkeypatch, tm
     monkeypatch.setitem(loading.EMBEDDED, "nano/actor", tmp_path / "nowhere")
     with pytest.raises(UsageError, match="install the package again"):
         load_model("nano/actor")
+
+
+def test_every_engine_of_the_table_has_a_function_that_opens_it() -> None:
+    assert set(ENGINES) == set(get_args(EngineName))
+    assert [name for name, place in ENGINES.items() if not callable(import_module(place).open_engine)] == []

@@ -1,11 +1,10 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
 EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
 """Folders of the models that the package carries, by the names they are asked for."""
 
-
-ENGINES: Mapping[str, str] = {"local": "thor_tir.engines.local.engine"}
-"""Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds a line
-here, a name to `EngineName` and its packages to the extras."""
 
 _ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
 

@@ -1,9 +1,13 @@
-"""What a run may say about the engine that samples; each engine takes from it what it knows."""
+"""The table of engines, and what a run may say about the one that samples; each takes from it what it knows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 EngineName = Literal["local"]
+ENGINES: Mapping[EngineName, str] = {"local": "thor_tir.engines.local.engine"}
+"""Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds its own
+file, a name and a line here, and its packages to the extras."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

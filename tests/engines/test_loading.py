@@ -1,3 +1,5 @@
+import io
+import json
 from importlib import import_module
 from typing import get_args
 
@@ -72,3 +74,24 @@ def test_an_embedded_model_that_is_missing_is_said_to_be_missing(monkeypatch, tm
 def test_every_engine_of_the_table_has_a_function_that_opens_it() -> None:
     assert set(ENGINES) == set(get_args(EngineName))
     assert [name for name, place in ENGINES.items() if not callable(import_module(place).open_engine)] == []
+
+
+def test_no_code_of_a_model_folder_is_run_whatever_stands_in_standard_input(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\nclass OwnConfig: pass\n")
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own", "AutoTokenizer": ["own.Own", None]}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": own}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": own}))
+    with pytest.raises(UsageError, match=str(tmp_path)):
+        load_model(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_a_pickle_are_refused_in_one_sentence(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match="is no causal language model"):
+        load_model(str(tmp_path))

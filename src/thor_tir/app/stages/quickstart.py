@@ -56,7 +56,7 @@ class RunSummary:
 
 async def run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
     """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
-    with claim(folder, asdict(config)):
+    with claim(folder, asdict(config), inputs=(config.actor, config.critic, config.problems)):
         return await _run(config, folder, reporter)
 
 

@@ -61,5 +61,5 @@ def test_no_request_meets_the_end_of_an_idle_connection(monkeypatch, idle_s, han
         return kept, policy
 
     kept, policy = asyncio.run(work())
-    assert policy.patience.events["failures"] == 0
+    assert policy.retry.events["failures"] == 0
     assert kept.connections == connections

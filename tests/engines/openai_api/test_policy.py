@@ -21,7 +21,7 @@ from tiny_models import tiny_tokenizer
 
 FENCE = "\n```\n"
 QUICK = RetryConfig(retries=2, tolerance=6, backoff_s=0.001, patience_s=0.3)
-CONFIG = EndpointConfig(patience=QUICK, timeout_s=5.0, max_reply_bytes=200_000)
+CONFIG = EndpointConfig(retry=QUICK, timeout_s=5.0, max_reply_bytes=200_000)
 ENOUGH = Sampling(max_tokens=50, stop=(FENCE,))
 
 
@@ -106,7 +106,7 @@ def test_a_dead_server_pauses_everything_and_nothing_is_lost_when_it_comes_back(
     said: list[str] = []
 
     async def work() -> list[Completion]:
-        patient = EndpointConfig(patience=RetryConfig(retries=1, tolerance=3, backoff_s=0.01, patience_s=60))
+        patient = EndpointConfig(retry=RetryConfig(retries=1, tolerance=3, backoff_s=0.01, patience_s=60))
         async with serving() as server, policy_on(server, said=said, config=patient) as policy:
             ids = Dialect(policy.tokenizer).prompt("What is 2 + 2?").token_ids
             await server.stop()
@@ -207,7 +207,7 @@ def test_what_a_server_says_of_its_refusal_is_told(said):
 
 def test_no_more_requests_are_open_at_once_than_allowed():
     async def work() -> int:
-        few = EndpointConfig(concurrency=3, patience=QUICK)
+        few = EndpointConfig(concurrency=3, retry=QUICK)
         async with serving() as server, policy_on(server, config=few) as policy:
             ids = Dialect(policy.tokenizer).prompt("What is 2 + 2?").token_ids
             await asyncio.gather(*(policy.sample(ids, ENOUGH) for _ in range(30)))
@@ -234,7 +234,7 @@ def test_a_server_that_does_not_tell_stops_is_read_piece_by_piece_and_hung_up_on
 
 
 def test_a_slow_server_is_given_up_in_time_and_asked_again():
-    hasty = EndpointConfig(patience=RetryConfig(retries=9, backoff_s=0.001), timeout_s=1.0)
+    hasty = EndpointConfig(retry=RetryConfig(retries=9, backoff_s=0.001), timeout_s=1.0)
     assert text_of(ask(hangs, GOOD, config=hasty)[0]) == "four"
 
 

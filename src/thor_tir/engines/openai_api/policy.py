@@ -39,7 +39,7 @@ class EndpointConfig:
     """Longest time for opening a connection, in seconds."""
     max_reply_bytes: int = 8 * 2**20
     """Largest size of one reply in bytes; no more is read."""
-    patience: RetryConfig = field(default_factory=RetryConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
     """Rules for sending a request again."""
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class EndpointPolicy:
         """What a dialect for this model speaks."""
         self.spent: Counter[str] = Counter()
         """Calls, and tokens as the server counts them."""
-        self.patience = RetryPolicy(name=self.address, config=self.config.patience, say=say)
+        self.retry = RetryPolicy(name=self.address, config=self.config.retry, say=say)
         self._gate = asyncio.Semaphore(self.config.concurrency)
         self._asker: ApiClient | None = None
         self._speech: ServerCapabilities | None = None
@@ -130,7 +130,7 @@ class EndpointPolicy:
             "extra options": speech.has_extras,
             "stops": "told by the server" if speech.tells_stop else "cut here",
             "spent": dict(self.spent),
-            "events": dict(self.patience.events),
+            "events": dict(self.retry.events),
         }
 
     @property
@@ -160,7 +160,7 @@ class EndpointPolicy:
                     return await asker.streamed(speech.path, body, sampling.stop)
                 return await asker.whole(speech.path, body)
 
-        reply = await self.patience.insist(ask)
+        reply = await self.retry.insist(ask)
         completion = self._completion(reply, sampling)
         self.spent["calls"] += 1
         self.spent["tokens"] += completion.num_tokens or 0

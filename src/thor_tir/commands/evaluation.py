@@ -12,7 +12,7 @@ import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
-from thor_tir.commands.presets import NANO, PresetName
+from thor_tir.commands.presets import NANO, PresetOption
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
@@ -64,9 +64,8 @@ class Eval:
     """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     """Language model asked about answers that the rules leave unscored."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
     eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -10,10 +10,17 @@ from thor_tir.app.config import RunConfig, quickstart, released
 from thor_tir.errors import UsageError
 
 PresetName = Literal["nano", "paper", "released"]
+PresetOption = Annotated[
+    PresetName,
+    tyro.conf.arg(
+        help="Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` "
+        "the paper's, `released` those of the paper's code where it differs."
+    ),
+]
+"""The option `--preset` of every command that has one."""
 NANO = quickstart()
-PRESETS: Mapping[PresetName, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
+PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
 
-_PRESET_FIELD = "preset"
 _BESIDE = frozenset({"observation"})
 """Set by a preset, too, in commands that take one."""
 _OF_EVALUATION = frozenset({"rollout", "correction"})
@@ -41,10 +48,9 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
     if name is None:
         return None
     fields = {f.name for f in dataclasses.fields(kind)}
-    if _PRESET_FIELD not in fields:
+    if "preset" not in fields:
         raise UsageError("this command has no --preset; tirgen, sft, rl, eval and solve have")
-    config = next((config for known, config in PRESETS.items() if known == name), None)
-    if config is None:
+    if (config := PRESETS.get(name)) is None:
         raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
     required = {"question": tyro.MISSING} if "question" in fields else {}
     values = {field: getattr(config, field) for field in fields & (_STAGES | _BESIDE)}

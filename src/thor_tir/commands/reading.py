@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import EvalConfig
-from thor_tir.commands.presets import NANO, PresetName
+from thor_tir.commands.presets import NANO, PresetOption
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.inference.best_of_n import SELECTORS
@@ -41,9 +41,8 @@ class Solve:
     """Rule that chooses among several attempts: pass-rate (the paper's) takes the one whose calls ran best."""
     seed: int = 0
     """Seed of the attempts and of ties among them."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
     rollout: RolloutConfig = NANO.eval.rollout

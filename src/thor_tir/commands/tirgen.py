@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig
-from thor_tir.commands.presets import NANO, PresetName
+from thor_tir.commands.presets import NANO, PresetOption
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -62,9 +62,8 @@ class TirgenGenerate:
     """Seed of the whole run."""
     schedule: Annotated[AttemptScheduleConfig, tyro.conf.arg(name="")] = NANO.schedule
     """Attempts at each question, and what they may cost."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the actor reads of a program's end."""
     tirgen: Annotated[TirgenConfig, tyro.conf.arg(name="")] = NANO.tirgen

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from thor_tir.commands.presets import NANO, PresetName
+from thor_tir.commands.presets import NANO, PresetOption
 from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.filters import FilterConfig
@@ -30,9 +30,8 @@ class TirgenFilter:
     """Folders that hold raw.jsonl, or such files."""
     output: Path | None = None
     """Where the data set goes; by default the folder of the first source."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     filter: FilterConfig = NANO.filter
     """Options of the filter."""
 

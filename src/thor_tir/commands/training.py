@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
-from thor_tir.commands.presets import NANO, PresetName
+from thor_tir.commands.presets import NANO, PresetOption
 from thor_tir.console import ConsoleReporter, difference_lines, results_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
@@ -58,9 +58,8 @@ class Sft:
     """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/sft")
     """Folder of the run: the model and everything that is needed to continue."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     sft: Annotated[SftConfig, tyro.conf.arg(name="")] = NANO.sft
     """Options of training."""
 
@@ -95,9 +94,8 @@ class Rl:
     """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
     """Folder of the run: the model, its figures, and everything that was sampled."""
-    preset: PresetName = "nano"
-    """Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` the
-    paper's, `released` those of the paper's code where it differs."""
+    preset: PresetOption = "nano"
+    """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
     rl: Annotated[RLConfig, tyro.conf.arg(name="")] = NANO.rl

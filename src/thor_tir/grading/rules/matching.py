@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from thor_tir.grading.rules.arithmetic import Arithmetic
-from thor_tir.grading.rules.canonical import bare_letters, canonical, squeezed, without_braces, without_tail
+from thor_tir.grading.rules.canonical import bare_letters, squeezed, without_braces, without_tail
 from thor_tir.grading.rules.quantity import Quantity, quantity, scale
 from thor_tir.grading.rules.real_sets import real_set
 from thor_tir.grading.rules.relations import calls_apart, same_relation
@@ -43,11 +43,6 @@ def same(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
             return verdict
     gold, answer = without_parentheses(gold), without_parentheses(answer)
     return arithmetic.equal(gold, answer)
-
-
-def same_answers(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
-    """`same` for texts as they were written."""
-    return same(canonical(gold), canonical(answer), arithmetic)
 
 
 def _wording(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:

@@ -37,10 +37,8 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
-from thor_tir.eval.folder import EvalFolder
-from thor_tir.eval.intervals import bootstrap, bootstrap_difference
-from thor_tir.eval.run import Evaluation
-from thor_tir.eval.statistics import Interval, pass_at_k
+from thor_tir.eval.folder import EvalFolder, Evaluation
+from thor_tir.eval.statistics import Interval, bootstrap, bootstrap_difference, pass_at_k
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rollout.records import Attempt

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from thor_tir.commands import options_of
-from thor_tir.commands.presets import defaults, preset_in
+from thor_tir.commands.options import defaults, preset_in
 from thor_tir.dialect.observation import ObservationConfig
 
 SAMPLING = ("eval", "rl", "tirgen", "tirgen generate", "solve", "quickstart")

@@ -5,8 +5,7 @@ from itertools import product
 
 import pytest
 
-from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_difference, bootstrap_share
-from thor_tir.eval.statistics import Interval
+from thor_tir.eval.statistics import Interval, average_of_sets, bootstrap, bootstrap_difference, bootstrap_share
 
 
 def test_the_bootstrap_of_four_problems_has_the_quantiles_of_all_256_resamples() -> None:

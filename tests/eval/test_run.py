@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from fake_trajectory import CORRECTED, FAILED
-from thor_tir.eval.metrics import set_result
-from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired, tool_success_table
+from thor_tir.eval.folder import Evaluation, best_of
+from thor_tir.eval.metrics import failure_classes, paired, set_result, tool_success_table
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet

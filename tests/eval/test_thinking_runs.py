@@ -12,7 +12,7 @@ from scripted_agent import program
 from scripted_benchmark import Quiet, play, scripted_run, set_of
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate, write_results
 from thor_tir.errors import UsageError
-from thor_tir.eval.transcript.stored import stored_attempts
+from thor_tir.eval.transcript import stored_attempts
 from thor_tir.problem import Problem
 from tiny_models import ASSISTANT, CHAT_TEMPLATE, tiny_tokenizer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thor_tir.eval.transcript.segments import ShownRepair, exhibit, step_segments
+from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory

@@ -14,9 +14,15 @@ from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
-from thor_tir.eval.transcript.render import render
-from thor_tir.eval.transcript.segments import Exhibit, Segment, SegmentKind, segments_of
-from thor_tir.eval.transcript.stored import readable_segments, stored_attempts
+from thor_tir.eval.transcript import (
+    Exhibit,
+    Segment,
+    SegmentKind,
+    readable_segments,
+    rendered_transcript,
+    segments_of,
+    stored_attempts,
+)
 from thor_tir.execution import Status
 from thor_tir.grading.extract import extract_answer
 from thor_tir.inference.best_of_n import select, selector
@@ -68,7 +74,7 @@ def solve(question: Question, config: EvalConfig, reporter: Any) -> None:
     question = replace(question, model=name)
     chosen, decode = asyncio.run(_answer(question, config, reporter))
     segments = segments_of(chosen.trajectory, decode)
-    reporter.console.print(render(segments, answer=chosen.verdict.extracted))
+    reporter.console.print(rendered_transcript(segments, answer=chosen.verdict.extracted))
 
 
 async def _answer(question: Question, config: EvalConfig, reporter: Any) -> tuple[Attempt, Decode]:
@@ -107,7 +113,9 @@ def show(folder: Path, id: str, reporter: Any) -> None:
         return
     for row in found:
         reporter.say(f"{row['stage']}: {row['problem']['question'].strip()}")
-        reporter.console.print(render(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"])))
+        reporter.console.print(
+            rendered_transcript(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"]))
+        )
 
 
 def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
@@ -127,7 +135,7 @@ def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
         if problem.answer:  # a task whose answer is a program has none
             reporter.say(f"reference: {problem.answer}")
         segments = readable_segments(stored.attempt.trajectory)
-        reporter.console.print(render(segments, answer=verdict.extracted, outcome=verdict.outcome))
+        reporter.console.print(rendered_transcript(segments, answer=verdict.extracted, outcome=verdict.outcome))
         reporter.say(f"graded {verdict.outcome}: {verdict.reason}")
 
 

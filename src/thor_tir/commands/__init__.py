@@ -34,7 +34,9 @@ COMMANDS: Mapping[str, Command] = {
     "eval merge": Command("evaluation.EvalMerge", "unite the shards of an evaluation"),
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
     "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),
-    "code check": Command("code.CodeCheck", "test programs on HumanEval, MBPP, their plus editions and LiveCodeBench"),
+    "code check": Command(
+        "evaluation.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"
+    ),
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
@@ -77,7 +79,7 @@ def members(group: str) -> list[str]:
 def _parsed(name: str, args: list[str]) -> Any:
     import tyro
 
-    from thor_tir.commands.presets import defaults
+    from thor_tir.commands.options import defaults
 
     kind = options_of(name)
     beside = members(name)

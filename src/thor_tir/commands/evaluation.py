@@ -1,18 +1,17 @@
-"""Commands that measure a model."""
+"""Commands that measure a model, or programs."""
 
 import asyncio
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
-from thor_tir.commands.presets import NANO, PresetOption
+from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
@@ -224,3 +223,76 @@ def _finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
         reporter.console.print(text_table("Percent, with 95 % intervals over problems", *score_table(results)))
     reporter.say(f"attempts and results: {folder.path}")
     return results is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeCheck:
+    """Test programs against HumanEval, MBPP, their EvalPlus editions or LiveCodeBench, in the sandbox.
+
+    Verdicts go to a JSONL file, one a line; the same command continues where it was stopped.
+    """
+
+    benchmark: str
+    """Benchmark: humaneval, humaneval_plus, mbpp, mbpp_plus, livecodebench (v1, public tests) or
+    livecodebench_v1 to _v6."""
+    data: Path
+    """The benchmark's file, or a folder that holds it."""
+    solutions: str = "canonical"
+    """JSONL with task_id and solution, completion or response; or canonical (the references), or none (a control)."""
+    output: Path
+    """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
+    first: int | None = None
+    """Number of tasks taken from the beginning of the file; all of them by default."""
+    ks: tuple[int, ...] = (1, 10, 100)
+    """Values of k in pass@k; one is left out where a task has fewer samples than k."""
+    any_version: bool = False
+    """True accepts a file whose number of tasks or digest is not the known one."""
+    workers: int = field(default_factory=lambda: __import__("os").cpu_count() or 1)
+    """Programs that run at the same time."""
+
+    def run(self) -> None:
+        """Check and print the summary."""
+        from thor_tir.errors import UsageError
+        from thor_tir.eval.code.benchmark import control_programs, evaluate_code, read_programs, summarise
+        from thor_tir.problems.code_sources import code_tasks
+        from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+        from thor_tir.storage.journal import Journal, check_place, write_atomically
+
+        if min(1 if self.first is None else self.first, *self.ks, self.workers) < 1:
+            raise UsageError(f"--first {self.first}, --ks {self.ks}, --workers {self.workers}: each must be at least 1")
+        check_place(self.output, besides=[self.data, Path(self.solutions)])
+        tasks = code_tasks(self.benchmark, self.data, verify=not self.any_version)[: self.first]
+        if not tasks:
+            raise UsageError(f"{self.data} holds no tasks of {self.benchmark}")
+        is_control = self.solutions in ("canonical", "none")
+        programs = control_programs(tasks, self.solutions) if is_control else read_programs(Path(self.solutions), tasks)
+        reporter, journal = ConsoleReporter(), Journal(self.output)
+
+        async def work() -> Any:
+            async with LocalSandbox(LocalSandboxConfig(workers=self.workers)) as sandbox:
+                with reporter.stage(self.benchmark, sum(map(len, programs.values()))) as bar:
+                    return await evaluate_code(tasks, programs, sandbox, journal=journal, advance=bar.advance)
+
+        summary = {"benchmark": self.benchmark, **summarise(asyncio.run(work()), self.ks)}
+        write_atomically(self.output.with_suffix(".summary.json"), json.dumps(summary, indent=1) + "\n")
+        reporter.say(_told(summary))
+        missing = len(tasks) - summary["tasks"]
+        if missing:
+            reporter.say(f"{missing} of {len(tasks)} tasks have no program and are left out of these figures")
+        reporter.say(f"verdicts: {self.output}")
+
+
+def _told(summary: dict[str, Any]) -> str:
+    lines = [f"{summary['benchmark']}: {summary['passed']} of {summary['samples']} programs pass"]
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            lines.append(f"{name} {_percent(value['mean'])} ({_percent(value['low'])} to {_percent(value['high'])})")
+        elif name.startswith("pass@"):
+            lines.append(f"{name} {_percent(value)}")
+    if summary["timeouts"]:
+        lines.append(f"{summary['timeouts']} ran out of time")
+    return "; ".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

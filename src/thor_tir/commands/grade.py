@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from thor_tir.commands.judging import NO_JUDGE, JudgeOptions
+from thor_tir.commands.options import NO_JUDGE, JudgeOptions
 from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
 

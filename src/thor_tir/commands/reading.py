@@ -1,5 +1,6 @@
 """Commands for one question, one stored trajectory, one machine."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import EvalConfig
-from thor_tir.commands.presets import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.inference.best_of_n import SELECTORS
@@ -99,7 +100,35 @@ class Doctor:
     """Facts about this machine: cores, torch, sandbox layers, embedded models. Exit status 0 if THOR can run."""
 
     def run(self) -> None:
-        """Look and print."""
-        from thor_tir.app.doctor import examine
+        """Look and print, one line a finding. Raises MachineFault where programs cannot be run at all."""
+        from thor_tir.errors import MachineFault
+        from thor_tir.provenance import machine, versions
+        from thor_tir.sandbox.local.probe import probe
 
-        examine(ConsoleReporter())
+        say = ConsoleReporter().say
+        say(f"machine: {machine()}")
+        say("versions: " + ", ".join(f"{name} {found}" for name, found in versions().items()))
+        threads, waits = (os.environ.get(name, "not set") for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"))
+        say(f"threads: OMP_NUM_THREADS={threads}, OMP_WAIT_POLICY={waits}")
+        for name in ("nano/actor", "nano/critic"):
+            say(f"{name}: {_how_it_loads(name)}")
+        finding = probe()
+        for layer in finding.layers:
+            say(f"sandbox {layer.name}: {'yes' if layer.is_available else 'NO'} - {layer.detail}")
+        for reason in finding.missing:
+            say(f"sandbox, why not more: {reason}")
+        say(f"sandbox level: {finding.level or 'none'}")
+        if not finding.level:
+            raise MachineFault(f"programs cannot be confined here: {'; '.join(finding.missing)}")
+        say("THOR can run here.")
+
+
+def _how_it_loads(name: str) -> str:
+    from thor_tir.engines.loading import load_model
+    from thor_tir.errors import UsageError
+
+    try:
+        model, _ = load_model(name)
+    except UsageError as error:
+        return f"NO - {error}"
+    return f"loads, {model.num_parameters():,} parameters"

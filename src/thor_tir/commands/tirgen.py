@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig
-from thor_tir.commands.presets import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption
 from thor_tir.commands.tirgen_data import tell_funnel
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from thor_tir.commands.presets import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption
 from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.filters import FilterConfig

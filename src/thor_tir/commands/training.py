@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
-from thor_tir.commands.presets import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption
 from thor_tir.console import ConsoleReporter, difference_lines, results_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
@@ -34,12 +34,12 @@ class Quickstart:
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
-        from thor_tir.app.stages import quickstart as recipe
+        from thor_tir.app.stages.quickstart import run_quickstart
 
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
-        outcome = asyncio.run(recipe.run(config, self.output, reporter))
+        outcome = asyncio.run(run_quickstart(config, self.output, reporter))
         reporter.console.print(results_table(outcome.results))
         reporter.say(difference_lines(outcome.summary))
         reporter.say(f"results: {self.output / 'results.json'}\nreport:  {outcome.report}")

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.eval.folder import EvalFolder
-from thor_tir.eval.intervals import average_of_sets, bootstrap_difference
+from thor_tir.eval.folder import EvalFolder, Evaluation
 from thor_tir.eval.metrics import as_json, interval_of
 from thor_tir.eval.results import Comparison, Estimate, SetComparison
-from thor_tir.eval.run import Evaluation
-from thor_tir.eval.statistics import mcnemar
+from thor_tir.eval.statistics import average_of_sets, bootstrap_difference, mcnemar
 from thor_tir.problems.benchmarks import ProblemSet
 
 SOLVED = 0.5

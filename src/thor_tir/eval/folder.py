@@ -1,4 +1,4 @@
-"""The folder of an evaluation: which problems were asked, every attempt, and who may write.
+"""The attempts of an evaluation, in memory and in its folder, with the problems that were asked and who may write.
 
     config.json             the options of the run          manifest.json   everything needed to repeat it
     problems/<set>.jsonl    the problems that were asked    results.*       written when every attempt is there
@@ -8,7 +8,7 @@ Any number of processes may fill one folder, each its own shard; what counts is 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
@@ -16,13 +16,49 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.eval.run import Evaluation, best_of
+from thor_tir.inference.best_of_n import select, selector
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
-from thor_tir.rollout.records import attempt_from_json
+from thor_tir.rollout.records import Attempt, attempt_from_json
 from thor_tir.rollout.sample_many import DROPPED
+from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.shard import Shard
+from thor_tir.verdict import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Attempts of one configuration, grouped by problem in the order of the problems."""
+
+    name: str
+    """Name of the configuration or of the problem set."""
+    groups: tuple[tuple[Attempt, ...], ...]
+    """Attempts at each problem; empty where machine faults ended all."""
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All of them."""
+        return [attempt for group in self.groups for attempt in group]
+
+    @property
+    def accuracy_P(self) -> list[float]:
+        """Share of right attempts per problem; NaN where none was scored."""
+        return [_accuracy(group) for group in self.groups]
+
+
+def best_of(evaluation: Evaluation, select_by: str, *, seed: int) -> Evaluation:
+    """One attempt per problem, chosen among all of them by the selector of that name."""
+    score = selector(select_by).score
+    chosen = tuple(
+        (select(group, score, seed=seed_of(seed, group[0].problem.id)),) if group else () for group in evaluation.groups
+    )
+    return Evaluation(name=evaluation.name, groups=chosen)
+
+
+def _accuracy(group: Sequence[Attempt]) -> float:
+    scored = [float(a.is_correct) for a in group if a.verdict.outcome is not Outcome.UNSCORED]
+    return sum(scored) / len(scored) if scored else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

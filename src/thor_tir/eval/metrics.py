@@ -1,6 +1,6 @@
 """Attempts at a set of problems -> its entry of results.json. JSON values only; a number that does not exist is null.
 
-Every interval is over problems (`eval/intervals.py`). Accuracies leave unscored attempts alone and count them.
+Every interval is over problems (`eval/statistics.py`). Accuracies leave unscored attempts alone and count them.
 """
 
 import math
@@ -9,10 +9,20 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
 
-from thor_tir.eval.intervals import average_of_sets, bootstrap, bootstrap_share
+from thor_tir.eval.folder import Evaluation
 from thor_tir.eval.results import Average, Averages, Costs, Estimate, SetResult, ToolSuccess
-from thor_tir.eval.run import Evaluation, failure_classes, tool_success_table
-from thor_tir.eval.statistics import Interval, association, majority_at_k, mantel_haenszel, pass_at_k
+from thor_tir.eval.statistics import (
+    Interval,
+    association,
+    average_of_sets,
+    bootstrap,
+    bootstrap_difference,
+    bootstrap_share,
+    majority_at_k,
+    mantel_haenszel,
+    pass_at_k,
+)
+from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import answer_without_blanks
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
@@ -165,6 +175,34 @@ def tool_success(groups: Sequence[Group]) -> ToolSuccess:
             "informative_problems": fair.informative,
         },
     }
+
+
+def tool_success_table(attempts: Sequence[Attempt]) -> list[list[int]]:
+    """The paper's Table 4, rows and columns swapped: rows all calls ran, some call failed; columns right, wrong."""
+    table = [[0, 0], [0, 0]]
+    for attempt in attempts:
+        if attempt.trajectory.calls and attempt.verdict.outcome is not Outcome.UNSCORED:
+            failed = any(step.failed for step in attempt.trajectory.calls)
+            table[failed][not attempt.is_correct] += 1
+    return table
+
+
+def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """Failed calls by what stopped them: a status, or the exception's type."""
+    classes: Counter[str] = Counter()
+    for attempt in attempts:
+        for step in attempt.trajectory.calls:
+            result = step.observation.result if step.observation is not None else None
+            if result is not None and not result.succeeded:
+                is_named = result.status in (Status.RUNTIME, Status.SYNTAX) and result.error
+                classes[str(result.error if is_named else result.status)] += 1
+    return dict(classes.most_common())
+
+
+def paired(ours: Evaluation, theirs: Evaluation, *, seed: int) -> Interval:
+    """Difference in accuracy over the problems that both have scored."""
+    both = [(a, b) for a, b in zip(ours.accuracy_P, theirs.accuracy_P, strict=True) if a == a and b == b]
+    return bootstrap_difference([a for a, _ in both], [b for _, b in both], seed=seed)
 
 
 def interval_of(entry: Estimate) -> Interval:

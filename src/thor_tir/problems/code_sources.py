@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.problems import code_rows
 from thor_tir.problems.benchmarks import HubSet, hub_rows
-from thor_tir.problems.code_tasks import CodeTask
+from thor_tir.problems.code_tasks import (
+    CodeRow,
+    CodeTask,
+    Fields,
+    humaneval_fields,
+    humaneval_plus_fields,
+    livecodebench_fields,
+    mbpp_fields,
+    mbpp_plus_fields,
+)
 from thor_tir.problems.livecodebench import FILES, NUM_TASKS, release_files, release_tasks
 
 
@@ -32,14 +40,14 @@ class CodeBenchmark:
     num_tasks: int
     """Number of tasks of the known edition."""
     digest: str
-    """See `digest_of`; empty where no copy was at hand, so that the number of tasks alone is checked."""
+    """See `tasks_digest`; empty where no copy was at hand, so that the number of tasks alone is checked."""
     timeout_s: float
     """See `CodeTask.timeout_s`."""
     origin: str
     """Place that publishes the benchmark."""
     licence: str
     """Licence of the tasks."""
-    read: Callable[[code_rows.CodeRow], code_rows.Fields] | None = None
+    read: Callable[[CodeRow], Fields] | None = None
     """From a row to the fields of a task; None for a release of LiveCodeBench."""
     hub: HubSet | None = None
     """None where the hub has no copy of just these tasks."""
@@ -61,7 +69,7 @@ class CodeSet:
     tasks: tuple[CodeTask, ...]
     """Tasks that were found."""
     sha256: str
-    """See `digest_of`."""
+    """See `tasks_digest`."""
     notes: tuple[str, ...]
     """Departures from the known tasks; empty where there are none."""
 
@@ -84,7 +92,7 @@ def code_set(name: str, data: Path | None) -> CodeSet:
     tasks = tuple(_tasks(spelled, known, data))
     if len({task.id for task in tasks}) < len(tasks):
         raise UsageError(f"{name}: a task's id is used twice; obtain the file again")
-    digest = digest_of(tasks)
+    digest = tasks_digest(tasks)
     notes = tuple(_departures(spelled, known, len(tasks), digest))
     return CodeSet(name=spelled, title=known.title, tasks=tasks, sha256=digest, notes=notes)
 
@@ -97,7 +105,7 @@ def code_tasks(name: str, data: Path, *, verify: bool = True) -> list[CodeTask]:
     return list(found.tasks)
 
 
-def digest_of(tasks: Iterable[CodeTask]) -> str:
+def tasks_digest(tasks: Iterable[CodeTask]) -> str:
     """SHA-256 of all that decides verdicts, whatever the order of the tasks and their ids."""
     return sha256("".join(sorted(task.fingerprint for task in tasks)).encode()).hexdigest()
 
@@ -159,7 +167,7 @@ def _unpacked(file: Path) -> bytes:
 def _task(
     name: str,
     known: CodeBenchmark,
-    read: Callable[[code_rows.CodeRow], code_rows.Fields],
+    read: Callable[[CodeRow], Fields],
     row: bytes | Mapping[str, Any],
     where: str,
 ) -> CodeTask:
@@ -185,7 +193,7 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         timeout_s=10.0,
         origin="HumanEval (Chen et al., 2021)",
         licence="MIT",
-        read=code_rows.humaneval,
+        read=humaneval_fields,
         hub=HubSet(path="openai/openai_humaneval"),
     ),
     "humaneval_plus": CodeBenchmark(
@@ -196,7 +204,7 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         timeout_s=30.0,
         origin="EvalPlus (Liu et al., 2023), with task 32 mended, whose own test refuses its reference",
         licence="Apache-2.0",
-        read=code_rows.humaneval_plus,
+        read=humaneval_plus_fields,
         hub=HubSet(path="evalplus/humanevalplus"),
     ),
     "mbpp": CodeBenchmark(
@@ -207,7 +215,7 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         timeout_s=10.0,
         origin="MBPP (Austin et al., 2021), the 399 sanitised tasks that EvalPlus started from",
         licence="CC BY 4.0",
-        read=code_rows.mbpp,
+        read=mbpp_fields,
     ),
     "mbpp_plus": CodeBenchmark(
         title="MBPP+",
@@ -217,7 +225,7 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         timeout_s=30.0,
         origin="EvalPlus (Liu et al., 2023), release 0.2.0",
         licence=_LICENCE_PLUS,
-        read=code_rows.mbpp_plus,
+        read=mbpp_plus_fields,
         hub=HubSet(path="evalplus/mbppplus"),
     ),
     "livecodebench": CodeBenchmark(
@@ -228,7 +236,7 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         timeout_s=6.0,
         origin=f"{_LIVE}; release 1 without its hidden tests",
         licence="CC",
-        read=code_rows.livecodebench,
+        read=livecodebench_fields,
     ),
     **{
         f"livecodebench_v{release}": CodeBenchmark(

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.problems.code_rows import contest_fields
-from thor_tir.problems.code_tasks import CodeTask, ExampleTests, Pair
+from thor_tir.problems.code_tasks import CodeTask, ExampleTests, Pair, contest_fields
 
 HUB = "livecodebench/code_generation_lite"
 NUM_TASKS = (400, 511, 612, 713, 880, 1055)

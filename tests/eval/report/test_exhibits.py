@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_run import stored, write_lines
-from thor_tir.eval.report.exhibits import json_block, sample, spread, spread_over
+from thor_tir.eval.report.report import json_block, sample, spread, spread_over
 from thor_tir.verdict import Outcome
 
 

@@ -12,8 +12,15 @@ import pytest
 
 from fake_run import HOSTILE, SUMMARY, result, write_run
 from thor_tir.errors import UsageError
-from thor_tir.eval.report.exhibits import MAX_CHARACTERS
-from thor_tir.eval.report.report import content_policy, duration, failure_table, number_text, points, write_report
+from thor_tir.eval.report.report import (
+    MAX_CHARACTERS,
+    content_policy,
+    duration,
+    failure_table,
+    number_text,
+    points,
+    write_report,
+)
 
 
 class Page(HTMLParser):

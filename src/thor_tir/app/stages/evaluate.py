@@ -17,11 +17,10 @@ from thor_tir.engines.loading import is_address
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.protocol import Policy
 from thor_tir.errors import UsageError
-from thor_tir.eval.code.grader import CodeGrader, written
-from thor_tir.eval.folder import EvalFolder
+from thor_tir.eval.code.check import CodeGrader, written
+from thor_tir.eval.folder import EvalFolder, best_of
 from thor_tir.eval.metrics import averages, set_result
 from thor_tir.eval.results import Results
-from thor_tir.eval.run import best_of
 from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version

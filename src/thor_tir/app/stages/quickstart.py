@@ -21,13 +21,12 @@ from thor_tir.app.stages.tirgen import generate_data
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.engines.loading import load_tokenizer
-from thor_tir.eval.folder import EvalFolder
-from thor_tir.eval.metrics import tool_success
+from thor_tir.eval.folder import EvalFolder, Evaluation, best_of
+from thor_tir.eval.metrics import failure_classes, paired, tool_success
 from thor_tir.eval.report.report import write_report
 from thor_tir.eval.results import Results
-from thor_tir.eval.run import Evaluation, best_of, failure_classes, paired
 from thor_tir.eval.statistics import Interval
-from thor_tir.eval.transcript.segments import Exhibit, exhibit
+from thor_tir.eval.transcript import Exhibit, exhibit
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
@@ -54,7 +53,7 @@ class RunSummary:
     """The page that shows it."""
 
 
-async def run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
+async def run_quickstart(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
     """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
     with claim(folder, asdict(config), inputs=(config.actor, config.critic, config.problems)):
         return await _run(config, folder, reporter)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
-from thor_tir.eval.transcript.segments import ShownRepair, exhibit, step_segments
+from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.storage.journal import Journal

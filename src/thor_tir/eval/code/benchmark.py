@@ -10,8 +10,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.check import CodeVerdict, Examiner
 from thor_tir.eval.code.extract_program import program_from_completion, program_from_response
-from thor_tir.eval.intervals import bootstrap
-from thor_tir.eval.statistics import pass_at_k
+from thor_tir.eval.statistics import bootstrap, pass_at_k
 from thor_tir.execution import Status
 from thor_tir.problem import digest
 from thor_tir.problems.code_tasks import CodeTask
@@ -78,7 +77,7 @@ def _remembered(journal: Journal | None, key: str, program: str) -> CodeVerdict 
 def summarise(verdicts: Verdicts, ks: Sequence[int] = (1,)) -> dict[str, Any]:
     """Counts, pass@1 with its 95 % interval over the tasks, and pass@k for each k that every task has samples for.
 
-    The interval is that of `eval/intervals.py: bootstrap`, as in every evaluation. `base` stands beside it for
+    The interval is that of `eval/statistics.py: bootstrap`, as in every evaluation. `base` stands beside it for
     a plus set. Raises ValueError without verdicts.
     """
     rows = list(verdicts.values())

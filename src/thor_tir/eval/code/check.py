@@ -7,16 +7,21 @@ it), and a program that knows the answers by heart. Printing, early exits and re
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.eval.code import harness as programs
 from thor_tir.eval.code.equality import matches_evalplus, matches_printed, matches_returned
+from thor_tir.eval.code.extract_program import find_program
 from thor_tir.eval.code.value_json import decode, encode
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.problem import Problem
 from thor_tir.problems.code_tasks import AssertTests, CallTests, CodeTask, ExampleTests
 from thor_tir.sandbox.protocol import Limits, Sandbox
+from thor_tir.trajectory import Trajectory
+from thor_tir.verdict import Outcome, Verdict
 
 MEMORY_BYTES = 4 * 2**30
 """As EvalPlus gives; a few reference solutions of the plus sets need more than a usual sandbox allows."""
@@ -243,3 +248,35 @@ def _verdict(
         status=run.status,
         seconds=round(run.seconds if seconds is None else seconds, 4),
     )
+
+
+def written(trajectory: Trajectory) -> str:
+    """Everything that the model wrote, calls in their fences: a program that was run may also be the answer."""
+    parts: list[str] = []
+    for step in trajectory.steps:
+        parts.append(step.thought.text)
+        if step.action is not None:
+            parts.append("\n```python\n" + step.action.code.strip("\n") + "\n```\n")
+    return "".join(parts)
+
+
+class CodeGrader:
+    """Judges the last program of a text by the tests of its task."""
+
+    def __init__(self, tasks: Mapping[str, CodeTask], sandbox: Sandbox) -> None:
+        """`tasks` are looked up by the ids of problems."""
+        self._tasks = tasks
+        self._examiner = Examiner(sandbox)
+
+    async def grade(self, problem: Problem, text: str) -> Verdict:
+        """CORRECT where every test passes, WRONG otherwise; `extracted` is the program, or None where there is none.
+
+        Raises SandboxUnavailable for a fault of the machine, UsageError for a task whose own code does not run.
+        """
+        task = self._tasks[problem.id]
+        program = find_program(task, text)
+        if program is None:
+            return Verdict(outcome=Outcome.WRONG, extracted=None, reason="no program")
+        found = await self._examiner.check(task, program)
+        outcome = Outcome.CORRECT if found.passed else Outcome.WRONG
+        return Verdict(outcome=outcome, extracted=program, reason=found.reason)

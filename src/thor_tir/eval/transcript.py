@@ -1,19 +1,29 @@
-"""A trajectory as people see it: its text in pieces by author, each call with how it ended.
+"""A trajectory as people see it: its text in pieces by author, each call with how it ended, and these on a terminal.
 
-The terminal transcript and the HTML report both show these pieces. Text is decoded for reading only: it never goes back
-into token ids.
+The terminal and the HTML report show the same pieces. Text is decoded for reading only: it never goes back into token
+ids. Everything that a model or a program wrote is untrusted: it is never read as rich markup, and control characters
+are shown as escapes, so that no byte of it can steer the terminal.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypedDict
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.text import Text
+
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
+from thor_tir.rollout.records import Attempt
 from thor_tir.storage.trajectory_json import trajectory_to_json
 from thor_tir.trajectory import Decode, Step, Trajectory
-from thor_tir.verdict import Verdict
+from thor_tir.verdict import Outcome, Verdict
 
 
 class SegmentKind(StrEnum):
@@ -166,3 +176,130 @@ def _repair_to_json(repair: ShownRepair) -> RepairRow:
         "reward": repair.reward,
         "status": None if repair.status is None else repair.status.value,
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One attempt and the set it was made at."""
+
+    title: str
+    """Title of the set."""
+    attempt: Attempt
+    """The attempt with its verdict."""
+
+
+def stored_attempts(folder: EvalFolder, id: str) -> Iterator[Stored]:
+    """Finished attempts whose trajectory's id begins with `id`, in the order of sets, problems and samples."""
+    for asked in folder.sets:
+        for attempt in folder.evaluation(asked).attempts:
+            if attempt.trajectory.id.startswith(id):
+                yield Stored(title=asked.title, attempt=attempt)
+
+
+def readable_segments(trajectory: Trajectory) -> tuple[Segment, ...]:
+    """Every step from the texts that are kept beside the token ids; the prompt is left out, and fences are set anew."""
+    shown: list[Segment] = []
+    for step in trajectory.steps:
+        for number, old in enumerate(step.discarded, 1):
+            label = f"attempt {number} of {len(step.discarded)}"
+            shown += [replace(segment, discarded=label) for segment in _of_step(old)]
+        shown += _of_step(step)
+    return tuple(shown)
+
+
+def _of_step(step: Step) -> tuple[Segment, ...]:
+    code = "" if step.action is None else step.action.code.strip("\n")
+    return step_segments(step, lambda ids: f"```python\n{code}\n```")
+
+
+DISCARDED_INDENT = 4
+"""Columns by which a discarded version stands aside of the text that counts."""
+
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories that can move the cursor, hide text or turn its direction: control, format, surrogate, breaks."""
+
+_OUTCOME_STYLE = {Outcome.CORRECT: "bold green", Outcome.WRONG: "bold red", Outcome.UNSCORED: "bold yellow"}
+
+
+def rendered_transcript(
+    segments: Sequence[Segment], *, answer: str | None = None, outcome: Outcome | None = None, show_prompt: bool = False
+) -> RenderableType:
+    """Segments in their order, then the answer that was found in them.
+
+    `answer` is None where none was found, `outcome` None where there is no reference to compare it with. The prompt is
+    mostly instructions, so it is shown on request only.
+    """
+    parts: list[RenderableType] = []
+    previous = ""
+    for segment in segments:
+        if segment.discarded and segment.discarded != previous:
+            parts.append(Padding.indent(Text(f"discarded {segment.discarded}", "magenta"), DISCARDED_INDENT))
+        previous = segment.discarded
+        if segment.author is not SegmentKind.PROMPT or show_prompt:
+            parts.append(_segment(segment))
+    parts.append(_answer(answer, outcome))
+    return Group(*parts)
+
+
+def visible(text: str) -> str:
+    r"""The text with every unsafe character but newline and tab written as its escape, e.g. ESC as `\x1b`."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNSAFE else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _segment(segment: Segment) -> RenderableType:
+    text = visible(segment.text).strip("\n")
+    if segment.discarded:
+        return Padding.indent(_discarded(segment, text), DISCARDED_INDENT)
+    if segment.author is SegmentKind.THOUGHT:
+        return Text(text)
+    if segment.author is SegmentKind.PROMPT:
+        return Text(text, "dim")
+    if segment.author is SegmentKind.ACTION:
+        return _highlighted(text)
+    return _output(text, segment.status)
+
+
+def _highlighted(text: str) -> Text:
+    """Code within its fences; the Markdown lexer takes the language from the opening fence."""
+    code = Syntax("", "markdown", theme="ansi_dark", background_color="default").highlight(text)
+    code.rstrip()
+    return code
+
+
+def _output(text: str, status: Status | None) -> RenderableType:
+    failed = has_failed(status)
+    return Panel(
+        Text(text, "red" if failed else "dim"),
+        title=Text(f"output: {_words(status)}" if status else "output", "bold red" if failed else "dim"),
+        title_align="left",
+        border_style="red" if failed else "dim",
+    )
+
+
+def _discarded(segment: Segment, text: str) -> Text:
+    if segment.author is SegmentKind.OBSERVATION:
+        return Text.assemble((f"[{_words(segment.status)}] ", "red"), (text, "dim"))
+    return Text(text, "dim strike")
+
+
+def _answer(answer: str | None, outcome: Outcome | None) -> Text:
+    if answer is None:
+        line = Text("no answer found", "bold yellow")
+    else:
+        line = Text.assemble(("answer: ", "bold"), (visible(answer), "bold reverse"))
+    if outcome is not None:
+        line.append(f"  {outcome}", _OUTCOME_STYLE[outcome])
+    return line
+
+
+def has_failed(status: Status | None) -> bool:
+    """True if a call was made and did not run to its end."""
+    return status is not None and status not in (Status.OK, Status.OK_NO_OUTPUT)
+
+
+def _words(status: Status | None) -> str:
+    return "no call" if status is None else status.value.replace("_", " ")

@@ -1,1 +1,0 @@
-"""Trajectories as a person reads them."""

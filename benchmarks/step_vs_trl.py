@@ -35,7 +35,7 @@ from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.rl.advantage import group_advantages
+from thor_tir.rl.algorithms import group_advantages
 from thor_tir.trajectory import Completion
 
 NAN = float("nan")

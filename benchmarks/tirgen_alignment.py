@@ -41,7 +41,7 @@ from thor_tir.eval.folder import EvalFolder, Evaluation
 from thor_tir.eval.statistics import Interval, bootstrap, bootstrap_difference, pass_at_k
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.sources import Split, load_problems
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.storage.journal import line_of, writing_atomically
 from thor_tir.tirgen.dataset import read_dataset, to_row

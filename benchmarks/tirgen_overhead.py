@@ -24,7 +24,7 @@ from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.openai_api.policy import EndpointConfig, EndpointPolicy
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt, attempt_to_json
+from thor_tir.rollout.sample_many import Attempt, attempt_to_json
 from thor_tir.sandbox.protocol import Limits
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.critic import Critic, CriticConfig

@@ -28,14 +28,13 @@ from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correc
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.problem import Problem
-from thor_tir.rl.advantage import group_advantages
+from thor_tir.rl.algorithms import group_advantages
 from thor_tir.rl.config import EpisodeConfig, StepConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.samples import episode_row
 from thor_tir.rl.step import StepPrompt, StepSample, queries, repair_to_json, rewarded, sample_repair, step_rows
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
-from thor_tir.rollout.records import Attempt, AttemptRequest
-from thor_tir.rollout.sample_many import SamplingSetup, attempt_all, lost, record_all
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt_all, lost, record_all
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.filters import FilterConfig, sieve
 from thor_tir.tirgen.rules import Candidate

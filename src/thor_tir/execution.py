@@ -1,11 +1,11 @@
-"""What running a program yielded. Only the program's own doing stands here; faults of the machine are exceptions."""
+"""The result of running a program. Only the program's own doing stands here; faults of the machine are exceptions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a program ended, told by the sandbox's own clock and by wait(), never guessed from what was printed."""
+    """The way a program ended, known from the sandbox's own clock and from wait(), never guessed from its output."""
 
     OK = "ok"
     """Exit code 0 and something on stdout."""

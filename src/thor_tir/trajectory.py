@@ -58,7 +58,7 @@ class Span:
 
 
 class StopReason(StrEnum):
-    """Why an engine stopped."""
+    """The reason for which an engine stopped."""
 
     END = "end"
     """The model sampled an end-of-sequence token, which is the span's last."""
@@ -70,7 +70,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine returns; its text is the dialect's business."""
+    """The reply of an engine; its text is the dialect's business."""
 
     span: Span
     """Tokens that were sampled, with their log-probabilities."""
@@ -84,7 +84,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thought:
-    """r_t: reasoning in words."""
+    """r_t: reasoning before a call."""
 
     text: str
     """Decoded text."""
@@ -104,7 +104,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """o_t: what the environment wrote into the context after running the action."""
+    """o_t: the environment's text in the context after running the action."""
 
     text: str
     """Text of the observation, without its frame."""
@@ -133,12 +133,12 @@ class Step:
 
     @property
     def failed(self) -> bool:
-        """Whether it made a call and the call failed."""
+        """True where it made a call and the call failed."""
         return self.observation is not None and not self.observation.result.succeeded
 
     @property
     def succeeded(self) -> bool:
-        """Whether it made a call and the call succeeded."""
+        """True where it made a call and the call succeeded."""
         return self.observation is not None and self.observation.result.succeeded
 
     @property
@@ -150,7 +150,7 @@ class Step:
 
 
 class Finish(StrEnum):
-    """How a trajectory ended."""
+    """The way a trajectory ended."""
 
     ENDED = "ended"
     """The model ended its turn."""
@@ -192,7 +192,7 @@ class Trajectory:
 
     @property
     def response_text(self) -> str:
-        """What the model wrote outside of code: where an answer may be looked for (never in a tool's output)."""
+        """The model's text outside of code: where an answer may be looked for (never in a tool's output)."""
         return "".join(step.thought.text for step in self.steps)
 
     @property
@@ -212,11 +212,11 @@ class Prefix:
     parent: str
     """Id of the trajectory it was cut from."""
     call: int
-    """Which step of the parent failed, counted from 0."""
+    """Number of the step of the parent that failed, counted from 0."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """What the engine reads."""
+        """The tokens that the engine reads."""
         return tuple(token for span in self.spans for token in span.token_ids)
 
 

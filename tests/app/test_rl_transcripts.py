@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from thor_tir.app.solve import show
-from thor_tir.app.stages.rl_transcripts import exhibit_round
+from thor_tir.app.stages.rl import exhibit_round
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
@@ -13,7 +13,7 @@ from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import StepConfig
 from thor_tir.rl.step import queries, rewarded, sample_repair
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer

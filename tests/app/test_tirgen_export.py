@@ -18,7 +18,7 @@ from thor_tir.engines.protocol import Sampling
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.tirgen.critic import Critic, CriticConfig
 from thor_tir.tirgen.dataset import from_row, to_row

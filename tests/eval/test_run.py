@@ -11,7 +11,7 @@ from thor_tir.eval.metrics import failure_classes, paired, set_result, tool_succ
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Step, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
-from thor_tir.learner.adapters import merged, with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
+from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.sample import Term, TrainingSample
+from thor_tir.learner.trainable import merged, with_adapters
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, mixed_rows, random_row
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.logprobs import row_logprobs
 from thor_tir.learner.objective import Clip, Objective, constant_mean, sequence_mean, sequence_ratio, token_mean
 from thor_tir.learner.sample import Term, TrainingSample
 from tiny_models import tiny_model, tiny_tokenizer

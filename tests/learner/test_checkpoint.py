@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCa
 
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
-from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import mixed_rows
 
@@ -231,7 +231,7 @@ def test_want_of_room_is_recognised_in_the_words_of_libraries(module, tmp_path, 
             raise RuntimeError("writer failed") from OSError(errno.ENOSPC, "No space left on device")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("thor_tir.learner.state.export", full)
+    monkeypatch.setattr("thor_tir.learner.checkpoint.export", full)
     with pytest.raises(DiskFull):
         save_checkpoint(tmp_path, learner_of(tiny_model()))
     assert list(tmp_path.iterdir()) == []

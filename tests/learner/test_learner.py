@@ -8,11 +8,11 @@ import torch
 
 from thor_tir.errors import UsageError
 from thor_tir.learner.batch import MicroBatch, collate
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_ratio, token_ratio
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.schedule import Schedule
 from tiny_models import tiny_model
 from tiny_rows import NAMES, NAN, episode_terms, mixed_rows, random_row, step_terms
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thor_tir.learner.logprobs import row_logprobs
+from thor_tir.learner.forward import row_logprobs
 from tiny_models import tiny_model
 from tiny_rows import mixed_rows
 

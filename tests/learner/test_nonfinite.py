@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
-from thor_tir.learner.nonfinite import hit
+from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged, non_finite
 from thor_tir.learner.sample import Term
 from tiny_models import tiny_model
 from tiny_rows import episode_terms, random_row
@@ -45,4 +44,4 @@ def test_a_good_update_between_two_bad_ones_begins_the_count_anew(tmp_path):
 
 def test_the_parameters_named_are_those_that_were_hit():
     fine, broken = torch.zeros(2, 2), torch.tensor([1.0, float("nan")])
-    assert hit([("fine", fine), ("broken", broken)]) == ["broken"]
+    assert non_finite([("fine", fine), ("broken", broken)]) == ["broken"]

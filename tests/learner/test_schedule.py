@@ -2,7 +2,7 @@
 
 import pytest
 
-from thor_tir.learner.schedule import Schedule
+from thor_tir.learner.config import Schedule
 
 
 def test_the_default_keeps_the_rate():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.rl.advantage import centred_advantages, group_advantages
+from thor_tir.rl.algorithms import centred_advantages, group_advantages
 
 REWARDS = st.lists(st.floats(-10, 10), min_size=2, max_size=16)
 

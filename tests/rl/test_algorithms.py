@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from thor_tir.learner.objective import Clip, sequence_ratio, token_ratio
-from thor_tir.rl.advantage import centred_advantages, group_advantages
-from thor_tir.rl.algorithms import ALGORITHMS, compose
+from thor_tir.rl.algorithms import ALGORITHMS, centred_advantages, compose, group_advantages
 from thor_tir.rl.collect import calls_of_round
 from thor_tir.rl.config import LossConfig, RLConfig
 from thor_tir.rl.train import learner_config

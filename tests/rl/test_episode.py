@@ -9,7 +9,7 @@ from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.rl.config import EpisodeConfig
 from thor_tir.rl.episode import episode_rows
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

@@ -3,7 +3,7 @@
 import pytest
 
 from thor_tir.rl.config import MonitorConfig
-from thor_tir.rl.monitor import RoundMonitor
+from thor_tir.rl.metrics import RoundMonitor
 from thor_tir.storage.journal import Journal
 
 

@@ -7,8 +7,7 @@ import pytest
 from rl_steps import attempt_with, called, said, spell
 from thor_tir.execution import Status
 from thor_tir.rl.config import EpisodeConfig
-from thor_tir.rl.episode import episode_rows
-from thor_tir.rl.filters import failed_call, no_box, rules_of, too_short, truncated, unscored, void_turn
+from thor_tir.rl.episode import episode_rows, failed_call, no_box, rules_of, too_short, truncated, unscored, void_turn
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 

@@ -16,7 +16,7 @@ from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.logprob_correction import corrected
 from thor_tir.rl.metrics import engine_gap, record_of
 from thor_tir.rl.step import StepPrompt, rewarded, step_rows
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Author, Prefix, Span
 from thor_tir.verdict import Outcome
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from rl_steps import attempt_with, called, said
 from thor_tir.execution import Status
 from thor_tir.rl.config import StepConfig
-from thor_tir.rl.scope import any_one, by_error, every_one, suffix, the_first
-from thor_tir.rl.step import queries
+from thor_tir.rl.step import any_one, by_error, every_one, queries, suffix, the_first
 
 FAILURES = sorted(set(Status) - {Status.OK, Status.OK_NO_OUTPUT})
 MIXED = attempt_with(

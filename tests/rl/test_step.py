@@ -22,7 +22,7 @@ from thor_tir.rl.step import (
     step_rows,
 )
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer

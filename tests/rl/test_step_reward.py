@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_steps import called, said
-from thor_tir.app.stages.rl_transcripts import repairs_by_parent
+from thor_tir.app.stages.rl import repairs_by_parent
 from thor_tir.execution import Status
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import StepConfig

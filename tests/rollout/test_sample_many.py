@@ -13,8 +13,16 @@ from scripted_agent import agent_of, program
 from thor_tir.errors import EngineFault, GraderUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import RolloutConfig
-from thor_tir.rollout.records import Attempt, AttemptRequest, attempt_from_json, attempt_to_json
-from thor_tir.rollout.sample_many import SamplingSetup, attempt_all, lost, record_all
+from thor_tir.rollout.sample_many import (
+    Attempt,
+    AttemptRequest,
+    SamplingSetup,
+    attempt_all,
+    attempt_from_json,
+    attempt_to_json,
+    lost,
+    record_all,
+)
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome, Verdict
 

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 
 from thor_tir.distributed import Ranks
-from thor_tir.learner.adapters import with_adapters
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.sharding import copy_weights, whole
+from thor_tir.learner.trainable import copy_weights, whole, with_adapters
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData, train
 from tiny_models import tiny_model, tiny_tokenizer

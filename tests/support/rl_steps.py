@@ -2,7 +2,7 @@
 
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

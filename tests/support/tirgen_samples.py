@@ -8,7 +8,7 @@ from pathlib import Path
 from thor_tir.dialect.thinking import Thinking
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt, attempt_to_json
+from thor_tir.rollout.sample_many import Attempt, attempt_to_json
 from thor_tir.tirgen.rules import Candidate
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict

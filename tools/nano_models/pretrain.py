@@ -23,9 +23,9 @@ from nano_models.tokenizer import train_tokenizer
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.schedule import Schedule
 from thor_tir.problem import Problem
 from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.problems.sources import Split, reasoning_gym_problems

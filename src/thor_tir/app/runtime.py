@@ -21,11 +21,10 @@ from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
 from thor_tir.grading.grader import Grader, Judge
-from thor_tir.learner.adapters import merged, with_adapters
 from thor_tir.learner.config import AdapterConfig
+from thor_tir.learner.trainable import merged, with_adapters
 from thor_tir.rollout.loop import Agent, RolloutConfig
-from thor_tir.rollout.records import written_text
-from thor_tir.rollout.sample_many import Progress, SamplingSetup
+from thor_tir.rollout.sample_many import Progress, SamplingSetup, written_text
 from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox

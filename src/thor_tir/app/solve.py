@@ -28,8 +28,7 @@ from thor_tir.grading.extract import extract_answer
 from thor_tir.inference.best_of_n import select, selector
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem, digest
-from thor_tir.rollout.records import Attempt, AttemptRequest
-from thor_tir.rollout.sample_many import attempt
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest, attempt
 from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import trajectory_from_json
 from thor_tir.trajectory import Decode

@@ -26,7 +26,7 @@ from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import answer_without_blanks
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome
 

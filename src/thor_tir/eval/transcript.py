@@ -20,7 +20,7 @@ from rich.text import Text
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.trajectory_json import trajectory_to_json
 from thor_tir.trajectory import Decode, Step, Trajectory
 from thor_tir.verdict import Outcome, Verdict

@@ -11,7 +11,7 @@ from random import Random
 from types import MappingProxyType
 
 from thor_tir.errors import UsageError
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
 """Score of an attempt among all candidates: larger is better, compared from left to right."""

@@ -2,24 +2,35 @@
 
 A checkpoint is a directory `<serial>-step-<steps>` that appears whole, by rename, or not at all; a kill at any instant
 leaves the one before it in place. Its files are listed with digests, so that damage is found before it is trained on.
-Several processes write one checkpoint together, and any number of processes can read it. The caller's data order is its
-own to save, in `extra`. One run at a time writes to a root (`storage/run_lock.py`).
+Several processes write one checkpoint together, each its own part of weights and moments, and any number of processes
+can read it. Frozen parameters are not in it: they are those of the model that training began with. The caller's data
+order is its own to save, in `extra`. One run at a time writes to a root (`storage/run_lock.py`).
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
+import random
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from transformers import PreTrainedTokenizerBase
 
 from thor_tir.errors import DiskFull, UsageError
-from thor_tir.learner import state
 from thor_tir.learner.learner import Learner
 from thor_tir.provenance import versions
 from thor_tir.storage.journal import told_when_full
@@ -30,9 +41,9 @@ _NAME = re.compile(r"(\d+)-step-\d+")
 _DRAFT = ".draft-"
 _MODEL, _STATE, _MANIFEST = "model", "state", "manifest.json"
 FORMAT = 2
+"""Format of checkpoints; one of another format cannot be read."""
 COMPUTING = ("thor-tir", "torch", "transformers")
 """Packages that compute: a run is continued to the last bit only by the same versions."""
-"""Of what stands in a checkpoint; one of another format cannot be read."""
 
 
 def save_checkpoint(
@@ -55,8 +66,8 @@ def save_checkpoint(
     draft = root / f"{_DRAFT}{final.name}"
     try:
         with told_when_full(root):
-            state.write(draft / _STATE, learner)
-            state.export(draft / _MODEL, learner, tokenizer)
+            _write_state(draft / _STATE, learner)
+            export(draft / _MODEL, learner, tokenizer)
             learner.ranks.lead(lambda: _seal(draft, final, learner, dict(extra or {}), options))
     except DiskFull:
         shutil.rmtree(draft, ignore_errors=True)
@@ -88,8 +99,8 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
             "or begin in another folder"
         )
     try:
-        state.read(path / _STATE, learner)
-    except state.Unfit as error:
+        _read_state(path / _STATE, learner)
+    except Unfit as error:
         raise UsageError(
             f"the checkpoint {path} cannot be loaded into this model ({error}); {_advice(path)}"
         ) from error
@@ -99,7 +110,7 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
 
 
 def _place(root: Path, num_steps: int) -> Path:
-    """Where the next checkpoint goes; what kills left of earlier ones is removed."""
+    """The place of the next checkpoint; leftovers of kills are removed."""
     root.mkdir(parents=True, exist_ok=True)
     for leftover in root.glob(f"{_DRAFT}*"):
         shutil.rmtree(leftover)
@@ -145,7 +156,7 @@ def _verified(path: Path) -> dict[str, Any]:
 
 
 def _advice(path: Path) -> str:
-    """What to do about a checkpoint that cannot be used: never done unasked, since it costs work."""
+    """Advice about a checkpoint that cannot be used; it is never followed unasked, since it costs work."""
     before = [other for other in _complete(path.parent) if _serial(other) < _serial(path)]
     where = f"from the one before, {before[-1].name}" if before else "from the beginning of this stage"
     return f"after `rm -r {path}` the same command continues {where}"
@@ -180,3 +191,74 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_PARTS, _RANDOM = "parts", "random-{}.pt"
+
+
+class Unfit(ValueError):
+    """A saved state that is of another model, or cannot be read."""
+
+
+def _write_state(folder: Path, learner: Learner) -> None:
+    """Weights and moments, and the random states of each process; all processes must call it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.optimizer.zero_grad(set_to_none=True)
+    with _plainly():
+        writer = FileSystemWriter(folder / _PARTS, sync_files=False)  # the checkpoint is synchronised as a whole
+        save(_parts(learner), storage_writer=writer)
+    states = io.BytesIO()  # a disk without room then fails as a file does
+    torch.save(_random_states(), states)
+    (folder / _RANDOM.format(learner.ranks.rank)).write_bytes(states.getvalue())
+
+
+def export(folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """The model as a Hugging Face folder, written by the first process; all must call it."""
+    model: Any = learner.model
+    whole = None
+    if not learner.ranks.is_alone:
+        whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not learner.ranks.leads:
+        return
+    model.save_pretrained(folder, state_dict=whole)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def _read_state(folder: Path, learner: Learner) -> None:
+    """Put weights, moments and random states back, in place. Raises Unfit."""
+    own = folder / _RANDOM.format(learner.ranks.rank)
+    try:
+        with _plainly():
+            load(_parts(learner), checkpoint_id=folder / _PARTS)
+        if own.exists():  # a process that was not there before keeps its own
+            _restore_random_states(torch.load(own, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+        raise Unfit(str(error).strip().partition("\n")[0]) from error
+
+
+def _parts(learner: Learner) -> dict[str, Any]:
+    return {"weights": learner.weights, "moments": learner.moments()}
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Without the remark that a process alone is alone, and with the fault itself in place of a collection of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        try:
+            yield
+        except CheckpointException as error:  # no Exception in the sense of Python
+            raise next(iter(error.failures.values()))[0] from None
+
+
+def _random_states() -> dict[str, Any]:
+    states = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    return {**states, "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,17 +1,19 @@
-"""Log-probabilities of a micro-batch's trained tokens under any Hugging Face causal language model.
+"""Log-probabilities of trained tokens under any Hugging Face causal language model: of a micro-batch, and of rows.
 
 Legend: `B` rows, `T` target positions, `N` trained tokens, `H` width of the model, `V` vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from thor_tir.learner.batch import MicroBatch
+from thor_tir.learner.batch import MicroBatch, collate, plan
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.prefixes import read
+from thor_tir.learner.sample import TrainingSample
 
 
 def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
@@ -38,3 +40,23 @@ def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
         hook.remove()
     assert logits.shape[:2] == (1, len(batch.trained_N)), f"the output head of {type(model).__name__} was bypassed"
     return logits[0]
+
+
+@torch.no_grad()
+def row_logprobs(
+    model: Any, rows: Sequence[TrainingSample], *, micro_batch_tokens: int
+) -> dict[str, tuple[float, ...]]:
+    """log pi of each trained token in nats by the row's id, NaN at the others; a row that trains nothing has NaN alone.
+
+    The model computes as it does in training, without dropout.
+    """
+    was_training = model.training
+    model.eval()
+    scores = {row.id: (float("nan"),) * len(row.token_ids) for row in rows}
+    for group in plan([row for row in rows if row.num_trained], micro_batch_tokens=micro_batch_tokens):
+        batch = collate(group).to(model.device)
+        logprobs = iter(trained_logprobs(model, batch).tolist())
+        for row in group:
+            scores[row.id] = tuple(next(logprobs) if m else float("nan") for m in row.trained)
+    model.train(was_training)
+    return scores

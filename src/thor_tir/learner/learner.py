@@ -6,10 +6,11 @@ learner knows formulas, and no episodes, steps, rewards, groups or algorithms: r
 data.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from math import isfinite
 from operator import add
@@ -25,14 +26,14 @@ from transformers import PreTrainedModel
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import MachineFault, UsageError
 from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, deal, plan, totals
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term_sums
-from thor_tir.learner.nonfinite import dump, hit
 from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.schedule import Schedule
-from thor_tir.learner.sharding import local, shard, whole
+from thor_tir.learner.trainable import local, shard, whole
+from thor_tir.storage.journal import write_atomically
 
 MAX_FAILURES = 3
 """Steps in a row whose loss or gradient may be non-finite: more than a coincidence is a diverged model."""
@@ -98,7 +99,7 @@ class Learner:
         if not ranks.is_alone:
             shard(model, ranks, dtype=self._product_dtype)
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        """What is trained, by name; of a shared model this process's parts."""
+        """Trained parameters, by name; of a shared model this process's parts."""
         self._parameters = list(self.weights.values())
         self.optimizer = torch.optim.AdamW(
             self._parameters,
@@ -204,7 +205,7 @@ class Learner:
     def _update(
         self, gathered: "Accumulated", rows: Sequence[TrainingSample], learning_rate: float
     ) -> tuple[float, bool]:
-        """Gradient norm before clipping, and whether the weights moved."""
+        """The gradient norm before clipping, and True where the weights moved."""
         if not gathered.num_tokens:
             return 0.0, False
         norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)).item()
@@ -223,10 +224,12 @@ class Learner:
         where = ""
         if self._inspection is not None:
             losses = {name: metrics.loss for name, metrics in gathered.terms.items()}
-            hits = self.ranks.gather(hit((n, local(p.grad)) for n, p in self.weights.items() if p.grad is not None))
+            hits = self.ranks.gather(
+                non_finite((n, local(p.grad)) for n, p in self.weights.items() if p.grad is not None)
+            )
             path = self._inspection / f"step-{self.num_steps + 1}.json"
             if self.ranks.leads:
-                dump(path, rows, losses=losses, gradient_norm=norm, parameters=sorted(set().union(*hits)))
+                _dump(path, rows, losses=losses, gradient_norm=norm, parameters=sorted(set().union(*hits)))
             where = f" in {path}"
         if self.failures_in_a_row >= MAX_FAILURES:
             raise TrainingDiverged(
@@ -326,3 +329,38 @@ def _refuse_half_precision(parameters: Sequence[Tensor]) -> None:
             f"the model's trained parameters are {', '.join(sorted(halves))}, which rounds small updates away; "
             "load it with dtype=torch.float32 and set bf16 for speed"
         )
+
+
+def _dump(
+    path: Path,
+    rows: Sequence[TrainingSample],
+    *,
+    losses: Mapping[str, float],
+    gradient_norm: float,
+    parameters: Sequence[str],
+) -> None:
+    """Write the loss of each component, the gradient's norm, the parameters that were hit, and every row whole."""
+    content = {
+        "losses": losses,
+        "gradient_norm": gradient_norm,
+        "parameters": parameters,
+        "rows": [asdict(row) for row in rows],
+    }
+    write_atomically(path, json.dumps(_json_value(content), indent=1) + "\n")
+
+
+def non_finite(gradients: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Names of the parameters whose gradient holds something that is no finite number."""
+    return [name for name, gradient in gradients if not bool(gradient.isfinite().all())]
+
+
+def _json_value(value: Any) -> Any:
+    """A value as JSON holds it, which knows no NaN: such numbers become text."""
+    match value:
+        case float() if not isfinite(value):
+            return str(value)
+        case dict():
+            return {str(key): _json_value(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_json_value(entry) for entry in value]
+    return value

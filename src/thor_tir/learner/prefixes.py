@@ -1,4 +1,4 @@
-"""Rows that begin alike: what they share is read once, by any Hugging Face causal model, and all gradients reach it.
+"""Rows that begin alike: their common part is read once, by any Hugging Face causal model, and all gradients reach it.
 
 The samples of one problem share its prompt, the repairs of one failed call everything before it. A family reads its
 prefix once; the keys and values of that are handed to each of its rows, which then read only what is their own. The
@@ -45,12 +45,12 @@ class Family:
 
     @property
     def is_worthy(self) -> bool:
-        """Whether reading the prefix apart pays."""
+        """True where reading the prefix apart pays."""
         return self.prefix + len(self.rows) * self.own <= WORTH * sum(map(num_inputs, self.rows))
 
 
 def can_share(model: Any) -> bool:
-    """Whether a prefix can be read apart: keys and values are all that a layer remembers, of every token, and nothing
+    """True where a prefix can be read apart: layers remember keys and values alone, of every token, and nothing
     drops them (layers that are computed again) or counts the calls of the model (shards in several processes)."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -108,7 +108,7 @@ class Shared:
 
 
 def read(model: Any, shared: Shared, num_own: int) -> dict[str, Any]:
-    """Read the prefixes; what the model must be given besides each row's own `num_own` tokens."""
+    """Read the prefixes; returns the arguments that the model needs besides each row's own `num_own` tokens."""
     longest = shared.ids_PS.shape[1]
     cache = DynamicCache(config=model.config)
     model(input_ids=shared.ids_PS, past_key_values=cache, use_cache=True, logits_to_keep=1)

@@ -22,8 +22,7 @@ from thor_tir.rl.step import (
     sample_repair,
 )
 from thor_tir.rl.step_reward import IsSubstantial
-from thor_tir.rollout.records import Attempt, AttemptRequest
-from thor_tir.rollout.sample_many import DROPPED, Grade, SamplingSetup, attempt_all, record_all
+from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, Grade, SamplingSetup, attempt_all, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Verdict

@@ -1,15 +1,74 @@
-"""The episode level: who is grouped with whom, which trajectories count, what they earn (paper, section 2.3.1)."""
+"""The episode level: groups, the trajectories that count in them, and their rewards (paper, section 2.3.1).
+
+Each filter is a function from an attempt to the cause for which it leaves the episode level, or None.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from thor_tir.grading.extract import extract_answer
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.rl.advantage import Advantages, group_advantages
-from thor_tir.rl.config import EpisodeConfig
-from thor_tir.rl.filters import DropRule, rules_of
+from thor_tir.rl.algorithms import Advantages, group_advantages
+from thor_tir.rl.config import EpisodeConfig, FilterName
 from thor_tir.rl.samples import episode_row
-from thor_tir.rollout.records import Attempt
-from thor_tir.trajectory import Decode
+from thor_tir.rollout.sample_many import Attempt
+from thor_tir.trajectory import Decode, Finish
+from thor_tir.verdict import Outcome
+
+DropRule = Callable[[Attempt], str | None]
+
+
+def unscored(attempt: Attempt) -> str | None:
+    """Without a verdict there is no reward; this rule is no choice."""
+    return "unscored" if attempt.verdict.outcome is Outcome.UNSCORED else None
+
+
+def failed_call(attempt: Attempt) -> str | None:
+    """The fault may lie in a single call, which the step level repairs (paper, section 2.3.2)."""
+    return "failed call" if any(step.failed for step in attempt.trajectory.steps) else None
+
+
+def too_short(attempt: Attempt, min_tokens: int) -> str | None:
+    """Abnormally short responses, observations counted (released code; it calls the filter abnormal length)."""
+    length = sum(len(span) for step in attempt.trajectory.steps for span in step.spans)
+    return "too short" if length <= min_tokens else None
+
+
+def no_box(attempt: Attempt, window: int, decode: Decode) -> str | None:
+    """No answer in a box that is not empty within the last tokens of what the model wrote (released code)."""
+    written = [token for step in attempt.trajectory.steps for token in step.thought.span.token_ids]
+    answer = extract_answer(decode(written[-window:]))
+    return None if answer is not None and answer.strip() else "no box"
+
+
+def void_turn(attempt: Attempt) -> str | None:
+    """A turn that ran no program and gave no answer (SimpleTIR, arXiv 2509.02479); only a last turn runs none."""
+    last = attempt.trajectory.steps[-1] if attempt.trajectory.steps else None
+    is_void = last is None or (last.action is None and extract_answer(last.thought.text) is None)
+    return "void turn" if is_void else None
+
+
+def truncated(attempt: Attempt) -> str | None:
+    """Ended by the limit of tokens: its reward tells about the limit (DAPO's overlong filter, arXiv 2503.14476)."""
+    return "truncated" if attempt.trajectory.finish is Finish.TOKEN_LIMIT else None
+
+
+def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, decode: Decode | None) -> list[DropRule]:
+    """The rules of these names in this order, after the one that always holds."""
+
+    def lacks_box(attempt: Attempt) -> str | None:
+        if decode is None:
+            raise ValueError("the filter no-box reads the text of the last tokens; hand in `decode`")
+        return no_box(attempt, box_window, decode)
+
+    known: dict[FilterName, DropRule] = {
+        "failed-call": failed_call,
+        "too-short": lambda attempt: too_short(attempt, min_tokens),
+        "no-box": lacks_box,
+        "void-turn": void_turn,
+        "truncated": truncated,
+    }
+    return [*(known[name] for name in names), unscored]
 
 
 def episode_rows(

@@ -1,4 +1,4 @@
-"""What rows learn from a forward pass before they are trained: the trainer's own log-probabilities, a reference's.
+"""Rows get log-probabilities of a forward pass before they are trained: the trainer's own, and a reference's.
 
 The engine that samples and the trainer compute the same numbers in another order, so that their log-probabilities
 differ. Truncated importance sampling corrects the expectation for it: the clipped ratio is taken against the trainer's
@@ -12,7 +12,7 @@ from math import exp, isnan
 from pathlib import Path
 from typing import Any
 
-from thor_tir.learner.logprobs import row_logprobs
+from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.config import LossConfig
 from thor_tir.rl.samples import kl_terms
@@ -49,7 +49,7 @@ class Scorer:
         )
 
     def score(self, rows: Sequence[TrainingSample]) -> list[TrainingSample]:
-        """The rows with what their loss reads; the same rows where it reads nothing more."""
+        """The rows with everything that their loss reads; the same rows where it reads nothing more."""
         scored = list(rows)
         if self.journal is not None:
             trainer = self._trainer_logprobs(scored, self.journal)

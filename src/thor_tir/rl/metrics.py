@@ -1,19 +1,23 @@
-"""One line of metrics.jsonl: what a round sampled, what became rows, what its updates did, where the time went.
+"""Figures of a round: one line of metrics.jsonl, which goes to trackers, and a sentence where too much is lost.
 
 `docs/rl.md` says what each figure means and what to look for.
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.collect import RoundSamples
+from thor_tir.rl.config import MonitorConfig
 from thor_tir.rl.samples import EPISODE, STEP
+from thor_tir.storage.journal import Journal
+from thor_tir.tracking import Tracker, open_trackers, scalars
 from thor_tir.trajectory import Author, Span
 
 
@@ -61,7 +65,7 @@ def record_of(
 
 
 def measures_of(step: StepMetrics) -> dict[str, Any]:
-    """What the round's record needs of one update, as JSON values: checkpoints keep it until the round ends."""
+    """The part of an update that the round's record needs, as JSON: checkpoints keep it until the round ends."""
     return {
         "loss": {name: term.loss for name, term in step.terms.items()},
         "drift": {
@@ -106,7 +110,7 @@ def _credit(
     level: str,
     measured: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What became of a level: the credit of its rows, and how far engine, trainer and updated policy are apart."""
+    """The credit of a level's rows, and the distances between engine, trainer and updated policy."""
     carried = [any(t.name == level for t in row.terms) for row in rows]
     advantages = [t.advantage for row in rows for t in row.terms if t.name == level]
     drifts = [update["drift"][level] for update in measured if level in update["drift"]]
@@ -144,3 +148,56 @@ def _surprise(spans: Sequence[Span]) -> float | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RoundMonitor:
+    """Takes the record of each round."""
+
+    config: MonitorConfig
+    """Options of monitoring."""
+    metrics: Journal
+    """Journal of the rounds' figures."""
+    trackers: list[Tracker]
+    """Places where curves go."""
+    say: Say = silent
+    """Function that prints one line for a person."""
+    has_warned: bool = field(default=False, init=False)
+    """True once the warning about lost samples was given."""
+
+    @classmethod
+    def begin(cls, config: MonitorConfig, metrics: Journal, folder: Path, say: Say) -> "RoundMonitor":
+        """Raises UsageError where a tracker that was asked for is not installed. Of several processes one draws."""
+        trackers = open_trackers(config.report_to, folder, say) if metrics.is_ours else []
+        return cls(config=config, metrics=metrics, trackers=trackers, say=say)
+
+    def take(self, number: int, record: Mapping[str, Any]) -> None:
+        """Write a round down, unless it stands there from a time that a kill undid."""
+        if str(number) in self.metrics:
+            return
+        self.metrics.add(str(number), dict(record))
+        for tracker in self.trackers:
+            tracker.log(int(record["step"]), scalars(record))
+        self._warn(record)
+
+    def close(self) -> None:
+        """No more rounds."""
+        self.metrics.close()
+        for tracker in self.trackers:
+            tracker.close()
+
+    def _warn(self, record: Mapping[str, Any]) -> None:
+        share = record["dropped_share"]
+        if share <= self.config.warn_dropped_share or self.has_warned:
+            return
+        self.has_warned = True
+        causes = sorted(record["dropped"].items(), key=lambda cause: -cause[1])
+        counts = ", ".join(f"{cause} {count}" for cause, count in causes)
+        self.say(f"round {record['step']}: {100 * share:.0f} % of its samples gave no row ({counts}); said once a run")

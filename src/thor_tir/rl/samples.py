@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.rl.advantage import POSITIVE
+from thor_tir.rl.algorithms import POSITIVE
 from thor_tir.trajectory import Prefix, Span, Step, Trajectory, flatten
 
 EPISODE, STEP = "episode", "step"

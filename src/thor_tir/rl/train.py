@@ -15,17 +15,16 @@ from typing import Any
 from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
+from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.schedule import Schedule
-from thor_tir.rl import ledger
 from thor_tir.rl.algorithms import compose
 from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.logprob_correction import Scorer
-from thor_tir.rl.metrics import measures_of, record_of
-from thor_tir.rl.monitor import RoundMonitor, Say, silent
+from thor_tir.rl.metrics import RoundMonitor, Say, measures_of, record_of, silent
 from thor_tir.rl.step import step_rows
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import Journal
@@ -33,7 +32,7 @@ from thor_tir.storage.journal import Journal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInputs:
-    """What training moves and what it needs for that."""
+    """The model that training moves, and everything that it needs for that."""
 
     model: Any
     """Model that is trained."""
@@ -48,7 +47,7 @@ class TrainerInputs:
     exhibit: Callable[[int, RoundSamples], None] | None = None
     """Keeps trajectories of a round, counted from 0, for people to read."""
     say: Say = silent
-    """Tells a person one sentence."""
+    """Function that prints one line for a person."""
     validate: Callable[[int], Awaitable[float]] | None = None
     """Accuracy on problems that training never sees, given the version of the weights."""
 
@@ -107,9 +106,9 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
         train_s = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
-            ledger.check(updates, learner.num_steps + 1, part)
+            check_rows(updates, learner.num_steps + 1, part)
             step = learner.step(part)
-            ledger.enter(updates, number, part, step)
+            enter_update(updates, number, part, step)
             measured.append(measures_of(step))
             await _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
@@ -159,3 +158,19 @@ def _parts(rows: Sequence[TrainingSample], number: int, config: RLConfig) -> lis
     order = list(rows)
     Random(f"rows {config.seed} {number}").shuffle(order)
     return [order[part :: config.updates_per_round] for part in range(config.updates_per_round)]
+
+
+def check_rows(ledger: Journal, update: int, rows: Sequence[TrainingSample]) -> None:
+    """Raise UsageError where an update that is done again would be made of other rows than the first time."""
+    if str(update) in ledger and ledger[str(update)]["rows"] != [row.id for row in rows]:
+        raise UsageError(
+            f"update {update} was made of other rows when it was first done ({ledger.path}): rollouts.jsonl beside it "
+            "was changed since; put it back, or begin in another folder"
+        )
+
+
+def enter_update(ledger: Journal, number: int, rows: Sequence[TrainingSample], measured: StepMetrics) -> None:
+    """Write down an update that was done, unless it stands there from before a kill."""
+    if str(measured.step) not in ledger:
+        entry = {"round": number, "rows": [row.id for row in rows], "is_updated": measured.is_updated}
+        ledger.add(str(measured.step), entry | {"loss": measured.loss, "grad_norm": measured.gradient_norm})

@@ -16,7 +16,7 @@ from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """What a trajectory happens in."""
+    """The surroundings of a trajectory."""
 
     policy: Policy
     """Model that is sampled from."""
@@ -28,7 +28,7 @@ class Agent:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """How one trajectory is sampled. RL keeps top_p and top_k off, since they would bias the probability ratio."""
+    """Limits and sampling of one trajectory. RL keeps top_p and top_k off: they would bias the probability ratio."""
 
     max_completion_length: int = 4096
     """Maximum response length in tokens, observations included."""
@@ -49,7 +49,7 @@ class RolloutConfig:
         self.sampling(self.max_completion_length)
 
     def sampling(self, max_tokens: int, *, stop: tuple[str, ...] = (), seed: int = 0) -> Sampling:
-        """How one completion is drawn. Raises ValueError for what no engine can draw."""
+        """Options of drawing one completion. Raises ValueError for what no engine can draw."""
         return Sampling(
             max_tokens=max_tokens,
             temperature=self.temperature,
@@ -62,7 +62,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One turn, and whether the trajectory ends with it."""
+    """One turn, and the finish of the trajectory where it ends with it."""
 
     step: Step
     """Thought, call and observation of the turn."""

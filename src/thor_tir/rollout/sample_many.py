@@ -1,4 +1,4 @@
-"""Many problems -> many graded trajectories: sampled at once, kept as they finish, resumed after a kill."""
+"""Many problems -> many graded attempts: sampled at once, kept in a journal as they finish, resumed after a kill."""
 
 import asyncio
 from collections import Counter
@@ -11,17 +11,72 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
-from thor_tir.rollout.records import (
-    Attempt,
-    AttemptRequest,
-    attempt_from_json,
-    attempt_to_json,
-    written_text,
-)
 from thor_tir.storage.journal import Journal
 from thor_tir.storage.shared_journal import exchange
+from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
-from thor_tir.verdict import Verdict
+from thor_tir.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRequest:
+    """One attempt that is wanted."""
+
+    id: str
+    """Unique within the run; the key of the journal."""
+    problem: Problem
+    """Problem that is attempted."""
+    seed: int
+    """Seed of the attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt that was made, with its verdict."""
+
+    problem: Problem
+    """Problem that was attempted."""
+    trajectory: Trajectory
+    """Trajectory that was sampled."""
+    verdict: Verdict
+    """Verdict on its answer."""
+
+    @property
+    def is_correct(self) -> bool:
+        """True where the grader accepted the answer."""
+        return self.verdict.outcome is Outcome.CORRECT
+
+
+def written_text(trajectory: Trajectory) -> str:
+    """Text that is graded of a trajectory unless somebody says otherwise: all that the model wrote outside of code."""
+    return trajectory.response_text
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as it stands in journals."""
+    verdict = attempt.verdict
+    return {
+        "problem_id": attempt.problem.id,
+        "outcome": verdict.outcome.value,
+        "extracted": verdict.extracted,
+        "reason": verdict.reason,
+        "by_judge": verdict.by_judge,
+        "trajectory": trajectory_to_json(attempt.trajectory),
+    }
+
+
+def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
+    """The attempt a journal's row stands for. Raises ValueError for a damaged row."""
+    if row.get("problem_id") != problem.id:
+        raise ValueError(f"row {row.get('key')} is about problem {row.get('problem_id')}, not {problem.id}")
+    verdict = Verdict(
+        outcome=Outcome(row["outcome"]),
+        extracted=row["extracted"],
+        reason=row["reason"],
+        by_judge=row["by_judge"],
+    )
+    return Attempt(problem=problem, trajectory=trajectory_from_json(row["trajectory"]), verdict=verdict)
+
 
 T = TypeVar("T")
 
@@ -37,14 +92,14 @@ DROPPED = "dropped"
 
 
 class Progress(Protocol):
-    """Where long work reports a finished unit."""
+    """The place to which long work reports finished units."""
 
     def advance(self, units: int = 1) -> None:
-        """So many more are done."""
+        """Count `units` more as done."""
         ...
 
     def note(self, line: str) -> None:
-        """How it goes, for a person: the last line counts."""
+        """Show a line about the work to a person; it replaces the line before."""
         ...
 
 
@@ -157,7 +212,7 @@ async def dropping(unit: Unit) -> dict[str, Any]:
 
 
 async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
-    """Work on items, so many at once; an item is taken when there is room for it, so that they may be endless.
+    """Work on items, at most `concurrency` at once. An item is taken when there is room for it: they may be endless.
 
     The first fault cancels the rest and is raised.
     """

@@ -10,9 +10,9 @@ from typing import Any
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.schedule import Schedule
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT

@@ -13,7 +13,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Author
 from thor_tir.verdict import Outcome, Verdict

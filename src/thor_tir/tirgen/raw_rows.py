@@ -12,8 +12,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.rollout.records import Attempt, attempt_from_json
-from thor_tir.rollout.sample_many import DROPPED
+from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.verdict import Outcome
 
 RAW, NO_TOOLS_FILE, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"

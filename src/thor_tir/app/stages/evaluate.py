@@ -29,8 +29,7 @@ from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correc
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
-from thor_tir.rollout.records import AttemptRequest, attempt_to_json
-from thor_tir.rollout.sample_many import SamplingSetup, attempt, record_all
+from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.shard import WHOLE, Shard

@@ -31,7 +31,7 @@ from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
 from thor_tir.provenance import machine, versions
-from thor_tir.rollout.records import Attempt
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
 from thor_tir.tirgen.dataset import read_dataset

@@ -1,9 +1,10 @@
-"""Hierarchical RL from a model, as a stage of a run."""
+"""Hierarchical RL from a model, as a stage of a run, and the trajectories of its rounds as `thor show` reads them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -16,20 +17,21 @@ from thor_tir.app.runtime import (
     load_trainable,
     publish,
 )
-from thor_tir.app.stages.rl_transcripts import exhibit_round
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
-from thor_tir.learner.adapters import with_adapters
+from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
+from thor_tir.learner.trainable import with_adapters
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rl import train as rl
-from thor_tir.rl.collect import RoundSource
+from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
-from thor_tir.rollout.records import AttemptRequest
-from thor_tir.rollout.sample_many import SamplingSetup, attempt_all
+from thor_tir.rl.step import StepPrompt, StepSample
+from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt_all
 from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.code_quality import fault_of
+from thor_tir.trajectory import Decode
 
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
@@ -92,3 +94,43 @@ async def _validate(problems: Sequence[Problem], setup: SamplingSetup, journal: 
     ]
     attempts = await attempt_all(requests, setup, journal)
     return sum(attempt.is_correct for attempt in attempts) / max(1, len(attempts))
+
+
+def exhibit_round(number: int, gathered: RoundSamples, journal: Journal, decode: Decode, *, count: int) -> None:
+    """Write a draw of a round's trajectories, half of it with repairs where there are so many; what is there stays."""
+    repairs = repairs_by_parent(gathered.repairs, decode)
+    rng = Random(f"exhibits {number}")
+    attempts = rng.sample(gathered.attempts, len(gathered.attempts))
+    mended = [a for a in attempts if a.trajectory.id in repairs][: (count + 1) // 2]
+    others = [a for a in attempts if a.trajectory.id not in repairs]
+    for attempt in [*mended, *others][:count]:
+        id = attempt.trajectory.id
+        if id not in journal:
+            line = exhibit(
+                attempt.problem,
+                attempt.trajectory,
+                stage=f"RL round {number + 1}",
+                verdict=attempt.verdict,
+                decode=decode,
+                repairs=repairs.get(id, ()),
+            )
+            journal.add(id, line)
+    journal.commit()
+
+
+def repairs_by_parent(
+    groups: Sequence[tuple[StepPrompt, Sequence[StepSample]]], decode: Decode
+) -> dict[str, list[ShownRepair]]:
+    """Repairs as they are shown, under the trajectory that they were cut from."""
+    found: dict[str, list[ShownRepair]] = {}
+    for query, repairs in groups:
+        for repair in repairs:
+            seen = repair.step.observation
+            shown = ShownRepair(
+                call=query.prefix.call,
+                segments=step_segments(repair.step, decode),
+                reward=int(repair.reward),
+                status=None if seen is None else seen.result.status,
+            )
+            found.setdefault(query.prefix.parent, []).append(shown)
+    return found

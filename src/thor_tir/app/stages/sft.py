@@ -10,7 +10,7 @@ from thor_tir.app.runtime import (
 )
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.learner.sharding import copy_weights
+from thor_tir.learner.trainable import copy_weights
 from thor_tir.sft import train as sft
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row, spelled_for, within

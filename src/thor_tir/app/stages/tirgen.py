@@ -20,8 +20,7 @@ from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.provenance import versions
-from thor_tir.rollout.records import Attempt, AttemptRequest, attempt_to_json
-from thor_tir.rollout.sample_many import SamplingSetup, attempt, record_all
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.shard import WHOLE, Shard

@@ -32,7 +32,7 @@ from thor_tir.app.runtime import Runtime, dialect_of, open_runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.tirgen import generate_raw
-from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
@@ -45,8 +45,8 @@ from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.storage.journal import line_of, writing_atomically
 from thor_tir.tirgen.dataset import read_dataset, to_row
-from thor_tir.tirgen.filters import FilterConfig, examine
 from thor_tir.tirgen.rules import Candidate
+from thor_tir.tirgen.selection import FilterConfig, examine_candidate
 from thor_tir.trajectory import Author, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Strictness
 
@@ -111,7 +111,7 @@ def chosen_by_rules(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
     found: dict[str, Attempt] = {}
     for attempt in attempts:
         candidate = Candidate(trajectory=attempt.trajectory, verdict=attempt.verdict)
-        if examine(candidate, FilterConfig()).rejected is None:
+        if examine_candidate(candidate, FilterConfig()).rejected is None:
             found.setdefault(attempt.problem.id, attempt)
     return found
 

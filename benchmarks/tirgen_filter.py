@@ -14,11 +14,11 @@ from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
 
-from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt, attempt_to_json
-from thor_tir.tirgen.filters import FilterConfig
+from thor_tir.tirgen.selection import FilterConfig
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 

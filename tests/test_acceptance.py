@@ -36,8 +36,8 @@ from thor_tir.rl.step import StepPrompt, StepSample, queries, repair_to_json, re
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt_all, lost, record_all
 from thor_tir.storage.journal import Journal
-from thor_tir.tirgen.filters import FilterConfig, sieve
 from thor_tir.tirgen.rules import Candidate
+from thor_tir.tirgen.selection import FilterConfig, sieve
 from thor_tir.trajectory import Author, Finish, Prefix, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_model, tiny_tokenizer

@@ -15,7 +15,7 @@ import torch
 from test_tirgen_export import ANSWER, PROGRAM, data_set
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from thor_tir.app.stages.tirgen_export import export
+from thor_tir.app.stages.tirgen_data import export_dataset
 from tiny_models import tiny_tokenizer
 from tirgen_samples import read_lines, write_lines
 
@@ -66,7 +66,7 @@ def chatml_model(folder: Path) -> Path:
     ],
 )
 def test_ms_swift_trains_two_steps_on_the_assistants_turns_and_nothing_else(tmp_path: Path, form, learnt):
-    (path,) = export(data_set(tmp_path), tmp_path, [form], model="nano/actor")
+    (path,) = export_dataset(data_set(tmp_path), tmp_path, [form], model="nano/actor")
     write_lines(path, [row for row in read_lines(path) for _ in range(4)])
     command = [sys.executable, "-c", SCRIPT, chatml_model(tmp_path / "model"), path, tmp_path / "out"]
     offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_CACHE": str(tmp_path / "cache")}

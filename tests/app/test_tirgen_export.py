@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thor_tir.app.stages.tirgen_export import export
+from thor_tir.app.stages.tirgen_data import export_dataset
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS, messages
 from thor_tir.engines.loading import load_tokenizer
@@ -108,7 +108,7 @@ def test_in_turns_the_output_is_the_tools_and_everything_else_is_the_assistants(
 def test_chats_keep_to_the_format_that_ms_swift_documents(tmp_path: Path, form):
     """Its custom data sets: JSONL rows with `messages`, each a role and a text; an optional system message first, then
     a user, then assistant and tool by turns (a tool only after an assistant), the assistant last."""
-    (path,) = export(data_set(tmp_path), tmp_path, [form], model="nano/actor")
+    (path,) = export_dataset(data_set(tmp_path), tmp_path, [form], model="nano/actor")
     for row in read_lines(path):
         assert list(row) == ["messages"]
         roles = [message["role"] for message in row["messages"]]
@@ -131,7 +131,7 @@ def test_labels_are_the_trained_ids_and_nothing_else():
 def test_labels_are_in_the_trained_models_tokens_whatever_the_actors_were(tmp_path: Path, actors):
     attempt = generated(actors)
     write_lines(tmp_path / "dataset.jsonl", [row_of(attempt)])
-    export(tmp_path / "dataset.jsonl", tmp_path, ["tokens", "messages", "turns"], model="nano/actor")
+    export_dataset(tmp_path / "dataset.jsonl", tmp_path, ["tokens", "messages", "turns"], model="nano/actor")
     (row,), (chat,) = read_lines(tmp_path / "tokens.jsonl"), read_lines(tmp_path / "messages.jsonl")
     trained = load_tokenizer("nano/actor")
     prompt = trained.decode(Dialect(trained).prompt(PROBLEM.question).token_ids)
@@ -146,7 +146,7 @@ def test_labels_are_in_the_trained_models_tokens_whatever_the_actors_were(tmp_pa
 def test_parquet_is_loaded_by_datasets_with_every_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed; it comes with the extra hub")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    (path,) = export(data_set(tmp_path), tmp_path / "out", ["parquet"], model="nano/actor")
+    (path,) = export_dataset(data_set(tmp_path), tmp_path / "out", ["parquet"], model="nano/actor")
     assert path == tmp_path / "out" / "data" / "train.parquet"
     table = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train")
     (row,) = table
@@ -166,7 +166,7 @@ def test_half_a_surrogate_pair_neither_stops_the_table_nor_the_chats(tmp_path: P
     row = row_of(generated())
     row["segments"][0]["text"] = "half a pair \ud800\n"
     write_lines(tmp_path / "dataset.jsonl", [row])
-    export(tmp_path / "dataset.jsonl", tmp_path, ["parquet", "messages"], model="nano/actor")
+    export_dataset(tmp_path / "dataset.jsonl", tmp_path, ["parquet", "messages"], model="nano/actor")
     (chat,) = read_lines(tmp_path / "messages.jsonl")
     assert chat["messages"][2]["content"].startswith("half a pair \ud800\n")
 
@@ -174,9 +174,9 @@ def test_half_a_surrogate_pair_neither_stops_the_table_nor_the_chats(tmp_path: P
 def test_an_empty_or_missing_data_set_is_a_mistake(tmp_path: Path):
     write_lines(tmp_path / "dataset.jsonl", [])
     with pytest.raises(UsageError, match=r"dataset.jsonl holds no samples; funnel.json beside it"):
-        export(tmp_path / "dataset.jsonl", tmp_path, ["messages"], model="nano/actor")
+        export_dataset(tmp_path / "dataset.jsonl", tmp_path, ["messages"], model="nano/actor")
     with pytest.raises(UsageError, match="no data set at"):
-        export(tmp_path / "elsewhere.jsonl", tmp_path, ["messages"], model="nano/actor")
+        export_dataset(tmp_path / "elsewhere.jsonl", tmp_path, ["messages"], model="nano/actor")
     assert not (tmp_path / "messages.jsonl").exists()
 
 
@@ -189,7 +189,7 @@ def test_trl_trains_two_steps_on_the_export_as_it_is(tmp_path: Path, form):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed; it comes with the extra hub")
     from thor_tir.engines.loading import load_model
 
-    (path,) = export(data_set(tmp_path), tmp_path, [form], model="nano/actor")
+    (path,) = export_dataset(data_set(tmp_path), tmp_path, [form], model="nano/actor")
     write_lines(path, [row for row in read_lines(path) for _ in range(4)])
     table = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train")
     model, tokenizer = load_model("nano/actor")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.dataset import read_dataset
-from thor_tir.tirgen.filters import FilterConfig
+from thor_tir.tirgen.selection import FilterConfig
 from tirgen_samples import WRONG, candidate, problem_of, raw_row, read_lines, words_row, write_lines
 
 EVERYTHING = FilterConfig(max_share=1)

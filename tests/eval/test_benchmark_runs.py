@@ -19,7 +19,7 @@ from thor_tir.eval.compare import compare
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, load_benchmark
-from thor_tir.storage.shard import Shard, shard_of
+from thor_tir.storage.journal import Shard, shard_of
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bench"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not beside this checkout")

@@ -11,7 +11,7 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.grading.judge import JudgeConfig
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import RolloutConfig
-from thor_tir.storage.shard import WHOLE
+from thor_tir.storage.journal import WHOLE
 
 SUM = Problem(id="sum/1", question="What is 2 plus 2?", answer="4", source="mine")
 

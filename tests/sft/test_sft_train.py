@@ -11,7 +11,7 @@ import torch
 from thor_tir.errors import UsageError
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.sft.config import SftConfig
-from thor_tir.sft.train import SftData, batches, train
+from thor_tir.sft.train import SftData, batches, cold_start
 from tiny_models import tiny_model, tiny_tokenizer
 
 CONFIG = SftConfig(
@@ -58,9 +58,9 @@ def trained(folder: Path, kills: tuple[int, ...] = ()) -> dict[str, torch.Tensor
     data = SftData(train=rows(10), validation=rows(3))
     for kill in kills:
         with pytest.raises(Killed):
-            train(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, folder, KilledAt(kill))
+            cold_start(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, folder, KilledAt(kill))
     model = tiny_model(sharpness=1.0)
-    train(model, tiny_tokenizer(), data, CONFIG, folder)
+    cold_start(model, tiny_tokenizer(), data, CONFIG, folder)
     return model.state_dict()
 
 
@@ -88,7 +88,7 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else():
 
 def test_the_loss_of_what_is_trained_falls(tmp_path):
     config = SftConfig(num_train_epochs=20, train_batch_size=10, learning_rate=1e-2)
-    train(tiny_model(sharpness=1.0), tiny_tokenizer(), SftData(train=rows(10)), config, tmp_path)
+    cold_start(tiny_model(sharpness=1.0), tiny_tokenizer(), SftData(train=rows(10)), config, tmp_path)
     losses = [row["loss"] for row in metrics(tmp_path)]
     # ln 36 = 3.6 nats is the entropy of the random tokens; ten rows can be learnt by heart
     assert losses[0] > 3
@@ -120,7 +120,7 @@ def test_a_step_that_was_recorded_but_not_saved_is_done_again_and_recorded_once(
     with monkeypatch.context() as patch:
         patch.setattr("thor_tir.sft.train.save_checkpoint", killed)
         with pytest.raises(Killed):
-            train(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, tmp_path / "pieces")
+            cold_start(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, tmp_path / "pieces")
     pieces = trained(tmp_path / "pieces")
     assert all(torch.equal(weight, pieces[name]) for name, weight in whole.items())
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "pieces")
@@ -128,7 +128,7 @@ def test_a_step_that_was_recorded_but_not_saved_is_done_again_and_recorded_once(
 
 def test_no_rows_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="no rows to train on"):
-        train(tiny_model(), tiny_tokenizer(), SftData(train=[]), SftConfig(), tmp_path)
+        cold_start(tiny_model(), tiny_tokenizer(), SftData(train=[]), SftConfig(), tmp_path)
 
 
 def test_a_configuration_without_rows_or_epochs_is_refused():

@@ -13,7 +13,8 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.trainable import copy_weights, whole, with_adapters
 from thor_tir.sft.config import SftConfig
-from thor_tir.sft.train import SftData, train
+from thor_tir.sft.train import SftData
+from thor_tir.sft.train import cold_start as train
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import episode_terms, mixed_rows, random_row, step_terms
 

@@ -17,7 +17,7 @@ from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet, digest_of
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
-from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.storage.journal import WHOLE, Shard
 from thor_tir.verdict import Strictness
 from tiny_models import tiny_tokenizer
 

@@ -26,7 +26,7 @@ from thor_tir.rollout.sample_many import SamplingSetup
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row
 from thor_tir.sft.train import SftData
-from thor_tir.sft.train import train as fine_tune
+from thor_tir.sft.train import cold_start as fine_tune
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_model, tiny_tokenizer

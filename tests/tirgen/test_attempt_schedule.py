@@ -14,9 +14,7 @@ from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sandbox.remote.load_balancer import FleetRules
 from thor_tir.storage.journal import Journal
-from thor_tir.tirgen.progress_line import ProgressLine
-from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, AttemptScheduleConfig, brief
-from thor_tir.tirgen.spending import Budget
+from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, AttemptScheduleConfig, Budget, ProgressLine, brief
 
 RIGHT, WRONG = "correct", "wrong"
 

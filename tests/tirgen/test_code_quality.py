@@ -2,7 +2,7 @@
 
 import pytest
 
-from thor_tir.tirgen.code_quality import fault_of
+from thor_tir.tirgen.rules import fault_of
 
 KNOWN, NEITHER, BROKEN = "prints what is known", "no library or control flow", "code does not parse"
 

@@ -12,9 +12,8 @@ import pytest
 
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.journal import WHOLE, Journal, Shard, shard_of
 from thor_tir.storage.run_lock import claim
-from thor_tir.storage.shard import WHOLE, Shard, shard_of
 from thor_tir.tirgen.raw_rows import raw_files, rows
 from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, AttemptScheduleConfig, brief
 

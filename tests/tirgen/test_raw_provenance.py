@@ -8,7 +8,7 @@ from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS, PromptStyle
 from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.provenance import versions
-from thor_tir.tirgen.provenance import prompt_digest, read_provenance, sign, thinking_in
+from thor_tir.tirgen.raw_rows import prompt_digest, read_provenance, sign, thinking_in
 
 
 def test_a_record_is_written_once_under_a_name_of_its_own_and_others_stay(tmp_path: Path):

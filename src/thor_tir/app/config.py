@@ -15,9 +15,9 @@ from thor_tir.problems.families import NANO_FAMILIES
 from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sft.config import SftConfig
-from thor_tir.tirgen.filters import FilterConfig
 from thor_tir.tirgen.generate import TirgenConfig
 from thor_tir.tirgen.schedule import AttemptScheduleConfig
+from thor_tir.tirgen.selection import FilterConfig
 
 
 @dataclass(frozen=True, kw_only=True)

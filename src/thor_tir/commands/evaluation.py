@@ -76,8 +76,8 @@ class Eval:
         """Sample, grade and print."""
         from thor_tir.app.stages.evaluate import EvalRun, evaluate
         from thor_tir.eval.folder import EvalFolder
+        from thor_tir.storage.journal import shard_of
         from thor_tir.storage.run_lock import claim
-        from thor_tir.storage.shard import shard_of
 
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; at least one problem is needed")

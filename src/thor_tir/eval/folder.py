@@ -21,8 +21,7 @@ from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, write_atomically
-from thor_tir.storage.shard import Shard
+from thor_tir.storage.journal import Journal, Shard, write_atomically
 from thor_tir.verdict import Outcome
 
 

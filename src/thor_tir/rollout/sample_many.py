@@ -11,8 +11,7 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
-from thor_tir.storage.journal import Journal
-from thor_tir.storage.shared_journal import exchange
+from thor_tir.storage.journal import Journal, exchange
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict

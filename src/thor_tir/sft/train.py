@@ -29,7 +29,7 @@ class SftData:
     """Rows whose loss is only measured."""
 
 
-def learner_config(config: SftConfig, num_steps: int) -> LearnerConfig:
+def _learner_config(config: SftConfig, num_steps: int) -> LearnerConfig:
     """The learner of a run of `num_steps` optimiser steps."""
     return LearnerConfig(
         learning_rate=config.learning_rate,
@@ -51,7 +51,7 @@ def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[Trai
     return steps
 
 
-def train(
+def cold_start(
     model: Any,
     tokenizer: Any,
     data: SftData,
@@ -67,7 +67,7 @@ def train(
     if not data.train:
         raise UsageError("no rows to train on: every trajectory was filtered out or too long")
     num_steps = config.num_train_epochs * ceil(len(data.train) / config.train_batch_size)
-    learner = Learner(model, learner_config(config, num_steps), ranks, inspection=folder / "nonfinite")
+    learner = Learner(model, _learner_config(config, num_steps), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     if checkpoint is not None:
         load_checkpoint(checkpoint, learner, options=asdict(config))

@@ -1,17 +1,24 @@
-"""Records on disk that survive SIGKILL: an append-only JSONL journal of finished units, whole files written at once.
+"""Records on disk that survive SIGKILL: append-only JSONL journals of finished units, whole files written at once.
 
 A unit (a problem, a trajectory, an optimiser step) is finished when its line is in the journal. A torn last line, the
 only damage a kill can do to an append, is cut off when the journal is opened again, so its unit is done once more.
+
+Several processes may fill one journal: the first writes it, another one a file beside it until its rows are taken over;
+what a kill left there is taken over when the run is continued, by however many processes. Shards of a run are disjoint
+parts of its units, each with files of its own in one folder.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TextIO
 
+from thor_tir.distributed import Ranks
 from thor_tir.errors import DiskFull, UsageError
 
 
@@ -202,3 +209,122 @@ class Journal:
     def close(self) -> None:
         """Commit nothing more: what is held and uncommitted is forgotten, as after a kill."""
         self._held.clear()
+
+
+class BesideJournal(Journal):
+    """What one process adds to a journal that another one writes."""
+
+    def clear(self) -> None:
+        """Empty the file: its rows are in the journal now. They stay known."""
+        self.path.write_bytes(b"")
+
+
+def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = None) -> Journal:
+    """The journal at `path` as this process adds to it; all processes must open it."""
+    if ranks.leads:
+        journal = Journal(path, hold=hold, brief=brief)
+        _take_over(journal)
+        ranks.wait()
+    else:
+        ranks.wait()
+        journal = BesideJournal(path.with_name(f"{path.stem}.rank{ranks.rank}{path.suffix}"), hold=hold, brief=brief)
+        journal.know(Journal(path, hold=hold, is_ours=False))
+    ranks.wait()  # nobody writes while somebody reads
+    return journal
+
+
+def exchange(journal: Journal, mine: Sequence[str], ranks: Ranks) -> None:
+    """Make the rows of all processes known to all, and the first write down those of the others."""
+    if ranks.is_alone:
+        return
+    said = ranks.gather([journal[key] for key in mine])
+    rows = [row for part in said for row in part if row["key"] not in journal]
+    if ranks.leads:
+        _add(journal, rows)
+    else:
+        journal.know(rows)
+    ranks.wait()
+    if isinstance(journal, BesideJournal):
+        journal.clear()
+
+
+def _take_over(journal: Journal) -> None:
+    for path in sorted(journal.path.parent.glob(f"{journal.path.stem}.rank*{journal.path.suffix}")):
+        _add(journal, [row for row in Journal(path, hold=journal.hold) if row["key"] not in journal])
+        path.unlink()
+
+
+def _add(journal: Journal, rows: Sequence[dict[str, object]]) -> None:
+    for row in rows:
+        journal.add(str(row["key"]), {name: value for name, value in row.items() if name not in ("key", "commits")})
+    journal.commit()
+
+
+SHARD_LOCK = ".shards"
+"""Files that say who writes, and nothing else, begin with this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One of several disjoint parts of the problems."""
+
+    index: int
+    """From 1 to `count`."""
+    count: int
+    """Number of all parts."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise UsageError(f"a shard is i/n with i from 1 to n, found {self.index}/{self.count}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is everything."""
+        return self.count == 1
+
+    def owns(self, position: int) -> bool:
+        """Whether the problem at a position of its set is this shard's; all its samples then are."""
+        return position % self.count == self.index - 1
+
+    def file(self, folder: Path, name: str) -> Path:
+        """The journal `<name>.jsonl` of this shard: `<name>.2-of-4.jsonl` where it is not everything."""
+        part = "" if self.is_whole else f".{self.index}-of-{self.count}"
+        return folder / f"{name}{part}.jsonl"
+
+    @contextmanager
+    def writing(self, folder: Path) -> Iterator[None]:
+        """Hold the right to add to this shard's files: one process for each shard, or one alone for everything.
+
+        Raises UsageError where another process holds it. The operating system gives it back when a process dies.
+        """
+        make_folder(folder)
+        with (
+            _locked(folder / SHARD_LOCK, shared=not self.is_whole),
+            _locked(folder / f"{SHARD_LOCK}.{self.index}-of-{self.count}", shared=False),
+        ):
+            yield
+
+
+WHOLE = Shard(index=1, count=1)
+
+
+def shard_of(text: str) -> Shard:
+    """`2/4` as typed; empty for everything. Raises UsageError for anything else."""
+    if not text:
+        return WHOLE
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard is i/n, for example 2/4, found {text!r}")
+    return Shard(index=int(index), count=int(count))
+
+
+@contextmanager
+def _locked(path: Path, *, shared: bool) -> Iterator[None]:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another process adds attempts to {path.parent}; wait for it, or take a --shard that nobody has"
+            ) from error
+        yield

@@ -10,8 +10,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.provenance import RUN, record_run
-from thor_tir.storage.journal import make_folder, write_atomically
-from thor_tir.storage.shard import SHARD_LOCK, WHOLE, Shard
+from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, write_atomically
 
 _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80

@@ -7,6 +7,7 @@ form of an actor that answers at once (short chains of thought); `thinking.py` t
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -18,7 +19,6 @@ from thor_tir.problem import Problem
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
-from thor_tir.tirgen.spending import ACTOR, CRITIC, Metered
 from thor_tir.trajectory import Action, Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
 
 
@@ -68,6 +68,33 @@ class TirgenConfig:
     def __post_init__(self) -> None:
         if min(self.step_tokens, self.max_completion_length, self.max_steps) < 1 or self.max_repairs < 0:
             raise ValueError(f"limits must be positive, found {self}")
+
+
+ACTOR, CRITIC = "actor", "critic"
+
+
+@dataclass(slots=True, eq=False)
+class Metered:
+    """A policy that notes what one attempt asks of it."""
+
+    policy: Policy
+    """Policy that is asked."""
+    role: str
+    """Role under which the cost is noted."""
+    spent: Counter[str] = field(default_factory=Counter)
+    """`actor calls`, `actor tokens` and so on, as the server counts them where there is one."""
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        """As the policy does."""
+        completion = await self.policy.sample(token_ids, sampling)
+        count = len(completion.span) if completion.num_tokens is None else completion.num_tokens
+        self.spent[f"{self.role} calls"] += 1
+        self.spent[f"{self.role} tokens"] += count
+        return completion
+
+    def attend(self) -> AbstractContextManager[None]:
+        """As the policy does."""
+        return self.policy.attend()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +194,7 @@ async def generate(
 async def reason(growing: Growing, agents: TirgenAgents, config: TirgenConfig, seed: int) -> None:
     """Step by step, each at most `step_tokens` long, until the actor ends its turn."""
     for number in range(config.max_steps):
-        completion = await write(
+        completion = await actor_writes(
             growing, agents, config, config.step_tokens, config.step_stop, seed_of(seed, "actor", number)
         )
         if completion is None:
@@ -183,7 +210,7 @@ async def reason(growing: Growing, agents: TirgenAgents, config: TirgenConfig, s
             return
 
 
-async def write(
+async def actor_writes(
     growing: Growing, agents: TirgenAgents, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
 ) -> Completion | None:
     """What the actor writes next from the revised context; None where there is no room for it."""

@@ -1,18 +1,22 @@
 """Raw trajectories in one file or many, read row by row: they need not fit into memory.
 
 A row is found again by its place, so that a second reading takes only the rows that were chosen. The same attempt in
-two files is one attempt if both tell the same, and a mistake of whoever gives the files otherwise.
+two files is one attempt if both tell the same, and a mistake of whoever gives the files otherwise. Each row names the
+record of the run that made it, which stands beside it in `provenance.json`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thor_tir.dialect.prompts import PromptStyle
+from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem
+from thor_tir.problem import Problem, digest
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
+from thor_tir.storage.journal import write_atomically, writing_atomically
 from thor_tir.verdict import Outcome
 
 RAW, NO_TOOLS_FILE, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"
@@ -55,7 +59,7 @@ def raw_files(paths: Sequence[Path], name: str = RAW) -> list[Path]:
 
 
 def _parts(folder: Path, name: str) -> list[Path]:
-    """The file of a whole run, and those of shards (see `storage/shard.py`)."""
+    """The file of a whole run, and those of shards (see `storage/journal.py`)."""
     stem, _, kind = name.rpartition(".")
     whole = [folder / name] if (folder / name).is_file() else []
     return whole + sorted(folder.glob(f"{stem}.*-of-*.{kind}"))
@@ -133,3 +137,84 @@ def _parsed(line: bytes | str, place: RowPlace) -> dict[str, Any]:
         raise UsageError(f"{place} is damaged ({error}); delete that line or the file") from error
     row.pop("commits", None)  # how a journal marks the end of a chunk
     return row
+
+
+def prompt_digest(style: PromptStyle) -> str:
+    """A name for the exact text of a prompt."""
+    return digest(json.dumps([style.system, style.user]))
+
+
+def sign(path: Path, record: Mapping[str, Any]) -> str:
+    """Write a record into the file of provenances, unless it is there already, and return its name."""
+    text = json.dumps(record, sort_keys=True, default=str)
+    name = digest(text)
+    known = read_provenance([path])
+    if name not in known:
+        write_provenance(path, {**known, name: json.loads(text)})
+    return name
+
+
+def write_provenance(path: Path, records: Mapping[str, Any]) -> None:
+    """All records under their names."""
+    write_atomically(path, json.dumps(dict(sorted(records.items())), indent=1) + "\n")
+
+
+def read_provenance(files: Iterable[Path]) -> dict[str, Any]:
+    """The records of some files, those that are missing left out. Raises UsageError for a damaged one."""
+    records: dict[str, Any] = {}
+    for file in files:
+        if not file.exists():
+            continue
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            records.update({str(name): dict(record) for name, record in found.items()})
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UsageError(f"{file} is no file of provenances: {error}") from error
+    return records
+
+
+def thinking_in(record: Mapping[str, Any]) -> Thinking:
+    """What a record says about think tags; none where it says nothing."""
+    try:
+        return Thinking(record.get("thinking", Thinking.NONE))
+    except ValueError:
+        return Thinking.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitedRaw:
+    """How many rows the united files hold."""
+
+    attempts: int
+    """Number of attempts."""
+    lost: int
+    """Number of these that a machine fault ended and no folder made."""
+    words: int
+    """Tool-free samples."""
+
+
+def unite_raw(sources: Sequence[Path], folder: Path) -> UnitedRaw:
+    """Write `raw.jsonl`, `words.jsonl` and `provenance.json` of all sources into one folder.
+
+    Lines are copied byte for byte in the order of their keys, so that the order of the sources changes nothing. The
+    same attempt in two sources is one; raises UsageError, naming both lines, where they tell it differently.
+    """
+    files = raw_files(sources)
+    if any(file.parent.resolve() == folder.resolve() for file in files):
+        raise UsageError(f"{folder} is one of the folders to be united; give another --output")
+    attempts, lost = _unite(files, folder / RAW)
+    words, _ = _unite(raw_files(sources, NO_TOOLS_FILE), folder / NO_TOOLS_FILE)
+    write_provenance(folder / PROVENANCE, read_provenance(raw_files(sources, PROVENANCE)))
+    return UnitedRaw(attempts=attempts, lost=lost, words=words)
+
+
+def _unite(files: Sequence[Path], target: Path) -> tuple[int, int]:
+    places: dict[str, RowPlace] = {}
+    lost = 0
+    for place, row in rows(files):
+        places[str(row["key"])] = place
+        lost += DROPPED in row
+    with writing_atomically(target) as out:
+        for key in sorted(places):
+            out.write(places[key].text())
+    return len(places), lost

@@ -14,7 +14,7 @@ from thor_tir.execution import Status
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, IsolatedStep, Refusal, compared, without_program
-from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, words_of, write
+from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, actor_writes, words_of
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
 
 
@@ -26,7 +26,7 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
     for number in range(config.max_steps):
         stop = (rules.end,) if is_thinking else ()
         most = rules.window_tokens - len(window) if is_thinking else config.max_completion_length
-        completion = await write(growing, agents, config, max(1, most), stop, seed_of(seed, "actor", number))
+        completion = await actor_writes(growing, agents, config, max(1, most), stop, seed_of(seed, "actor", number))
         if completion is None:
             return
         growing.words = growing.words + completion.span

@@ -1,15 +1,16 @@
-"""What one raw trajectory is judged by, alone: each rule is a pure function to a reason for rejection, or None.
+"""The rules by which one raw trajectory is judged alone: each is a pure function to a reason for rejection, or None.
 
-(Paper, section 2.2; specification, 3.3 and 3.5.) Rules that weigh samples against each other are in `selection.py`.
+(Paper, section 2.2; specification, 3.3 and 3.5.) Rules that weigh samples against each other are in `selection.py`. The
+released filter counts lines of a program; here every program is judged by its syntax tree, and nothing is executed.
 """
 
+import ast
 import re
 from collections import Counter
 from dataclasses import dataclass
 
 from thor_tir.dialect.thinking import CLOSES, OPENS, Thinking
 from thor_tir.grading.extract import extract_answer
-from thor_tir.tirgen.code_quality import fault_of
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
@@ -110,3 +111,74 @@ def easy_in_words(candidate: Candidate, threshold: float) -> str | None:
     """Questions that pure reasoning solves as often as `threshold`."""
     rate = candidate.words_pass_rate
     return "solved in words" if rate is not None and rate >= threshold else None
+
+
+NUMERICAL = frozenset(
+    {
+        "bisect",
+        "calendar",
+        "cmath",
+        "collections",
+        "datetime",
+        "decimal",
+        "fractions",
+        "functools",
+        "heapq",
+        "itertools",
+    }
+    | {"math", "mpmath", "networkx", "numpy", "operator", "random", "scipy", "statistics", "string", "sympy"}
+)
+"""Modules whose use is a reason to call a tool: exact and symbolic mathematics, counting, combinatorics, dates."""
+
+_FLOW = (ast.For, ast.While, ast.If, ast.IfExp, ast.comprehension, ast.FunctionDef, ast.Lambda)
+_SPELLING = frozenset({"print", "str", "repr"})
+"""Calls that change how a value looks and not what it is."""
+
+
+def fault_of(code: str, *, needs_import_or_control_flow: bool) -> str | None:
+    """Why a program teaches nothing, or None.
+
+    It must parse and compute: a literal that is printed, by way of a variable or not, was known before. With
+    `needs_import_or_control_flow` the paper's rule holds as well (section 2.2).
+    """
+    tree = _parsed(code)
+    if tree is None:
+        return "code does not parse"
+    if _has_flow(tree) or _uses_numerical_module(tree):
+        return None
+    if not any(_is_computation(node) for node in ast.walk(tree)):
+        return "prints what is known"
+    return "no library or control flow" if needs_import_or_control_flow else None
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: brackets nested without end
+        return None
+
+
+def _is_computation(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return not (isinstance(node.func, ast.Name) and node.func.id in _SPELLING)
+    return isinstance(
+        node, ast.BinOp | ast.BoolOp | ast.Compare | ast.comprehension | ast.For | ast.While | ast.AugAssign
+    )
+
+
+def _has_flow(tree: ast.Module) -> bool:
+    return any(isinstance(node, _FLOW) for node in ast.walk(tree))
+
+
+def _uses_numerical_module(tree: ast.Module) -> bool:
+    """An import alone is a habit; the name it brings must be read."""
+    names, has_star = set(), False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            wanted = [alias for alias in node.names if alias.name.split(".")[0] in NUMERICAL]
+            names |= {alias.asname or alias.name.split(".")[0] for alias in wanted}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in NUMERICAL:
+            names |= {alias.asname or alias.name for alias in node.names}
+            has_star |= any(alias.name == "*" for alias in node.names)
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return bool(names & read) or (has_star and bool(read - _SPELLING))

@@ -1,4 +1,4 @@
-"""Many questions, several attempts at each: which are made, in what order, and when to stop.
+"""Many questions, several attempts at each: which are made, in what order, when to stop, and how it goes meanwhile.
 
 No more work exists than is in flight: attempts are taken one by one from the questions, so that memory does not grow
 with the run. What is finished is in a journal, of which only a summary stays in memory.
@@ -6,7 +6,7 @@ with the run. What is finished is in a journal, of which only a summary stays in
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,11 +17,37 @@ from typing import Any
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import DROPPED, dropping, in_parallel
 from thor_tir.storage.journal import Journal
-from thor_tir.tirgen.spending import Budget
+from thor_tir.tirgen.generate import ACTOR, CRITIC
 from thor_tir.verdict import Outcome
 
 YOUNG_OBJECTS = 20_000
 """So many more objects made than freed, and the garbage collector looks at them; Python's own value is 700."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What may be spent, by one question or by a whole run. An attempt that has begun is finished."""
+
+    tokens: int | None = None
+    """Sampled by actor and critic; None for no bound."""
+    calls: int | None = None
+    """Completions asked of actor and critic."""
+    hours: float | None = None
+    """Hours that may be spent: by a question the time of its attempts added up, by a run the time since this process
+    began."""
+
+    def __post_init__(self) -> None:
+        if any(bound is not None and bound <= 0 for bound in (self.tokens, self.calls, self.hours)):
+            raise ValueError(f"a budget is positive, found {self}")
+
+    def used_up(self, spent: Counter[str], seconds: float) -> str | None:
+        """What is used up, in words; None while something is left of everything."""
+        found = (
+            ("tokens", self.tokens, spent[f"{ACTOR} tokens"] + spent[f"{CRITIC} tokens"]),
+            ("calls", self.calls, spent[f"{ACTOR} calls"] + spent[f"{CRITIC} calls"]),
+            ("hours", self.hours, seconds / 3600),
+        )
+        return next((f"{bound:g} {name}" for name, bound, used in found if bound is not None and used >= bound), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,3 +231,53 @@ def _batches(chains: Iterable[Sequence[AttemptKey]], size: int) -> Iterator[list
     rest = iter(chains)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+FAILED = "failed: "
+
+
+class ProgressLine:
+    """Counts of this process; questions done and solved are the run's."""
+
+    def __init__(self, schedule: AttemptSchedule) -> None:
+        self.attempts = 0
+        self.critic: Counter[str] = Counter()
+        """Fates of steps."""
+        self.spent: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self._campaign = schedule
+        self._began = perf_counter()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more attempt."""
+        self.attempts += 1
+        if DROPPED in row:
+            self.dropped[row[DROPPED]] += 1
+            return
+        self.critic.update(row["critic"])
+        self.spent.update(row["spent"])
+
+    def line(self) -> str:
+        """Questions, attempts, tokens by role, what the critic and the sandbox did, time left."""
+        seconds = max(perf_counter() - self._began, 1e-9)
+        schedule = self._campaign
+        done = schedule.num_done
+        parts = [f"{done} of {schedule.num_questions} questions, {schedule.num_solved} solved"]
+        parts.append(f"{self.attempts / seconds:.1f} attempts/s")
+        parts += [f"{role} {self.spent[f'{role} tokens'] / seconds:,.0f} tokens/s" for role in ("actor", "critic")]
+        if judged := sum(self.critic.values()):
+            parts.append(f"critic {100 * self.critic['rewritten'] / judged:.0f} % accepted")
+        failures = {name.removeprefix(FAILED): n for name, n in self.critic.items() if name.startswith(FAILED)}
+        if failures:
+            parts.append("programs failed: " + ", ".join(f"{n} {name}" for name, n in sorted(failures.items())))
+        if self.dropped:
+            parts.append("lost: " + ", ".join(f"{n} {name}" for name, n in sorted(self.dropped.items())))
+        if (fresh := done - schedule.num_done_before) > 0:
+            parts.append(f"{_duration((schedule.num_questions - done) * seconds / fresh)} left")
+        return "; ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.errors import UsageError
-from thor_tir.tirgen.filters import FilterConfig
-from thor_tir.tirgen.publish.card import write_card
-from thor_tir.tirgen.publish.card_facts import card_facts
+from thor_tir.tirgen.publish.card import card_facts, write_card
+from thor_tir.tirgen.selection import FilterConfig
 from tirgen_samples import WRONG, candidate, raw_row, without_calls, write_lines
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; it comes with the extra report")

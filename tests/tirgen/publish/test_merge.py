@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.tirgen.publish.merge import Merged, merge
+from thor_tir.tirgen.raw_rows import UnitedRaw, unite_raw
 from tirgen_samples import WRONG, candidate, raw_row, read_lines, words_row, write_lines
 
 
@@ -19,8 +19,8 @@ def shard(folder: Path, *questions: str, provenance: str = "p") -> Path:
 
 def test_shards_are_united_row_for_row_whatever_their_order(tmp_path: Path):
     shards = [shard(tmp_path / "one", "c", "a", provenance="p"), shard(tmp_path / "two", "b", provenance="q")]
-    assert merge(shards, tmp_path / "out") == Merged(attempts=3, lost=0, words=3)
-    merge(shards[::-1], tmp_path / "again")
+    assert unite_raw(shards, tmp_path / "out") == UnitedRaw(attempts=3, lost=0, words=3)
+    unite_raw(shards[::-1], tmp_path / "again")
     assert [row["key"] for row in read_lines(tmp_path / "out" / "raw.jsonl")] == ["a/0", "b/0", "c/0"]
     assert json.loads((tmp_path / "out" / "provenance.json").read_text()) == {"p": {"actor": "p"}, "q": {"actor": "q"}}
     for name in ("raw.jsonl", "words.jsonl", "provenance.json"):
@@ -29,8 +29,8 @@ def test_shards_are_united_row_for_row_whatever_their_order(tmp_path: Path):
 
 def test_uniting_what_was_united_with_its_parts_changes_nothing(tmp_path: Path):
     shards = [shard(tmp_path / "one", "c", "a"), shard(tmp_path / "two", "b", "a")]
-    merge(shards, tmp_path / "out")
-    merge([tmp_path / "out", *shards], tmp_path / "again")
+    unite_raw(shards, tmp_path / "out")
+    unite_raw([tmp_path / "out", *shards], tmp_path / "again")
     assert (tmp_path / "out" / "raw.jsonl").read_bytes() == (tmp_path / "again" / "raw.jsonl").read_bytes()
 
 
@@ -40,7 +40,7 @@ def test_one_attempt_told_in_two_ways_is_a_mistake_that_names_both_lines_and_wri
     with pytest.raises(
         UsageError, match=r"'b/0' is told in two ways: \S*one/raw.jsonl, line 2 and \S*two/raw.jsonl, line 1"
     ):
-        merge([one, two], tmp_path / "out")
+        unite_raw([one, two], tmp_path / "out")
     assert not (tmp_path / "out" / "raw.jsonl").exists()
 
 
@@ -48,12 +48,12 @@ def test_attempts_that_a_fault_ended_are_counted_unless_another_folder_made_them
     one, two = shard(tmp_path / "one", "a"), shard(tmp_path / "two", "b")
     lost = [{"key": key, "dropped": "SandboxUnavailable"} for key in ("b/0", "z/0")]
     write_lines(one / "raw.jsonl", [raw_row(candidate(question="a"), provenance="p"), *lost])
-    assert merge([one, two], tmp_path / "out") == Merged(attempts=3, lost=1, words=2)
+    assert unite_raw([one, two], tmp_path / "out") == UnitedRaw(attempts=3, lost=1, words=2)
 
 
 def test_a_folder_is_not_united_into_itself(tmp_path: Path):
     one = shard(tmp_path / "one", "a")
     before = (one / "raw.jsonl").read_bytes()
     with pytest.raises(UsageError, match="is one of the folders to be united"):
-        merge([one], one)
+        unite_raw([one], one)
     assert (one / "raw.jsonl").read_bytes() == before

@@ -31,8 +31,7 @@ from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import write_atomically
-from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.storage.journal import WHOLE, Shard, write_atomically
 from thor_tir.verdict import Strictness
 
 

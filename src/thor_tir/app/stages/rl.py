@@ -30,7 +30,7 @@ from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt_all
 from thor_tir.seeds import seed_for, seed_of
 from thor_tir.storage.journal import Journal
-from thor_tir.tirgen.code_quality import fault_of
+from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Decode
 
 

@@ -51,7 +51,7 @@ def fine_tune(
     data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])
     steps = len(sft.batches(data.train, config))
     with reporter.stage(f"cold-start SFT on {len(data.train)} samples", steps) as progress:
-        learner = sft.train(model, tokenizer, data, config, folder, progress, ranks)
+        learner = sft.cold_start(model, tokenizer, data, config, folder, progress, ranks)
     if not ranks.is_alone:
         model, _ = load_trainable(model_name, config.adapters, ranks)
         copy_weights(learner.weights.items(), model)

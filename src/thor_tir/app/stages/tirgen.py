@@ -12,7 +12,7 @@ from typing import Any
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, dialect_of, without_tools
-from thor_tir.app.stages.tirgen_filter import filter_raw
+from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.dialect.thinking import thinking_of
@@ -22,15 +22,12 @@ from thor_tir.problems.sources import Split, load_problems
 from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_for, seed_of
-from thor_tir.storage.journal import Journal, write_atomically
-from thor_tir.storage.shard import WHOLE, Shard
+from thor_tir.storage.journal import WHOLE, Journal, Shard, write_atomically
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import StepForm, TirgenAgents, generate, reason
-from thor_tir.tirgen.progress_line import ProgressLine
-from thor_tir.tirgen.provenance import prompt_digest, sign
-from thor_tir.tirgen.raw_rows import PROVENANCE
+from thor_tir.tirgen.raw_rows import PROVENANCE, prompt_digest, sign
 from thor_tir.tirgen.reasoning_actor import think
-from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, brief
+from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, ProgressLine, brief
 
 
 async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:

@@ -1,6 +1,6 @@
 """When an outcome counts as right: the rules of EvalPlus and of LiveCodeBench, on plain data.
 
-Nothing here runs code of a program under test: outcomes arrive through `storage/shared_journal.py`.
+Nothing here runs code of a program under test: outcomes arrive through `storage/journal.py`.
 """
 
 import math

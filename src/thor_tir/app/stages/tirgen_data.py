@@ -1,25 +1,28 @@
-"""The filter as a stage of a run: raw trajectories and tool-free samples on disk -> the data set and its account.
+"""From raw trajectories to a data set, and from there to the forms that others read.
 
-Two readings of the raw files: the first judges each trajectory alone and keeps a small entry of it, the second copies
-what was chosen. No more than one trajectory is in memory at a time.
+The filter takes two readings of the raw files: the first judges each trajectory alone and keeps a small entry of it,
+the second copies what was chosen. No more than one trajectory is in memory at a time.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from thor_tir.app.runtime import dialect_of
+from thor_tir.dialect.prompts import TOOLS
+from thor_tir.engines.loading import load_tokenizer
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.overlap import question_files, read_questions
 from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import DROPPED
+from thor_tir.sft.examples import sft_row, spelled_for
 from thor_tir.storage.journal import line_of, write_atomically, writing_atomically
-from thor_tir.tirgen.dataset import to_row
-from thor_tir.tirgen.filters import GENERATED, Examined, FilterConfig, Rejected, Selection, choose, examine
-from thor_tir.tirgen.provenance import read_provenance, thinking_in, write_provenance
+from thor_tir.tirgen.dataset import attempts_of, rows_of, to_row
+from thor_tir.tirgen.publish.export import message_row, table_row, token_row, turn_row, write_parquet
 from thor_tir.tirgen.raw_rows import (
     NO_TOOLS_FILE,
     PROVENANCE,
@@ -27,10 +30,14 @@ from thor_tir.tirgen.raw_rows import (
     attempt_of,
     raw_files,
     read_at,
+    read_provenance,
     rows,
+    thinking_in,
     words_verdicts,
+    write_provenance,
 )
 from thor_tir.tirgen.rules import Candidate
+from thor_tir.tirgen.selection import GENERATED, Examined, FilterConfig, Rejected, Selection, choose, examine_candidate
 
 
 @dataclass(slots=True)
@@ -101,7 +108,7 @@ def _read(
             question=attempt.problem.question,
             thinking=thinking_in(provenance.get(str(row.get("provenance")), {})),
         )
-        examined = examine(candidate, config)
+        examined = examine_candidate(candidate, config)
         reading.examined.append(examined)
         if examined.rejected is None:
             reading.places[examined.id] = place
@@ -132,3 +139,39 @@ def _write_dataset(path: Path, selection: Selection, reading: _Reading, words: d
                 "provenance": row.get("provenance"),
             }
             out.write(line_of(to_row(attempt, told=told)))
+
+
+ExportForm = Literal["parquet", "messages", "turns", "tokens"]
+
+
+def export_dataset(
+    dataset: Path, folder: Path, forms: Sequence[ExportForm], *, model: str, reasoning: bool = False
+) -> list[Path]:
+    """Write the data set in some forms and return their files. Raises UsageError for a damaged or empty data set.
+
+    `model` names the tokenizer that tokens are asked of; its prompt takes the place of the one TIRGen used.
+    """
+    if next(rows_of(dataset), None) is None:
+        raise UsageError(f"{dataset} holds no samples; funnel.json beside it tells which stage dropped them")
+    written = []
+    for form in forms:
+        if form == "parquet":
+            path = folder / "data" / "train.parquet"
+            write_parquet(path, map(table_row, rows_of(dataset)))
+        else:
+            path = folder / f"{form}.jsonl"
+            with writing_atomically(path) as out:
+                for row in _lines(form, dataset, model, reasoning):
+                    out.write(line_of(row))
+        written.append(path)
+    return written
+
+
+def _lines(form: ExportForm, dataset: Path, model: str, reasoning: bool) -> Iterator[dict[str, Any]]:
+    if form != "tokens":
+        yield from map(message_row if form == "messages" else turn_row, rows_of(dataset))
+        return
+    dialect = dialect_of(load_tokenizer(model), TOOLS, reasoning=reasoning)
+    for attempt in attempts_of(dataset):
+        whole = spelled_for(attempt.trajectory, dialect)
+        yield token_row(sft_row(whole, prompt=dialect.prompt(attempt.problem.question)))

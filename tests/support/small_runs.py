@@ -61,7 +61,7 @@ class Runs:
         self._forks = Forks(Path(__file__))
         self.close = self._forks.close
 
-    def run_quickstart(self, size: str, folder: Path, is_time_to_die: Callable[[], bool] = lambda: False) -> bool:
+    def run(self, size: str, folder: Path, is_time_to_die: Callable[[], bool] = lambda: False) -> bool:
         """Run until the end, or kill at once when it is time; whether it was killed."""
         (pid,) = self._forks.start(size, folder)
         while not self._forks.have_ended(within_s=0.002):

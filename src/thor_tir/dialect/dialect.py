@@ -22,8 +22,6 @@ class DialectConfig:
     """Instructions that the model gets beside the question."""
     is_reasoning: bool = False
     """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
-    runs_programs: bool = True
-    """Off: a fenced program is text like any other, which ends no turn and is run by nobody."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Text that the model reads of a program's end."""
 
@@ -34,7 +32,7 @@ class Dialect:
     def __init__(self, tokenizer: Any, config: DialectConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or DialectConfig()
-        self.stop: tuple[str, ...] = (STOP,) if self.config.runs_programs else ()
+        self.stop: tuple[str, ...] = (STOP,) if self.config.style.runs_programs else ()
         """Stop strings for an engine: what can complete an action."""
         self._end_ids = frozenset({tokenizer.eos_token_id} - {None})
 
@@ -75,7 +73,7 @@ class Dialect:
         """
         whole = (*kept, *span.token_ids)
         text = self.decode(whole)
-        block = first_block(text) if self.config.runs_programs else None
+        block = first_block(text) if self.config.style.runs_programs else None
         if block is None:
             return Thought(text=self.decode(span.token_ids), span=span), None
         cut = max(0, self.tokens_before(whole, block.start) - len(kept))

@@ -14,11 +14,15 @@ class PromptStyle:
     """Rules, for models that read a system message."""
     user: str
     """With `{text}` where the question (or the step to be rewritten) stands."""
+    runs_programs: bool = True
+    """True where a fenced program ends the model's turn and is run; False where it is text like any other, so that an
+    answer without tools goes on after the programs that many models write unasked."""
 
 
 NO_TOOLS = PromptStyle(
     system="You are a careful mathematician.",
     user="{text}\nReason step by step and put the final answer in \\boxed{{}}.",
+    runs_programs=False,
 )
 """Reasoning in words alone: the actor of TIRGen and the tool-free baseline (paper, figure 8)."""
 
@@ -36,6 +40,7 @@ TOOLS = PromptStyle(
 CODE = PromptStyle(
     system="You are a careful programmer.",
     user="{text}\nThink first. Then write the whole program once, between a line ```python and a line ```.",
+    runs_programs=False,
 )
 """A programming task, in words alone."""
 

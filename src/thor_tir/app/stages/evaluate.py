@@ -11,7 +11,7 @@ from typing import Any
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import CODE, CODE_TOOLS, NO_TOOLS, TOOLS, PromptStyle
+from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.engines.loading import is_address
 from thor_tir.engines.openai_api.policy import ServedAs
@@ -46,7 +46,7 @@ class EvalSpec:
     samples: int
     """Attempts per problem."""
     style: PromptStyle = TOOLS
-    """Prompt; NO_TOOLS runs no program."""
+    """Prompt for problems of mathematics, which also says whether programs are run."""
     correction: SelfCorrectionConfig | None = None
     """Self-correction of failed calls; None for none."""
     select: str | None = None
@@ -61,7 +61,7 @@ class EvalSpec:
     @property
     def has_tools(self) -> bool:
         """True if programs in a response are run."""
-        return self.style is not NO_TOOLS
+        return self.style.runs_programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,6 @@ def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy,
     config = DialectConfig(
         style=style_of(run.spec, asked.kind),
         is_reasoning=run.config.reasoning,
-        runs_programs=run.spec.has_tools,
         observation=run.config.observation,
     )
     dialect = Dialect(tokenizer, config)
@@ -133,7 +132,7 @@ def style_of(spec: EvalSpec, kind: ProblemKind) -> PromptStyle:
     """The prompt of a spec for problems of that kind."""
     if kind is ProblemKind.MATHEMATICS:
         return spec.style
-    return CODE if spec.style is NO_TOOLS else CODE_TOOLS
+    return CODE_TOOLS if spec.has_tools else CODE
 
 
 def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:

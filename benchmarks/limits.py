@@ -27,8 +27,8 @@ from rich.table import Table
 from rounds import Clock, machine, now, save
 from scaling import rows_of
 from subjects import subject
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.protocol import Sampling
 from thor_tir.learner.learner import Learner, LearnerConfig
 

@@ -27,8 +27,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rounds import Clock, interleaved, now, save, show
 from subjects import parameters, subject
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.protocol import Sampling
 from thor_tir.trajectory import Completion
 

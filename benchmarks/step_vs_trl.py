@@ -31,8 +31,8 @@ from rollout_vs_hf import Options as Work
 from rollout_vs_hf import Plan, by_generate, plans, sampled
 from rounds import Clock, now, rows_of, save, show
 from subjects import copy_of, parameters, subject
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.rl.algorithms import group_advantages

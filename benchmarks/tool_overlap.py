@@ -22,8 +22,8 @@ from rounds import interleaved, save, show
 from subjects import subject
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.loading import load_tokenizer
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.protocol import Policy, Sampling
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.execution import ExecutionResult, Status

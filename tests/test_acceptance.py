@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from scripted_agent import FakeSandbox, Recorded, Spelled, agent_of, draft_of, program
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import PromptStyle
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.statistics import association
 from thor_tir.execution import ExecutionResult, Status

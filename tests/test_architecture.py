@@ -35,7 +35,10 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
 
 NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
-    rank("errors execution problem trajectory verdict address distributed provenance seeds storage", may_meet=True),
+    rank(
+        "errors execution problem trajectory verdict address distributed pretrained provenance seeds storage",
+        may_meet=True,
+    ),
     rank("sandbox grading dialect engines problems learner"),
     rank("rollout tracking", may_meet=True),
     rank("tirgen sft rl inference"),

@@ -3,6 +3,11 @@
 from thor_tir.errors import UsageError
 
 
+def is_address(name: str) -> bool:
+    """True if a model's name is where it is served; `engines/openai_api/policy.py` speaks to it there."""
+    return name.startswith(("http://", "https://"))
+
+
 def check_address(address: str, *, example: str = "http://10.0.0.5:8000/v1") -> str:
     """The address without a slash at its end.
 

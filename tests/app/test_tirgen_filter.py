@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.app.stages.tirgen_data import filter_raw
-from thor_tir.dialect.thinking import Thinking
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.dataset import read_dataset
 from thor_tir.tirgen.selection import FilterConfig

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.protocol import Sampling
 from thor_tir.trajectory import Completion
 from tiny_models import tiny_model, tiny_tokenizer

@@ -11,7 +11,8 @@ from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.trainable import copy_weights, whole, with_adapters
+from thor_tir.learner.trainable import whole, with_adapters
+from thor_tir.pretrained import copy_weights
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData
 from thor_tir.sft.train import cold_start as train
@@ -122,7 +123,7 @@ def copied(ranks: Ranks) -> bool:
     """Whether a whole model that was given the parts has the weights of the one that learnt."""
     learner, replica = learner_of(ranks), tiny_model(sharpness=1.0, seed=1).double()
     learner.step(mixed_rows())
-    copy_weights(learner.weights.items(), replica)
+    copy_weights(learner.whole_weights(), replica)
     return all(torch.equal(whole(p.detach()), dict(replica.named_parameters())[n]) for n, p in learner.weights.items())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from thor_tir.dialect.thinking import Thinking
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt, attempt_to_json

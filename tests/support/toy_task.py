@@ -14,8 +14,8 @@ from typing import Any
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import PromptStyle
-from thor_tir.engines.local.config import EngineConfig
 from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
 from thor_tir.rl.collect import RoundSource

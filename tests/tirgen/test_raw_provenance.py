@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS, PromptStyle
-from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.provenance import versions
 from thor_tir.tirgen.raw_rows import prompt_digest, read_provenance, sign, thinking_in

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from thor_tir.dialect.thinking import Thinking
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.execution import Status
 from thor_tir.tirgen.rules import (
     bad_format,

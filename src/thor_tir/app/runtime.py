@@ -2,27 +2,28 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from thor_tir.address import is_address
 from thor_tir.app.config import ResourceConfig
-from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import PromptStyle
-from thor_tir.dialect.thinking import thinking_of, unless_cut_short
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.engines.loading import is_address, load_model, open_engine
-from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.loading import load_model, open_engine
+from thor_tir.engines.local.scheduler import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
 from thor_tir.grading.grader import Grader, Judge
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.trainable import merged, with_adapters
+from thor_tir.pretrained import CausalLM, ModelTokenizer, Tokenizer
 from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.rollout.sample_many import Progress, SamplingSetup, written_text
 from thor_tir.sandbox.batch import OpenableSandbox
@@ -39,46 +40,12 @@ class LoadedModel:
 
     policy: Policy
     """Engine or client that samples from the model."""
-    tokenizer: Any
+    tokenizer: Tokenizer
     """Tokenizer for a dialect of this model."""
-    model: Any | None
+    model: CausalLM | None
     """The loaded weights; None where they are elsewhere."""
     about: Callable[[], Mapping[str, Any]]
     """Function that says how the model is reached and what it cost so far, for the run's record."""
-
-
-@asynccontextmanager
-async def load_for_sampling(
-    name: str,
-    served: ServedAs,
-    resources: ResourceConfig,
-    say: Callable[[str], None],
-    *,
-    barrier: StepBarrier | None = None,
-    thinks: bool = False,
-) -> AsyncIterator[LoadedModel]:
-    """The model for as long as it is needed.
-
-    `served` is about addresses alone. `say` tells a person that a server does not answer and is waited for. `thinks`
-    says that it thinks in turns that are interrupted, by programs for example, and go on. Raises UsageError for what
-    cannot be loaded, is not served or could not think on, EngineFault when a server does not answer at all.
-    """
-    if is_address(name):
-        if thinks and not served.tokenizer:
-            raise UsageError(
-                f"the thoughts of {name} could not go on after a program, because chat templates rewrite the thoughts "
-                "in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
-            )
-        async with EndpointPolicy(name, served, resources.endpoint, say) as policy:
-            yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
-        return
-    if served.model or served.tokenizer:
-        raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
-    model, tokenizer = load_model(name)
-    async with open_engine(
-        model, tokenizer, resources.engine, deterministic=resources.deterministic, barrier=barrier
-    ) as engine:
-        yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
 
 class Reporter(Protocol):
@@ -102,11 +69,13 @@ class Runtime:
         self.sandbox = sandbox
         self.grader = grader
 
-    def engine(self, model: Any, tokenizer: Any) -> OpenableEngine:
+    def engine(self, model: CausalLM, tokenizer: ModelTokenizer, barrier: StepBarrier | None = None) -> OpenableEngine:
         """An engine over a loaded model."""
-        return open_engine(model, tokenizer, self.resources.engine, deterministic=self.resources.deterministic)
+        resources = self.resources
+        return open_engine(model, tokenizer, resources.engine, deterministic=resources.deterministic, barrier=barrier)
 
-    def load(
+    @asynccontextmanager
+    async def load(
         self,
         name: str,
         served: ServedAs,
@@ -114,9 +83,28 @@ class Runtime:
         barrier: StepBarrier | None = None,
         *,
         thinks: bool = False,
-    ) -> AbstractAsyncContextManager[LoadedModel]:
-        """A model to sample from, by whatever name."""
-        return load_for_sampling(name, served, self.resources, reporter.say, barrier=barrier, thinks=thinks)
+    ) -> AsyncIterator[LoadedModel]:
+        """A model to sample from, by whatever name, for as long as it is needed.
+
+        `served` is about addresses alone. `reporter` tells a person that a server does not answer and is waited for.
+        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. Raises
+        UsageError for what cannot be loaded, is not served or could not think on, EngineFault when a server does not
+        answer at all.
+        """
+        if is_address(name):
+            if thinks and not served.tokenizer:
+                raise UsageError(
+                    f"the thoughts of {name} could not go on after a program, because chat templates rewrite the "
+                    "thoughts in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
+                )
+            async with EndpointPolicy(name, served, self.resources.endpoint, reporter.say) as policy:
+                yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
+            return
+        if served.model or served.tokenizer:
+            raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
+        model, tokenizer = load_model(name)
+        async with self.engine(model, tokenizer, barrier) as engine:
+            yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
     def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
         """Attempts by one policy."""
@@ -155,7 +143,7 @@ def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
 
 
 def dialect_of(
-    tokenizer: Any, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
+    tokenizer: Tokenizer, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
 ) -> Dialect:
     """The conventions of one model under one prompt; `observation` matters where programs are run."""
     told = observation or ObservationConfig()
@@ -167,13 +155,13 @@ def without_tools(max_tokens: int) -> RolloutConfig:
     return RolloutConfig(max_completion_length=max_tokens, max_tool_calling_iterations=0, temperature=0.6, top_k=50)
 
 
-def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[Any, Any]:
+def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[CausalLM, ModelTokenizer]:
     """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
     model, tokenizer = load_model(name, dtype=torch.float32, device=None if ranks.is_alone else "cpu")
     return with_adapters(model, adapters), tokenizer
 
 
-def publish(model: Any, tokenizer: Any, path: Path) -> Path:
+def publish(model: CausalLM, tokenizer: ModelTokenizer, path: Path) -> Path:
     """Write a model folder whole, adapters merged: beside its place first, then renamed into it."""
     draft = path.with_name(f".{path.name}.draft")
     with told_when_full(path):

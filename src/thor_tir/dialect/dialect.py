@@ -1,14 +1,20 @@
-"""A tokenizer and the conventions of one model: prompts to ids, sampled ids to thought and action, results to ids."""
+"""A tokenizer and the conventions of one model: prompts to ids, sampled ids to thought and action, results to ids.
 
-from collections.abc import Sequence
+The thoughts of a reasoning model stand between tags; `Thinking` says who writes them and where its answer may stand.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
 
 from thor_tir.dialect.fences import STOP, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
-from thor_tir.trajectory import Action, Author, Observation, Span, Thought
+from thor_tir.pretrained import Tokenizer
+from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
+
+OPENS, CLOSES = "<think>", "</think>"
 
 _PLACE = "[the text of this request]"
 """Stands for a text that spells control tokens while the template is rendered."""
@@ -29,7 +35,7 @@ class DialectConfig:
 class Dialect:
     """Stateless apart from the tokenizer; shared by every trajectory of a run."""
 
-    def __init__(self, tokenizer: Any, config: DialectConfig | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: DialectConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or DialectConfig()
         self.stop: tuple[str, ...] = (STOP,) if self.config.style.runs_programs else ()
@@ -97,3 +103,38 @@ class Dialect:
         text = observed_text(result, self.config.observation)
         span = Span(token_ids=self.encode(frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)
+
+
+class Thinking(StrEnum):
+    """Who writes the tags around a model's thoughts."""
+
+    NONE = "none"
+    """No tags: the model is not asked for a thinking turn."""
+    OWN = "own"
+    """The model writes both tags."""
+    OPENED = "opened"
+    """The prompt ends with the opening tag, so the response holds the closing one alone."""
+
+
+def thinking_of(dialect: Dialect) -> Thinking:
+    """How the thoughts of this model will be marked, seen from the prompt that its template makes."""
+    if not dialect.config.is_reasoning:
+        return Thinking.NONE
+    opened = dialect.decode(dialect.prompt("?").token_ids).rstrip().endswith(OPENS)
+    return Thinking.OPENED if opened else Thinking.OWN
+
+
+def is_cut_short(trajectory: Trajectory, thinking: Thinking) -> bool:
+    """True if a limit ended a model's turn while it still thought: it weighed candidates and has answered nothing."""
+    text = trajectory.response_text
+    thinks = thinking is Thinking.OPENED or (thinking is Thinking.OWN and text.lstrip().startswith(OPENS))
+    return thinks and CLOSES not in text and trajectory.finish is not Finish.ENDED
+
+
+def unless_cut_short(read: Callable[[Trajectory], str], thinking: Thinking) -> Callable[[Trajectory], str]:
+    """What is graded of a trajectory, and nothing at all of one that was cut short in its thoughts."""
+
+    def graded(trajectory: Trajectory) -> str:
+        return "" if is_cut_short(trajectory, thinking) else read(trajectory)
+
+    return graded

@@ -3,7 +3,8 @@ role, or leaves it out, is respected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from thor_tir.pretrained import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": style.system}, {"role": "user", "content": style.user.format(text=text)}]
 
 
-def render(tokenizer: Any, turns: Sequence[dict[str, str]], *, is_reasoning: bool) -> str:
+def render(tokenizer: Tokenizer, turns: Sequence[dict[str, str]], *, is_reasoning: bool) -> str:
     """The prompt's text by the tokenizer's own chat template, ready for the model's answer.
 
     Templates that refuse a system role get its content at the head of the user's turn.

@@ -2,15 +2,17 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from thor_tir.address import is_address
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
+from thor_tir.pretrained import CausalLM, ModelTokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from thor_tir.engines.local.step_barrier import StepBarrier
+    from thor_tir.engines.local.scheduler import StepBarrier
     from thor_tir.engines.protocol import OpenableEngine
 
 EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
@@ -20,14 +22,9 @@ EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "n
 _ASKED = "give a folder, or a hub name like Qwen/Qwen3-8B"
 
 
-def is_address(name: str) -> bool:
-    """True if a model's name is where it is served; `engines/openai_api/policy.py` speaks to it there."""
-    return name.startswith(("http://", "https://"))
-
-
 def open_engine(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: ModelTokenizer,
     options: EngineOptions,
     *,
     deterministic: bool = False,
@@ -46,7 +43,9 @@ def open_engine(
     return engine
 
 
-def load_model(name_or_path: str, *, dtype: "torch.dtype | None" = None, device: str | None = None) -> tuple[Any, Any]:
+def load_model(
+    name_or_path: str, *, dtype: "torch.dtype | None" = None, device: str | None = None
+) -> tuple[CausalLM, ModelTokenizer]:
     """A causal language model in eval mode and its tokenizer, which has a chat template.
 
     `device` None takes the GPU where there is one. `dtype` None is float32 on a CPU and bfloat16 on a GPU. With
@@ -68,16 +67,17 @@ def load_model(name_or_path: str, *, dtype: "torch.dtype | None" = None, device:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
-    return model.to(device).eval(), tokenizer
+    loaded: CausalLM = model.to(device).eval()
+    return loaded, tokenizer
 
 
-def load_tokenizer(name_or_path: str) -> Any:
+def load_tokenizer(name_or_path: str) -> ModelTokenizer:
     """The tokenizer alone, with the same errors."""
     from transformers import AutoTokenizer
 
     source = _source(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer: ModelTokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
 from thor_tir.engines.protocol import Sampling
+from thor_tir.pretrained import ModelTokenizer
 from thor_tir.trajectory import Author, Completion, Span, StopReason
 
 LOGPROB = -math.log(2)
@@ -34,13 +34,16 @@ class ScriptedPolicy:
     What is not cut ends with the tokenizer's end-of-sequence token.
     """
 
-    def __init__(self, tokenizer: Any, replies: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, tokenizer: ModelTokenizer, replies: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
         scripts = replies if isinstance(replies, Mapping) else {"": replies}
         self.asked: list[Asked] = []
         """Every request so far."""
         self.attending = 0
         """Trajectories that may still ask."""
+        if tokenizer.eos_token_id is None:
+            raise ValueError("a scripted reply ends with the tokenizer's end-of-sequence token, and it has none")
         self._tokenizer = tokenizer
+        self._end = tokenizer.eos_token_id
         self._pieces = byte_pieces(tokenizer, vocabulary=len(tokenizer))
         self._scripts = {text: iter(script) for text, script in scripts.items()}
 
@@ -49,7 +52,7 @@ class ScriptedPolicy:
         asked = Asked(token_ids=tuple(token_ids), text=self._tokenizer.decode(token_ids), sampling=sampling)
         self.asked.append(asked)
         reply = self._tokenizer.encode(self._next_reply(asked.text), add_special_tokens=False)
-        ids, stop = self._cut([*reply, self._tokenizer.eos_token_id], sampling)
+        ids, stop = self._cut([*reply, self._end], sampling)
         span = Span(token_ids=tuple(ids), author=Author.MODEL, logprobs=(LOGPROB,) * len(ids))
         return Completion(span=span, stop=stop)
 
@@ -72,7 +75,7 @@ class ScriptedPolicy:
     def _cut(self, ids: list[int], sampling: Sampling) -> tuple[list[int], StopReason]:
         finder = StopFinder(sampling.stop, self._tokenizer, self._pieces)
         for end in range(1, len(ids) + 1):
-            if ids[end - 1] == self._tokenizer.eos_token_id:
+            if ids[end - 1] == self._end:
                 return ids[:end], StopReason.END
             if sampling.stop and finder.completed_by_last(ids[:end], 0):
                 return ids[:end], StopReason.STOP

@@ -14,6 +14,7 @@ from thor_tir.learner.batch import MicroBatch, collate, plan
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.prefixes import read
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.pretrained import CausalLM
 
 
 def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
@@ -44,7 +45,7 @@ def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
 
 @torch.no_grad()
 def row_logprobs(
-    model: Any, rows: Sequence[TrainingSample], *, micro_batch_tokens: int
+    model: CausalLM, rows: Sequence[TrainingSample], *, micro_batch_tokens: int
 ) -> dict[str, tuple[float, ...]]:
     """log pi of each trained token in nats by the row's id, NaN at the others; a row that trains nothing has NaN alone.
 

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import DynamicCache
 
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.pretrained import CausalLM
 
 WORTH = 0.7
 """Share of the tokens of a family's rows that may be left to read, padding included, for its prefix to be read apart:
@@ -49,7 +50,7 @@ class Family:
         return self.prefix + len(self.rows) * self.own <= WORTH * sum(map(num_inputs, self.rows))
 
 
-def can_share(model: Any) -> bool:
+def can_share(model: CausalLM) -> bool:
     """True where a prefix can be read apart: layers remember keys and values alone, of every token, and nothing
     drops them (layers that are computed again) or counts the calls of the model (shards in several processes)."""
     config = model.config.get_text_config()

@@ -8,8 +8,7 @@ layer's parameters are whole only while the layer computes. Every forward and ba
 processes, so all must make equally many of them; gradients are summed, not averaged.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,9 +19,10 @@ from torch.distributed.tensor import DTensor
 from thor_tir.distributed import Ranks
 from thor_tir.errors import UsageError
 from thor_tir.learner.config import AdapterConfig
+from thor_tir.pretrained import CausalLM
 
 
-def with_adapters(model: Any, config: AdapterConfig) -> Any:
+def with_adapters(model: CausalLM, config: AdapterConfig) -> CausalLM:
     """The model with fresh adapters, which change nothing yet; alike in every process. Rank 0 leaves it as it is."""
     if not config.lora_r:
         return model
@@ -41,12 +41,16 @@ def with_adapters(model: Any, config: AdapterConfig) -> Any:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return get_peft_model(model, lora).eval()
+        adapted: CausalLM = get_peft_model(model, lora).eval()
+        return adapted
 
 
-def merged(model: Any) -> Any:
+def merged(model: CausalLM) -> CausalLM:
     """The model with its adapters added into its weights; one without adapters as it is."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    joined: CausalLM = model.merge_and_unload()
+    return joined
 
 
 def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) -> None:
@@ -73,14 +77,6 @@ def whole(tensor: Tensor) -> Tensor:
 def local(tensor: Tensor) -> Tensor:
     """This process's part of a sharded tensor; any other as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-@torch.no_grad()
-def copy_weights(weights: Iterable[tuple[str, Tensor]], model: torch.nn.Module) -> None:
-    """Put named weights, whole or sharded, into a model of the same names, one after another."""
-    places = dict(model.named_parameters())
-    for name, weight in weights:
-        places[name].copy_(whole(weight.detach()))
 
 
 def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:

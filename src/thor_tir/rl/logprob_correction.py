@@ -10,10 +10,10 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import exp, isnan
 from pathlib import Path
-from typing import Any
 
 from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.pretrained import CausalLM
 from thor_tir.rl.config import LossConfig
 from thor_tir.rl.samples import kl_terms
 from thor_tir.storage.journal import Journal
@@ -25,9 +25,9 @@ class Scorer:
 
     config: LossConfig
     """Options of the loss."""
-    model: Any
+    model: CausalLM
     """Model whose log-probabilities are taken."""
-    reference: Any | None
+    reference: CausalLM | None
     """A frozen copy of the model that training started from; None where the loss has no KL."""
     journal: Journal | None
     """Journal of the trainer's log-probabilities: after a kill between two updates the weights that gave them are
@@ -37,7 +37,14 @@ class Scorer:
 
     @classmethod
     def begin(
-        cls, model: Any, config: LossConfig, path: Path, *, hold: bool, micro_batch_tokens: int, is_ours: bool = True
+        cls,
+        model: CausalLM,
+        config: LossConfig,
+        path: Path,
+        *,
+        hold: bool,
+        micro_batch_tokens: int,
+        is_ours: bool = True,
     ) -> "Scorer":
         """Called while `model` has the weights that training starts from; `path` is that of the journal, if ours."""
         return cls(

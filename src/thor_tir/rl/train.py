@@ -19,6 +19,7 @@ from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.rl.algorithms import compose
 from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
@@ -34,15 +35,15 @@ from thor_tir.storage.journal import Journal
 class TrainerInputs:
     """The model that training moves, and everything that it needs for that."""
 
-    model: Any
+    model: CausalLM
     """Model that is trained."""
-    tokenizer: Any
+    tokenizer: ModelTokenizer
     """Tokenizer of the model, saved with it."""
     policy: TrainablePolicy
     """Samples from the very weights of `model`, or from those of `replica`."""
     source: RoundSource
     """Problems, and everything they are sampled with."""
-    replica: Any | None = None
+    replica: CausalLM | None = None
     """A model like `model` that the policy samples from, where several processes hold parts of `model`."""
     exhibit: Callable[[int, RoundSamples], None] | None = None
     """Keeps trajectories of a round, counted from 0, for people to read."""

@@ -13,6 +13,7 @@ from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
@@ -52,8 +53,8 @@ def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[Trai
 
 
 def cold_start(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: ModelTokenizer,
     data: SftData,
     config: SftConfig,
     folder: Path,

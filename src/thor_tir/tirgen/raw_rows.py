@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.dialect.prompts import PromptStyle
-from thor_tir.dialect.thinking import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json

@@ -8,12 +8,11 @@ from hashlib import sha256
 from time import perf_counter
 from typing import Any
 
+from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
-from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
-from thor_tir.dialect.thinking import thinking_of, unless_cut_short
-from thor_tir.engines.loading import is_address
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.protocol import Policy
 from thor_tir.errors import UsageError
@@ -26,6 +25,7 @@ from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
 from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
+from thor_tir.pretrained import CausalLM, Tokenizer
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
@@ -111,7 +111,7 @@ async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) ->
                 write_atomically(run.folder.path / "endpoint.json", json.dumps(loaded.about(), indent=1) + "\n")
 
 
-def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Any) -> SamplingSetup:
+def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Tokenizer) -> SamplingSetup:
     """The set-up for attempts at one set: its kind decides the prompt and the grader."""
     config = DialectConfig(
         style=style_of(run.spec, asked.kind),
@@ -253,7 +253,7 @@ def _weights(loaded: LoadedModel) -> str | None:
     return None if loaded.model is None else weights_digest(loaded.model)
 
 
-def weights_digest(model: Any) -> str:
+def weights_digest(model: CausalLM) -> str:
     """SHA-256 over every parameter's name and bytes, as loaded: the same weights under another name are the same."""
     import torch
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
 from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.learner.trainable import with_adapters
+from thor_tir.pretrained import CausalLM
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rl import train as rl
@@ -82,7 +82,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     return ranks.lead(lambda: publish(actor, tokenizer, folder / "model"))
 
 
-def _replica(name: str, config: RLConfig) -> Any:
+def _replica(name: str, config: RLConfig) -> CausalLM:
     """A whole model for this process to sample from, in the precision in which the shared one multiplies."""
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)

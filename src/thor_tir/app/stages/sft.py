@@ -10,7 +10,7 @@ from thor_tir.app.runtime import (
 )
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.learner.trainable import copy_weights
+from thor_tir.pretrained import copy_weights
 from thor_tir.sft import train as sft
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import sft_row, spelled_for, within
@@ -54,5 +54,5 @@ def fine_tune(
         learner = sft.cold_start(model, tokenizer, data, config, folder, progress, ranks)
     if not ranks.is_alone:
         model, _ = load_trainable(model_name, config.adapters, ranks)
-        copy_weights(learner.weights.items(), model)
+        copy_weights(learner.whole_weights(), model)
     return ranks.lead(lambda: publish(model, tokenizer, folder / "model"))

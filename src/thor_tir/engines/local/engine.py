@@ -11,22 +11,21 @@ import asyncio
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Any
 
 import torch
 
-from thor_tir.engines.local.config import EngineConfig, Stats
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms, draw
-from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, waves
-from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.local.scheduler import SamplingRequest, StepBarrier, prefill_groups, waves
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
-from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.options import EngineConfig, EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault
+from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.trajectory import Completion, StopReason
 
 GATHER_REQUESTS, GATHER_STEPS = 8, 6
@@ -38,9 +37,27 @@ QUIET_ROUNDS = 8
 a trajectory that ends may let the next one start, which takes a few rounds through semaphores and tasks."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Stats:
+    """Counts of an engine's work since it was made."""
+
+    sampled_tokens: int = 0
+    """Tokens drawn."""
+    prefilled_tokens: int = 0
+    """Prompt tokens computed."""
+    reused_tokens: int = 0
+    """Prompt tokens whose keys and values were parked and copied instead."""
+    forwards: int = 0
+    """Calls of the model."""
+    busy_s: float = 0.0
+    """Seconds spent in steps."""
+    idle_s: float = 0.0
+    """Seconds without a step to take: waiting for tools, or for requests at all."""
+
+
 def open_engine(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: ModelTokenizer,
     options: EngineOptions,
     *,
     deterministic: bool = False,
@@ -57,7 +74,11 @@ class TransformersEngine:
     """A `Policy` over a model that this process holds, and may train while no request is active."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, config: EngineConfig | None = None, barrier: StepBarrier | None = None
+        self,
+        model: CausalLM,
+        tokenizer: ModelTokenizer,
+        config: EngineConfig | None = None,
+        barrier: StepBarrier | None = None,
     ) -> None:
         """Engines that serve the same trajectories share a `barrier`."""
         self.config = config or EngineConfig()
@@ -140,13 +161,7 @@ class TransformersEngine:
         while requests are active: half of a completion would come from either policy.
         """
         self.release()
-        places = dict(self._model.model.named_parameters())
-        with torch.no_grad():
-            for name, weight in named_parameters:
-                if name not in places:
-                    raise ValueError(f"the engine's model has no parameter {name!r}")
-                if weight.data_ptr() != places[name].data_ptr():
-                    places[name].copy_(weight)
+        copy_weights(named_parameters, self._model.model)
         self.policy_version = version
 
     def release(self) -> None:
@@ -361,7 +376,7 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def _end_ids(model: CausalLM, tokenizer: ModelTokenizer) -> frozenset[int]:
     """Every token that ends a turn, by the model's generation settings and by its tokenizer."""
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [of_model]

@@ -5,16 +5,19 @@ Knows rows, tokens and positions; knows nothing of requests, sampling or time.
 Letters in names of tensors: B rows of one call, T tokens of one call, K visible tokens, N stored tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from thor_tir.engines.local.attention import decoding
-from thor_tir.engines.local.fast_decoder import Decoder, decoder_of
+from thor_tir.engines.local.fast_decoder import Decoder, attend, decoder_of
 from thor_tir.engines.local.kv_cache import SlotCache, Window
 from thor_tir.errors import UsageError
+from thor_tir.pretrained import CausalLM
 
 VISIBLE_BLOCK = 16
 """Visible lengths are rounded up to a multiple of this: fewer shapes to allocate for, and aligned rows of the mask."""
@@ -46,7 +49,7 @@ def longest_context(config: Any, wanted: int | None) -> int:
 class CachedModel:
     """A causal language model with the keys and values of its active rows."""
 
-    def __init__(self, model: Any, *, max_num_seqs: int, max_model_len: int | None) -> None:
+    def __init__(self, model: CausalLM, *, max_num_seqs: int, max_model_len: int | None) -> None:
         config = model.config.get_text_config()
         self.model = model
         self.device: torch.device = model.device
@@ -136,3 +139,52 @@ class CachedModel:
         )
         logits_BTV: Tensor = output.logits
         return logits_BTV
+
+
+NAME = "thor_decode"
+REPLACED = "sdpa"
+"""The implementation that `decode_attention` computes the same as. Models that ask for another one keep it."""
+
+
+def decode_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """softmax(q k^T * scaling + mask) v for one query per row, softmax in float32; heads may share keys and values.
+
+    The general kernel costs two to five times these two products on a CPU, and where heads share keys and values it
+    copies the whole cache once per group and layer. `query` is [B, heads, 1, D], `key` and `value`
+    [B, key-value heads, K, D], `attention_mask` additive [B, 1, 1, K]; the result is [B, 1, heads, D]. Anything else,
+    such as a bias by position, goes to the implementation replaced.
+    """
+    rows, heads, queries, size = query.shape
+    if queries != 1 or attention_mask is None or kwargs.get("position_bias") is not None:
+        other: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return other
+    scale = size**-0.5 if scaling is None else scaling
+    query_BHD = (query * scale).reshape(rows, heads, size).contiguous()
+    return attend(query_BHD, key, value, attention_mask[:, :, 0]).view(rows, 1, heads, size), None
+
+
+AttentionInterface.register(NAME, decode_attention)
+
+
+@contextmanager
+def decoding(config: Any) -> Iterator[None]:
+    """Let the model with this config attend through `decode_attention`, and leave the config as it was."""
+    implementation = config._attn_implementation
+    if implementation != REPLACED:
+        yield
+        return
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = implementation

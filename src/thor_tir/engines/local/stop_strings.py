@@ -6,9 +6,10 @@ only if its bytes are in the bytes, even where a character is split over several
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from tokenizers import decoders
+
+from thor_tir.pretrained import ModelTokenizer
 
 SPLIT_CHARACTER_TOKENS = 3
 """Tokens that a tail may begin with in the middle of a character: a character has at most four bytes."""
@@ -22,7 +23,7 @@ def _byte_of_character() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-def byte_pieces(tokenizer: Any, *, vocabulary: int) -> list[bytes] | None:
+def byte_pieces(tokenizer: ModelTokenizer, *, vocabulary: int) -> list[bytes] | None:
     """The bytes of every token of a byte-level BPE tokenizer, or None for other kinds, whose text needs a decoder.
 
     `vocabulary` is the model's, which may be padded beyond the tokenizer's; such tokens stand for no bytes.
@@ -31,7 +32,7 @@ def byte_pieces(tokenizer: Any, *, vocabulary: int) -> list[bytes] | None:
     if backend is None or not isinstance(backend.decoder, decoders.ByteLevel):
         return None
     alphabet = _byte_of_character()
-    added = {token_id: str(token) for token_id, token in tokenizer.added_tokens_decoder.items()}
+    added = {token_id: token for token, token_id in tokenizer.get_added_vocab().items()}
     ids = tokenizer.get_vocab()
     pieces = [b""] * max(vocabulary, *(token_id + 1 for token_id in ids.values()))
     for token, token_id in ids.items():
@@ -45,7 +46,7 @@ def byte_pieces(tokenizer: Any, *, vocabulary: int) -> list[bytes] | None:
 class StopFinder:
     """Tells for one set of stop strings whether the last sampled token completed one of them."""
 
-    def __init__(self, stop: tuple[str, ...], tokenizer: Any, pieces: Sequence[bytes] | None) -> None:
+    def __init__(self, stop: tuple[str, ...], tokenizer: ModelTokenizer, pieces: Sequence[bytes] | None) -> None:
         if "" in stop:
             raise ValueError("an empty stop string would stop before the first token; leave it out")
         self._stop = stop

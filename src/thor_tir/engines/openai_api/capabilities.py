@@ -15,6 +15,7 @@ from thor_tir.engines.openai_api.retry import Refused
 from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
+from thor_tir.pretrained import Tokenizer
 
 SEEDS = 2**31
 """Some servers take seeds of 32 bits alone."""
@@ -52,7 +53,7 @@ class ServerCapabilities:
         """Where requests go."""
         return "/chat/completions" if self.manner is PromptFormat.CHAT else "/completions"
 
-    def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Any) -> dict[str, Any]:
+    def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> dict[str, Any]:
         """One request."""
         body: dict[str, Any] = {
             "model": self.model,
@@ -70,7 +71,7 @@ class ServerCapabilities:
                 body["top_k"] = sampling.top_k
         return body
 
-    def _prompt(self, token_ids: Sequence[int], tokenizer: Any) -> dict[str, Any]:
+    def _prompt(self, token_ids: Sequence[int], tokenizer: Tokenizer) -> dict[str, Any]:
         if self.manner is PromptFormat.IDS:
             return {"prompt": list(token_ids)}
         if self.manner is PromptFormat.TEXT:
@@ -101,7 +102,7 @@ _EXTRAS: Mapping[PromptFormat, Mapping[str, Any]] = {
 }
 
 
-async def find_speech(asker: ApiClient, model: str, tokenizer: Any) -> ServerCapabilities:
+async def find_speech(asker: ApiClient, model: str, tokenizer: Tokenizer) -> ServerCapabilities:
     """Ask until the server has answered in the best manner it knows.
 
     Raises UsageError when it knows none, and the faults of `ApiClient`.
@@ -129,7 +130,7 @@ async def find_speech(asker: ApiClient, model: str, tokenizer: Any) -> ServerCap
     return await _by_tokenizer(asker, basis, tokenizer)
 
 
-async def _by_tokenizer(asker: ApiClient, basis: ServerCapabilities, tokenizer: Any) -> ServerCapabilities:
+async def _by_tokenizer(asker: ApiClient, basis: ServerCapabilities, tokenizer: Tokenizer) -> ServerCapabilities:
     ids = tokenizer("1, 2, 3,", add_special_tokens=False)["input_ids"]
     reasons = []
     for manner, has_extras in ((PromptFormat.IDS, True), (PromptFormat.TEXT, True), (PromptFormat.TEXT, False)):

@@ -22,6 +22,7 @@ from thor_tir.engines.openai_api.retry import Refused, RetryConfig, RetryPolicy,
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault
+from thor_tir.pretrained import Tokenizer
 from thor_tir.trajectory import Author, Completion, Span, StopReason
 
 _LOG = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class EndpointPolicy:
         """Base of the API, such as http://10.0.0.5:8000/v1."""
         self.served = served = served or ServedAs()
         self.config = config or EndpointConfig()
-        self.tokenizer: Any = load_tokenizer(served.tokenizer) if served.tokenizer else TextTokenizer()
+        self.tokenizer: Tokenizer = load_tokenizer(served.tokenizer) if served.tokenizer else TextTokenizer()
         """What a dialect for this model speaks."""
         self.spent: Counter[str] = Counter()
         """Calls, and tokens as the server counts them."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from thor_tir.pretrained import Turn
+
 LOWEST = 1 << 24
 """Every id here is at least this large, and no vocabulary of a model is."""
 PIECE_BYTES = 7
@@ -53,7 +55,6 @@ class Conversation:
 class TextTokenizer:
     """As much of a Hugging Face tokenizer as a `Dialect` asks for. Any text survives encoding and decoding."""
 
-    eos_token = END
     eos_token_id = CONTROLS[END]
     all_special_tokens = tuple(CONTROLS)
     chat_template = "messages"
@@ -67,6 +68,10 @@ class TextTokenizer:
             ids += [CONTROLS[part]] if part in CONTROLS else _part(part)
         return {"input_ids": ids}
 
+    def get_added_vocab(self) -> dict[str, int]:
+        """The control tokens."""
+        return dict(CONTROLS)
+
     def encode(self, text: str, **options: Any) -> list[int]:
         """The ids alone."""
         return self(text, **options)["input_ids"]
@@ -75,9 +80,9 @@ class TextTokenizer:
         """The text of ids; control tokens by their names."""
         return "".join(_NAMES.get(token_id) or _text(token_id) for token_id in token_ids)
 
-    def apply_chat_template(self, turns: Sequence[dict[str, str]], *, enable_thinking: bool = False, **_: Any) -> str:
+    def apply_chat_template(self, conversation: Sequence[Turn], *, enable_thinking: bool = False, **_: Any) -> str:
         """The turns one after another, and the beginning of the model's."""
-        said = "".join(f"<|thor:{turn['role']}|>{turn['content']}" for turn in turns)
+        said = "".join(f"<|thor:{turn['role']}|>{turn['content']}" for turn in conversation)
         return said + (THINKING if enable_thinking else ASSISTANT)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from thor_tir.engines.local.attention import NAME, decode_attention, decoding
+from thor_tir.engines.local.model import NAME, decode_attention, decoding
 from tiny_models import tiny_model
 
 

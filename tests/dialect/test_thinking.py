@@ -4,9 +4,8 @@ from copy import copy
 
 import pytest
 
-from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig, Thinking, is_cut_short, thinking_of
 from thor_tir.dialect.prompts import NO_TOOLS
-from thor_tir.dialect.thinking import Thinking, is_cut_short, thinking_of
 from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 from tiny_models import tiny_tokenizer
 

@@ -1,0 +1,146 @@
+"""A causal language model and its tokenizer, as far as this package uses them; transformers' own classes fit.
+
+Protocols, so that a text codec for models behind an address, a scripted tokenizer or a wrapped model fit as well.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from torch import Tensor
+
+Turn = Mapping[str, Any]
+"""One chat message: `role` and `content`, which is text or a list of parts."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back, with a chat template."""
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the end-of-sequence token."""
+        ...
+
+    @property
+    def all_special_tokens(self) -> Sequence[str]:
+        """Tokens with a name of their own, such as the end-of-sequence token."""
+        ...
+
+    @property
+    def chat_template(self) -> Any:
+        """Template of a prompt; None where there is none."""
+        ...
+
+    def __call__(self, text: str, **options: Any) -> Mapping[str, Any]:
+        """Encode a text; the ids stand under `input_ids`."""
+        ...
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        """Encode a text to ids."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        """Decode ids to text."""
+        ...
+
+    def get_added_vocab(self) -> Mapping[str, int]:
+        """Added tokens and their ids: control tokens, and what else is never split."""
+        ...
+
+    def apply_chat_template(self, conversation: Sequence[Turn], **options: Any) -> Any:
+        """Render chat turns; text with `tokenize=False`."""
+        ...
+
+
+class ModelTokenizer(Tokenizer, Protocol):
+    """A tokenizer whose model is here: it has a vocabulary, and is saved with the model."""
+
+    def __len__(self) -> int:
+        """Number of tokens, added ones included."""
+        ...
+
+    def get_vocab(self) -> Mapping[str, int]:
+        """All tokens and their ids."""
+        ...
+
+    def save_pretrained(self, save_directory: "str | os.PathLike[str]", **options: Any) -> Any:
+        """Write the tokenizer's files into a folder."""
+        ...
+
+
+class CausalLM(Protocol):
+    """A causal language model: a `torch.nn.Module` with a Hugging Face configuration."""
+
+    config: Any
+    generation_config: Any
+    training: bool
+    is_gradient_checkpointing: bool
+
+    @property
+    def device(self) -> "torch.device":
+        """Device of its weights."""
+        ...
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """Precision of its weights."""
+        ...
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Compute logits."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Compute as in training, or not."""
+        ...
+
+    def eval(self) -> Any:
+        """Compute as in use, without dropout."""
+        ...
+
+    def parameters(self, recurse: bool = True) -> "Iterator[Any]":
+        """All parameters."""
+        ...
+
+    def named_parameters(self) -> "Iterator[tuple[str, Any]]":
+        """All parameters by name."""
+        ...
+
+    def modules(self) -> "Iterator[Any]":
+        """The model and every module in it."""
+        ...
+
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Train its weights, or freeze them."""
+        ...
+
+    def state_dict(self) -> "Mapping[str, Any]":
+        """Parameters and buffers by name."""
+        ...
+
+    def save_pretrained(self, save_directory: "str | os.PathLike[str]", **options: Any) -> Any:
+        """Write the model's files into a folder."""
+        ...
+
+
+def copy_weights(named_parameters: "Iterable[tuple[str, Tensor]]", model: CausalLM) -> None:
+    """Put named weights, whole tensors that come one after another, into a model that has parameters of these names.
+
+    Weights that are the model's own already are not copied. Raises ValueError for a name that the model does not have.
+    """
+    import torch
+
+    places = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in named_parameters:
+            if name not in places:
+                raise ValueError(f"the model has no parameter {name!r}")
+            if weight.data_ptr() != places[name].data_ptr():
+                places[name].copy_(weight)

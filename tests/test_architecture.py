@@ -44,7 +44,7 @@ ORDER = (
     rank("tirgen sft rl inference"),
     rank("eval"),
     rank("app"),
-    rank("cli commands console __main__ __init__", may_meet=True),
+    rank("cli commands console api __main__ __init__", may_meet=True),
 )
 """Lowest first. A new folder or top-level module is placed here, or the tests fail."""
 

@@ -17,6 +17,7 @@ EXPORTS = {
     "Problem",
     "RolloutConfig",
     "Step",
+    "Thor",
     "Thought",
     "Trajectory",
     "TransformersEngine",

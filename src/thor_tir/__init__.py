@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from thor_tir.api import Thor
     from thor_tir.engines.loading import load_model
     from thor_tir.engines.local.engine import TransformersEngine
     from thor_tir.execution import ExecutionResult
@@ -25,6 +26,7 @@ __all__ = [
     "Problem",
     "RolloutConfig",
     "Step",
+    "Thor",
     "Thought",
     "Trajectory",
     "TransformersEngine",
@@ -41,6 +43,7 @@ _HOMES = {
     "Problem": "problem",
     "RolloutConfig": "rollout.loop",
     "Step": "trajectory",
+    "Thor": "api",
     "Thought": "trajectory",
     "Trajectory": "trajectory",
     "TransformersEngine": "engines.local.engine",

@@ -1,0 +1,296 @@
+"""THOR from Python: a model that is loaded once, then asked, checked and trained, in a script or in a notebook.
+
+Everything asynchronous lives in a thread with an event loop of its own, so that the same calls work in a plain script
+and in Jupyter, whose own loop is always running.
+"""
+
+import asyncio
+import atexit
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+
+from thor_tir.app.config import ResourceConfig
+from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
+from thor_tir.engines.openai_api.policy import ServedAs
+from thor_tir.errors import UsageError
+from thor_tir.execution import ExecutionResult
+from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
+from thor_tir.problem import Problem, digest
+from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest
+from thor_tir.seeds import seed_of
+from thor_tir.trajectory import Decode
+from thor_tir.verdict import Strictness, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from thor_tir.app.runtime import LoadedModel, Runtime
+    from thor_tir.grading.grader import Grader
+
+T = TypeVar("T")
+
+Question = str | Problem | Mapping[str, Any]
+"""A question as text, a problem, or a row with `question` and perhaps `answer`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts(Sequence[Attempt]):
+    """Attempts in the order of their questions, which show themselves in a terminal and in a notebook."""
+
+    attempts: tuple[Attempt, ...]
+    """The attempts: problem, trajectory and verdict of each."""
+    decode: Decode = field(repr=False)
+    """Function from token ids to text, of the model that was sampled."""
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Attempts": ...
+
+    def __getitem__(self, index: int | slice) -> "Attempt | Attempts":
+        """One attempt, or a part of them that can be shown as well."""
+        if isinstance(index, slice):
+            return replace(self, attempts=self.attempts[index])
+        return self.attempts[index]
+
+    def __len__(self) -> int:
+        return len(self.attempts)
+
+    @property
+    def answers(self) -> list[str | None]:
+        """The answer of each attempt; None where none was given."""
+        return [attempt.verdict.extracted for attempt in self.attempts]
+
+    @property
+    def correct(self) -> list[bool]:
+        """True for each attempt whose answer was graded correct."""
+        return [attempt.is_correct for attempt in self.attempts]
+
+    def show(self) -> None:
+        """Print the transcripts: thoughts plain, programs highlighted, outputs in panels, failures in red."""
+        from rich.console import Console
+
+        Console().print(self)
+
+    def __rich__(self) -> "RenderableType":
+        """The transcripts, for rich."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from thor_tir.eval.transcript import rendered_transcript, segments_of, visible
+
+        parts: list[RenderableType] = []
+        for attempt in self.attempts:
+            outcome = attempt.verdict.outcome if attempt.problem.answer else None
+            parts.append(Text(visible(attempt.problem.question.strip()), "bold"))
+            segments = segments_of(attempt.trajectory, self.decode)
+            parts.append(rendered_transcript(segments, answer=attempt.verdict.extracted, outcome=outcome))
+        return Group(*parts)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook; text of models and programs is escaped."""
+        import io
+
+        from rich.console import Console
+
+        console = Console(record=True, file=io.StringIO(), width=100)
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+class Thor:
+    """A model with its tools. A context manager; `close` ends its processes, and so does the end of the program.
+
+    `model` is a hub name, a local folder, `nano/actor` (the embedded one) or the address that serves it (`served` names
+    the model, tokenizer and key there). Raises UsageError for a model that cannot be loaded, EngineFault for a server
+    that does not answer, SandboxUnavailable where programs cannot be run.
+    """
+
+    def __init__(
+        self,
+        model: str = "nano/actor",
+        *,
+        served: ServedAs | None = None,
+        reasoning: bool = False,
+        rollout: RolloutConfig | None = None,
+        correction: SelfCorrectionConfig | None = None,
+        resources: ResourceConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.reasoning = reasoning
+        self.limits = rollout or RolloutConfig(temperature=0.6, top_k=50)
+        self.correction = correction or SelfCorrectionConfig()
+        self.seed = seed
+        self._host = _Host(lambda: self._open(served or ServedAs(), resources or ResourceConfig()))
+
+    def rollout(
+        self, questions: Question | Iterable[Question], *, tools: bool = True, correct: bool = True, samples: int = 1
+    ) -> Attempts:
+        """Answer questions, `samples` times each, all at once.
+
+        `tools=False` answers without programs; `correct` repairs failed calls (paper, section 2.4). Answers are graded
+        where a question brings one. The same seed and questions give the same seeds to the same attempts.
+        Raises UsageError without a question, and faults of the machine (SandboxUnavailable, EngineFault).
+        """
+        problems = [_problem(question) for question in _listed(questions)]
+        if not problems or samples < 1:
+            raise UsageError("a rollout needs at least one question and one sample of it")
+        return self._host.run(lambda opened: self._sample(opened, problems, tools, correct, samples))
+
+    def grade(self, answer: str, reference: str, *, lenient: bool = False) -> Verdict:
+        """Compare a final answer with a reference, as a reward would (`lenient`: as an evaluation may)."""
+        return self._host.run(
+            lambda opened: (opened.lenient if lenient else opened.runtime.grader).grade_answer(reference, answer)
+        )
+
+    def run_code(self, code: str) -> ExecutionResult:
+        """Run a program in the sandbox. Raises SandboxUnavailable when the machine, not the program, is at fault."""
+        return self._host.run(lambda opened: opened.runtime.sandbox.run(code))
+
+    def close(self) -> None:
+        """Give back the model, the sandbox and the grader."""
+        self._host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Thor({self.model!r})"
+
+    @asynccontextmanager
+    async def _open(self, served: ServedAs, resources: ResourceConfig) -> "AsyncIterator[_Opened]":
+        from thor_tir.app.runtime import open_runtime
+        from thor_tir.grading.grader import Grader
+
+        async with (
+            open_runtime(resources) as runtime,
+            runtime.load(self.model, served, _Warnings(), thinks=self.reasoning) as loaded,
+            Grader(strictness=Strictness.LENIENT) as lenient,
+        ):
+            yield _Opened(runtime=runtime, loaded=loaded, lenient=lenient)
+
+    async def _sample(
+        self, opened: "_Opened", problems: Sequence[Problem], tools: bool, correct: bool, samples: int
+    ) -> Attempts:
+        from thor_tir.app.runtime import dialect_of
+        from thor_tir.rollout.sample_many import attempt
+
+        runtime, loaded = opened.runtime, opened.loaded
+        dialect = dialect_of(loaded.tokenizer, TOOLS if tools else NO_TOOLS, reasoning=self.reasoning)
+        limits = self.limits if tools else replace(self.limits, max_tool_calling_iterations=0)
+        setup = runtime.setup(loaded.policy, dialect, limits)
+        if tools and correct:
+            setup = replace(setup, repair=self_correction(setup.agent, limits, self.correction))
+        requests = [
+            AttemptRequest(id=f"{problem.id}/{k}", problem=problem, seed=seed_of(self.seed, problem.id, k))
+            for problem in problems
+            for k in range(samples)
+        ]
+        made = await asyncio.gather(*(attempt(request, setup) for request in requests))
+        return Attempts(attempts=tuple(made), decode=dialect.decode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """Everything that is open while a `Thor` is."""
+
+    runtime: "Runtime"
+    """Sandbox and strict grader."""
+    loaded: "LoadedModel"
+    """Policy and tokenizer."""
+    lenient: "Grader"
+    """Grader that reads as an evaluation does."""
+
+
+class _Host:
+    """A thread with an event loop, in which what was opened stays open; the first call opens it."""
+
+    def __init__(self, open_: Callable[[], AbstractAsyncContextManager[_Opened]]) -> None:
+        self._open = open_
+        self._opened: Future[_Opened] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._live, name="thor", daemon=True)
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self._thread.join()
+            raise
+        atexit.register(self.close)
+
+    def run(self, work: Callable[[_Opened], Coroutine[Any, Any, T]]) -> T:
+        """The result of a coroutine that runs in the thread. An interrupt cancels it. Raises UsageError when closed."""
+        if not self._thread.is_alive():
+            raise UsageError("this Thor is closed; make a new one")
+        future = asyncio.run_coroutine_threadsafe(work(self._opened.result()), self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close what is open, and end the thread. Closing again does nothing."""
+        atexit.unregister(self.close)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            self._loop.run_until_complete(self._stay_open())
+        except BaseException as error:
+            if self._opened.done():  # closing failed: nobody waits for it any more
+                raise
+            self._opened.set_exception(error)
+        finally:
+            self._loop.close()
+
+    async def _stay_open(self) -> None:
+        async with self._open() as opened:
+            self._opened.set_result(opened)
+            await self._end.wait()
+
+
+class _Warnings:
+    """A reporter that says nothing of progress, and what a person must know as a Python warning."""
+
+    def stage(self, title: str, total: int) -> NoReturn:
+        """No stage of a run is begun from here."""
+        raise NotImplementedError(title)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        warnings.warn(text, stacklevel=2)
+
+
+def _listed(questions: Question | Iterable[Question]) -> list[Question]:
+    if isinstance(questions, str | Problem | Mapping):
+        return [questions]
+    return list(questions)
+
+
+def _problem(question: Question) -> Problem:
+    """The problem that a question stands for. Raises UsageError for a row without one."""
+    if isinstance(question, Problem):
+        return question
+    row = {"question": question} if isinstance(question, str) else question
+    text = row.get("question")
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"a question is text, a Problem or a row with `question` and `answer`; found {question!r}")
+    return Problem(id=digest(text), question=text, answer=str(row.get("answer", "")), source="python")

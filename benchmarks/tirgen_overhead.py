@@ -138,7 +138,7 @@ async def make(port: int, path: Path, *, attempts: int, program_s: float, watch:
         schedule = AttemptSchedule(problems, Journal(path, brief=brief), AttemptScheduleConfig())
         num_made = 0
 
-        def made(wanted: AttemptKey, row: dict[str, Any]) -> None:
+        def made(key: str, row: dict[str, Any]) -> None:
             nonlocal num_made
             num_made += 1
             if num_made in (CONCURRENCY, attempts // 2, attempts):

@@ -150,7 +150,7 @@ async def on_servers(server: HostileServer, path: Path, *, patience_s: float) ->
             return row_of()
 
         schedule = AttemptSchedule(problems(100), Journal(path, brief=brief), AttemptScheduleConfig())
-        await schedule.run(make, concurrency=8, made=lambda wanted, _: made.append(wanted.key), done=lambda: None)
+        await schedule.run(make, concurrency=8, made=lambda key, _: made.append(key), done=lambda: None)
     return made
 
 

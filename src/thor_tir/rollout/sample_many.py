@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from itertools import islice
+from typing import Protocol, TypeVar
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
-from thor_tir.storage.journal import Journal, exchange
+from thor_tir.storage.journal import Journal, JsonObject, exchange
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -51,7 +52,7 @@ def written_text(trajectory: Trajectory) -> str:
     return trajectory.response_text
 
 
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+def attempt_to_json(attempt: Attempt) -> JsonObject:
     """An attempt as it stands in journals."""
     verdict = attempt.verdict
     return {
@@ -64,7 +65,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def attempt_from_json(row: dict[str, Any], problem: Problem) -> Attempt:
+def attempt_from_json(row: JsonObject, problem: Problem) -> Attempt:
     """The attempt a journal's row stands for. Raises ValueError for a damaged row."""
     if row.get("problem_id") != problem.id:
         raise ValueError(f"row {row.get('key')} is about problem {row.get('problem_id')}, not {problem.id}")
@@ -83,7 +84,7 @@ Grade = Callable[[Problem, str], Awaitable[Verdict]]
 """Grades what the model wrote against a problem's reference. Raises GraderUnavailable."""
 
 
-Unit = Callable[[], Awaitable[dict[str, Any]]]
+Unit = Callable[[], Awaitable[JsonObject]]
 """Work that ends in one journal row. Raises machine faults."""
 
 DROPPED = "dropped"
@@ -143,7 +144,7 @@ async def attempt_all(
     What the journal already holds is read, not sampled again.
     """
 
-    async def one(request: AttemptRequest) -> dict[str, Any]:
+    async def one(request: AttemptRequest) -> JsonObject:
         return attempt_to_json(await attempt(request, setup))
 
     await record_all({r.id: partial(one, r) for r in requests}, setup, journal, progress)
@@ -155,17 +156,15 @@ async def record_all(
 ) -> Counter[str]:
     """Run units of work at once and journal each row under its key as it finishes; returns `lost` of these keys.
 
-    A journal that holds its lines (deterministic runs) gets them in the order of `work`, chunk by chunk, each wholly or
-    not at all: which units share a batch then does not depend on where a kill fell. Sandbox and grader faults, and a
-    single request that an engine cannot answer, drop the unit, which is counted and stays dropped when the run is
-    resumed; any other fault cancels the rest and is raised.
-    Units the journal already holds are not run. Of several processes each runs its share; all know all rows at the end.
+    Sandbox and grader faults, and a single request that an engine cannot answer, drop the unit, which is counted and
+    stays dropped when the run is resumed; any other fault cancels the rest and is raised. Of several processes each
+    runs its share; all know all rows at the end.
     """
     keys = list(work)
     mine = setup.ranks.share(keys)
-    size = setup.concurrency if journal.hold else max(1, len(mine))
-    for start in range(0, len(mine), size):
-        await _record({key: work[key] for key in mine[start : start + size]}, setup, journal, progress)
+    chains = ([KeyedUnit(key=key, make=work[key])] for key in mine)
+    events = ChainEvents() if progress is None else ChainEvents(ended=lambda chain: progress.advance())
+    await record_chains(chains, journal, events, concurrency=setup.concurrency)
     exchange(journal, mine, setup.ranks)
     return lost(journal, keys)
 
@@ -178,29 +177,68 @@ def lost(journal: Journal, keys: Iterable[str]) -> Counter[str]:
     return Counter(journal[key][DROPPED] for key in keys if DROPPED in journal[key])
 
 
-async def _record(work: Mapping[str, Unit], setup: SamplingSetup, journal: Journal, progress: Progress | None) -> None:
-    todo = [key for key in work if key not in journal]
-    if progress is not None:
-        progress.advance(len(work) - len(todo))
-    held: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedUnit:
+    """One unit of work and the key under which its row is journalled."""
 
-    async def run(key: str) -> None:
-        row = await dropping(work[key])
-        if journal.hold:
-            held[key] = row
-        else:
-            journal.add(key, row)
-        if progress is not None:
-            progress.advance()
+    key: str
+    """Key of the row, unique within the journal."""
+    make: Unit
+    """Function that does the work."""
 
-    await in_parallel(todo, run, setup.concurrency)
-    if journal.hold:
-        for key in todo:
+
+Chain = Sequence[KeyedUnit]
+"""Units that are done one after the other, since what one gives may make the next ones needless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEvents:
+    """What is asked and reported while chains of units are run."""
+
+    is_wanted: Callable[[str], bool] = lambda key: True
+    """Function that is asked before a unit is begun; False leaves it out, and the rest of its chain."""
+    made: Callable[[str, JsonObject], None] = lambda key, row: None
+    """Function that hears of each row that this process made, by its key."""
+    ended: Callable[[Chain], None] = lambda chain: None
+    """Function that hears of each chain that is done."""
+
+
+async def record_chains(chains: Iterable[Chain], journal: Journal, events: ChainEvents, *, concurrency: int) -> None:
+    """Run chains of units, at most `concurrency` at once, and journal each row: the only fan-out of the package.
+
+    A chain is taken when there is room for it, so that no more of them exist than are in flight. Units the journal
+    already holds are not run. A journal that holds its lines gets them in the order of the chains, `concurrency` of
+    them at a time, each time wholly or not at all: which units share a batch does not depend on where a kill fell.
+    """
+    held: dict[str, JsonObject] = {}
+
+    async def run(chain: Chain) -> None:
+        for unit in chain:
+            if unit.key in journal:
+                continue
+            if not events.is_wanted(unit.key):
+                break
+            row = await dropping(unit.make)
+            events.made(unit.key, row)
+            if journal.hold:
+                held[unit.key] = row
+            else:
+                journal.add(unit.key, row)
+        events.ended(chain)
+
+    if not journal.hold:
+        await in_parallel(chains, run, concurrency)
+        return
+    rest = iter(chains)
+    while batch := list(islice(rest, concurrency)):
+        held.clear()
+        await in_parallel(batch, run, concurrency)
+        for key in (unit.key for chain in batch for unit in chain if unit.key in held):
             journal.add(key, held[key])
         journal.commit()
 
 
-async def dropping(unit: Unit) -> dict[str, Any]:
+async def dropping(unit: Unit) -> JsonObject:
     """The row of a unit, or the one that stands for a unit lost to a fault of the machine that is its own."""
     try:
         return await unit()

@@ -21,6 +21,9 @@ from typing import Any, TextIO
 from thor_tir.distributed import Ranks
 from thor_tir.errors import DiskFull, UsageError
 
+JsonObject = dict[str, Any]
+"""A JSON object as it stands in a file or a message: what is in it is known once it has been read into a record."""
+
 
 @contextmanager
 def told_when_full(path: Path) -> Iterator[None]:
@@ -107,11 +110,11 @@ _COMMITTED = b', "commits": true}\n'
 """How the last line of each commit ends in a journal that holds its lines."""
 
 
-Brief = Callable[[dict[str, Any]], dict[str, Any]]
+Brief = Callable[[JsonObject], JsonObject]
 """What of a row stays in memory."""
 
 
-def _whole(row: dict[str, Any]) -> dict[str, Any]:
+def _whole(row: JsonObject) -> JsonObject:
     return row
 
 
@@ -131,8 +134,8 @@ class Journal:
         self.hold = hold
         self.is_ours = is_ours
         self._brief = brief or _whole
-        self._held: list[dict[str, Any]] = []
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._held: list[JsonObject] = []
+        self._rows: dict[str, JsonObject] = {}
         if not is_ours:
             if path.exists():
                 self._recover()
@@ -144,7 +147,7 @@ class Journal:
             path.touch()
 
     def _recover(self) -> None:
-        pending: list[dict[str, Any]] = []
+        pending: list[JsonObject] = []
         read = end = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -159,9 +162,9 @@ class Journal:
         if end < self.path.stat().st_size and self.is_ours:
             os.truncate(self.path, end)
 
-    def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
+    def _parsed(self, line: bytes, number: int) -> JsonObject:
         try:
-            row: dict[str, Any] = json.loads(line.decode("utf-8"))
+            row: JsonObject = json.loads(line.decode("utf-8"))
             row.pop("commits", None)
             hash(row["key"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -171,10 +174,10 @@ class Journal:
     def __contains__(self, key: str) -> bool:
         return key in self._rows
 
-    def __getitem__(self, key: str) -> dict[str, Any]:
+    def __getitem__(self, key: str) -> JsonObject:
         return self._rows[key]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._rows.values())
 
     def __len__(self) -> int:

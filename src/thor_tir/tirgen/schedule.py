@@ -6,17 +6,17 @@ with the run. What is finished is in a journal, of which only a summary stays in
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from sys import intern
 from time import perf_counter
 from typing import Any
 
 from thor_tir.problem import Problem
-from thor_tir.rollout.sample_many import DROPPED, dropping, in_parallel
-from thor_tir.storage.journal import Journal
+from thor_tir.rollout.sample_many import DROPPED, Chain, ChainEvents, KeyedUnit, record_chains
+from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.tirgen.generate import ACTOR, CRITIC
 from thor_tir.verdict import Outcome
 
@@ -79,15 +79,20 @@ class AttemptKey:
 
     @property
     def key(self) -> str:
-        """Of its row."""
+        """Key of the attempt's row."""
         return f"{self.problem.id}/{self.number}"
 
 
-Make = Callable[[AttemptKey], Awaitable[dict[str, Any]]]
+def problem_id_of(key: str) -> str:
+    """Id of the problem that the attempt of this key is made at."""
+    return key.rpartition("/")[0]
+
+
+Make = Callable[[AttemptKey], Awaitable[JsonObject]]
 """Makes one attempt: its row. Raises machine faults."""
 
 
-def brief(row: dict[str, Any]) -> dict[str, Any]:
+def brief(row: JsonObject) -> JsonObject:
     """What of a raw row stays in memory."""
     if DROPPED in row:
         return {"key": row["key"], DROPPED: row[DROPPED]}
@@ -123,7 +128,7 @@ class AttemptSchedule:
             made = [AttemptKey(problem=problem, number=n) for n in range(config.attempts)]
             made = [wanted for wanted in made if wanted.key in journal]
             for wanted in made:
-                self._note(wanted, journal[wanted.key])
+                self._note(problem.id, journal[wanted.key])
             is_enough = config.until_solved and problem.id in self._solved
             self.num_done_before += is_enough or len(made) == config.attempts
 
@@ -133,82 +138,59 @@ class AttemptSchedule:
         return len(self._solved)
 
     async def run(
-        self,
-        make: Make,
-        *,
-        concurrency: int,
-        made: Callable[[AttemptKey, dict[str, Any]], None],
-        done: Callable[[], None],
+        self, make: Make, *, concurrency: int, made: Callable[[str, JsonObject], None], done: Callable[[], None]
     ) -> None:
         """Make the attempts that are missing. `made` hears of each, `done` of each question that is finished."""
 
-        async def chain(wanted: Sequence[AttemptKey]) -> None:
-            for each in wanted:
-                if each.key in self._journal:
-                    continue
-                if self._is_enough(each):
-                    break
-                row = await dropping(lambda each=each: make(each))  # type: ignore[misc]
-                self._note(each, brief({"key": each.key, **row}))
-                made(each, row)
-                if self._journal.hold:
-                    held[each.key] = row
-                else:
-                    self._journal.add(each.key, row)
-            if self._closes(wanted[0].problem) and self.ended_by is None:
+        def note(key: str, row: JsonObject) -> None:
+            self._note(problem_id_of(key), brief({"key": key, **row}))
+            made(key, row)
+
+        def close(chain: Chain) -> None:
+            if self._closes(problem_id_of(chain[0].key)) and self.ended_by is None:
                 self.num_done += 1
                 done()
 
-        held: dict[str, dict[str, Any]] = {}
+        events = ChainEvents(is_wanted=self._is_wanted, made=note, ended=close)
         with _settled_objects():
-            if not self._journal.hold:
-                await in_parallel(self._chains(), chain, concurrency)
-                return
-            for chunk in _batches(
-                self._chains(), concurrency
-            ):  # wholly on disk or not at all, see `rollout/sample_many.py`
-                held.clear()
-                await in_parallel(chunk, chain, concurrency)
-                for each in (each for wanted in chunk for each in wanted):
-                    if each.key in held:
-                        self._journal.add(each.key, held[each.key])
-                self._journal.commit()
+            await record_chains(self._chains(make), self._journal, events, concurrency=concurrency)
 
-    def _chains(self) -> Iterator[Sequence[AttemptKey]]:
+    def _chains(self, make: Make) -> Iterator[Chain]:
         """Attempts that must follow each other, question by question, until a budget is used up."""
         for problem in self._problems:
             wanted = [AttemptKey(problem=problem, number=number) for number in range(self.config.attempts)]
-            for chain in [wanted] if self.config.until_solved else [[each] for each in wanted]:
+            units = [KeyedUnit(key=each.key, make=partial(make, each)) for each in wanted]
+            for chain in [units] if self.config.until_solved else [[each] for each in units]:
                 if self.ended_by is not None:
                     return
                 yield chain
 
-    def _is_enough(self, wanted: AttemptKey) -> bool:
-        id = wanted.problem.id
+    def _is_wanted(self, key: str) -> bool:
+        id = problem_id_of(key)
         if self.config.until_solved and id in self._solved:
-            return True
+            return False
         own = self._by_question[id] if id in self._by_question else Counter[str]()
         if self.config.per_question.used_up(own, own["milliseconds"] / 1000) is not None:
-            return True
+            return False
         self.ended_by = self.config.total.used_up(self._spent, perf_counter() - self._began)
-        return self.ended_by is not None
+        return self.ended_by is None
 
-    def _closes(self, problem: Problem) -> bool:
-        """Whether this was the question's last chain."""
+    def _closes(self, problem_id: str) -> bool:
+        """True for the question's last chain."""
         if self.config.until_solved:
             return True
-        left = self._open.pop(problem.id, self.config.attempts) - 1
+        left = self._open.pop(problem_id, self.config.attempts) - 1
         if left:
-            self._open[problem.id] = left
+            self._open[problem_id] = left
         return not left
 
-    def _note(self, wanted: AttemptKey, row: dict[str, Any]) -> None:
+    def _note(self, problem_id: str, row: JsonObject) -> None:
         if row.get("is_right"):
-            self._solved.add(wanted.problem.id)
+            self._solved.add(problem_id)
         self._spent.update(row.get("spent", {}))
         if self.config.per_question != Budget():
             cost = {**row.get("spent", {}), "milliseconds": round(1000 * row.get("seconds", 0.0))}
-            self._by_question[wanted.problem.id].update(cost)
+            self._by_question[problem_id].update(cost)
 
 
 @contextmanager
@@ -227,12 +209,6 @@ def _settled_objects() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _batches(chains: Iterable[Sequence[AttemptKey]], size: int) -> Iterator[list[Sequence[AttemptKey]]]:
-    rest = iter(chains)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
 FAILED = "failed: "
 
 
@@ -245,7 +221,7 @@ class ProgressLine:
         """Fates of steps."""
         self.spent: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self._campaign = schedule
+        self._schedule = schedule
         self._began = perf_counter()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -260,7 +236,7 @@ class ProgressLine:
     def line(self) -> str:
         """Questions, attempts, tokens by role, what the critic and the sandbox did, time left."""
         seconds = max(perf_counter() - self._began, 1e-9)
-        schedule = self._campaign
+        schedule = self._schedule
         done = schedule.num_done
         parts = [f"{done} of {schedule.num_questions} questions, {schedule.num_solved} solved"]
         parts.append(f"{self.attempts / seconds:.1f} attempts/s")

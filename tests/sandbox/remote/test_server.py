@@ -21,7 +21,8 @@ from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox, Snippet
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.sandbox.remote.sandboxfusion_json import RequestRules
-from thor_tir.sandbox.remote.server import GracefulServer, ServerConfig, Service, serve
+from thor_tir.sandbox.remote.server import ServerConfig, Service, serve, server_of
+from thor_tir.web_service import GracefulServer
 from told_sandbox import ToldSandbox, printed, raised
 
 
@@ -60,7 +61,7 @@ class BrokenSandbox(ToldSandbox):
 async def serving(sandbox: Sandbox, **changes: Any) -> AsyncIterator[tuple[str, GracefulServer]]:
     """A service on a loopback port, ended as by SIGTERM."""
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    server = GracefulServer(Service(sandbox, ServerConfig(port=0, **changes)), address.set_result)
+    server = server_of(Service(sandbox, ServerConfig(port=0, **changes)), address.set_result)
     task = asyncio.create_task(server.serve())
     try:
         yield await address, server

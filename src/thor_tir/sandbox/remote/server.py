@@ -5,21 +5,17 @@ What confines programs is the sandbox behind it; this module guards the door: a 
 and an orderly end. It does not encrypt: outside a trusted network put a TLS proxy or an SSH tunnel in front.
 """
 
-import asyncio
 import hmac
 import logging
 import platform
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from socket import socket
-from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
-import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -28,10 +24,9 @@ from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.batch import stream
 from thor_tir.sandbox.protocol import Sandbox, Snippet
 from thor_tir.sandbox.remote import sandboxfusion_json as fusion
+from thor_tir.web_service import LOOPBACK, GracefulServer, Place, TurnedAway, json_body, unless_gone
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T")
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +62,6 @@ class ServerConfig:
             raise UsageError("a token is made of printable ASCII characters without blanks")
         if self.workers < 1 or self.queue < 0 or not 0 <= self.port < 65_536:
             raise UsageError("workers must be at least 1, queue at least 0, port from 0 to 65535")
-
-
-class _TurnedAway(Exception):
-    """A request that is not carried out, with the HTTP status that says why."""
-
-    def __init__(self, status_code: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(sentence)
-        self.status_code = status_code
-        self.headers = dict(headers or {})
 
 
 class Metrics:
@@ -133,7 +119,7 @@ class Service:
     async def _run_batch(self, request: Request) -> Response:
         body = await self._body(request)
         if not isinstance(body, dict) or not isinstance(body.get("snippets"), list):
-            raise _TurnedAway(422, 'the body must be {"snippets": [...]}, each as /run_code takes them')
+            raise TurnedAway(422, 'the body must be {"snippets": [...]}, each as /run_code takes them')
         snippets = [self._snippet(part, f"snippets[{i}]: ") for i, part in enumerate(body["snippets"])]
         return self._json({"results": await self._carry_out(request, snippets)})
 
@@ -165,7 +151,7 @@ class Service:
             try:
                 self._admit(request)
                 return await work(request)
-            except _TurnedAway as refusal:
+            except TurnedAway as refusal:
                 self.metrics.turned_away.labels(str(refusal.status_code)).inc()
                 reply = self._json({"detail": str(refusal)}, refusal.status_code)
                 reply.headers.update(refusal.headers)
@@ -177,41 +163,29 @@ class Service:
         token = self.config.token
         given = request.headers.get("authorization", "").encode("utf-8", errors="replace")
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise _TurnedAway(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+            raise TurnedAway(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> object:
         """The request's JSON, read no further than it may be long, and not at all when nothing more can be taken on."""
         self._check_room(1)
-        # Browsers ask first before they send this type elsewhere, so no web page can use a service without token.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise _TurnedAway(415, "the content type must be application/json")
-        data = bytearray()
+        data = await json_body(request, most_bytes=self.config.body_bytes, within_s=self.config.body_s)
         try:
-            async with asyncio.timeout(self.config.body_s):
-                async for chunk in request.stream():
-                    data += chunk
-                    if len(data) > self.config.body_bytes:
-                        raise _TurnedAway(413, f"the body is longer than {self.config.body_bytes} bytes")
-            return fusion.from_json(bytes(data))
-        except TimeoutError as slow:
-            raise _TurnedAway(408, f"the body did not arrive within {self.config.body_s:g} s") from slow
-        except ClientDisconnect as gone:
-            raise _TurnedAway(499, "the client hung up") from gone
+            return fusion.from_json(data)
         except ValueError as error:
-            raise _TurnedAway(422, f"the body is not JSON: {str(error)[:200]}") from error
+            raise TurnedAway(422, f"the body is not JSON: {str(error)[:200]}") from error
 
     def _snippet(self, body: object, where: str = "") -> Snippet:
         try:
             return fusion.request_from_json(body, self.config.rules)
         except fusion.MalformedRequest as error:
-            raise _TurnedAway(422, f"{where}{error}") from error
+            raise TurnedAway(422, f"{where}{error}") from error
 
     async def _carry_out(self, request: Request, snippets: list[Snippet]) -> list[dict[str, Any]]:
         """Replies in order. Turns away what does not fit the queue; stops the programs when the client hangs up."""
         self._check_room(len(snippets))
         self.in_flight += len(snippets)
         try:
-            return await _unless_gone(request, self._answers(snippets))
+            return await unless_gone(request, self._answers(snippets))
         finally:
             self.in_flight -= len(snippets)
 
@@ -221,9 +195,9 @@ class Service:
         if self.is_draining:
             raise self._ending()
         if num_programs > room:
-            raise _TurnedAway(422, f"{num_programs} programs in one batch; this server takes at most {room}")
+            raise TurnedAway(422, f"{num_programs} programs in one batch; this server takes at most {room}")
         if self.in_flight + num_programs > room:
-            raise _TurnedAway(429, f"{self.in_flight} programs run or wait, and {room} fit", {"Retry-After": "1"})
+            raise TurnedAway(429, f"{self.in_flight} programs run or wait, and {room} fit", {"Retry-After": "1"})
 
     async def _answers(self, snippets: list[Snippet]) -> list[dict[str, Any]]:
         replies: dict[int, dict[str, Any]] = {}
@@ -235,88 +209,25 @@ class Service:
                 replies[index] = fusion.fault_to_json(str(outcome))
         return [replies[index] for index in range(len(snippets))]
 
-    def _ending(self) -> _TurnedAway:
-        return _TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
+    def drop(self) -> None:
+        """Say what the end cuts short: the replies to these programs."""
+        _LOG.warning("sandbox: %d programs did not end in time and are dropped", self.in_flight)
+
+    def _ending(self) -> TurnedAway:
+        return TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
 
     def _json(self, value: object, status_code: int = 200) -> Response:
         headers = {fusion.LEVEL_HEADER: self.sandbox.level}
         return Response(fusion.to_json(value), status_code, headers, media_type="application/json")
 
 
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """The outcome of some work, which is cancelled when the client hangs up."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise _TurnedAway(499, "the client hung up")
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class GracefulServer(uvicorn.Server):
-    """Uvicorn that, at the first SIGTERM or SIGINT, answers 503 to new requests until what runs is done."""
-
-    def __init__(self, service: Service, announce: Callable[[str], None]) -> None:
-        config = service.config
-        super().__init__(
-            uvicorn.Config(
-                service.app(),
-                host=config.host,
-                port=config.port,
-                lifespan="off",
-                http="h11",
-                ws="none",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        self._service = service
-        self._announce = announce
-        self._drained_by: float | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end, the second one hastens it."""
-        if self._service.is_draining:
-            self.should_exit = True
-        self._service.is_draining = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn ten times a second; true ends the server."""
-        is_over = await super().on_tick(counter)
-        if not self._service.is_draining:
-            return is_over
-        clock = asyncio.get_running_loop().time
-        if self._drained_by is None:
-            _LOG.info("sandbox: no new programs; %d are still in work", self._service.in_flight)
-            self._drained_by = clock() + self._service.config.drain_s
-        return is_over or self._service.in_flight == 0 or clock() >= self._drained_by
-
-    async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Listen, and tell the address."""
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+def server_of(service: Service, announce: Callable[[str], None]) -> GracefulServer:
+    """The service at its place; `announce` is told the address."""
+    config = service.config
+    place = Place(host=config.host, port=config.port, drain_s=config.drain_s)
+    return GracefulServer(service.app(), service, place, announce)
 
 
 async def serve(sandbox: Sandbox, config: ServerConfig, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is told the address. Raises UsageError when it cannot listen there."""
-    try:
-        await GracefulServer(Service(sandbox, config), announce).serve()
-    except SystemExit as failure:  # how uvicorn says that it could not listen
-        raise UsageError(
-            f"cannot listen on {config.host} port {config.port}: the port is taken, or the address is not ours"
-        ) from failure
+    """Serve until SIGTERM or SIGINT. Raises UsageError when it cannot listen at the place of the configuration."""
+    await server_of(Service(sandbox, config), announce).until_ended()

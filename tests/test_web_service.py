@@ -51,9 +51,7 @@ def with_server(work: Callable[[int, Busy], Any], service: Busy, *, drain_s: flo
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: here\r\n", b"\r\n", GET + b"GET / HTTP/1.1\r\n"]
-)
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: here\r\n", GET + b"GET / HTTP/1.1\r\n"])
 def test_a_client_without_a_whole_head_is_hung_up_on(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_service, "HEAD_S", 0.1)
 

@@ -43,6 +43,14 @@ def test_a_program_after_the_unchanged_words_is_a_rewriting_whose_words_end_a_li
     assert found == Rewriting(logic="The sum of both is\n", code="print(20 + 57)\n", kept=1.0)
 
 
+@pytest.mark.parametrize("blanks", ["", " ", "\n", "   ", "\t", "\n\n"])
+@pytest.mark.parametrize("critics", ["", "\n"])
+def test_the_blanks_that_a_step_begins_with_stay_whatever_the_critic_begins_with(blanks, critics):
+    critic, _ = critic_that_says(f"{critics}The sum of both is\n{PROGRAM}")
+    found = asyncio.run(critic.rewrite(IsolatedStep(blanks + STEP), seed=3)).verdict
+    assert found == Rewriting(logic=f"{blanks}The sum of both is\n", code="print(20 + 57)\n", kept=1.0)
+
+
 def test_what_follows_the_program_is_never_sampled():
     """A predicted output would stand there. The stop string ends the reply before it."""
     found = verdict_on(f"The sum of both is\n{PROGRAM}```output\n78\n```\n")

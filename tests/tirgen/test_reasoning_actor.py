@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 
 import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
@@ -13,7 +15,7 @@ from thor_tir.tirgen.critic import Critic, CriticConfig
 from thor_tir.tirgen.generate import RawSample, ThinkingConfig, TirgenAgents, TirgenConfig, generate
 from thor_tir.tirgen.reasoning_actor import think
 from thor_tir.trajectory import Finish
-from tiny_models import tiny_tokenizer
+from tiny_models import ASSISTANT, CHAT_TEMPLATE, END, PAD, USER, tiny_tokenizer
 from told_sandbox import ToldSandbox, printed, raised
 
 PROBLEM = Problem(id="p", question="What is 20 + 57, twice?", answer="154", source="test")
@@ -28,13 +30,13 @@ OUTPUTS = {"print(20 + 57)": printed("77"), "print(2 * 77)": printed("154")}
 class Stage:
     """Everything one attempt needs, and what it did with it."""
 
-    def __init__(self, actor: list[str], critic: list[str], **results) -> None:
-        tokenizer = tiny_tokenizer()
+    def __init__(self, actor: list[str], critic: list[str], tokenizer=None, **results) -> None:
+        self.tokenizer = tokenizer = tokenizer or tiny_tokenizer()
         self.actor, self.critic = ScriptedPolicy(tokenizer, actor), ScriptedPolicy(tokenizer, critic)
         self.sandbox = ToldSandbox({**OUTPUTS, **results})
 
     def run(self, *, max_repairs: int = 1, **thinking) -> RawSample:
-        tokenizer = tiny_tokenizer()
+        tokenizer = self.tokenizer
         critic = Critic(
             policy=self.critic,
             dialect=Dialect(tokenizer, DialectConfig(style=CRITIC)),
@@ -46,9 +48,67 @@ class Stage:
         return asyncio.run(generate(PROBLEM, agents, config, id="p/0", seed=5, form=think))
 
 
-def text_of(sample: RawSample) -> str:
+def text_of(sample: RawSample, tokenizer=None) -> str:
     ids = [token for span in list(sample.trajectory.spans)[1:] for token in span.token_ids]
-    return tiny_tokenizer().decode(ids).removesuffix(tiny_tokenizer().eos_token)
+    tokenizer = tokenizer or tiny_tokenizer()
+    return tokenizer.decode(ids).removesuffix(tokenizer.eos_token)
+
+
+def thinking_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """Tokenizers as families have them: where the tag is a token, where it is text, and where the prompt writes it."""
+    lines = ["<think>\nOkay, we add:\n</think>\n\nThe answer is", "```python\nprint(20 + 57)\n```\n", "Twice that is"]
+    opened = {"opened": "<think>\n", "opened tightly": "<think>"}.get(kind, "")
+    tokenizer = Tokenizer(models.BPE())
+    # as the patterns of Qwen and Llama 3 do, line breaks join the sign before them: `>` and the break are one token
+    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+")
+    split, level = pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [PAD, USER, ASSISTANT, END, *(["<think>", "</think>"] if kind == "a token" else [])]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False, min_frequency=1
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    template = CHAT_TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|>" + opened + "{% endif %}")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=template)
+
+
+@pytest.mark.parametrize("critics_blanks", ["", "\n", "\n\n"])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("a token", "<think>\n"),  # Qwen3
+        ("a token", "<think>"),
+        ("a token", "<think>\n\n"),
+        ("text", "<think>\n"),  # `>` and the line break are one token
+        ("text", "<think>\r\n"),
+        ("text", "\n<think>\n"),
+        ("opened", ""),  # DeepSeek-R1: tag and line break stand in the prompt
+        ("opened tightly", "\n"),  # the tag stands in the prompt, the break is the model's
+        ("opened tightly", "\n\n  "),
+    ],
+)
+def test_a_first_window_keeps_the_tag_and_the_blanks_that_the_model_begins_its_thoughts_with(
+    kind, head, critics_blanks
+):
+    tokenizer = thinking_tokenizer(kind)
+    stage = Stage([f"{head}{FIRST}{ANSWER}", ANSWER], [critics_blanks + FIRST_REWRITTEN, ""], tokenizer)
+    sample = stage.run()
+    assert text_of(sample, tokenizer) == f"{head}{FIRST_REWRITTEN}```output\n77\n```\n{ANSWER}"
+    assert sample.trajectory.steps[0].thought.text == head + "We add:\n"
+
+
+def test_a_later_window_keeps_the_blanks_that_it_begins_with():
+    dropped = "Twice that is what we look for, so let us see about it again and again."
+    opened = len(tiny_tokenizer().encode(f"<think>{FIRST}{dropped}"))
+    rewritten = "So\n```python\nprint(2 * 77)\n```\n"
+    second = f"\n  So 2 * 78 = 156.\n{ANSWER}"
+    stage = Stage([f"<think>{FIRST}{dropped}", second, ANSWER], [FIRST_REWRITTEN, "", rewritten, ""])
+    sample = stage.run(window_tokens=opened)
+    assert text_of(sample) == (
+        f"<think>{FIRST_REWRITTEN}```output\n77\n```\n\n  {rewritten}```output\n154\n```\n{ANSWER}"
+    )
 
 
 def test_the_critic_rewrites_a_whole_window_with_several_programs_and_reads_each_true_output():

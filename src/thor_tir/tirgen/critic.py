@@ -47,7 +47,7 @@ class CriticConfig:
 
 @dataclass(frozen=True, slots=True)
 class IsolatedStep:
-    """What the critic may see. There is one way to make it: from tokens the actor has written and the text they say."""
+    """All that the critic may see. It is made in one way: from tokens the actor has written and the text they say."""
 
     text: str
     """Text of the step alone."""
@@ -58,6 +58,13 @@ class IsolatedStep:
         if span.author is not Author.MODEL:
             raise ValueError(f"the critic sees what the actor wrote, not what the {span.author} says")
         return cls(dialect.decode(span.token_ids))
+
+    def begun_with(self, words: str) -> str:
+        """Rewritten words that begin with the blanks that the step begins with, and end a line.
+
+        A critic leaves such blanks out, and they are the actor's: many models open their thoughts with a line break.
+        """
+        return self.text[: len(self.text) - len(self.text.lstrip())] + words.strip() + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +132,7 @@ class Critic:
         words = compared(step, [thought.text])
         if (refusal := words.refusal(self.config)) is not None:
             return CriticReply(verdict=refusal, kept=words.kept)
-        rewriting = Rewriting(logic=thought.text.rstrip() + "\n", code=action.code, kept=words.kept)
+        rewriting = Rewriting(logic=step.begun_with(thought.text), code=action.code, kept=words.kept)
         return CriticReply(verdict=rewriting, kept=words.kept)
 
     def prompt(self, step: IsolatedStep) -> Span:

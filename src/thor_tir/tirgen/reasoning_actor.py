@@ -78,14 +78,12 @@ async def _refine(
             growing.fate[f"failed: {failed.observation.result.status}"] += 1
             continue
         assert isinstance(draft, Trajectory)
-        steps = [_in_actors_tokens(step, agents) for step in draft.calls]
-        first = steps[0].thought
-        span = found.before + first.span
-        steps[0] = Step(
-            thought=Thought(text=agents.dialect.decode(span.token_ids), span=span),
-            action=steps[0].action,
-            observation=steps[0].observation,
-        )
+        first, *others = draft.calls
+        begun = isolated.begun_with(first.thought.text)
+        steps = [
+            _in_actors_tokens(first, begun, agents, before=found.before),
+            *(_in_actors_tokens(step, step.thought.text.rstrip() + "\n", agents) for step in others),
+        ]
         growing.fate["rewritten"] += 1
         growing.steps += steps
         rest = "".join(step.thought.text for step in draft.steps if step.action is None).rstrip()
@@ -100,6 +98,7 @@ def _cut(words: Span, window: Span, agents: TirgenAgents, config: TirgenConfig, 
     start = len(words) - len(window)
     text = dialect.decode(window.token_ids)
     head = text.find(rules.begin) + len(rules.begin) if rules.begin and text.lstrip().startswith(rules.begin) else 0
+    head += len(text) - head - len(text[head:].lstrip()) if head else 0  # a line break after the tag is the tag's
     tail = len(text.removesuffix(rules.end)) if is_whole else text.rfind("\n") + 1 or len(text)
     first, last = dialect.tokens_before(window.token_ids, head), dialect.tokens_before(window.token_ids, tail)
     return _Window(before=words[: start + first], seen=words[start + first : start + max(first, last)])
@@ -142,15 +141,14 @@ def _is_ok(step: Step) -> bool:
     return step.observation is not None and step.observation.result.status is Status.OK
 
 
-def _in_actors_tokens(step: Step, agents: TirgenAgents) -> Step:
-    """A step of the critic's turn as it stands in the actor's context."""
+def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: Span | None = None) -> Step:
+    """A step of the critic's turn as it stands in the actor's context: its `words` follow those `before` the window."""
     assert step.action is not None
     assert step.observation is not None
     dialect = agents.dialect
-    logic = step.thought.text.rstrip() + "\n"
-    observation = dialect.observe(step.observation.result)
+    span = (before or words_of(())) + words_of(dialect.encode(words))
     return Step(
-        thought=Thought(text=logic, span=words_of(dialect.encode(logic))),
+        thought=Thought(text=words if before is None else dialect.decode(span.token_ids), span=span),
         action=action_of(step.action.code, dialect),
-        observation=observation,
+        observation=dialect.observe(step.observation.result),
     )

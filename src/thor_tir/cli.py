@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from thor_tir import commands
-from thor_tir.errors import MachineFault, UsageError
+from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,6 +46,8 @@ def _run(name: str, args: Sequence[str]) -> int:
         commands.run(name, list(args))
     except UsageError as error:
         _fail(str(error), status=2)
+    except NothingMeasured as fault:
+        _fail(str(fault), status=1)
     except MachineFault as fault:
         _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
     except KeyboardInterrupt:

@@ -1,9 +1,8 @@
 """The output of the command line: progress bars with rates and time left, tables, one sentence for a fault."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -72,26 +71,6 @@ class ConsoleReporter:
         self.console.print(text, markup=False, soft_wrap=True)
 
 
-def results_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """Runs on one set of problems, with their 95 % intervals."""
-    head = ("", "accuracy", "95 % interval", "n", "calls ok", "calls", "tokens")
-    return text_table("Held-out test problems", head, [_result_cells(run["name"], run["sets"][0]) for run in runs])
-
-
-def _result_cells(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
-    accuracy, success = entry["avg"], entry["call_success"]
-    low, high = (0.0, 1.0) if accuracy is None else accuracy["ci95"]
-    return (
-        name,
-        "-" if accuracy is None else f"{100 * accuracy['value']:.1f} %",
-        f"{100 * low:.1f} - {100 * high:.1f}",
-        str(entry["n_scored"]),
-        "-" if success is None else f"{100 * success['value']:.1f} %",
-        f"{entry['calls']:.2f}",
-        f"{entry['tokens_kept'] + entry['tokens_discarded']:.0f}",
-    )
-
-
 def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Rows of plain text under a head; the first column is left, the others right."""
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
@@ -100,15 +79,3 @@ def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-def difference_lines(summary: Mapping[str, Any]) -> str:
-    """Paired differences in points, and what the wall clock went into."""
-    lines = [
-        f"{pair['name']}: {100 * pair['difference']:+.1f} points ({100 * pair['ci95'][0]:+.1f} to "
-        f"{100 * pair['ci95'][1]:+.1f})"
-        for pair in summary["paired"]
-    ]
-    seconds = summary["seconds"]
-    spent = ", ".join(f"{stage} {s:.0f} s" for stage, s in seconds.items())
-    return "\n".join([*lines, f"time: {spent}; {sum(seconds.values()) / 60:.1f} minutes in all"])

@@ -25,6 +25,10 @@ class RequestFault(MachineFault):
     """An engine answers others, but failed again and again at one request: what asked for it is dropped and counted."""
 
 
+class NothingMeasured(MachineFault):
+    """An evaluation is finished, and not one of its attempts could be scored."""
+
+
 class DiskFull(MachineFault):
     """A disk has no room for what must be written."""
 

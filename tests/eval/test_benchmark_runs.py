@@ -170,7 +170,7 @@ def test_results_count_ends_apart_and_break_down_by_level(tmp_path: Path) -> Non
     results = write_results(run.folder, Quiet())
     assert results is not None
     (entry,) = results["sets"]
-    ends = {"correct": 9, "wrong": 0, "truncated": 2, "no_answer": 1, "unscored": 0, "dropped": 0}
+    ends = {"correct": 9, "wrong": 0, "truncated": 2, "no_room": 0, "no_answer": 1, "unscored": 0, "dropped": 0}
     assert entry["ends"] == ends
     # Levels are id % 2: 11, 13, 15 have 1/2, 1, 1; 12, 14, 16 have 0, 1, 1.
     # Three problems resampled: all three may be the one without a right attempt, or all right ones.
@@ -180,7 +180,7 @@ def test_results_count_ends_apart_and_break_down_by_level(tmp_path: Path) -> Non
     }
     # pass@2 solves all but sum/12; in sum/11 the silent attempt abstains, so the vote of two is right as well.
     assert entry["pass_at"]["2"]["value"] == entry["maj_at"]["2"]["value"] == pytest.approx(5 / 6)
-    assert "| mine | 6 | 75.0 (" in (tmp_path / "results.md").read_text()
+    assert "| mine | 6 | 0 | 75.0 (" in (tmp_path / "results.md").read_text()
     assert r"\toprule" in (tmp_path / "results.tex").read_text()
 
 

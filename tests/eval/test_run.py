@@ -61,7 +61,15 @@ def test_a_choice_among_many_pays_for_all_of_them() -> None:
     assert row["avg"] == {"value": 1.0, "ci95": [pytest.approx(0.025), 1.0], "n": 1}  # Clopper and Pearson, 1 of 1
     assert (row["calls"], row["tokens_kept"] + row["tokens_discarded"]) == (2, 13 + 5)
     assert row["pass_at"]["1"]["value"] == 0.5  # of all attempts, whichever is chosen
-    assert row["ends"] == {"correct": 1, "wrong": 0, "truncated": 0, "no_answer": 0, "unscored": 0, "dropped": 0}
+    assert row["ends"] == {
+        "correct": 1,
+        "wrong": 0,
+        "truncated": 0,
+        "no_room": 0,
+        "no_answer": 0,
+        "unscored": 0,
+        "dropped": 0,
+    }
 
 
 def test_accuracy_is_told_per_family_and_unscored_problems_are_left_out() -> None:

@@ -15,10 +15,24 @@ from thor_tir.verdict import Outcome, Verdict
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}\u2028<!--<script>"
 
 
+NOTHING_LOST = {"asked": 500, "machine": {}, "unscored": 0, "no_room": 0}
+ENDS = {"correct": 300, "wrong": 200, "truncated": 0, "no_room": 0, "no_answer": 0, "unscored": 0, "dropped": 0}
+
+
 def result(name: str, accuracy: float, *, ci95: Sequence[float] = (0, 1), **entry: Any) -> dict[str, Any]:
     """The results of one row, as far as a report shows them."""
     families = entry.pop("families", ("gcd", "lcm"))
-    usual = {"n_scored": 500, "call_success": None, "calls": 1.0, "tokens_kept": 0, "tokens_discarded": 0}
+    usual = {
+        "title": "gym",
+        "n": 500,
+        "n_scored": 500,
+        "lost": NOTHING_LOST,
+        "ends": ENDS,
+        "call_success": None,
+        "calls": 1.0,
+        "tokens_kept": 0,
+        "tokens_discarded": 0,
+    }
     by_source = {family: {"value": 0.5, "ci95": [0.4, 0.6], "n": 250} for family in families}
     avg = {"value": accuracy, "ci95": list(ci95), "n": 500}
     return {"schema": 1, "name": name, "sets": [{"avg": avg, "by_source": by_source, **usual, **entry}]}

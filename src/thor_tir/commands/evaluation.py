@@ -95,7 +95,7 @@ class Eval:
         reporter = ConsoleReporter()
         with claim(output, options, shard, inputs=self._inputs()):
             asyncio.run(evaluate(run, reporter))
-        _finish(run.folder, reporter)
+        finish(run.folder, reporter)
 
     def _sets(self) -> "tuple[ProblemSet, ...]":
         from thor_tir.app.stages.evaluate import limited
@@ -174,7 +174,7 @@ class EvalMerge:
         """Read, write, print. Raises UsageError while attempts are missing."""
         from thor_tir.eval.folder import EvalFolder
 
-        if not _finish(EvalFolder(path=self.folder), ConsoleReporter()):
+        if not finish(EvalFolder(path=self.folder), ConsoleReporter()):
             raise UsageError(f"{self.folder} is not complete; run its missing shards")
 
 
@@ -213,15 +213,21 @@ class EvalCompare:
             write_atomically(self.output, json.dumps(found, indent=1) + "\n")
 
 
-def _finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
+def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
     """Write and print the results of an evaluation; False where it is not complete."""
-    from thor_tir.app.stages.evaluate import write_results
+    from thor_tir.app.stages.evaluate import check_measured, write_results
+    from thor_tir.eval.metrics import remarks
     from thor_tir.eval.tables import score_table
 
     results = write_results(folder, reporter)
     if results is not None:
         reporter.console.print(text_table("Percent, with 95 % intervals over problems", *score_table(results)))
+        for entry in results["sets"]:
+            for sentence in remarks(entry):
+                reporter.say(sentence)
     reporter.say(f"attempts and results: {folder.path}")
+    if results is not None:
+        check_measured([results])
     return results is not None
 
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.options import NANO, PresetOption
-from thor_tir.console import ConsoleReporter, difference_lines, results_table
+from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import SftConfig
@@ -35,14 +36,30 @@ class Quickstart:
     def run(self) -> None:
         """Run or continue it and print what came out."""
         from thor_tir.app.stages.quickstart import run_quickstart
+        from thor_tir.eval.metrics import remarks
+        from thor_tir.eval.tables import run_table
 
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
         outcome = asyncio.run(run_quickstart(config, self.output, reporter))
-        reporter.console.print(results_table(outcome.results))
-        reporter.say(difference_lines(outcome.summary))
+        reporter.console.print(text_table("Held-out test problems", *run_table(outcome.results)))
+        for row in outcome.results:
+            for sentence in remarks(row["sets"][0]):
+                reporter.say(f"{row['name']}, {sentence}")
+        for line in _comparison_lines(outcome.summary):
+            reporter.say(line)
         reporter.say(f"results: {self.output / 'results.json'}\nreport:  {outcome.report}")
+
+
+def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Paired differences in points, and what the wall clock went into."""
+    for pair in summary["paired"]:
+        low, high = pair["ci95"]
+        yield f"{pair['name']}: {100 * pair['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    seconds = summary["seconds"]
+    spent = ", ".join(f"{stage} {s:.0f} s" for stage, s in seconds.items())
+    yield f"time: {spent}; {sum(seconds.values()) / 60:.1f} minutes in all"
 
 
 @dataclass(frozen=True, kw_only=True)

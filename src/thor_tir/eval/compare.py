@@ -41,23 +41,23 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> Comparis
 
 def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of a comparison, for a terminal."""
-    head = ("set", "n", "first %", "second %", "difference", "only first", "only second", "McNemar p")
+    head = ("set", "n", "lost", "first %", "second %", "difference", "only first", "only second", "McNemar p")
     rows: list[tuple[str, ...]] = [
         (
             entry["title"],
             str(entry["n"]),
+            str(entry["asked"] - entry["n"]),
             _percent(entry["first"]),
             _percent(entry["second"]),
-            _points(entry["difference"]),
+            "-" if entry["difference"] is None else _points(entry["difference"]),
             str(entry["mcnemar"]["only_first"]),
             str(entry["mcnemar"]["only_second"]),
             f"{entry['mcnemar']['p']:.3g}",
         )
         for entry in found["sets"]
-        if entry["difference"] is not None
     ]
     if found["average"] is not None and len(rows) > 1:
-        rows.append(("average", "", "", "", _points(found["average"]), "", "", ""))
+        rows.append(("average", "", "", "", "", _points(found["average"]), "", "", ""))
     return head, rows
 
 
@@ -90,6 +90,7 @@ def _entry(asked: ProblemSet, ours: Evaluation, theirs: Evaluation, seed: int) -
     return {
         "name": asked.name,
         "title": asked.title,
+        "asked": len(asked.problems),
         "n": len(ids),
         "first": sum(first) / len(ids) if ids else None,
         "second": sum(second) / len(ids) if ids else None,

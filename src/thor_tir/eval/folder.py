@@ -8,9 +8,10 @@ Any number of processes may fill one folder, each its own shard; what counts is 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Evaluation:
     """Name of the configuration or of the problem set."""
     groups: tuple[tuple[Attempt, ...], ...]
     """Attempts at each problem; empty where machine faults ended all."""
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Attempts that a fault of the machine ended, by the fault's name; they are in no group."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -51,7 +54,7 @@ def best_of(evaluation: Evaluation, select_by: str, *, seed: int) -> Evaluation:
     chosen = tuple(
         (select(group, score, seed=seed_of(seed, group[0].problem.id)),) if group else () for group in evaluation.groups
     )
-    return Evaluation(name=evaluation.name, groups=chosen)
+    return replace(evaluation, groups=chosen)
 
 
 def _accuracy(group: Sequence[Attempt]) -> float:
@@ -133,7 +136,7 @@ class EvalFolder:
         return found
 
     def evaluation(self, asked: ProblemSet) -> Evaluation:
-        """The attempts at a set that were made, grouped by problem; those that a machine fault ended are left out."""
+        """The attempts at a set, grouped by problem; those that a machine fault ended are counted by the fault."""
         rows, samples = self.rows(asked.name), range(self.manifest["samples"])
         groups = [
             tuple(
@@ -143,7 +146,8 @@ class EvalFolder:
             )
             for problem in asked.problems
         ]
-        return Evaluation(name=asked.name, groups=tuple(groups))
+        faults = Counter(str(row[DROPPED]) for row in rows.values() if DROPPED in row)
+        return Evaluation(name=asked.name, groups=tuple(groups), faults=faults)
 
     def chosen(self, asked: ProblemSet) -> Evaluation:
         """The attempts that count: all of them, or of each problem the one that the run's selector takes."""

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Literal
 
 from thor_tir.eval.folder import Evaluation
-from thor_tir.eval.results import Average, Averages, Costs, Estimate, SetResult, ToolSuccess
+from thor_tir.eval.results import Average, Averages, Costs, Estimate, Losses, SetResult, ToolSuccess
 from thor_tir.eval.statistics import (
     Interval,
     association,
@@ -61,6 +61,7 @@ def set_result(
         "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
         "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
         **costs(paid, chosen, seconds, seed=seed),
+        "lost": losses(asked, paid, samples=samples),
         "judged": sum(a.verdict.by_judge for a in chosen.attempts),
         "ends": ends(chosen.attempts, expected=len(asked.problems) * (samples if chosen is paid else 1)),
         "by_subject": broken_down(counted, _extra("subject"), seed=seed),
@@ -118,13 +119,59 @@ def discarded_tokens(trajectory: Trajectory) -> int:
     return trajectory.num_model_tokens - kept
 
 
+def losses(asked: ProblemSet, paid: Evaluation, *, samples: int) -> Losses:
+    """The attempts that were asked for and measure nothing, by the reason."""
+    attempts = paid.attempts
+    return {
+        "asked": len(asked.problems) * samples,
+        "machine": dict(sorted(paid.faults.items())),
+        "unscored": sum(end_of(attempt) == "unscored" for attempt in attempts),
+        "no_room": sum(end_of(attempt) == "no_room" for attempt in attempts),
+    }
+
+
+def num_lost(lost: Losses) -> int:
+    """Attempts lost for whatever reason."""
+    return sum(lost["machine"].values()) + lost["unscored"] + lost["no_room"]
+
+
+def remarks(entry: SetResult) -> list[str]:
+    """Sentences that a reader of the scores must know: what was lost, and scores in which nothing differs."""
+    title, lost, graded = entry["title"], entry["lost"], entry["ends"]
+    asked, said = lost["asked"], []
+    if machine := sum(lost["machine"].values()):
+        by_fault = ", ".join(f"{count} {fault}" for fault, count in lost["machine"].items())
+        said.append(f"{machine} of {asked} attempts were lost to faults of the machine ({by_fault}): they do not count")
+    if lost["unscored"]:
+        said.append(f"{lost['unscored']} of {asked} attempts could not be graded: they do not count")
+    if entry["n_scored"] < entry["n"]:
+        without = entry["n"] - entry["n_scored"]
+        said.append(
+            f"{without} of {entry['n']} problems have no graded attempt: the accuracy is over {entry['n_scored']}"
+        )
+    if lost["no_room"]:
+        said.append(
+            f"the prompts of {lost['no_room']} of {asked} attempts fill the model's whole context: nothing could be "
+            "written, which counts as wrong"
+        )
+    right = graded["correct"]
+    num = sum(graded.values()) - graded["unscored"] - graded["dropped"]
+    if num and right in (0, num):
+        said.append(
+            f"every graded attempt ({num}) is {'right' if right else 'wrong'}, so nothing tells two problems apart; "
+            "look at some with `thor show`"
+        )
+    return [f"{title}: {sentence}" for sentence in said]
+
+
 def ends(attempts: Sequence[Attempt], *, expected: int) -> dict[str, int]:
     """Counts of how attempts ended: `correct`, `wrong`, and apart from wrong answers what never became one.
 
-    `truncated` ran into the limit of tokens or calls, `no_answer` ended its turn without an answer that can be found,
-    `unscored` has an answer that the grader could not judge, `dropped` was ended by a fault of the machine.
+    `truncated` ran into the limit of tokens or calls, `no_room` had a prompt that fills the context, `no_answer` ended
+    its turn without an answer that can be found, `unscored` has an answer that the grader could not judge, `dropped`
+    was ended by a fault of the machine.
     """
-    counts = Counter({"correct": 0, "wrong": 0, "truncated": 0, "no_answer": 0, "unscored": 0})
+    counts = Counter({"correct": 0, "wrong": 0, "truncated": 0, "no_room": 0, "no_answer": 0, "unscored": 0})
     counts.update(end_of(attempt) for attempt in attempts)
     return {**counts, "dropped": expected - len(attempts)}
 
@@ -134,7 +181,7 @@ def end_of(attempt: Attempt) -> str:
     if attempt.verdict.outcome is not Outcome.WRONG:
         return attempt.verdict.outcome.value
     if attempt.trajectory.finish in (Finish.TOKEN_LIMIT, Finish.CALL_LIMIT):
-        return "truncated"
+        return "truncated" if attempt.trajectory.num_model_tokens else "no_room"
     return "no_answer" if attempt.verdict.extracted is None else "wrong"
 
 
@@ -199,9 +246,11 @@ def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:
     return dict(classes.most_common())
 
 
-def paired(ours: Evaluation, theirs: Evaluation, *, seed: int) -> Interval:
-    """Difference in accuracy over the problems that both have scored."""
+def paired(ours: Evaluation, theirs: Evaluation, *, seed: int) -> Interval | None:
+    """Difference in accuracy over the problems that both have scored; None where there are none."""
     both = [(a, b) for a, b in zip(ours.accuracy_P, theirs.accuracy_P, strict=True) if a == a and b == b]
+    if not both:
+        return None
     return bootstrap_difference([a for a, _ in both], [b for _, b in both], seed=seed)
 
 

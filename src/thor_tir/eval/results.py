@@ -68,6 +68,19 @@ class Costs(TypedDict):
     """Wall-clock time of an attempt, waiting included."""
 
 
+class Losses(TypedDict):
+    """Attempts that say nothing of the model, and those that it could not begin."""
+
+    asked: int
+    """Attempts that were asked for."""
+    machine: dict[str, int]
+    """Attempts that a fault of the machine ended, by the fault; they count for nothing."""
+    unscored: int
+    """Attempts that could not be graded; they count for nothing."""
+    no_room: int
+    """Attempts whose prompt fills the model's whole context; they count as wrong."""
+
+
 class SetResult(Costs):
     """Results on one set of problems."""
 
@@ -93,6 +106,8 @@ class SetResult(Costs):
     """Verdicts that a language model gave."""
     ends: dict[str, int]
     """Attempts by how they ended."""
+    lost: Losses
+    """Attempts that were asked for and measure nothing."""
     by_subject: dict[str, Estimate]
     """Accuracy by subject."""
     by_level: dict[str, Estimate]
@@ -174,6 +189,8 @@ class SetComparison(TypedDict):
     """Name of the set."""
     title: str
     """Title of the set in tables."""
+    asked: int
+    """Problems that both were asked."""
     n: int
     """Problems that both have scored."""
     first: float | None

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thor_tir.eval.results import Estimate, Results
+from thor_tir.eval.metrics import num_lost, remarks
+from thor_tir.eval.results import Estimate, Losses, Results, SetResult
 
 
 def markdown(results: Results) -> str:
@@ -14,7 +15,8 @@ def markdown(results: Results) -> str:
     parts = [
         title,
         "Percent, with 95 % intervals over problems. The last rows are unweighted means over sets.",
-        _table(("set", "n", *_score_names(results)), _score_rows(results)),
+        _table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
+        *(sentence for entry in results["sets"] for sentence in remarks(entry)),
         "## Cost, per attempt",
         _table(_COST_NAMES, _cost_rows(results)),
         "## How attempts ended",
@@ -38,9 +40,9 @@ def latex(results: Results) -> str:
     names = _score_names(results)
     lines = [
         rf"% {_tex(str(results['model']))}, {results['name']}, seed {results['seed']}; 95 % intervals over problems",
-        rf"\begin{{tabular}}{{l{'r' * (1 + len(names))}}}",
+        rf"\begin{{tabular}}{{l{'r' * (2 + len(names))}}}",
         r"\toprule",
-        " & ".join(map(_tex, ("", "n", *names))) + r" \\",
+        " & ".join(map(_tex, ("", "n", "lost", *names))) + r" \\",
         r"\midrule",
         *(" & ".join(map(_tex, row)) + r" \\" for row in _score_rows(results)),
         r"\bottomrule",
@@ -88,13 +90,39 @@ def score_table(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]
     """Head and rows of the scores, for a terminal: of every k the largest, which is what fits."""
     largest = dict(_sizes(results))
     shown = [place for place, (kind, k) in enumerate(_sizes(results)) if largest[kind] == k]
-    head, rows = ("set", "n", *_score_names(results)), _score_rows(results)
-    kept = (0, 1, 2, *(3 + place for place in shown))
+    head, rows = ("set", "n", "lost", *_score_names(results)), _score_rows(results)
+    kept = (0, 1, 2, 3, *(4 + place for place in shown))
     return tuple(head[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
+def lost_cell(lost: Losses) -> str:
+    """`0`, or how many attempts of those asked for measure nothing."""
+    num = num_lost(lost)
+    return f"{num} of {lost['asked']}" if num else "0"
+
+
+def run_table(runs: Sequence[Results]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of several evaluations of one set of problems, for a terminal."""
+    head = ("", "accuracy", "95 % interval", "n", "lost", "calls ok", "calls", "tokens")
+    return head, [_run_cells(run["name"], run["sets"][0]) for run in runs]
+
+
+def _run_cells(name: str, entry: SetResult) -> tuple[str, ...]:
+    accuracy, success = entry["avg"], entry["call_success"]
+    return (
+        name,
+        "-" if accuracy is None else f"{100 * accuracy['value']:.1f} %",
+        "-" if accuracy is None else f"{100 * accuracy['ci95'][0]:.1f} - {100 * accuracy['ci95'][1]:.1f}",
+        str(entry["n_scored"]),
+        lost_cell(entry["lost"]),
+        "-" if success is None else f"{100 * success['value']:.1f} %",
+        f"{entry['calls']:.2f}",
+        f"{entry['tokens_kept'] + entry['tokens_discarded']:.0f}",
+    )
+
+
 _COST_NAMES = ("set", "code ratio %", "calls", "calls ok %", "tokens kept", "tokens discarded", "seconds")
-_END_NAMES = ("correct", "wrong", "truncated", "no_answer", "unscored", "dropped")
+_END_NAMES = ("correct", "wrong", "truncated", "no_room", "no_answer", "unscored", "dropped")
 _TOOL_NAMES = ("set", "ran: right, wrong", "failed: right, wrong", "chi2", "p", "odds ratio", "stratified chi2", "p ")
 
 
@@ -129,6 +157,7 @@ def _score_rows(results: Results) -> list[tuple[str, ...]]:
         (
             entry["title"],
             str(entry["n"]),
+            lost_cell(entry["lost"]) if "lost" in entry else "",
             score(entry["avg"]),
             *(score(entry[kind].get(k)) for kind, k in _sizes(results)),
         )

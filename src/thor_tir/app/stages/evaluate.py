@@ -1,7 +1,8 @@
 """One model on sets of problems: sampled, graded and kept attempt by attempt; tables when every attempt is there."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -15,7 +16,7 @@ from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.protocol import Policy
-from thor_tir.errors import UsageError
+from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 from thor_tir.eval.code.check import CodeGrader, written
 from thor_tir.eval.folder import EvalFolder, best_of
 from thor_tir.eval.metrics import averages, set_result
@@ -154,13 +155,15 @@ async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: 
     requests = requests_of(run, asked)
     journal = run.folder.journal(asked.name, run.shard, hold=run.config.resources.deterministic)
     elsewhere = run.folder.rows(asked.name, besides=journal.path)
-    todo = {r.id: partial(_timed, r, setup) for r in requests if r.id not in elsewhere}
+    why: list[str] = []
+    todo = {r.id: partial(_timed, r, setup, why) for r in requests if r.id not in elsewhere}
     with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
         progress.advance(len(requests) - len(todo))
         dropped = await record_all(todo, setup, journal, progress)
     if dropped:
         lost = ", ".join(f"{count} {name}" for name, count in sorted(dropped.items()))
-        reporter.say(f"{asked.title}, attempts lost to faults of the machine: {lost}; they count for nothing")
+        example = f", for example: {why[0]}" if why else ""
+        reporter.say(f"{asked.title}, attempts lost to faults of the machine: {lost}{example}")
 
 
 def requests_of(run: EvalRun, asked: ProblemSet) -> list[AttemptRequest]:
@@ -173,9 +176,14 @@ def requests_of(run: EvalRun, asked: ProblemSet) -> list[AttemptRequest]:
     ]
 
 
-async def _timed(request: AttemptRequest, setup: SamplingSetup) -> dict[str, Any]:
+async def _timed(request: AttemptRequest, setup: SamplingSetup, why: list[str]) -> dict[str, Any]:
+    """The row of one attempt. What a fault of the machine says is added to `why`, and the fault passes through."""
     began = perf_counter()
-    row = attempt_to_json(await attempt(request, setup))
+    try:
+        row = attempt_to_json(await attempt(request, setup))
+    except MachineFault as fault:
+        why.append(str(fault))
+        raise
     return {**row, "seconds": perf_counter() - began}
 
 
@@ -193,6 +201,22 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
     if not plot(results, folder.path / "results.png"):
         reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
     return results
+
+
+def check_measured(results: Sequence[Results]) -> None:
+    """Raises NothingMeasured where not one attempt of these evaluations could be scored."""
+    entries = [entry for each in results for entry in each["sets"]]
+    if any(entry["avg"] is not None for entry in entries):
+        return
+    asked = sum(entry["lost"]["asked"] for entry in entries)
+    unscored = sum(entry["lost"]["unscored"] for entry in entries)
+    faults: Counter[str] = sum((Counter(entry["lost"]["machine"]) for entry in entries), Counter())
+    reasons = [f"{count} were lost to {name}" for name, count in sorted(faults.items())]
+    reasons += [f"{unscored} could not be graded, so look at the references"] if unscored else []
+    raise NothingMeasured(
+        f"nothing was measured: of {asked} attempts {' and '.join(reasons)}; lost attempts stay lost, so mend the "
+        "cause and give another --output"
+    )
 
 
 def results_of(folder: EvalFolder, *, name: str | None = None, select: str | None = None) -> Results:

@@ -14,7 +14,7 @@ from typing import Any
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import Reporter, Runtime, open_runtime
-from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within, limited, results_of
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, check_measured, evaluate_within, limited, results_of
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.tirgen import generate_data
@@ -156,7 +156,9 @@ def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Ma
     seed = config.eval.seed
     summary = {
         "paired": [
-            _difference(f"{ours} - {theirs}", paired(found[ours], found[theirs], seed=seed)) for ours, theirs in pairs
+            _difference(f"{ours} - {theirs}", gap)
+            for ours, theirs in pairs
+            if (gap := paired(found[ours], found[theirs], seed=seed)) is not None
         ],
         "chi_squared": tool_success([*found[SFT].groups, *found[RL].groups]),
         "failure_classes": {
@@ -171,6 +173,7 @@ def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Ma
     }
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     _write_exhibits(config, folder, {row.spec.name: row.evaluation for row in rows if row.spec.select is None})
+    check_measured(results)
     return RunSummary(results=results, summary=summary, report=write_report(folder))
 
 

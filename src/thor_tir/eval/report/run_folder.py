@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.eval.metrics import remarks
+from thor_tir.eval.tables import lost_cell
 
 MAX_ROUNDS = 1000
 """Rounds of one stage that are kept for drawing; a longer run is thinned evenly, first and last round included."""
@@ -19,7 +21,7 @@ MAX_ROUNDS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownEstimate:
-    """A number with its 95 % interval; `low` equals `high` equals `value` where none was recorded."""
+    """A number with its 95 % interval."""
 
     value: float
     """The number itself."""
@@ -35,10 +37,14 @@ class Result:
 
     name: str
     """Name of the configuration, and of the set where it was asked several."""
-    accuracy: ShownEstimate
-    """Share of problems solved, 0..1."""
+    accuracy: ShownEstimate | None
+    """Share of problems solved, 0..1; None where nothing was scored."""
     num_problems: int
     """Problems with a score."""
+    lost: str
+    """Attempts that measure nothing, of those asked for."""
+    remarks: tuple[str, ...]
+    """Sentences that a reader of the scores must know."""
     call_success: float | None
     """Share of tool calls that ran to their end, 0..1; None without any call."""
     calls: float
@@ -200,16 +206,17 @@ def _results(results: Mapping[str, Any]) -> Iterator[Result]:
     for run in results.get("runs", [results]):
         for entry in run["sets"]:
             accuracy, success = entry["avg"], entry["call_success"]
-            if accuracy is not None:
-                yield Result(
-                    name=run["name"] if len(run["sets"]) == 1 else f"{run['name']}: {entry['title']}",
-                    accuracy=_interval(accuracy),
-                    num_problems=entry["n_scored"],
-                    call_success=None if success is None else success["value"],
-                    calls=entry["calls"],
-                    tokens=entry["tokens_kept"] + entry["tokens_discarded"],
-                    by_family={name: each["value"] for name, each in entry["by_source"].items()},
-                )
+            yield Result(
+                name=run["name"] if len(run["sets"]) == 1 else f"{run['name']}: {entry['title']}",
+                accuracy=None if accuracy is None else _interval(accuracy),
+                num_problems=entry["n_scored"],
+                lost=lost_cell(entry["lost"]),
+                remarks=tuple(remarks(entry)),
+                call_success=None if success is None else success["value"],
+                calls=entry["calls"],
+                tokens=entry["tokens_kept"] + entry["tokens_discarded"],
+                by_family={name: each["value"] for name, each in entry["by_source"].items()},
+            )
 
 
 def _interval(entry: Mapping[str, Any]) -> ShownEstimate:
@@ -218,12 +225,11 @@ def _interval(entry: Mapping[str, Any]) -> ShownEstimate:
 
 
 def _estimate(value: object, interval: object) -> ShownEstimate | None:
-    middle = number(value)
-    ends = [number(end) for end in interval] if isinstance(interval, list) and len(interval) == 2 else [middle, middle]
-    if middle is None:
-        return None
-    low, high = (middle if end is None else end for end in ends)
-    return ShownEstimate(value=middle, low=low, high=high)
+    """An estimate; None where the number or its interval is missing, since a number alone would look certain."""
+    match [number(each) for each in (value, *(interval if isinstance(interval, list) else ()))]:
+        case [float() | int() as middle, float() | int() as low, float() | int() as high]:
+            return ShownEstimate(value=middle, low=low, high=high)
+    return None
 
 
 def _numbers(value: object) -> dict[str, float]:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from thor_tir.grading.extract import extract_answer
-from thor_tir.grading.rules.quick import quick_outcome
+from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.verdict import Strictness
 
 PUMPED = [

@@ -4,7 +4,7 @@ import pytest
 
 from different_cases import DIFFERENT
 from thor_tir.grading.rules.algebra import algebraic_outcome
-from thor_tir.grading.rules.quick import quick_outcome
+from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
 EQUAL = {

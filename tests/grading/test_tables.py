@@ -7,7 +7,7 @@ import pytest
 
 from thor_tir.grading.extract import extract_answer
 from thor_tir.grading.rules.algebra import algebraic_outcome
-from thor_tir.grading.rules.quick import quick_outcome
+from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
 TABLES = Path(__file__).parent / "tables"

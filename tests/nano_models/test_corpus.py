@@ -18,8 +18,7 @@ from nano_models.worked import work
 from thor_tir.dialect.fences import first_block
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS
 from thor_tir.problem import Problem
-from thor_tir.problems.families import NANO_FAMILIES
-from thor_tir.problems.sources import Split, reasoning_gym_problems
+from thor_tir.problems.sources import NANO_FAMILIES, Split, reasoning_gym_problems
 from worked_cases import FAMILIES, problems_of
 
 Documents = Callable[[Sequence[Problem], Random, MixtureConfig], Iterator[Document]]

@@ -10,8 +10,7 @@ from random import Random
 
 from nano_models.worked import Program, Worked, work
 from thor_tir.problem import Problem
-from thor_tir.problems.families import NANO_FAMILIES
-from thor_tir.problems.sources import Split, reasoning_gym_problems
+from thor_tir.problems.sources import NANO_FAMILIES, Split, reasoning_gym_problems
 
 FAMILIES = sorted(NANO_FAMILIES)
 

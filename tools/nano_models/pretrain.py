@@ -27,8 +27,7 @@ from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.problem import Problem
-from thor_tir.problems.families import NANO_FAMILIES
-from thor_tir.problems.sources import Split, reasoning_gym_problems
+from thor_tir.problems.sources import NANO_FAMILIES, Split, reasoning_gym_problems
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import write_atomically
 

@@ -11,7 +11,7 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
 from thor_tir.engines.options import EngineOptions
 from thor_tir.inference.self_correction import SelfCorrectionConfig
-from thor_tir.problems.families import NANO_FAMILIES
+from thor_tir.problems.sources import NANO_FAMILIES
 from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sft.config import SftConfig

@@ -18,13 +18,12 @@ from typing import Protocol, Self
 
 from thor_tir.errors import MachineFault
 from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
-from thor_tir.grading.rules.input_limits import MAX_CHARS, calls_only_maths
-from thor_tir.grading.rules.quick import quick_outcome
+from thor_tir.grading.rules.canonical import MAX_CHARS
+from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.grading.types import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
-from thor_tir.grading.workers.ipc import IpcRow
 from thor_tir.grading.workers.pool import Considered, Pool
-from thor_tir.grading.workers.process import GraderLimits
-from thor_tir.grading.workers.reasoning_gym import UNREADABLE
+from thor_tir.grading.workers.process import GraderLimits, IpcRow
+from thor_tir.grading.workers.reasoning_gym import UNREADABLE, calls_only_maths
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome, Strictness, Verdict
 

@@ -32,6 +32,33 @@ _CLOCK_METADATA = {"time_intervals": ("start_time", "end_time")}
 """Metadata in which a generator writes today's date. No scorer reads it, and with it a seed would not mean one set."""
 
 
+NANO_FAMILIES: Mapping[str, Mapping[str, object]] = {
+    "gcd": {"min_value": 10, "max_value": 1000},
+    "lcm": {"min_value": 5, "max_value": 150},
+    "chain_sum": {"min_terms": 2, "max_terms": 5, "min_digits": 1, "max_digits": 4},
+    "products": {"min_digits": 1, "max_digits": 4},
+    "fraction_simplification": {"min_value": 1, "max_value": 300, "max_factor": 60, "styles": ("plain",)},
+    "base_conversion": {"min_base": 2, "max_base": 16, "min_value": 5, "max_value": 2000},
+    "complex_arithmetic": {
+        "min_real": -30,
+        "max_real": 30,
+        "min_imag": -30,
+        "max_imag": 30,
+        "operations_weights": (0.25, 0.25, 0.25, 0.25),
+    },
+    "simple_equations": {"min_terms": 2, "max_terms": 3, "min_value": 1, "max_value": 100},
+    "leg_counting": {"min_animals": 2, "max_animals": 5, "max_instances": 15},
+    "simple_geometry": {"min_sides": 3, "max_sides": 6},
+    "prime_factorization": {"min_value": 2, "max_value": 3000},
+    "count_bits": {"min_n": 1, "max_n": 100_000_000},
+}
+"""The families of the embedded default, with the fields that differ from the library's defaults.
+
+Their difficulties leave room at every stage: some need one call, some two or three (`lcm`, fractions, bases, complex
+numbers, legs, polygons); small numbers can be done in one's head, large ones cannot.
+"""
+
+
 class Split(StrEnum):
     """Disjoint by question text, whatever the seed, the options and the family."""
 

@@ -1,6 +1,7 @@
 import pytest
 
-from thor_tir.grading.rules.input_limits import calls_only_maths, is_affordable
+from thor_tir.grading.rules.canonical import is_affordable
+from thor_tir.grading.workers.reasoning_gym import calls_only_maths
 
 
 @pytest.mark.parametrize(

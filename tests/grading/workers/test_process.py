@@ -12,7 +12,7 @@ import pytest
 from thor_tir.errors import GraderUnavailable
 from thor_tir.grading.extract import MAX_CHARS as MAX_RESPONSE_CHARS
 from thor_tir.grading.grader import Grader
-from thor_tir.grading.rules.input_limits import MAX_CHARS as MAX_ANSWER_CHARS
+from thor_tir.grading.rules.canonical import MAX_CHARS as MAX_ANSWER_CHARS
 from thor_tir.grading.types import GradingRoute, Submission, pair
 from thor_tir.grading.workers import process as process_module
 from thor_tir.grading.workers.process import GraderLimits, GraderProcess, ItemLost

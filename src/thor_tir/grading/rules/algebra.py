@@ -2,7 +2,7 @@ r"""The comparison inside the grading process: our rules with algebra, then math
 
 Expressions are compared by value, at fixed points and to 25 digits, so nothing is simplified and nothing of the answer
 is executed. math-verify sees only what our parser refuses (sums, integrals, limits, unusual commands), and what it then
-holds equal must still pass `veto.py`.
+holds equal must still pass `objection`.
 """
 
 import re
@@ -14,12 +14,11 @@ from typing import Any
 import mpmath
 
 from thor_tir.grading.rules.arithmetic import accepts_rounded, is_close, is_long_decimal, rational
-from thor_tir.grading.rules.canonical import canonical
-from thor_tir.grading.rules.false_positives import objection, unworked
-from thor_tir.grading.rules.input_limits import is_affordable, is_parsable
+from thor_tir.grading.rules.canonical import canonical, is_affordable, squeezed
 from thor_tir.grading.rules.latex_parser import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
 from thor_tir.grading.rules.matching import same
 from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, value
+from thor_tir.grading.rules.structure import chain, split_at
 from thor_tir.verdict import Outcome, Strictness
 
 _SEEDS = (0, 2, 4, 1, 3)
@@ -31,6 +30,23 @@ _ARGUMENTS = frozenset(("x", "y", "z", "t", "u", "s", "r", "theta"))
 _COMMON_LOG = re.compile(r"\\log ?_ ?\{? ?10 ?\}?")
 _BARE_LOG = re.compile(r"\\log(?![a-zA-Z]| ?_)")
 _MAX_CONSTANTS = 4
+
+_NAMES = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
+_NOT_VARIABLES = frozenset((r"\frac", r"\sqrt", r"\text", r"\begin", r"\end", r"\pi", "e", "i", r"\infty", r"\,"))
+_BASED = re.compile(r"\d_\{?\w*")
+_NUMBER_BEHIND_UNIT = re.compile(r"\\text\{[^{}]*\}(?:\^\{?\d\}?)? ?\d|\\text\{ ?\d")
+_COMMAS = frozenset((",", ";", "and", "or"))
+_UNWORKED = frozenset(("factorial", "binom", "add", "floor", "ceil"))
+_MAX_POWER = 10**6
+
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_UNEVALUATED = re.compile(r"\\(?:sum|prod|i{1,3}nt|oint|lim|bigcup|bigcap)(?![a-zA-Z])")
+_POWER_TOWER = re.compile(r"\^\s*\{?(?:[^{}a-zA-Z\\]|\\pi|e)*\^")
+_LARGE_BINOMIAL = re.compile(r"\\binom\s*\{[^{}]*(?:\^|\d{5})")
+_FACTORIAL = re.compile(r"\d{5,}\)?\s*!|!\s*!|!\s*\)\s*!")
+_LARGE_POWER = re.compile(r"\^\s*\{?\s*\(?[+-]?\d{4,}")
+_MAX_COMMANDS = 256
+_MAX_CELLS = 256
 
 
 def algebraic_outcome(reference: str, answer: str, strictness: Strictness = Strictness.STRICT) -> tuple[Outcome, str]:
@@ -219,3 +235,65 @@ def _by_math_verify(
     if complaint:
         return Outcome.WRONG, complaint
     return Outcome.CORRECT, "equal to the reference by math-verify"
+
+
+def is_parsable(answer: str) -> bool:
+    """True if a computer algebra system may be given the canonical answer: no towers, no sums left to do, no flood.
+
+    The limits follow those of inspect_ai's mathematics scorer.
+    """
+    if len(_COMMAND.findall(answer)) > _MAX_COMMANDS or answer.count("&") > _MAX_CELLS:
+        return False
+    costly = (_UNEVALUATED, _POWER_TOWER, _FACTORIAL, _LARGE_POWER, _LARGE_BINOMIAL)
+    return not any(pattern.search(answer) for pattern in costly)
+
+
+def objection(gold: str, answer: str) -> str | None:
+    """Why two canonical texts that math-verify holds equal are not: its known false accepts. None where there is none.
+
+    Boolean collapse of two equations, letters folded in case or read as units, subscripts and dots ignored.
+    """
+    if (chain(gold) is None) != (chain(answer) is None) or (chain(gold) and squeezed(gold) != squeezed(answer)):
+        return "two relations of one truth value are not one relation"
+    if ("'" in gold) != ("'" in answer):
+        return "a prime that the reference lacks, or the other way round"
+    if _NUMBER_BEHIND_UNIT.search(answer) and not _NUMBER_BEHIND_UNIT.search(gold):
+        return "a number behind a unit"
+    if r"\ldots" in gold or r"\ldots" in answer:
+        return "a list with dots is compared letter for letter"
+    if _BASED.findall(squeezed(gold)) != _BASED.findall(squeezed(answer)):
+        return "a number in another base"
+    if _variables(gold) != _variables(answer):
+        return "other variables than the reference's"
+    if len(split_at(gold, _COMMAS)[1]) != len(split_at(answer, _COMMAS)[1]):
+        return "another number of answers than the reference"
+    return None
+
+
+def unworked(gold: str, answer: str) -> str | None:
+    """Why an answer equal in value is refused in a strict reading: for a number it states a calculation.
+
+    `1+1`, `5!` and a binomial are refused for a reference that is a plain number; fractions, radicals, products and
+    powers of moderate size are natural forms and are not.
+    """
+    if answer.count(r"\begin") > max(1, gold.count(r"\begin")):
+        return "a calculation with matrices instead of its result"
+    if rational(gold) is None or rational(answer) is not None:
+        return None
+    try:
+        tree = parse_expression(answer)
+    except Unreadable:
+        return None
+    if operations(tree) & _UNWORKED or _has_large_power(tree):
+        return "a calculation instead of its result"
+    return None
+
+
+def _has_large_power(tree: Tree) -> bool:
+    if tree[0] == "pow" and tree[1][0] == tree[2][0] == "num" and abs(tree[2][1]) > 64 and tree[1][1] != 10:
+        return True
+    return any(_has_large_power(child) for child in tree[1:] if isinstance(child, tuple))
+
+
+def _variables(text: str) -> frozenset[str]:
+    return frozenset(_NAMES.findall(text)) - _NOT_VARIABLES

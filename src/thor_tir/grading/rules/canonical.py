@@ -9,6 +9,12 @@ import unicodedata
 
 from thor_tir.grading.rules.latex_parser import FUNCTIONS
 
+MAX_CHARS = 4096
+"""Characters of an answer; none is longer."""
+_MAX_NESTING = 64
+_MAX_DIGITS_IN_A_ROW = 256
+_DIGITS = re.compile(r"\d+")
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -141,6 +147,18 @@ _EMPTY = re.compile(r"\\\{ ?\\\}")
 _PROVISO = re.compile(r"\s*,?\s*\\text\{\s*(?:for|where|with) [^{}]*\}.*$", re.DOTALL)
 _TIGHT_JOIN = re.compile(r"(?<=[)\]}\d])\s*(or|and)\s*(?=[(\[\d\\-]|[a-zA-Z][(=])")
 _STARS = re.compile(r"^\*\*(.*)\*\*$", re.DOTALL)
+
+
+def is_affordable(answer: str) -> bool:
+    """True if an answer's length, nesting and numbers leave a parser any hope; true of every answer worth parsing."""
+    if len(answer) > MAX_CHARS or any(len(run) > _MAX_DIGITS_IN_A_ROW for run in _DIGITS.findall(answer)):
+        return False
+    depth = 0
+    for character in answer:
+        depth += (character in "([{") - (character in ")]}")
+        if depth > _MAX_NESTING:
+            return False
+    return True
 
 
 def canonical(text: str) -> str:

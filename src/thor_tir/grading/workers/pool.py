@@ -12,8 +12,7 @@ from queue import SimpleQueue
 from time import perf_counter
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.workers.ipc import IpcRow
-from thor_tir.grading.workers.process import GraderLimits, GraderProcess, ItemLost
+from thor_tir.grading.workers.process import GraderLimits, GraderProcess, IpcRow, ItemLost
 from thor_tir.verdict import Outcome
 
 _LEAST_S = 0.5

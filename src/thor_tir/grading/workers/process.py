@@ -2,21 +2,27 @@
 
 Blocking, with a deadline on every wait; `pool.py` gives each process a thread. The thread that starts a process must
 outlive it: Linux ends the process with the thread that started it, so that none is left behind when ours is killed.
+Messages between the two are a length in four big-endian bytes, then that many bytes of JSON.
 """
 
 import contextlib
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from time import monotonic
-from typing import IO
+from typing import IO, Any, BinaryIO
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.workers.ipc import HEADER, IpcRow, encode_message
+
+IpcRow = dict[str, Any]
+
+HEADER = struct.Struct(">I")
+"""The length of a frame's JSON, in bytes."""
 
 _START_S = 120.0
 """Imports on a loaded machine; no answer's limit counts while they last."""
@@ -47,6 +53,21 @@ class GraderLimits:
     def alarm_s(self) -> float:
         """When the process should have given up by itself, which spares the next answer a new process."""
         return 0.6 * self.timeout_s
+
+
+def encode_message(message: IpcRow) -> bytes:
+    """A message as it travels through the pipe, either way."""
+    body = json.dumps(message).encode()
+    return HEADER.pack(len(body)) + body
+
+
+def read_message(stream: BinaryIO) -> IpcRow | None:
+    """The next message of a blocking stream, or None when the other side has gone."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    message: IpcRow = json.loads(stream.read(HEADER.unpack(header)[0]))
+    return message
 
 
 class ItemLost(Exception):

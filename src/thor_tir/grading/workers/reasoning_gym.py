@@ -1,9 +1,10 @@
 """Verdicts of reasoning-gym's own scorers; runs inside the grading process, since they may parse hostile text."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 
-from thor_tir.grading.workers.ipc import IpcRow
+from thor_tir.grading.workers.process import IpcRow
 from thor_tir.verdict import Outcome
 
 UNREADABLE = (
@@ -19,6 +20,30 @@ UNREADABLE = (
     ValueError,
 )
 """Errors of readers of mathematics on text they cannot read. Anything else ends the process; the parent says so."""
+
+
+_CALL = re.compile(r"(\w*)\s*\(")
+_TRIGONOMETRIC = {f"{arc}{name}{h}" for arc in ("", "a") for name in ("sin", "cos", "tan", "cot") for h in ("", "h")}
+_MATHS = _TRIGONOMETRIC | {"sqrt", "cbrt", "exp", "log", "ln", "abs", "Abs"}
+_MAY_PRECEDE_BRACKET = frozenset("+-*/^%=<>,;:|&~!([{")
+
+
+def calls_only_maths(answer: str) -> bool:
+    """True if every call in the text, read as Python, is of an elementary function.
+
+    Some scorers of `reasoning-gym` pass an answer to `eval` or to sympy's `parse_expr`, which is `eval`. Python cannot
+    do harm without a call, and a call needs a bracket after a name or a value. Quotes and comments beside a bracket
+    are refused too, because they could hide one.
+    """
+    if "(" in answer and any(sign in answer for sign in "'\"#\\"):
+        return False
+    for call in _CALL.finditer(answer):
+        before = answer[: call.start()].rstrip()[-1:]
+        if call[1] and call[1] not in _MATHS:
+            return False
+        if not call[1] and before and before not in _MAY_PRECEDE_BRACKET:
+            return False
+    return True
 
 
 def gym_outcome(family: str, answer: str, entry: IpcRow) -> tuple[Outcome, str]:

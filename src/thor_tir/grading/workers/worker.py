@@ -18,7 +18,7 @@ from functools import lru_cache
 from threading import Event
 
 from thor_tir.grading.rules.algebra import algebraic_outcome
-from thor_tir.grading.workers.ipc import IpcRow, encode_message, read_message
+from thor_tir.grading.workers.process import IpcRow, encode_message, read_message
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, gym_outcome
 from thor_tir.verdict import Outcome, Strictness
 

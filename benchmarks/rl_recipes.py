@@ -63,6 +63,7 @@ def _problems(folder: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
         row = json.loads(line)
         if "trajectory" in row and row["outcome"] != "unscored":
             results = [s["observation"]["result"] for s in row["trajectory"]["steps"] if s.get("observation")]
+            results = [result for result in results if result["status"] != "not_run"]
             ran = sum(result["status"] in ("ok", "ok_no_output") for result in results)
             rows[row["problem_id"]].append((row["outcome"] == "correct", ran, len(results)))
     for problem, samples in rows.items():

@@ -137,7 +137,7 @@ def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
     alone = [trajectory for ask in asked for trajectory in sampled([ask])]
     # each has a budget of its own: of three wanted calls two are made, whatever the others use up meanwhile
     assert [len(trajectory.calls) for trajectory in alone] == [1, 2, 2] * 2
-    assert [trajectory.finish for trajectory in alone] == [Finish.ENDED, Finish.ENDED, Finish.CALL_LIMIT] * 2
+    assert [trajectory.wanted_more_calls for trajectory in alone] == [False, False, True] * 2
     assert list(map(told, sampled(asked))) == list(map(told, alone))
     assert list(map(told, sampled(asked[::-1], max_num_seqs=2))) == list(map(told, alone[::-1]))
 
@@ -147,7 +147,7 @@ def test_03_results_of_a_sample_do_not_depend_on_its_batch_mates():
 def test_04_the_cut_lies_inside_the_failing_thought_and_its_prefix_is_a_prefix_of_the_text(calls, suffix_tokens):
     trajectory = run(agent_of(pieces_of([*calls, "So \\boxed{77}."])))
     found = queries([attempt_of(trajectory)], StepConfig(suffix_tokens=suffix_tokens), max_queries=9, seed=0)
-    failing = next((number for number, call in enumerate(calls) if "boom" in call), None)
+    failing = next((number for number, call in enumerate(calls) if "print(7" not in call), None)
     assert len(found) == (failing is not None)
     for query in found:
         ids = [i for span in trajectory.spans for i in span.token_ids]
@@ -196,10 +196,10 @@ def test_05_no_call_never_earns_reward_1_and_a_fault_of_the_machine_changes_no_r
     query, repairs = repairs_of([*no_call, again("boom")])
     assert [repair.reward for repair in repairs] == [0.0] * 7
     assert step_rows([(query, repairs)], StepConfig(), Counter()) == []
-    # a silent success is a success (B10), and beside it no call is the worse of the two
-    query, [silent, none] = repairs_of([again("pass"), "So \\boxed{77}."])
-    assert (silent.reward, none.reward) == (1.0, 0.0)
-    rows = step_rows([(query, [silent, none])], StepConfig(), Counter())
+    # a program that prints nothing earns as little as no call
+    query, [silent, none, loud] = repairs_of([again("pass"), "So \\boxed{77}.", again("print(1)")])
+    assert (silent.reward, none.reward, loud.reward) == (0.0, 0.0, 1.0)
+    rows = step_rows([(query, [loud, none])], StepConfig(), Counter())
     assert [math.copysign(1, row.terms[0].advantage) for row in rows] == [1, -1]
 
     faultless = {"a right": ["So \\boxed{77}."], "a wrong": ["So \\boxed{7}."], "a late": [program("print(1)"), "5"]}

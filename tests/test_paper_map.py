@@ -14,7 +14,7 @@ from thor_tir.sft.config import SftConfig
 from thor_tir.tirgen.generate import TirgenConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "paper_map.md", ROOT / "docs" / "departures.md")
+PAGES = (ROOT / "docs" / "paper_map.md", ROOT / "docs" / "departures.md", ROOT / "docs" / "departures_data.md")
 CODE = re.compile(r"`(?P<file>[\w/]+\.py): (?P<name>[\w.]+)`")
 TEST = re.compile(r"`(?P<file>tests/[\w/]+\.py)::(?P<name>\w+)`")
 NAMED_FILE = re.compile(r"`(?P<file>[\w/.]+\.(?:py|md|html))`")

@@ -93,7 +93,7 @@ def test_logprobs_must_fit_the_tokens_and_belong_to_the_model():
 
 
 def test_an_action_without_an_observation_is_no_step():
-    with pytest.raises(ValueError, match="if and only if its action ran"):
+    with pytest.raises(ValueError, match="if and only if there is an action"):
         Step(thought=Thought(text="", span=sampled(1)), action=Action(code="", span=sampled(2)))
 
 

@@ -1,7 +1,12 @@
-"""The result of running a program. Only the program's own doing stands here; faults of the machine are exceptions."""
+"""The result of running a program, and when it counts as a success; faults of the machine are exceptions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+CallSuccess = Literal["printed", "ran"]
+"""Rule by which a call is a success. `printed`: it ran to its end and printed something that can be read, so that an
+empty program, `pass` or a comment is none (the released code asks for output too). `ran`: it ran to its end."""
 
 
 class Status(StrEnum):
@@ -10,7 +15,7 @@ class Status(StrEnum):
     OK = "ok"
     """Exit code 0 and something on stdout."""
     OK_NO_OUTPUT = "ok_no_output"
-    """Exit code 0 and nothing on stdout: a success, and reported to the model as such."""
+    """Exit code 0 and nothing on stdout: it ran, and is no success unless a run asks for that rule."""
     SYNTAX = "syntax"
     """Did not compile."""
     RUNTIME = "runtime"
@@ -23,6 +28,8 @@ class Status(StrEnum):
     """Printed more than it may, and was stopped."""
     DENIED = "denied"
     """Tried what the policy forbids and was stopped for it."""
+    NOT_RUN = "not_run"
+    """Never began: no call was left, which the model is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,19 @@ class ExecutionResult:
     """2 if the machine failed under it the first time."""
 
     @property
-    def succeeded(self) -> bool:
-        """The execution reward of the paper's step level (section 2.3.2): the call ran to its end without a fault."""
+    def ran(self) -> bool:
+        """True where the program ran to its end without a fault."""
         return self.status in (Status.OK, Status.OK_NO_OUTPUT)
+
+    def succeeds(self, rule: CallSuccess = "printed") -> bool:
+        """True where the call is a success by that rule: the execution reward of the paper's step level (2.3.2)."""
+        return self.ran and (rule == "ran" or can_be_read(self.stdout))
+
+
+NO_CALL_LEFT = ExecutionResult(status=Status.NOT_RUN, stdout="")
+"""Stands for a program that was written when no call was left."""
+
+
+def can_be_read(text: str) -> bool:
+    """True where a text shows something: blanks and characters without width show nothing."""
+    return any(character.isprintable() and not character.isspace() for character in text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from thor_tir.execution import ExecutionResult
+from thor_tir.execution import CallSuccess, ExecutionResult, Status
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, special tokens included; for reading only, never on the training path."""
@@ -121,7 +121,7 @@ class Step:
     thought: Thought
     """Reasoning before the call."""
     action: Action | None = None
-    """Program that was called; None in a last step without a call."""
+    """Program that was called, or refused where no call was left; None in a step without a program."""
     observation: Observation | None = None
     """Answer of the environment; None where nothing ran."""
     discarded: tuple["Step", ...] = ()
@@ -129,17 +129,40 @@ class Step:
 
     def __post_init__(self) -> None:
         if (self.action is None) != (self.observation is None):
-            raise ValueError("an observation exists if and only if its action ran")
+            raise ValueError("an observation exists if and only if there is an action")
+
+    @property
+    def is_refused(self) -> bool:
+        """True where a program was written and not run, since no call was left."""
+        return self.observation is not None and self.observation.result.status is Status.NOT_RUN
+
+    @property
+    def is_call(self) -> bool:
+        """True where a program was run."""
+        return self.observation is not None and not self.is_refused
+
+    @property
+    def ran(self) -> bool:
+        """True where it made a call that ran to its end, whether or not it printed anything."""
+        return self.observation is not None and self.observation.result.ran
 
     @property
     def failed(self) -> bool:
-        """True where it made a call and the call failed."""
-        return self.observation is not None and not self.observation.result.succeeded
+        """True where it made a call and the call is no success by the usual rule."""
+        return self.fails()
 
     @property
     def succeeded(self) -> bool:
-        """True where it made a call and the call succeeded."""
-        return self.observation is not None and self.observation.result.succeeded
+        """True where it made a call and the call is a success by the usual rule."""
+        return self.succeeds()
+
+    def fails(self, rule: CallSuccess = "printed") -> bool:
+        """True where it made a call and the call is no success by that rule."""
+        return self.is_call and not self.succeeds(rule)
+
+    def succeeds(self, rule: CallSuccess = "printed") -> bool:
+        """True where it made a call and the call is a success by that rule."""
+        return self.observation is not None and self.observation.result.succeeds(rule)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -156,7 +179,7 @@ class Finish(StrEnum):
     """The model ended its turn."""
     TOKEN_LIMIT = "token_limit"
     CALL_LIMIT = "call_limit"
-    """The model asked for one more call than it may make."""
+    """The model asked for one more call than it may make, and the run ends attempts there."""
     FAILED_CALL = "failed_call"
     """Stopped at its first failed call, where the run asks for that."""
 
@@ -187,8 +210,13 @@ class Trajectory:
 
     @property
     def calls(self) -> tuple[Step, ...]:
-        """The steps that made a tool call."""
-        return tuple(step for step in self.steps if step.action is not None)
+        """The steps whose program was run."""
+        return tuple(step for step in self.steps if step.is_call)
+
+    @property
+    def wanted_more_calls(self) -> bool:
+        """True where the model asked for a call when none was left."""
+        return self.finish is Finish.CALL_LIMIT or any(step.is_refused for step in self.steps)
 
     @property
     def response_text(self) -> str:

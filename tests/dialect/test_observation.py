@@ -34,9 +34,9 @@ def test_every_status_says_how_the_program_ended(status, said):
 
 
 def test_every_status_is_covered_by_some_words_of_its_own():
-    # OK and OK_NO_OUTPUT aside, six failures; SYNTAX and RUNTIME share the traceback's last line
+    # OK and OK_NO_OUTPUT aside, six failures and the refusal; SYNTAX and RUNTIME share the traceback's last line
     said = {seen(status, stderr=TRACE) for status in Status if status not in (Status.OK, Status.OK_NO_OUTPUT)}
-    assert len(said) == 5
+    assert len(said) == 6
     assert "(no output)" not in said
 
 

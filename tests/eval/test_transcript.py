@@ -43,7 +43,7 @@ def test_the_transcript_reads_as_plain_text_where_there_is_no_terminal() -> None
 def test_a_failed_output_is_red_and_a_successful_one_is_not() -> None:
     red = "\x1b[31m"
     failed = Segment(author=SegmentKind.OBSERVATION, text="boom", status=Status.TIMEOUT)
-    good = Segment(author=SegmentKind.OBSERVATION, text="7", status=Status.OK_NO_OUTPUT)
+    good = Segment(author=SegmentKind.OBSERVATION, text="7", status=Status.OK)
     assert f"{red}boom" in shown(rendered_transcript([failed], answer="1"), colour=True)
     assert red not in shown(rendered_transcript([good], answer="1"), colour=True)
     assert "output: timeout" in shown(rendered_transcript([failed]))

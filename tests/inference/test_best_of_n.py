@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scripted_agent import result_of
 from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import (
+    SELECTORS,
     call_pass_rate,
     hybrid,
     select,
@@ -33,7 +34,7 @@ def step_of(code: str) -> Step:
 
 
 def attempt_of(calls: str, answer: str | None = "1", *, outcome: Outcome = Outcome.WRONG, id: str = "t") -> Attempt:
-    """`calls` holds one letter for each call: + succeeds, - fails, . succeeds in silence."""
+    """`calls` holds one letter for each call: + succeeds, - fails, . runs in silence, which is no success."""
     steps = tuple(step_of({"+": "1", "-": "boom", ".": "pass"}[call]) for call in calls)
     prompt = Span(token_ids=(7,), author=Author.PROMPT)
     trajectory = Trajectory(id=id, problem_id="p", prompt=prompt, steps=steps, finish=Finish.ENDED)
@@ -43,10 +44,21 @@ def attempt_of(calls: str, answer: str | None = "1", *, outcome: Outcome = Outco
 
 
 @pytest.mark.parametrize(
-    ("calls", "rate"), [("", 0.0), ("+", 1.0), ("-", 0.0), ("+-+-", 0.5), (".", 1.0), ("--+", 1 / 3)]
+    ("calls", "rate"), [("", 0.0), ("+", 1.0), ("-", 0.0), ("+-+-", 0.5), (".", 0.0), ("+.", 0.5), ("--+", 1 / 3)]
 )
 def test_the_pass_rate_is_the_share_of_calls_that_succeed_and_0_without_any(calls, rate):
     assert call_pass_rate(attempt_of(calls)) == rate
+
+
+@pytest.mark.parametrize(("calls", "rate"), [("", 0.0), (".", 1.0), ("+.-.", 0.75), ("--", 0.0), ("..", 1.0)])
+def test_by_option_a_call_counts_that_ran_in_silence(calls, rate):
+    assert call_pass_rate(attempt_of(calls), "ran") == rate
+
+
+def test_only_the_ran_rate_takes_an_attempt_that_printed_nothing_for_the_best():
+    candidates = [attempt_of("+-", id="half"), attempt_of("..", id="silent")]
+    chosen = {name: select(candidates, SELECTORS[name].score, seed=0).trajectory.id for name in SELECTORS}
+    assert (chosen["pass-rate"], chosen["ran-rate"], chosen["pass-rate-then-vote"]) == ("half", "silent", "half")
 
 
 def test_the_attempt_whose_calls_ran_best_wins_whatever_their_number():
@@ -106,5 +118,5 @@ def test_there_is_nothing_to_choose_from_no_candidates():
 
 
 def test_an_unknown_selector_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match="known: pass-rate, vote, pass-rate-then-vote"):
+    with pytest.raises(UsageError, match="known: pass-rate, ran-rate, vote, pass-rate-then-vote"):
         selector("longest")

@@ -29,7 +29,7 @@ def attempt(outcome: Outcome, *statuses: Status, problem: str = "p", number: int
             observation=Observation(
                 text="",
                 span=Span(token_ids=(4,), author=Author.ENVIRONMENT),
-                result=ExecutionResult(status=status, stdout=""),
+                result=ExecutionResult(status=status, stdout="7" if status is Status.OK else ""),
             ),
         )
         for status in statuses
@@ -73,7 +73,7 @@ def test_groups_have_baselines_of_their_own():
     assert advantages["hard/0"] == pytest.approx(2 / sqrt(3), rel=1e-5)
 
 
-@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.OK, Status.OK_NO_OUTPUT)])
+@pytest.mark.parametrize("status", [s for s in Status if s not in (Status.OK, Status.NOT_RUN)])
 def test_a_trajectory_with_a_failed_call_leaves_the_episode_level_and_its_baseline(status):
     failed = attempt(RIGHT, Status.OK, status, number=9)
     advantages, dropped = trained([[*group(RIGHT, WRONG), failed]])
@@ -82,8 +82,8 @@ def test_a_trajectory_with_a_failed_call_leaves_the_episode_level_and_its_baseli
     assert dropped == {"episode: failed call": 1}
 
 
-@pytest.mark.parametrize("status", [Status.OK, Status.OK_NO_OUTPUT])
-def test_successful_calls_keep_a_trajectory(status):
+@pytest.mark.parametrize("status", [Status.OK, Status.NOT_RUN])
+def test_successful_calls_and_refused_programs_keep_a_trajectory(status):
     advantages, dropped = trained([[attempt(RIGHT, status, number=0), attempt(WRONG, number=1)]])
     assert set(advantages) == {"p/0", "p/1"}
     assert not dropped

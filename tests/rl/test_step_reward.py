@@ -14,7 +14,7 @@ from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import StepConfig
 from thor_tir.rl.metrics import record_of
 from thor_tir.rl.step import StepPrompt, rewarded, step_rows
-from thor_tir.rl.step_reward import REWARDS, REWARDS_HELP, RewardName, agrees, runs, substantial
+from thor_tir.rl.step_reward import REWARDS, REWARDS_HELP, RewardName, agrees, prints, runs, substantial
 from thor_tir.trajectory import Author, Prefix, Span
 
 FAILED = called(status=Status.RUNTIME, stdout="4\n")
@@ -25,8 +25,14 @@ def is_sum(code: str) -> bool:
     return "+" in code
 
 
-def test_a_repair_that_runs_earns_one_silent_or_not():
+def test_by_option_a_repair_that_runs_earns_one_silent_or_not():
     assert runs([called(), SILENT, FAILED, said("4")], is_sum) == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("blanks", ["", "\n", "  \t\n", "\u00a0\n", "\u200b\n", "\x00", "\ufeff"])
+def test_a_repair_that_shows_nothing_earns_nothing(blanks):
+    assert prints([called(), called(stdout=blanks), SILENT, FAILED, said("4")], is_sum) == [1, 0, 0, 0, 0]
+    assert substantial([called(code="1 + 1", stdout=blanks)], is_sum) == [0]
 
 
 def test_a_substantial_repair_runs_and_computes():

@@ -10,10 +10,11 @@ from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import EngineFault, SandboxUnavailable
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
-from thor_tir.trajectory import Author, Completion, Finish, Step, Trajectory
+from thor_tir.trajectory import Author, Completion, Finish, Step, Trajectory, flatten
 from tiny_models import END, tiny_tokenizer
 
 CALL = "Let us compute.\n" + program("print(7 * 11)")
+SEEN = "```output\n77\n```\n"
 ANSWER = "So the answer is \\boxed{77}."
 
 
@@ -50,9 +51,48 @@ def test_a_failed_call_is_observed_and_the_model_goes_on():
     assert trajectory.finish is Finish.ENDED
 
 
-def test_one_call_too_many_is_not_run_and_its_tokens_are_kept():
-    agent = agent_of([CALL, CALL, CALL])
+NOTICE = "```output\n(not run: no call is left; give the answer without one)\n```\n"
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3])
+def test_programs_beyond_the_budget_are_not_run_and_the_model_reads_so_and_still_answers(extra):
+    agent = agent_of([CALL] * (2 + extra) + [ANSWER])
     trajectory = run(agent, max_tool_calling_iterations=2)
+    assert len(agent.sandbox.ran) == len(trajectory.calls) == 2
+    assert agent.policy.asked[-1].text.endswith(SEEN + (CALL + NOTICE) * extra)
+    assert trajectory.finish is Finish.ENDED
+    assert trajectory.response_text.endswith(ANSWER)
+    assert trajectory.wanted_more_calls
+    assert [step.is_refused for step in trajectory.steps] == [False] * 2 + [True] * extra + [False]
+    assert not any(step.failed or step.succeeded for step in trajectory.steps if step.is_refused)
+
+
+def test_the_notice_is_the_environments_and_the_refused_program_the_models():
+    trajectory = run(agent_of([CALL, CALL, ANSWER]), max_tool_calling_iterations=1)
+    written = [tiny_tokenizer().decode(span.token_ids) for span in trajectory.spans if span.author is Author.MODEL]
+    observed = [tiny_tokenizer().decode(s.token_ids) for s in trajectory.spans if s.author is Author.ENVIRONMENT]
+    assert "".join(written) == CALL + CALL + ANSWER + END
+    assert observed == [SEEN, NOTICE]
+    flat = flatten((span, True) for span in trajectory.spans)
+    assert [t for t, trained in zip(flat.token_ids, flat.trained, strict=True) if trained] == [
+        t for span in trajectory.spans if span.author is Author.MODEL for t in span.token_ids
+    ]
+    assert list(flat.token_ids) == [t for span in trajectory.spans for t in span.token_ids]
+
+
+def test_a_model_that_writes_programs_without_end_is_ended_by_the_limit_of_tokens():
+    trajectory = run(agent_of([CALL] * 30), max_tool_calling_iterations=1, max_completion_length=400)
+    assert (trajectory.finish, len(trajectory.calls)) == (Finish.TOKEN_LIMIT, 1)
+
+
+def test_a_trajectory_within_its_budget_wanted_no_more_calls():
+    assert not run(agent_of([CALL, ANSWER]), max_tool_calling_iterations=1).wanted_more_calls
+
+
+def test_where_a_run_stops_at_the_budget_one_call_too_many_is_not_run_and_its_tokens_are_kept():
+    agent = agent_of([CALL, CALL, CALL])
+    trajectory = run(agent, max_tool_calling_iterations=2, at_call_limit="stop")
+    assert trajectory.wanted_more_calls
     assert len(agent.sandbox.ran) == 2
     assert trajectory.finish is Finish.CALL_LIMIT
     assert len(trajectory.calls) == 2
@@ -61,8 +101,8 @@ def test_one_call_too_many_is_not_run_and_its_tokens_are_kept():
 
 
 def test_without_a_budget_of_calls_no_program_runs():
-    agent = agent_of([CALL])
-    assert run(agent, max_tool_calling_iterations=0).finish is Finish.CALL_LIMIT
+    agent = agent_of([CALL, ANSWER])
+    assert run(agent, max_tool_calling_iterations=0).calls == ()
     assert agent.sandbox.ran == []
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from thor_tir.execution import ExecutionResult, Status
+from thor_tir.execution import ExecutionResult, Status, can_be_read
 
 _SAID: dict[Status, str] = {
     Status.OK_NO_OUTPUT: "(no output)",
     Status.TIMEOUT: "TimeoutError: the program took too long and was stopped",
     Status.MEMORY: "MemoryError: the program asked for too much memory",
     Status.DENIED: "PermissionError: the program tried something that is not allowed",
+    Status.NOT_RUN: "(not run: no call is left; give the answer without one)",
 }
 
 
@@ -75,7 +76,9 @@ STYLES: Mapping[str, ObservationText] = {"brief": brief_text, "located": located
 
 
 def observed_text(result: ExecutionResult, config: ObservationConfig) -> str:
-    """What the model is shown of a result in a run of this configuration."""
+    """The text that the model reads of a result in a run of this configuration; a refusal reads alike in all."""
+    if result.status is Status.NOT_RUN:
+        return _SAID[Status.NOT_RUN]
     return STYLES[config.style](result, max_chars=config.max_chars)
 
 
@@ -99,7 +102,7 @@ def _text(result: ExecutionResult, reason: Callable[[str], str]) -> str:
     if result.status in (Status.SYNTAX, Status.RUNTIME):
         return reason(result.stderr) or result.error or "the program failed"
     # Blank output shows nothing either, and an empty frame would not say so.
-    text = result.stdout.strip("\n") if result.stdout.strip() else _SAID[Status.OK_NO_OUTPUT]
+    text = result.stdout.strip("\n") if can_be_read(result.stdout) else _SAID[Status.OK_NO_OUTPUT]
     if result.status is Status.OUTPUT_LIMIT:
         text += "\nOutputLimitError: the program printed too much and was stopped"
     return text

@@ -240,7 +240,7 @@ def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:
     for attempt in attempts:
         for step in attempt.trajectory.calls:
             result = step.observation.result if step.observation is not None else None
-            if result is not None and not result.succeeded:
+            if result is not None and not result.succeeds():
                 is_named = result.status in (Status.RUNTIME, Status.SYNTAX) and result.error
                 classes[str(result.error if is_named else result.status)] += 1
     return dict(classes.most_common())

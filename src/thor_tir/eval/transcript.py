@@ -297,8 +297,8 @@ def _answer(answer: str | None, outcome: Outcome | None) -> Text:
 
 
 def has_failed(status: Status | None) -> bool:
-    """True if a call was made and did not run to its end."""
-    return status is not None and status not in (Status.OK, Status.OK_NO_OUTPUT)
+    """True if a call was made and was no success: one that printed nothing is none either."""
+    return status is not None and status not in (Status.OK, Status.NOT_RUN)
 
 
 def _words(status: Status | None) -> str:

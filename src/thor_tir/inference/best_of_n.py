@@ -1,4 +1,4 @@
-"""Best-of-N: among N attempts without self-correction one is chosen, in the paper by how many of its calls ran (3.3).
+"""Best-of-N: one attempt among N without self-correction is chosen, in the paper by its successful calls (3.3).
 
 The paper leaves three things open, settled here: a candidate that made no call has pass rate 0, since nothing it claims
 was computed; among equal pass rates one with an answer wins; what is still equal is drawn from a seed.
@@ -11,16 +11,17 @@ from random import Random
 from types import MappingProxyType
 
 from thor_tir.errors import UsageError
+from thor_tir.execution import CallSuccess
 from thor_tir.rollout.sample_many import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
 """Score of an attempt among all candidates: larger is better, compared from left to right."""
 
 
-def call_pass_rate(attempt: Attempt) -> float:
+def call_pass_rate(attempt: Attempt, rule: CallSuccess = "printed") -> float:
     """Successful calls over all calls; 0 without any."""
     calls = attempt.trajectory.calls
-    return sum(step.succeeded for step in calls) / len(calls) if calls else 0.0
+    return sum(step.succeeds(rule) for step in calls) / len(calls) if calls else 0.0
 
 
 def answer_without_blanks(attempt: Attempt) -> str | None:
@@ -38,6 +39,11 @@ def vote_share(attempt: Attempt, candidates: Sequence[Attempt]) -> float:
 def self_rewarded(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
     """The paper's score, by execution pass rate."""
     return call_pass_rate(attempt), float(answer_without_blanks(attempt) is not None)
+
+
+def clean_runs(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+    """The paper's score with another rule of success: calls that ran, whether or not they printed anything."""
+    return call_pass_rate(attempt, "ran"), float(answer_without_blanks(attempt) is not None)
 
 
 def self_consistent(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
@@ -63,6 +69,7 @@ class Selector:
 SELECTORS: Mapping[str, Selector] = MappingProxyType(
     {
         "pass-rate": Selector(title="best of {}", score=self_rewarded),
+        "ran-rate": Selector(title="most runs of {}", score=clean_runs),
         "vote": Selector(title="vote of {}", score=self_consistent),
         "pass-rate-then-vote": Selector(title="best then vote of {}", score=hybrid),
     }

@@ -44,7 +44,7 @@ def self_correction(agent: Agent, rollout: RolloutConfig, config: SelfCorrection
                 seed=draft.next_seed(),
                 kept=kept.token_ids,
             )
-            if taken.step.succeeded:
+            if taken.step.succeeds(rollout.call_success):
                 return with_discarded(joined(kept, taken.step, agent), (_cut(failed, kept, agent), *discarded))
             discarded.append(taken.step)
         return with_discarded(failed, tuple(discarded))

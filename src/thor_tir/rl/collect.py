@@ -137,7 +137,13 @@ async def _repairs(
     attempts: Sequence[Attempt], number: int, source: RoundSource, config: RLConfig
 ) -> list[tuple[StepPrompt, list[StepSample]]]:
     most = round(config.step.max_queries_share * config.problems_per_round)
-    asked = queries(attempts, config.step, max_queries=most, seed=seed_of(config.seed, "queries", number))
+    asked = queries(
+        attempts,
+        config.step,
+        max_queries=most,
+        seed=seed_of(config.seed, "queries", number),
+        call_success=config.rollout.call_success,
+    )
 
     async def one(query: StepPrompt, sample: int) -> dict[str, Any]:
         step = await sample_repair(query, sample, source.setup.agent, config.rollout, seed=config.seed)

@@ -77,7 +77,7 @@ class StepConfig:
     which: Which = "first"
     """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
     trajectories that go on after a failure)."""
-    reward: Annotated[RewardName, tyro.conf.arg(help=REWARDS_HELP)] = "runs"
+    reward: Annotated[RewardName, tyro.conf.arg(help=REWARDS_HELP)] = "prints"
     """Reward of a repair, by its name in `rl/step_reward.py`."""
     nll_weight: float = 0.01
     """alpha: weight of the log-likelihood of repairs with positive advantage."""

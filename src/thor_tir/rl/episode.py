@@ -6,6 +6,7 @@ Each filter is a function from an attempt to the cause for which it leaves the e
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from thor_tir.execution import CallSuccess
 from thor_tir.grading.extract import extract_answer
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, group_advantages
@@ -23,9 +24,9 @@ def unscored(attempt: Attempt) -> str | None:
     return "unscored" if attempt.verdict.outcome is Outcome.UNSCORED else None
 
 
-def failed_call(attempt: Attempt) -> str | None:
+def failed_call(attempt: Attempt, rule: CallSuccess = "printed") -> str | None:
     """The fault may lie in a single call, which the step level repairs (paper, section 2.3.2)."""
-    return "failed call" if any(step.failed for step in attempt.trajectory.steps) else None
+    return "failed call" if any(step.fails(rule) for step in attempt.trajectory.steps) else None
 
 
 def too_short(attempt: Attempt, min_tokens: int) -> str | None:
@@ -44,7 +45,7 @@ def no_box(attempt: Attempt, window: int, decode: Decode) -> str | None:
 def void_turn(attempt: Attempt) -> str | None:
     """A turn that ran no program and gave no answer (SimpleTIR, arXiv 2509.02479); only a last turn runs none."""
     last = attempt.trajectory.steps[-1] if attempt.trajectory.steps else None
-    is_void = last is None or (last.action is None and extract_answer(last.thought.text) is None)
+    is_void = last is None or (not last.is_call and extract_answer(last.thought.text) is None)
     return "void turn" if is_void else None
 
 
@@ -53,7 +54,14 @@ def truncated(attempt: Attempt) -> str | None:
     return "truncated" if attempt.trajectory.finish is Finish.TOKEN_LIMIT else None
 
 
-def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, decode: Decode | None) -> list[DropRule]:
+def rules_of(
+    names: Sequence[FilterName],
+    *,
+    min_tokens: int,
+    box_window: int,
+    decode: Decode | None,
+    call_success: CallSuccess = "printed",
+) -> list[DropRule]:
     """The rules of these names in this order, after the one that always holds."""
 
     def lacks_box(attempt: Attempt) -> str | None:
@@ -62,7 +70,7 @@ def rules_of(names: Sequence[FilterName], *, min_tokens: int, box_window: int, d
         return no_box(attempt, box_window, decode)
 
     known: dict[FilterName, DropRule] = {
-        "failed-call": failed_call,
+        "failed-call": lambda attempt: failed_call(attempt, call_success),
         "too-short": lambda attempt: too_short(attempt, min_tokens),
         "no-box": lacks_box,
         "void-turn": void_turn,
@@ -78,6 +86,7 @@ def episode_rows(
     *,
     advantages: Advantages = group_advantages,
     decode: Decode | None = None,
+    call_success: CallSuccess = "printed",
 ) -> list[TrainingSample]:
     """Rows of all groups (one group = the attempts at one problem).
 
@@ -85,7 +94,13 @@ def episode_rows(
     step level. Unscored ones leave means and gradients alone. Groups whose rewards are all equal teach nothing.
     What is left out is counted in `dropped` by cause. `decode` is read by the filter `no-box` alone.
     """
-    rules = rules_of(config.filters, min_tokens=config.min_tokens, box_window=config.box_window, decode=decode)
+    rules = rules_of(
+        config.filters,
+        min_tokens=config.min_tokens,
+        box_window=config.box_window,
+        decode=decode,
+        call_success=call_success,
+    )
     rows: list[TrainingSample] = []
     for group in groups:
         members = [attempt for attempt in group if _counts(attempt, rules, dropped)]

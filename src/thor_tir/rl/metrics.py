@@ -44,6 +44,8 @@ def record_of(
         "step": number + 1,
         "answer_reward": _mean([float(attempt.is_correct) for attempt in attempts]),
         "call_success": _mean([float(step.succeeded) for step in calls]),
+        "calls_ran": _mean([float(step.ran) for step in calls]),
+        "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
         "step_reward": _mean([repair.reward for repair in repairs]),
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
@@ -100,6 +102,8 @@ def _repairs(gathered: RoundSamples) -> dict[str, Any]:
         "tokens": _mean(list(map(float, lengths))),
         "longest": max(lengths, default=0),
         "calls": _mean([float(repair.step.action is not None) for repair in repairs]),
+        "ran": _mean([float(repair.step.ran) for repair in repairs]),
+        "printed": _mean([float(repair.step.succeeded) for repair in repairs]),
         "groups": len(gathered.repairs),
     }
 

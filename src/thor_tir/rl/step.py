@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from thor_tir.execution import Status
+from thor_tir.execution import CallSuccess, Status
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, group_advantages
 from thor_tir.rl.config import Cut, StepConfig, Which
@@ -87,11 +87,18 @@ class StepSample:
     """Reward under the run's step reward, 0 or 1; it may depend on the other repairs of the group."""
 
 
-def queries(attempts: Sequence[Attempt], config: StepConfig, *, max_queries: int, seed: int) -> list[StepPrompt]:
+def queries(
+    attempts: Sequence[Attempt],
+    config: StepConfig,
+    *,
+    max_queries: int,
+    seed: int,
+    call_success: CallSuccess = "printed",
+) -> list[StepPrompt]:
     """Failed calls of the trajectories that have one, by default the first of each, down-sampled to `max_queries`."""
     found = []
     for trajectory in (attempt.trajectory for attempt in attempts):
-        failed = [i for i, step in enumerate(trajectory.steps) if step.failed]
+        failed = [i for i, step in enumerate(trajectory.steps) if step.fails(call_success)]
         for call in CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ():
             suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
             prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
@@ -120,7 +127,7 @@ async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: Ro
 
 
 def rewarded(
-    steps: Mapping[str, Step], reward: RewardName = "runs", is_substantial: IsSubstantial = bool
+    steps: Mapping[str, Step], reward: RewardName = "prints", is_substantial: IsSubstantial = bool
 ) -> list[StepSample]:
     """The repairs of one failed call, by id, with their rewards; the only place where a repair gets its reward.
 

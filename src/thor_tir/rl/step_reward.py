@@ -15,13 +15,18 @@ IsSubstantial = Callable[[str], bool]
 Reward = Callable[[Sequence[Step], IsSubstantial], list[float]]
 
 
+def prints(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
+    """The call was executed, succeeded and printed something (paper, section 2.3.2, and its released code)."""
+    return [float(step.succeeds("printed")) for step in repairs]
+
+
 def runs(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
-    """The call was executed and succeeded (paper, section 2.3.2)."""
-    return [float(step.succeeded) for step in repairs]
+    """The call was executed and ran to its end, an empty program as well."""
+    return [float(step.succeeds("ran")) for step in repairs]
 
 
 def substantial(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
-    """The call succeeded and its program computes something: `print(3)` earns nothing."""
+    """The call printed something that its program computes: `print(3)` earns nothing."""
     return [float(s.succeeded and s.action is not None and is_substantial(s.action.code)) for s in repairs]
 
 
@@ -41,8 +46,13 @@ def _printed(step: Step) -> str:
     return step.observation.result.stdout.strip() if step.succeeded and step.observation is not None else ""
 
 
-RewardName = Literal["runs", "substantial", "agrees"]
-REWARDS: Mapping[RewardName, Reward] = {"runs": runs, "substantial": substantial, "agrees": agrees}
+RewardName = Literal["prints", "runs", "substantial", "agrees"]
+REWARDS: Mapping[RewardName, Reward] = {
+    "prints": prints,
+    "runs": runs,
+    "substantial": substantial,
+    "agrees": agrees,
+}
 REWARDS_HELP = "Condition under which a repair earns reward 1. " + " ".join(
     f"{name}: {(reward.__doc__ or '').splitlines()[0]}" for name, reward in REWARDS.items()
 )

@@ -149,7 +149,14 @@ def _rows(
     advantages = compose(config.loss, max_tokens=config.rollout.max_completion_length).advantages
     decode = inputs.source.setup.agent.dialect.decode
     return [
-        *episode_rows(episodes, config.episode, dropped, advantages=advantages, decode=decode),
+        *episode_rows(
+            episodes,
+            config.episode,
+            dropped,
+            advantages=advantages,
+            decode=decode,
+            call_success=config.rollout.call_success,
+        ),
         *step_rows(gathered.repairs, config.step, dropped, advantages=advantages),
     ]
 

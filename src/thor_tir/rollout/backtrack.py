@@ -26,7 +26,7 @@ def backtrack(before: Sequence[Span], failed: Step, *, suffix_tokens: int, paren
 def failed_prefix(trajectory: Trajectory, call: int, *, suffix_tokens: int) -> Prefix:
     """The prefix of step number `call` of a finished trajectory, whose call must have failed."""
     failed = trajectory.steps[call]
-    if not failed.failed:
+    if failed.succeeds("printed") or not failed.is_call:
         raise ValueError(f"step {call} of trajectory {trajectory.id} has no failed call to go back from")
     before = [trajectory.prompt, *(span for step in trajectory.steps[:call] for span in step.spans)]
     return backtrack(before, failed, suffix_tokens=suffix_tokens, parent=trajectory.id, call=call)

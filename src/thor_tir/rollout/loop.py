@@ -6,9 +6,11 @@ concurrency of programs the sandbox's. Faults of either are exceptions and pass 
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
+from thor_tir.execution import NO_CALL_LEFT, CallSuccess
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought, Trajectory
@@ -42,6 +44,12 @@ class RolloutConfig:
     """Number of most likely tokens that are kept; 0 keeps all."""
     stop_at_failure: bool = False
     """End the trajectory at its first failed call, as the paper's training rollouts do (specification, 5.3)."""
+    call_success: CallSuccess = "printed"
+    """Calls that count as successes: those that ran and `printed` something (released code), or all that `ran` to
+    their end. A failed call ends a trajectory, is repaired, and leaves the episode level where a run asks for that."""
+    at_call_limit: Literal["notice", "stop"] = "notice"
+    """Reply to a program that is written when no call is left: `notice` does not run it, says so, and lets the model
+    answer; `stop` ends the attempt there, without an answer."""
 
     def __post_init__(self) -> None:
         if self.max_completion_length < 1 or self.max_tool_calling_iterations < 0:
@@ -109,7 +117,7 @@ class Draft:
     @property
     def num_calls(self) -> int:
         """Calls that stand in the context."""
-        return sum(step.action is not None for step in self.steps)
+        return sum(step.is_call for step in self.steps)
 
     def next_seed(self) -> int:
         """A fresh seed for the next sample of this trajectory."""
@@ -145,13 +153,13 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
             except ContextFull:
                 break
             step = taken.step
-            if repair is not None and step.failed:
+            if repair is not None and step.fails(config.call_success):
                 step = await repair(draft, step)
             draft.steps.append(step)
             draft.policy_version = taken.policy_version
             if taken.finish is not None:
                 return draft.freeze(taken.finish)
-            if config.stop_at_failure and step.failed:
+            if config.stop_at_failure and step.fails(config.call_success):
                 return draft.freeze(Finish.FAILED_CALL)
     return draft.freeze(Finish.TOKEN_LIMIT)
 
@@ -168,6 +176,7 @@ async def take_step(
 ) -> Turn:
     """One turn from a context of token ids, in at most `room` tokens: a thought, and the call that it makes, if any.
 
+    Where no call may be made, a program is answered by the notice that none is left, unless the run stops there.
     `kept` are the last ids of `context` that belong to the same thought (after a backtrack): a fence must begin a line
     of the whole thought, not just of what is new.
     """
@@ -181,10 +190,11 @@ async def take_step(
         if action is not None or completion.stop is not StopReason.STOP or len(span) >= room:
             break
     version = completion.policy_version
-    if action is None or not may_call:
+    stops_here = not may_call and config.at_call_limit == "stop"
+    if action is None or stops_here:
         finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
         whole = Step(thought=Thought(text=agent.dialect.decode(span.token_ids), span=span))
         return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
-    result = await agent.sandbox.run(action.code)
+    result = await agent.sandbox.run(action.code) if may_call else NO_CALL_LEFT
     step = Step(thought=thought, action=action, observation=agent.dialect.observe(result))
     return Turn(step=step, finish=None, policy_version=version)

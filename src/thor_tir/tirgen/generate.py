@@ -14,7 +14,6 @@ from time import perf_counter
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
-from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
@@ -241,7 +240,7 @@ async def _computed(
             growing.fate[reply.verdict.value] += 1
             return None
         result = await agents.sandbox.run(reply.verdict.code)
-        if result.status is not Status.OK:
+        if not result.succeeds():
             growing.fate[f"failed: {result.status}"] += 1
             continue
         growing.fate["rewritten"] += 1

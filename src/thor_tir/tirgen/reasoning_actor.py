@@ -10,7 +10,6 @@ rewritten, and from then on the actor is left alone.
 from dataclasses import dataclass
 
 from thor_tir.engines.protocol import ContextFull
-from thor_tir.execution import Status
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, IsolatedStep, Refusal, compared, without_program
@@ -138,7 +137,7 @@ def _judged(draft: Trajectory, step: IsolatedStep, critic: Critic, growing: Grow
 
 
 def _is_ok(step: Step) -> bool:
-    return step.observation is not None and step.observation.result.status is Status.OK
+    return step.succeeded
 
 
 def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: Span | None = None) -> Step:

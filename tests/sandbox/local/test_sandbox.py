@@ -89,7 +89,7 @@ def test_each_ending_has_its_status_its_cause_and_its_exit_code(
 def test_whatever_does_not_end_is_ended_and_keeps_what_it_printed(bench: Bench, code: str) -> None:
     result = bench.run(f"print('so far')\n{code}", BRIEF)
     assert (result.status, result.stdout, result.exit_code) == (Status.TIMEOUT, "so far\n", None)
-    assert not result.succeeded
+    assert not result.ran
 
 
 def test_stdout_and_stderr_are_kept_apart_and_any_bytes_can_be_printed(bench: Bench) -> None:
@@ -148,7 +148,7 @@ builtins.print = builtins.len = None
 os._exit = sys.exit = os.write = os.fork = lambda *_: 42
 sys.modules.clear()
 """
-    assert bench.run(vandal).succeeded  # although it took away the calls that would end it
+    assert bench.run(vandal).ran  # although it took away the calls that would end it
     assert bench.run("import math; print(math.sqrt(16), len('ab'))").stdout == "4.0 2\n"
 
 
@@ -183,7 +183,7 @@ def test_the_working_folder_has_a_size_and_the_next_program_finds_it_empty(bench
     many = "for i in range(10**4): open(f'{i}', 'w').close()"
     assert bench.run(many).error == "OSError"
     deep = "import os\nfor _ in range(500):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)"
-    assert bench.run(deep).succeeded
+    assert bench.run(deep).ran
     assert bench.run("import os; print(os.listdir('.'))").stdout == "[]\n"
 
 
@@ -220,9 +220,9 @@ def test_the_network_cannot_be_reached(bench: Bench) -> None:
 def test_no_message_of_the_program_turns_success_into_failure_or_failure_into_success(
     bench: Bench, forgery: str
 ) -> None:
-    assert bench.run(forgery).succeeded
+    assert bench.run(forgery).ran
     assert bench.run(f"{forgery}\nimport os; os._exit(7)").exit_code == 7
-    assert not bench.run(f"{forgery}\n1 / 0").succeeded
+    assert not bench.run(f"{forgery}\n1 / 0").ran
 
 
 def test_the_same_program_prints_the_same_in_every_worker_and_every_time() -> None:

@@ -126,7 +126,7 @@ class Examiner:
         outcomes = [_plain(done.by_call[call]) for call in range(len(asked))]
         replay = programs.replaying(task.reference, task.entry_point, tests.text, asked, outcomes, checks=tests.checks)
         judged = await self._run(replay, TRUSTED_S)
-        passed = judged.succeeded and programs.reported(judged.stdout).get(-1) is True
+        passed = judged.ran and programs.reported(judged.stdout).get(-1) is True
         raised = [done.failure(call) for call, outcome in enumerate(outcomes) if "raised" in outcome]
         reason = "all assertions hold" if passed else raised[0] if raised else "an assertion fails"
         return _verdict(task, done.run, reason=reason, passed=passed)
@@ -153,7 +153,7 @@ class Examiner:
         for number, (given, expected) in enumerate(pairs, 1):
             run = await self._run_tested(f"{_LCB_IMPORTS}\n{program}", task.timeout_s, stdin=given)
             seconds += run.seconds
-            if not run.succeeded:
+            if not run.ran:
                 return _verdict(task, run, reason=f"example {number}: {run.error or run.status.value}", seconds=seconds)
             if not matches_printed(run.stdout, expected):
                 return _verdict(task, run, reason=f"example {number}: wrong output", seconds=seconds)
@@ -198,7 +198,7 @@ class Examiner:
     async def _tell(self, task: CodeTask, program: str) -> Any:
         run = await self._run(program, TRUSTED_S)
         found = programs.reported(run.stdout)
-        if not run.succeeded or -1 not in found:
+        if not run.ran or -1 not in found:
             raise UsageError(
                 f"the benchmark's own code for {task.id} did not run ({run.error or run.status.value}); "
                 f"its file or the sandbox's Python (NumPy?) is at fault: {run.stderr.strip()[-200:]}"

@@ -148,7 +148,7 @@ def reply_to_json(result: ExecutionResult) -> dict[str, Any]:
         "queue_s": result.queue_s,
         "runs": result.runs,
     }
-    status = "Success" if result.succeeded else "Failed"
+    status = "Success" if result.ran else "Failed"
     return {**_EMPTY_REPLY, "status": status, "run_result": run, "level": result.level, "thor": extra}
 
 
@@ -169,7 +169,7 @@ _EMPTY_REPLY: Mapping[str, Any] = {
 
 def _return_code(result: ExecutionResult) -> int | None:
     """Never 0 for a failure; null for a time-out, where the format has no code."""
-    if result.succeeded or result.status is Status.TIMEOUT:
+    if result.ran or result.status is Status.TIMEOUT:
         return None if result.status is Status.TIMEOUT else 0
     if result.status in _CODE_OF:
         return int(_CODE_OF[result.status])
@@ -254,7 +254,7 @@ def _told(record: Mapping[str, Any], run: _Run, level: str) -> ExecutionResult:
         queue_s=_number(record, "queue_s"),
         runs=_whole(record, "runs") or 1,
     )
-    if result.succeeded != run.is_fine:
+    if result.ran != run.is_fine:
         raise BadReply(f"thor.status {status} contradicts {run.status} with return code {run.return_code}")
     return result
 

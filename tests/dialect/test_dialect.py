@@ -68,8 +68,10 @@ def test_a_token_that_straddles_thought_and_fence_belongs_to_the_action():
 def test_spans_concatenate_to_the_sampled_ids_with_their_logprobs(tokenizer, text, has_end, cuts):
     ids = ids_of(text, cuts, tokenizer) + [tokenizer.eos_token_id] * has_end
     span = sampled(ids)
-    thought, action = Dialect(tokenizer).split(span)
-    assert (thought.span + action.span if action else thought.span) == span
+    thought, action = Dialect(tokenizer).split(span, has_ended=has_end)
+    read = thought.span + action.span if action else thought.span
+    assert read == span[: len(read)]
+    assert action is not None or len(read) == len(span)
 
 
 @given(TEXTS, st.lists(st.integers(0, 80), max_size=40))
@@ -109,11 +111,45 @@ def test_an_unclosed_program_is_part_of_the_thought():
     assert (thought.text, action) == (text, None)
 
 
-def test_tokens_after_the_closing_fence_belong_to_the_action_and_not_to_its_code():
-    text = "```python\nprint(1)\n```\nSo it is 2."
-    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of(text)))
+def test_tokens_after_the_closing_fence_are_dropped():
+    text = "```python\nprint(1)\n```\n"
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of(f"{text}So it is 2.", [len(text)])))
     assert (thought.text, action.code) == ("", "print(1)\n")
     assert tiny_tokenizer().decode(action.span.token_ids) == text
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), straddling_tokenizer()], ids=["tiny", "straddling"])
+@pytest.mark.parametrize("kept", ["", "I "])
+def test_the_end_of_a_turn_closes_a_program_and_the_environment_writes_the_newline(tokenizer, kept):
+    dialect = Dialect(tokenizer)
+    before = ids_of(kept, tokenizer=tokenizer)
+    ids = ids_of("So.\n```python\nprint(1)\n```", tokenizer=tokenizer)
+    thought, action = dialect.split(sampled([*ids, tokenizer.eos_token_id]), kept=before, has_ended=True)
+    assert action.code == "print(1)\n"
+    assert thought.span + action.span == sampled(ids)  # the end of the turn, which did not end, is gone
+    result = ExecutionResult(status=Status.OK, stdout="1\n")
+    assert tokenizer.decode(dialect.observe(result, after=action).span.token_ids) == "\n```output\n1\n```\n"
+    assert tokenizer.decode(dialect.observe(result).span.token_ids) == "```output\n1\n```\n"
+
+
+def test_a_closing_fence_before_a_limit_closes_nothing():
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of("```python\nprint(1)\n```")))
+    assert action is None
+    assert thought.text == "```python\nprint(1)\n```"
+
+
+def test_an_unknown_token_that_ended_a_turn_is_no_part_of_its_text():
+    other = tiny_tokenizer().encode("x", add_special_tokens=False)
+    thought, action = Dialect(tiny_tokenizer()).split(sampled([*ids_of("\\boxed{1}"), *other]), has_ended=True)
+    assert (thought.text, action, len(thought.span)) == ("\\boxed{1}", None, len(ids_of("\\boxed{1}")) + 1)
+
+
+def test_blanks_behind_fences_stay_in_the_span_and_leave_the_code():
+    text = "So.\n```python \nprint(1)\n```  \n"
+    thought, action = Dialect(tiny_tokenizer()).split(sampled(ids_of(text)), "blanks")
+    assert (thought.text, action.code) == ("So.\n", "print(1)\n")
+    assert tiny_tokenizer().decode(action.span.token_ids) == text[4:]
+    assert Dialect(tiny_tokenizer()).split(sampled(ids_of(text)))[1] is None
 
 
 def test_an_observation_is_written_by_the_environment_in_a_frame_of_its_own():

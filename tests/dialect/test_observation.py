@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.dialect.fences import FenceParser
+from thor_tir.dialect.fences import first_block
 from thor_tir.dialect.observation import brief_text, frame, located_text, middle_out, paper_text
 from thor_tir.execution import ExecutionResult, Status
 
@@ -145,7 +145,4 @@ def test_a_cut_text_is_its_ends_and_an_uncut_one_itself(text, max_chars):
 def test_no_output_can_break_out_of_its_frame_or_open_a_program(stdout):
     text = seen(Status.OK, stdout=stdout, max_chars=20)
     assert "```" not in text
-    parser = FenceParser()
-    parser.feed(frame(text) + "x\n")
-    assert parser.block is None
-    assert not parser.is_open
+    assert first_block(frame(text) + "x\n```\n") is None

@@ -1,14 +1,17 @@
 """The agent loop: what the model reads at each turn, when a trajectory ends, and what is no data."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from scripted_agent import agent_of, draft_of, program
-from thor_tir.engines.protocol import Sampling
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.prompts import NO_TOOLS
+from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault, SandboxUnavailable
-from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
+from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout, take_step
 from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Completion, Finish, Step, Trajectory, flatten
 from tiny_models import END, tiny_tokenizer
@@ -187,7 +190,7 @@ def test_a_seed_is_the_same_on_every_machine_and_keeps_its_parts_apart():
 
 def test_sampling_is_as_the_run_says_and_stops_where_a_program_may_end():
     agent = agent_of([ANSWER])
-    run(agent, max_completion_length=50, temperature=0.6, top_p=0.9, top_k=50)
+    run(agent, max_completion_length=50, temperature=0.6, top_p=0.9, top_k=50, fences="exact")
     [asked] = agent.policy.asked
     expected = Sampling(max_tokens=50, temperature=0.6, top_p=0.9, top_k=50, stop=("\n```\n",))
     assert replace(asked.sampling, seed=0) == expected
@@ -242,3 +245,92 @@ def test_a_run_without_tokens_or_with_negative_calls_is_refused(config):
 def test_what_no_engine_can_draw_is_refused_before_the_first_sample(config):
     with pytest.raises(ValueError, match="temperature >= 0, 0 < top_p <= 1 and top_k >= 0"):
         RolloutConfig(**config)
+
+
+@pytest.mark.parametrize("code", ["print(7 * 11)", "", "if True:\n    print(77)", "print('```')"])
+def test_a_closing_fence_that_ends_the_turn_is_a_call_and_its_newline_is_the_environments(code):
+    written = "Let us compute.\n" + program(code)
+    agent = agent_of([written.removesuffix("\n"), ANSWER])
+    trajectory = run(agent)
+    assert agent.sandbox.ran == [f"{code}\n"]
+    prompt = tiny_tokenizer().decode(trajectory.prompt.token_ids)
+    assert text_of(trajectory) == prompt + written + "```output\n77\n```\n" + ANSWER + END
+    flat = flatten((span, True) for span in trajectory.spans)
+    trained = [token for token, is_trained in zip(flat.token_ids, flat.trained, strict=True) if is_trained]
+    assert tiny_tokenizer().decode(trained) == written.removesuffix("\n") + ANSWER + END
+
+
+def test_a_failed_call_that_ended_its_turn_is_observed_as_any():
+    trajectory = run(agent_of([program("boom").removesuffix("\n"), ANSWER]))
+    assert trajectory.steps[0].failed
+    assert trajectory.finish is Finish.ENDED
+
+
+@pytest.mark.parametrize(
+    ("fences", "written", "runs"),
+    [
+        ("exact", "```python \nprint(7)\n```\n", False),
+        ("blanks", "```python \nprint(7)\n```\n", True),
+        ("blanks", "```python\nprint(7)\n``` \n", True),
+        ("blanks", "```py\nprint(7)\n```\n", False),
+        ("lenient", "```py\nprint(7)\n```\n", True),
+        ("lenient", "  ```python\n  print(7)\n  ```\n", True),
+    ],
+)
+def test_which_lines_are_fences_is_the_runs_choice(fences, written, runs):
+    agent = agent_of([f"So:\n{written}", ANSWER])
+    trajectory = run(agent, fences=fences)
+    assert agent.sandbox.ran == (["print(7)\n"] if runs else [])
+    assert len(trajectory.calls) == runs
+
+
+def test_an_answer_without_tools_goes_on_past_a_program_that_ends_no_turn():
+    dialect = Dialect(tiny_tokenizer(), DialectConfig(style=NO_TOOLS))
+    agent = agent_of([CALL + ANSWER], dialect)
+    trajectory = run(agent, max_tool_calling_iterations=0)
+    assert (trajectory.finish, trajectory.response_text) == (Finish.ENDED, CALL + ANSWER)
+
+
+class Narrow:
+    """A policy whose context holds `longest` tokens."""
+
+    def __init__(self, agent: Agent, longest: int) -> None:
+        self._policy, self._longest = agent.policy, longest
+        self.attend = agent.policy.attend
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        room = self._longest - len(token_ids)
+        if room < 1:
+            raise ContextFull("full")
+        return await self._policy.sample(token_ids, replace(sampling, max_tokens=min(room, sampling.max_tokens)))
+
+
+OUTPUT = "See.\n```output\n5\n```\n"
+"""A stop string that closes no program: the thought goes on behind it."""
+
+
+@pytest.mark.parametrize("room", [0, 1, 5, 11])
+def test_a_full_context_ends_a_trajectory_as_any_limit_and_keeps_the_turns_tokens(room):
+    agent = agent_of([ANSWER])
+    prompt = len(draft_of(agent).prompt)
+    agent = replace(agent, policy=Narrow(agent, prompt + room))
+    trajectory = run(agent)
+    assert trajectory.finish is Finish.TOKEN_LIMIT
+    assert trajectory.num_model_tokens == room
+
+
+def test_a_context_that_is_full_behind_a_stop_that_closes_nothing_loses_no_token():
+    agent = agent_of([OUTPUT, ANSWER])
+    prompt = len(draft_of(agent).prompt)
+    agent = replace(agent, policy=Narrow(agent, prompt + size(OUTPUT)))
+    trajectory = run(agent)
+    assert (trajectory.finish, trajectory.response_text) == (Finish.TOKEN_LIMIT, OUTPUT)
+    assert trajectory.num_model_tokens == size(OUTPUT)
+
+
+def test_a_turn_in_a_full_context_is_an_empty_thought_and_no_fault():
+    agent = agent_of([])
+    narrow = replace(agent, policy=Narrow(agent, 3))
+    turn = asyncio.run(take_step(narrow, [1, 2, 3], RolloutConfig(), 50, may_call=True, seed=0, kept=[2, 3]))
+    assert (turn.finish, turn.step.thought.text, len(turn.step.thought.span)) == (Finish.TOKEN_LIMIT, "", 0)
+    assert turn.step.thought.span.logprobs == ()

@@ -67,7 +67,7 @@ def test_a_reply_without_a_fence_means_that_there_is_nothing_to_compute(reply):
     [
         "The sum of both is\n```python\nprint(20 + 57)",  # never closed
         "The sum of both is ```python\nprint(20 + 57)\n```\n",  # the fence is no line of its own
-        "The sum of both is\n```python3\nprint(20 + 57)\n```\n",
+        "The sum of both is\n```\nprint(20 + 57)\n```\n",  # of no language
     ],
 )
 def test_a_fence_that_makes_no_program_is_a_broken_format(reply):
@@ -151,3 +151,21 @@ def test_a_prompt_of_the_critic_takes_a_step_and_nothing_else():
 def test_a_share_beyond_one_is_refused():
     with pytest.raises(ValueError, match=r"min_kept is a share"):
         CriticConfig(min_kept=1.5)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "```python\nprint(20 + 57)\n```",  # the closing fence ends the reply
+        "```python \nprint(20 + 57)\n``` \n",
+        "```py\nprint(20 + 57)\n```\n",
+        "```Python\nprint(20 + 57)\n```",
+        "  ```python\n  print(20 + 57)\n  ```\n",
+        "```python\r\nprint(20 + 57)\r\n```\r\n",
+        "~~~python\nprint(20 + 57)\n~~~",
+    ],
+)
+def test_programs_are_read_as_chat_models_write_them(program):
+    verdict = verdict_on(f"The sum of both is\n{program}")
+    assert isinstance(verdict, Rewriting)
+    assert (verdict.logic, verdict.code) == ("The sum of both is\n", "print(20 + 57)\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from thor_tir.dialect.fences import STOP, first_block
+from thor_tir.dialect.fences import STOPS, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
@@ -38,9 +38,11 @@ class Dialect:
     def __init__(self, tokenizer: Tokenizer, config: DialectConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or DialectConfig()
-        self.stop: tuple[str, ...] = (STOP,) if self.config.style.runs_programs else ()
-        """Stop strings for an engine: what can complete an action."""
         self._end_ids = frozenset({tokenizer.eos_token_id} - {None})
+
+    def stops(self, reading: FenceReading = "exact") -> tuple[str, ...]:
+        """Stop strings for an engine: what can complete an action."""
+        return STOPS[reading] if self.config.style.runs_programs else ()
 
     def prompt(self, text: str) -> Span:
         """The request for one question (or step) as ids."""
@@ -69,23 +71,30 @@ class Dialect:
             ids.pop()
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def split(self, span: Span, *, kept: Sequence[int] = ()) -> tuple[Thought, Action | None]:
+    def split(
+        self, span: Span, reading: FenceReading = "exact", *, kept: Sequence[int] = (), has_ended: bool = False
+    ) -> tuple[Thought, Action | None]:
         """Sampled ids -> the thought, and the action if a program was closed.
 
         `kept` are ids of the same thought that stand before `span` already; they decide where a line begins.
+        `has_ended` says that the model ended its turn with the last token of `span`; a closing fence right before it
+        closes a program.
 
-        The token that straddles thought and opening fence belongs to the action. Tokens after the closing fence, which
-        an engine that honours `stop` never samples, would belong to the action too: nothing is dropped.
+        The token that straddles thought and opening fence belongs to the action, as does the one that completes the
+        closing line. Later tokens are dropped: an end of turn, which the environment's answer follows, and what an
+        engine samples that stops too late.
         """
-        whole = (*kept, *span.token_ids)
+        whole = (*kept, *span.token_ids[: len(span) - has_ended])
         text = self.decode(whole)
-        block = first_block(text) if self.config.style.runs_programs else None
+        block = first_block(text, reading, has_ended=has_ended) if self.config.style.runs_programs else None
         if block is None:
-            return Thought(text=self.decode(span.token_ids), span=span), None
-        cut = max(0, self.tokens_before(whole, block.start) - len(kept))
-        before = span[:cut]
+            return Thought(text=self.decode(whole[len(kept) :]), span=span), None
+        first = max(0, self.tokens_before(whole, block.start) - len(kept))
+        last = self.tokens_before(whole, block.end)
+        last = last + (len(self.decode(whole[:last])) < block.end) - len(kept)
+        before = span[:first]
         thought = Thought(text=text[: block.start] if not kept else self.decode(before.token_ids), span=before)
-        return thought, Action(code=block.code, span=span[cut:])
+        return thought, Action(code=block.code, span=span[first:last])
 
     def tokens_before(self, token_ids: Sequence[int], chars: int) -> int:
         """How many leading tokens lie wholly within the leading characters; bisection, since decoded length grows."""
@@ -98,10 +107,11 @@ class Dialect:
                 high = middle - 1
         return low
 
-    def observe(self, result: ExecutionResult) -> Observation:
-        """What the environment writes after an action."""
+    def observe(self, result: ExecutionResult, *, after: Action | None = None) -> Observation:
+        """The environment's answer; after a fence that ended a turn, the newline that is missing comes first."""
         text = observed_text(result, self.config.observation)
-        span = Span(token_ids=self.encode(frame(text)), author=Author.ENVIRONMENT)
+        is_cut = after is not None and not self.decode(after.span.token_ids).endswith("\n")
+        span = Span(token_ids=self.encode("\n" * is_cut + frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)
 
 

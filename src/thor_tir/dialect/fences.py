@@ -1,12 +1,32 @@
-"""The strict fence parser: a program starts after a line that is exactly ```` ```python ```` and ends before a line
-that is exactly ```` ``` ````. Nothing else opens or closes one: no bare word `python`, no indented or annotated fence.
+"""Programs within a text: a line that opens a fence for Python, lines of code, and a line that closes it.
+
+`exact` reads a line that is exactly ```` ```python ```` and one that is exactly ```` ``` ````, and nothing else.
+`blanks` also accepts blanks and a carriage return behind either fence. `lenient` reads fences as chat models write
+them: ```` ```py ````, `~~~Python`, indented under a list item. In all of them a closing fence with which the text ends
+closes the program, where its author ended it there.
 """
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import dedent
+from typing import Literal
 
 OPEN, CLOSE = "```python", "```"
-STOP = f"\n{CLOSE}\n"
-"""What ends a completion: the earliest text after which a program can be complete."""
+FenceReading = Literal["exact", "blanks", "lenient"]
+STOPS: Mapping[FenceReading, tuple[str, ...]] = {
+    "exact": (f"\n{CLOSE}\n",),
+    "blanks": (f"\n{CLOSE}\n", f"\n{CLOSE} \n", f"\n{CLOSE}  \n", f"\n{CLOSE}\r\n"),
+    "lenient": (f"{CLOSE}\n", f"{CLOSE} \n", f"{CLOSE}  \n", f"{CLOSE}\r\n"),
+}
+"""Texts that end a completion, since a program can be complete after each; at most four, as many as servers take."""
+
+_BLANKS = " \t\r"
+_LANGUAGES = frozenset({"python", "python3", "py", "py3"})
+_OPENING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*)")
+_CLOSING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t\r]*")
+_CODE_INDENT = 4
+"""A fence this much deeper than the opening one is part of the code, of a docstring for example (CommonMark)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,55 +34,80 @@ class Block:
     """A closed program within a text."""
 
     start: int
-    """Offset of the opening fence's first character."""
+    """Offset of the opening fence's line."""
     end: int
-    """Offset after the closing fence's newline."""
+    """Offset after the closing fence's newline, or after the fence where the text ends with it."""
     code: str
     """The lines between the fences, each with its newline."""
 
 
-class FenceParser:
-    """Reads text piece by piece and finds the first closed program.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fence:
+    """An opening fence."""
 
-    A line counts once its newline has been read, so the result does not depend on how the text is cut into pieces.
-    """
+    mark: str = CLOSE
+    """Characters of the fence."""
+    indent: int = 0
+    """Width of the blanks before it."""
 
-    def __init__(self) -> None:
-        self.block: Block | None = None
-        """The first closed program, None until its closing line is complete."""
-        self._line = ""
-        self._offset = 0
-        self._start: int | None = None
-        self._code: list[str] = []
 
-    @property
-    def is_open(self) -> bool:
-        """True if a program has been opened and not yet closed."""
-        return self.block is None and self._start is not None
+def first_block(text: str, reading: FenceReading = "exact", *, has_ended: bool = False) -> Block | None:
+    """The first closed program of a text; `has_ended` says that its author ended it after the last character."""
+    return next(blocks(text, reading, has_ended=has_ended), None)
 
-    def feed(self, piece: str) -> None:
-        """Read more text; text after the first closed program is ignored."""
-        *whole, rest = piece.split("\n")
-        for line in whole:
-            self._end_line(self._line + line)
-            self._line = ""
-        self._line += rest
 
-    def _end_line(self, line: str) -> None:
-        start, self._offset = self._offset, self._offset + len(line) + 1
-        if self.block is not None:
-            return
-        if self._start is None:
-            if line == OPEN:
-                self._start = start
-        elif line == CLOSE:
-            self.block = Block(start=self._start, end=self._offset, code="".join(self._code))
+def blocks(text: str, reading: FenceReading = "exact", *, has_ended: bool = False) -> Iterator[Block]:
+    """All closed programs of a text, in order. A line counts once its newline is there, or the text has ended."""
+    *whole, rest = text.split("\n")
+    begun: _Fence | None = None
+    start = offset = 0
+    code: list[str] = []
+    for number, line in enumerate([*whole, rest] if has_ended and rest else whole):
+        begin, offset = offset, min(offset + len(line) + 1, len(text))
+        if begun is None:
+            begun = _opening(line, reading) if number < len(whole) else None
+            start, code = begin, []
+        elif _closes(line, begun, reading):
+            yield Block(start=start, end=offset, code=_code(code, begun, reading))
+            begun = None
         else:
-            self._code.append(line + "\n")
+            code.append(line)
 
 
-def first_block(text: str) -> Block | None:
-    """The first closed program of a whole text."""
-    parser = FenceParser()
-    parser.feed(text)
-    return parser.block
+def near_misses(text: str, reading: FenceReading) -> int:
+    """Number of programs that the lenient reading finds in a text and this one does not: they were written and not run.
+
+    Asked of what a model wrote outside of the programs that were run.
+    """
+    lenient, own = (sum(1 for _ in blocks(text, each, has_ended=True)) for each in ("lenient", reading))
+    return max(0, lenient - own)
+
+
+def _opening(line: str, reading: FenceReading) -> _Fence | None:
+    if reading != "lenient":
+        return _Fence() if (line if reading == "exact" else line.rstrip(_BLANKS)) == OPEN else None
+    found = _OPENING.fullmatch(line)
+    if found is None:
+        return None
+    indent, mark, info = found.groups()
+    language = info.strip().strip("{}").lstrip(".").lower().split(maxsplit=1)
+    if not language or language[0].rstrip("},:") not in _LANGUAGES:
+        return None
+    return _Fence(mark=mark, indent=len(indent.expandtabs()))
+
+
+def _closes(line: str, begun: _Fence, reading: FenceReading) -> bool:
+    if reading != "lenient":
+        return (line if reading == "exact" else line.rstrip(_BLANKS)) == CLOSE
+    found = _CLOSING.fullmatch(line)
+    if found is None:
+        return False
+    indent, mark = found.groups()
+    is_deeper = len(indent.expandtabs()) >= begun.indent + _CODE_INDENT
+    return mark.startswith(begun.mark) and not is_deeper
+
+
+def _code(lines: list[str], begun: _Fence, reading: FenceReading) -> str:
+    if reading != "lenient":
+        return "".join(f"{line}\n" for line in lines)
+    return dedent("".join(f"{line.removesuffix(chr(13))}\n" for line in lines))

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.fences import FenceReading
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import NO_CALL_LEFT, CallSuccess
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
-from thor_tir.trajectory import Author, Finish, Span, Step, StopReason, Thought, Trajectory
+from thor_tir.trajectory import Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,9 @@ class RolloutConfig:
     at_call_limit: Literal["notice", "stop"] = "notice"
     """Reply to a program that is written when no call is left: `notice` does not run it, says so, and lets the model
     answer; `stop` ends the attempt there, without an answer."""
+    fences: FenceReading = "blanks"
+    """Lines that are read as a program's fences: `exact` takes ```python and ``` alone, `blanks` also with blanks
+    behind them, `lenient` also ```py, ~~~ and indented ones. Programs that were written and not read are counted."""
 
     def __post_init__(self) -> None:
         if self.max_completion_length < 1 or self.max_tool_calling_iterations < 0:
@@ -148,9 +152,8 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
     with agent.policy.attend():
         while (room := config.max_completion_length - draft.num_response_tokens) > 0:
             may_call = draft.num_calls < config.max_tool_calling_iterations
-            try:
-                taken = await take_step(agent, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
-            except ContextFull:
+            taken = await take_step(agent, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
+            if not any(map(len, taken.step.spans)):  # the context was full already
                 break
             step = taken.step
             if repair is not None and step.fails(config.call_success):
@@ -178,23 +181,30 @@ async def take_step(
 
     Where no call may be made, a program is answered by the notice that none is left, unless the run stops there.
     `kept` are the last ids of `context` that belong to the same thought (after a backtrack): a fence must begin a line
-    of the whole thought, not just of what is new.
+    of the whole thought, not just of what is new. A context that is full ends the turn as any limit does, with the
+    tokens that it has, or with none.
     """
+    dialect = agent.dialect
+    stop = dialect.stops(config.fences)
     span = Span(token_ids=(), author=Author.MODEL, logprobs=())
-    while True:
-        sampling = config.sampling(room - len(span), stop=agent.dialect.stop, seed=seed_of(seed, len(span)))
-        completion = await agent.policy.sample([*context, *span.token_ids], sampling)
-        span = span + completion.span
-        thought, action = agent.dialect.split(span, kept=kept)
-        # A stop string that closes no program (some other fenced text) ends nothing: the thought goes on.
-        if action is not None or completion.stop is not StopReason.STOP or len(span) >= room:
+    completion = Completion(span=span, stop=StopReason.STOP)
+    thought, action = Thought(text="", span=span), None
+    # A stop string that closes no program (some other fenced text) ends nothing: the thought goes on.
+    while action is None and completion.stop is StopReason.STOP and len(span) < room:
+        sampling = config.sampling(room - len(span), stop=stop, seed=seed_of(seed, len(span)))
+        try:
+            completion = await agent.policy.sample([*context, *span.token_ids], sampling)
+        except ContextFull:
             break
+        span = span + completion.span
+        has_ended = completion.stop is StopReason.END
+        thought, action = dialect.split(span, config.fences, kept=kept, has_ended=has_ended)
     version = completion.policy_version
     stops_here = not may_call and config.at_call_limit == "stop"
     if action is None or stops_here:
         finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
-        whole = Step(thought=Thought(text=agent.dialect.decode(span.token_ids), span=span))
+        whole = Step(thought=Thought(text=dialect.decode(span.token_ids), span=span))
         return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
     result = await agent.sandbox.run(action.code) if may_call else NO_CALL_LEFT
-    step = Step(thought=thought, action=action, observation=agent.dialect.observe(result))
+    step = Step(thought=thought, action=action, observation=dialect.observe(result, after=action))
     return Turn(step=step, finish=None, policy_version=version)

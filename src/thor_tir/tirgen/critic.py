@@ -119,14 +119,14 @@ class Critic:
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature,
             top_k=self.config.top_k,
-            stop=self.dialect.stop,
+            stop=self.dialect.stops("lenient"),
             seed=seed,
         )
         try:
             completion = await self.policy.sample(self.prompt(step).token_ids, sampling)
         except ContextFull:
             return CriticReply(verdict=Refusal.STEP_TOO_LONG)
-        thought, action = self.dialect.split(completion.span)
+        thought, action = self.dialect.split(completion.span, "lenient", has_ended=completion.stop is StopReason.END)
         if action is None:
             return CriticReply(verdict=without_program(thought.text, completion.stop))
         words = compared(step, [thought.text])

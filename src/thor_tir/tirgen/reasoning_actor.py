@@ -114,6 +114,7 @@ async def _rewritten(
         temperature=critic.config.temperature,
         top_k=critic.config.top_k,
         stop_at_failure=True,
+        fences="lenient",
     )
     draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
     try:

@@ -11,13 +11,10 @@ from thor_tir.dialect.fences import STOPS, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
 from thor_tir.execution import ExecutionResult
-from thor_tir.pretrained import Tokenizer
+from thor_tir.pretrained import Tokenizer, Turn
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
 
 OPENS, CLOSES = "<think>", "</think>"
-
-_PLACE = "[the text of this request]"
-"""Stands for a text that spells control tokens while the template is rendered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +43,30 @@ class Dialect:
 
     def prompt(self, text: str) -> Span:
         """The request for one question (or step) as ids."""
-        has_controls = any(token in text for token in self.tokenizer.all_special_tokens)
-        written = _PLACE if has_controls else text
-        rendered = render(self.tokenizer, messages(self.config.style, written), is_reasoning=self.config.is_reasoning)
-        if not has_controls:
-            return Span(token_ids=self._with_controls(rendered), author=Author.PROMPT)
-        # A question that spells `<|end|>` must not end the user's turn: only the template may write control tokens.
-        head, _, tail = rendered.partition(_PLACE)
-        ids = self._with_controls(head) + self.encode(text) + self._with_controls(tail)
-        return Span(token_ids=ids, author=Author.PROMPT)
+        return self.chat(messages(self.config.style, text))
+
+    def chat(self, turns: Sequence[Turn]) -> Span:
+        """Whole turns as ids, ready for the model's answer.
+
+        A question that spells `<|end|>` must not end the user's turn: only the template may write control tokens.
+        Raises jinja2's TemplateError for turns that the model's template refuses.
+        """
+        texts = {_place(number, turns): turn["content"] for number, turn in enumerate(turns)}
+        spelled = {place: text for place, text in texts.items() if self._spells_control(text)}
+        written = [
+            {**turn, "content": place if place in spelled else turn["content"]}
+            for turn, place in zip(turns, texts, strict=True)
+        ]
+        rest = render(self.tokenizer, written, is_reasoning=self.config.is_reasoning)
+        ids: tuple[int, ...] = ()
+        for place, text in spelled.items():
+            head, found, tail = rest.partition(place)
+            if found:  # a template may leave out a turn, most often the system's
+                ids, rest = ids + self._with_controls(head) + self.encode(text), tail
+        return Span(token_ids=ids + self._with_controls(rest), author=Author.PROMPT)
+
+    def _spells_control(self, text: str) -> bool:
+        return any(token in text for token in self.tokenizer.all_special_tokens)
 
     def _with_controls(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -113,6 +125,14 @@ class Dialect:
         is_cut = after is not None and not self.decode(after.span.token_ids).endswith("\n")
         span = Span(token_ids=self.encode("\n" * is_cut + frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)
+
+
+def _place(number: int, turns: Sequence[Turn]) -> str:
+    """What stands for a turn's text while the template is rendered, and in no turn."""
+    place = f"[the text of turn {number}]"
+    while any(place in turn["content"] for turn in turns):
+        place = f"[{place}]"
+    return place
 
 
 class Thinking(StrEnum):

@@ -4,7 +4,7 @@ role, or leaves it out, is respected."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thor_tir.pretrained import Tokenizer
+from thor_tir.pretrained import Tokenizer, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +78,26 @@ def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": style.system}, {"role": "user", "content": style.user.format(text=text)}]
 
 
-def render(tokenizer: Tokenizer, turns: Sequence[dict[str, str]], *, is_reasoning: bool) -> str:
+def conversation_messages(style: PromptStyle, turns: Sequence[Turn]) -> list[Turn]:
+    """The turns of a conversation, each question put as the style has it, and its rules before the user's own."""
+    rules = [style.system, *(turn["content"] for turn in turns if turn["role"] == "system")]
+    said: list[Turn] = [{"role": "system", "content": "\n\n".join(rules)}]
+    for turn in turns:
+        if turn["role"] == "user":
+            said.append({"role": "user", "content": style.user.format(text=turn["content"])})
+        elif turn["role"] == "assistant":
+            said.append(turn)
+    return said
+
+
+def render(tokenizer: Tokenizer, turns: Sequence[Turn], *, is_reasoning: bool) -> str:
     """The prompt's text by the tokenizer's own chat template, ready for the model's answer.
 
-    Templates that refuse a system role get its content at the head of the user's turn.
+    Templates that refuse a system role get its content at the head of the first turn after it.
     """
     from jinja2.exceptions import TemplateError
 
-    def apply(these: Sequence[dict[str, str]]) -> str:
+    def apply(these: Sequence[Turn]) -> str:
         return str(
             tokenizer.apply_chat_template(
                 list(these), tokenize=False, add_generation_prompt=True, enable_thinking=is_reasoning
@@ -95,5 +107,7 @@ def render(tokenizer: Tokenizer, turns: Sequence[dict[str, str]], *, is_reasonin
     try:
         return apply(turns)
     except TemplateError:
-        system, user = turns[0]["content"], turns[1]["content"]
-        return apply([{"role": "user", "content": f"{system}\n\n{user}"}])
+        if len(turns) < 2 or turns[0]["role"] != "system":
+            raise
+        head, first, *others = turns
+        return apply([{**first, "content": f"{head['content']}\n\n{first['content']}"}, *others])

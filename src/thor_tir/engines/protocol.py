@@ -1,8 +1,8 @@
 """What every rollout engine promises: token ids in, sampled token ids with log-probabilities out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from thor_tir.trajectory import Completion
@@ -31,6 +31,8 @@ class Sampling:
     """Strings that end sampling with the token that completes one of them in the decoded text of this completion."""
     seed: int = 0
     """Seed of this request alone: its tokens do not depend on what else is in the batch."""
+    heard: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
+    """Function that an engine calls with each token as it is drawn; one that draws elsewhere may leave it out."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

@@ -53,6 +53,9 @@ class ScriptedPolicy:
         self.asked.append(asked)
         reply = self._tokenizer.encode(self._next_reply(asked.text), add_special_tokens=False)
         ids, stop = self._cut([*reply, self._end], sampling)
+        if sampling.heard is not None:
+            for token in ids:
+                sampling.heard(token)
         span = Span(token_ids=tuple(ids), author=Author.MODEL, logprobs=(LOGPROB,) * len(ids))
         return Completion(span=span, stop=stop)
 

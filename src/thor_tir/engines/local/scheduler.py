@@ -50,6 +50,8 @@ class SamplingRequest:
         """Add a sampled token; the reason why it is the last one, or None."""
         self.ids.append(token)
         self.logprobs.append(logprob)
+        if self.sampling.heard is not None:
+            self.sampling.heard(token)
         if token in end_ids:
             return StopReason.END
         triggers = self.finder.triggers

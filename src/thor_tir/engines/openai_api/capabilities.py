@@ -15,7 +15,7 @@ from thor_tir.engines.openai_api.retry import Refused
 from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import Tokenizer
+from thor_tir.pretrained import Tokenizer, Turn
 
 SEEDS = 2**31
 """Some servers take seeds of 32 bits alone."""
@@ -81,8 +81,8 @@ class ServerCapabilities:
         said = conversation(token_ids)
         if self.manner is PromptFormat.PLAIN:
             return {"prompt": said.plain}
-        turns = [{"role": "system", "content": said.system}] if said.system else []
-        turns.append({"role": "user", "content": said.user})
+        turns: list[Turn] = [{"role": "system", "content": said.system}] if said.system else []
+        turns += [*said.earlier, {"role": "user", "content": said.user}]
         is_begun = bool(said.answer)
         if is_begun:
             turns.append({"role": "assistant", "content": said.answer})

@@ -45,11 +45,14 @@ class Conversation:
     """The model's turn so far; empty where it has not begun."""
     is_thinking: bool
     """True if the model's turn opens with thoughts."""
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the user and of the model before the user's last one."""
 
     @property
     def plain(self) -> str:
         """All of it as one text, for a model without a chat template."""
-        return "\n\n".join(part for part in (self.system, self.user) if part) + "\n\n" + self.answer
+        parts = (self.system, *(turn["content"] for turn in self.earlier), self.user)
+        return "\n\n".join(part for part in parts if part) + "\n\n" + self.answer
 
 
 class TextTokenizer:
@@ -90,18 +93,26 @@ def conversation(token_ids: Sequence[int]) -> Conversation:
     """What a context says. Raises ValueError for ids that no `TextTokenizer` made."""
     if not is_text_level(token_ids):
         raise ValueError("these token ids belong to a model's own tokenizer, not to text")
-    said = {SYSTEM: "", USER: "", ASSISTANT: "", THINKING: ""}
-    speaker = USER
-    start = 0
     ids = [*token_ids, CONTROLS[END]]
+    turns = [(USER, "")]
+    start = 0
     for place in [place for place, token_id in enumerate(ids) if token_id in _NAMES]:
         piece = ids[start:place]
-        said[speaker] += _instructions(tuple(piece)) if speaker == SYSTEM else "".join(map(_text, piece))
         start = place + 1
+        speaker, text = turns[-1]
+        turns[-1] = speaker, text + (_instructions(tuple(piece)) if speaker == SYSTEM else "".join(map(_text, piece)))
         if (name := _NAMES[ids[place]]) != END:
-            speaker = name
-    is_thinking = speaker == THINKING
-    return Conversation(system=said[SYSTEM], user=said[USER], answer=said[speaker], is_thinking=is_thinking)
+            turns.append((name, ""))
+    speaker, answer = turns.pop() if turns[-1][0] in (ASSISTANT, THINKING) else (ASSISTANT, "")
+    asked = [(role, text) for role, text in turns if text and role != SYSTEM]
+    user = asked.pop()[1] if asked and asked[-1][0] == USER else ""
+    return Conversation(
+        system="".join(text for role, text in turns if role == SYSTEM),
+        user=user,
+        answer=answer,
+        is_thinking=speaker == THINKING,
+        earlier=tuple({"role": "user" if role == USER else "assistant", "content": text} for role, text in asked),
+    )
 
 
 def is_text_level(token_ids: Iterable[int]) -> bool:

@@ -1,0 +1,197 @@
+"""A rollout that is listened to: text as the model writes it, programs as they start and end, repairs as they begin.
+
+The loop and self-correction know nothing of it. Policy and sandbox of an agent are wrapped, so that whoever samples or
+runs a program through this agent is heard; the tokens of the trajectory are the same as without.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from time import monotonic
+
+from thor_tir.dialect.observation import frame, observed_text
+from thor_tir.engines.protocol import Policy, Sampling
+from thor_tir.execution import ExecutionResult
+from thor_tir.rollout.loop import Agent, Draft, StepRepair
+from thor_tir.sandbox.protocol import Limits, Sandbox
+from thor_tir.trajectory import Completion, Decode, Step
+
+PAUSE_S = 0.05
+"""Tokens that are drawn within this time of the last text are told together."""
+LONGEST_HELD = 64
+"""Tokens that no text ends with, halves of characters that never become whole, are held back no longer than this."""
+
+
+class Happening(StrEnum):
+    """Kind of an event."""
+
+    TEXT = "text"
+    """The model has written more."""
+    CODE = "code"
+    """A program starts; its text has been told already."""
+    OUTPUT = "output"
+    """A program has ended."""
+    REPAIR = "repair"
+    """A failed call begins to be written again; the text is a line that says so, and what is kept of the thought."""
+    REPAIRED = "repaired"
+    """The new call succeeded and stands in the failed one's place."""
+    GIVEN_UP = "given_up"
+    """No new call succeeded; the failed one stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened while a trajectory grew."""
+
+    kind: Happening
+    """Kind of the event."""
+    text: str = ""
+    """Text that the transcript goes on with; empty for what stands in it already."""
+    call: int = 0
+    """Number of the call that it is about, counted from 1; repairs of a call share its number. 0 for text."""
+    attempt: int = 0
+    """Number of the repair, counted from 1; 0 outside of repairs."""
+    code: str = ""
+    """Source of the program, where one starts."""
+    result: ExecutionResult | None = None
+    """Result of the program, where one has ended; of the failed one, where a repair begins."""
+
+
+Hear = Callable[[Event], None]
+"""Function that is called with every event, at once and in order."""
+
+
+class TextReader:
+    """Token ids that come one by one, as text: never half a character."""
+
+    def __init__(self, decode: Decode) -> None:
+        self.num_tokens = 0
+        """Tokens read so far."""
+        self._decode = decode
+        self._window: list[int] = []
+        self._told = 0
+        """Leading tokens of the window whose text has been given out; they are kept, since text may depend on them."""
+
+    def add(self, token_ids: Sequence[int], *, is_last: bool = False) -> str:
+        """The text that these tokens complete; with `is_last` all that is left."""
+        self.num_tokens += len(token_ids)
+        self._window += token_ids
+        before, now = self._decode(self._window[: self._told]), self._decode(self._window)
+        is_whole = not now.endswith("\ufffd") or len(self._window) - self._told > LONGEST_HELD
+        if len(now) <= len(before) or not (is_whole or is_last):
+            return ""
+        del self._window[: self._told]
+        self._told = len(self._window)
+        return now[len(before) :]
+
+
+class Overheard:
+    """An agent's policy and sandbox, listened to; one for each trajectory."""
+
+    def __init__(self, agent: Agent, hear: Hear) -> None:
+        self.agent = replace(agent, policy=_HeardPolicy(agent.policy, self), sandbox=_HeardSandbox(agent.sandbox, self))
+        """Agent to grow the trajectory with."""
+        self._dialect = agent.dialect
+        self._hear = hear
+        self._call = 0
+        self._attempt = 0
+        self._failed: Step | None = None
+        self._kept_from = 0
+        self._context: Sequence[int] = ()
+
+    def repair(self, repair: StepRepair) -> StepRepair:
+        """The same repair, listened to."""
+
+        async def heard(draft: Draft, failed: Step) -> Step:
+            self._failed, self._attempt, self._kept_from = failed, 0, len(draft.token_ids)
+            self._context = ()
+            try:
+                step = await repair(draft, failed)
+            finally:
+                self._failed = None
+            kind = Happening.REPAIRED if step.succeeded else Happening.GIVEN_UP
+            text = "" if step.succeeded else f"\n[call {self._call} stays as it failed]\n"
+            self._hear(Event(kind=kind, text=text, call=self._call, attempt=self._attempt))
+            self._attempt = 0
+            return step
+
+        return heard
+
+    def begins(self, context: Sequence[int]) -> None:
+        """The model is asked to go on from a context."""
+        if self._failed is None or (self._context and list(context[: len(self._context)]) == list(self._context)):
+            return
+        self._attempt += 1
+        assert self._failed.observation is not None
+        result = self._failed.observation.result
+        kept = self._dialect.decode(context[self._kept_from :])
+        line = f"\n[call {self._call} failed ({result.error or result.status}); repair {self._attempt}]\n"
+        self._hear(
+            Event(kind=Happening.REPAIR, text=line + kept, call=self._call, attempt=self._attempt, result=result)
+        )
+
+    def reader(self) -> TextReader:
+        """A reader for one completion."""
+        return TextReader(self._dialect.decode)
+
+    def writes(self, text: str) -> None:
+        """The model has written more."""
+        if text:
+            self._hear(Event(kind=Happening.TEXT, text=text, attempt=self._attempt))
+
+    def ends(self, context: Sequence[int]) -> None:
+        """The model has written what `context` ends with."""
+        self._context = context
+
+    def starts(self, code: str) -> None:
+        """A program starts."""
+        self._call += self._attempt == 0
+        self._hear(Event(kind=Happening.CODE, call=self._call, attempt=self._attempt, code=code))
+
+    def ended(self, result: ExecutionResult) -> None:
+        """A program has ended."""
+        text = frame(observed_text(result, self._dialect.config.observation))
+        self._hear(Event(kind=Happening.OUTPUT, text=text, call=self._call, attempt=self._attempt, result=result))
+
+
+class _HeardPolicy:
+    def __init__(self, policy: Policy, overheard: Overheard) -> None:
+        self._policy = policy
+        self._overheard = overheard
+
+    async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        overheard = self._overheard
+        overheard.begins(token_ids)
+        reader, drawn, told_at = overheard.reader(), list[int](), 0.0
+
+        def heard(token: int) -> None:
+            nonlocal told_at
+            drawn.append(token)
+            if (now := monotonic()) >= told_at + PAUSE_S:
+                told_at = now
+                overheard.writes(reader.add(drawn[reader.num_tokens :]))
+
+        completion = await self._policy.sample(token_ids, replace(sampling, heard=heard))
+        overheard.writes(reader.add(completion.span.token_ids[reader.num_tokens :], is_last=True))
+        overheard.ends([*token_ids, *completion.span.token_ids])
+        return completion
+
+    def attend(self) -> AbstractContextManager[None]:
+        return self._policy.attend()
+
+
+class _HeardSandbox:
+    def __init__(self, sandbox: Sandbox, overheard: Overheard) -> None:
+        self._sandbox = sandbox
+        self._overheard = overheard
+
+    @property
+    def level(self) -> str:
+        return self._sandbox.level
+
+    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
+        self._overheard.starts(code)
+        result = await self._sandbox.run(code, limits, stdin=stdin, seed=seed)
+        self._overheard.ended(result)
+        return result

@@ -102,8 +102,8 @@ def test_a_first_window_keeps_the_tag_and_the_blanks_that_the_model_begins_its_t
 def test_a_later_window_keeps_the_blanks_that_it_begins_with():
     dropped = "Twice that is what we look for, so let us see about it again and again."
     opened = len(tiny_tokenizer().encode(f"<think>{FIRST}{dropped}"))
-    rewritten = "So\n```python\nprint(2 * 77)\n```\n"
-    second = f"\n  So 2 * 78 = 156.\n{ANSWER}"
+    rewritten = "Thus\n```python\nprint(2 * 77)\n```\n"
+    second = f"\n  Thus 2 * 78 = 156.\n{ANSWER}"
     stage = Stage([f"<think>{FIRST}{dropped}", second, ANSWER], [FIRST_REWRITTEN, "", rewritten, ""])
     sample = stage.run(window_tokens=opened)
     assert text_of(sample) == (

@@ -121,6 +121,10 @@ class CausalLM(Protocol):
         """Train its weights, or freeze them."""
         ...
 
+    def to(self, *args: Any, **options: Any) -> "CausalLM":
+        """Cast or move the weights, in place."""
+        ...
+
     def state_dict(self) -> "Mapping[str, Any]":
         """Parameters and buffers by name."""
         ...

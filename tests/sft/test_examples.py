@@ -8,7 +8,7 @@ import pytest
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.sft.examples import sft_row, spelled_for, within
+from thor_tir.sft.examples import FittingRows, fitting, sft_row, spelled_for
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from tiny_models import tiny_tokenizer
 
@@ -61,8 +61,8 @@ def test_the_prompt_is_replaced_and_the_response_is_left_token_for_token():
 
 def test_a_row_that_is_too_long_is_left_out_whole():
     row = sft_row(TRAJECTORY, prompt=PROMPT)  # 9 tokens
-    assert within([row], 9) == [row]
-    assert within([row], 8) == []
+    assert fitting([row], 9) == FittingRows(rows=[row], num_too_long=0, longest=9)
+    assert fitting([row, row], 8) == FittingRows(rows=[], num_too_long=2, longest=9)
 
 
 def text_level(words: str, code: str, output: str, answer: str) -> Trajectory:

@@ -1,5 +1,6 @@
 """What the stages of a run share: models by name, an engine over each, one sandbox, one grader, journals."""
 
+import filecmp
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -15,13 +16,13 @@ from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.engines.loading import load_model, open_engine
+from thor_tir.engines.loading import load_model, open_engine, stored_dtype
 from thor_tir.engines.local.scheduler import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
 from thor_tir.grading.grader import Grader, Judge
-from thor_tir.learner.config import AdapterConfig
+from thor_tir.learner.config import AdapterConfig, SaveDtype
 from thor_tir.learner.trainable import merged, with_adapters
 from thor_tir.pretrained import CausalLM, ModelTokenizer, Tokenizer
 from thor_tir.rollout.loop import Agent, RolloutConfig
@@ -161,14 +162,37 @@ def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[Ca
     return with_adapters(model, adapters), tokenizer
 
 
-def publish(model: CausalLM, tokenizer: ModelTokenizer, path: Path) -> Path:
-    """Write a model folder whole, adapters merged: beside its place first, then renamed into it."""
+def publishing_dtype(name: str, wanted: SaveDtype) -> torch.dtype:
+    """The type in which the model that `name` was trained into is written."""
+    return torch.float32 if wanted == "float32" else stored_dtype(name)
+
+
+def publish(
+    model: CausalLM, tokenizer: ModelTokenizer, path: Path, *, dtype: torch.dtype, say: Callable[[str], None]
+) -> Path:
+    """Write a model folder whole, adapters merged: beside its place first, then renamed into it.
+
+    The model is cast in place, since writing it is the last that is done with it. Of a folder that is there already,
+    left by a run that had finished, files that are damaged or missing are written again, and `say` names them.
+    """
     draft = path.with_name(f".{path.name}.draft")
-    with told_when_full(path):
-        merged(model).save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-    if path.exists():
+    if draft.exists():
         shutil.rmtree(draft)
-    else:
-        draft.rename(path)
+    with told_when_full(path):
+        merged(model).to(dtype=dtype).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        if not path.exists():
+            draft.rename(path)
+            return path
+        found = [file.relative_to(draft) for file in sorted(draft.rglob("*")) if file.is_file()]
+        if other := [file for file in found if not _is_same(draft / file, path / file)]:
+            for file in other:
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                (draft / file).replace(path / file)
+            say(f"{', '.join(map(str, other))} in {path} was not what had been trained, and is written again")
+        shutil.rmtree(draft)
     return path
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)

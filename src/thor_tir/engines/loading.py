@@ -1,5 +1,6 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,35 @@ def load_model(
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
     loaded: CausalLM = model.to(device).eval()
     return loaded, tokenizer
+
+
+def stored_dtype(name_or_path: str) -> "torch.dtype":
+    """The type of a model's numbers as they are stored: what its configuration says, or else its first weights.
+
+    Raises UsageError for what is no model; float32 where nothing says more.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    source = _source(name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+    if isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point:
+        return config.dtype
+    return next(_dtypes_of(Path(source)), torch.float32)
+
+
+def _dtypes_of(folder: Path) -> "Iterator[torch.dtype]":
+    """The floating types of the weights in a folder's files."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for key in weights.keys():  # noqa: SIM118 (the file's handle is no mapping)
+                if (dtype := weights.get_tensor(key).dtype).is_floating_point:
+                    yield dtype
 
 
 def load_tokenizer(name_or_path: str) -> ModelTokenizer:

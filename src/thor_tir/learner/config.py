@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+SaveDtype = Literal["loaded", "float32"]
+"""Types in which a trained model is written."""
+
 SchedulerType = Literal["constant", "cosine_with_min_lr"]
 """Course of the learning rate after warm-up, by the names of `transformers`."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from thor_tir.learner.config import AdapterConfig, SchedulerType
+from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType
 from thor_tir.rl.step_reward import REWARDS_HELP, RewardName
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.tracking import TrackerName
@@ -198,6 +198,8 @@ class RLConfig:
     """True computes each layer again in the backward pass: less memory, about a third more time."""
     adapters: Annotated[AdapterConfig, tyro.conf.arg(name="")] = field(default_factory=AdapterConfig)
     """Low-rank adapters, trained in place of the model."""
+    save_dtype: SaveDtype = "loaded"
+    """Type of the numbers in the model that is written: that of the model that was loaded (`loaded`), or float32."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

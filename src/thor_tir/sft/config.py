@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from thor_tir.learner.config import AdapterConfig, SchedulerType
+from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class SftConfig:
     """Low-rank adapters, trained in place of the model."""
     save_steps: int = 1
     """Optimiser steps between checkpoints; a kill repeats those since the last one."""
+    save_dtype: SaveDtype = "loaded"
+    """Type of the numbers in the model that is written: that of the model that was loaded (`loaded`), or float32."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

@@ -1,7 +1,7 @@
 """Trajectories -> rows of the cold start. The prompt they were generated under may be replaced by the policy's own."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
@@ -34,9 +34,24 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
     )
 
 
-def within(rows: Iterable[TrainingSample], max_tokens: int) -> list[TrainingSample]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittingRows:
+    """Rows that are no longer than a limit, and what became of the others."""
+
+    rows: Sequence[TrainingSample]
+    """Rows that fit."""
+    num_too_long: int
+    """Number of rows that were left out."""
+    longest: int
+    """Tokens of the longest row, whether it fits or not."""
+
+
+def fitting(rows: Iterable[TrainingSample], max_tokens: int) -> FittingRows:
     """Rows that fit; a longer one is left out whole, since half a program teaches a broken one."""
-    return [row for row in rows if len(row.token_ids) <= max_tokens]
+    every = list(rows)
+    kept = [row for row in every if len(row.token_ids) <= max_tokens]
+    longest = max((len(row.token_ids) for row in every), default=0)
+    return FittingRows(rows=kept, num_too_long=len(every) - len(kept), longest=longest)
 
 
 def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:

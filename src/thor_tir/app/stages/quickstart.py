@@ -6,7 +6,7 @@ again, and within a stage no finished unit is.
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -66,7 +66,8 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
         reporter.say(_funnel_line(folder / "tirgen"))
 
         async def cold_start() -> Path:
-            return fine_tune(config.actor, dataset, config.sft, folder / "sft", reporter, reasoning=config.reasoning)
+            exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
+            return fine_tune(config.actor, dataset, exact, folder / "sft", reporter, reasoning=config.reasoning)
 
         await _once(folder / "sft", cold_start)
         tuned = str(folder / "sft" / "model")

@@ -15,6 +15,7 @@ from thor_tir.app.runtime import (
     dialect_of,
     load_trainable,
     publish,
+    publishing_dtype,
 )
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
@@ -79,7 +80,8 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
         )
         with reporter.stage(TITLES[config.rl.levels], config.rl.num_rounds) as progress:
             await rl.train(inputs, config.rl, folder, progress)
-    return ranks.lead(lambda: publish(actor, tokenizer, folder / "model"))
+    dtype = publishing_dtype(model_name, config.rl.save_dtype)
+    return ranks.lead(lambda: publish(actor, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
 
 
 def _replica(name: str, config: RLConfig) -> CausalLM:

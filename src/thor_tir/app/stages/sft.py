@@ -1,5 +1,6 @@
 """Cold start from a data set, as a stage of a run."""
 
+import json
 from pathlib import Path
 
 from thor_tir.app.runtime import (
@@ -7,13 +8,16 @@ from thor_tir.app.runtime import (
     dialect_of,
     load_trainable,
     publish,
+    publishing_dtype,
 )
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.pretrained import copy_weights
+from thor_tir.errors import UsageError
+from thor_tir.pretrained import CausalLM, copy_weights
 from thor_tir.sft import train as sft
 from thor_tir.sft.config import SftConfig
-from thor_tir.sft.examples import sft_row, spelled_for, within
+from thor_tir.sft.examples import fitting, sft_row, spelled_for
+from thor_tir.storage.journal import write_atomically
 from thor_tir.tirgen.dataset import read_dataset
 
 
@@ -36,7 +40,8 @@ def fine_tune(
         reporter.say(
             f"{anew} of {len(spelled)} samples are not in {model_name}'s own tokens: their text is encoded anew"
         )
-    rows = within(
+    limit, because = _longest_row(model, config)
+    found = fitting(
         (
             sft_row(
                 ours,
@@ -45,14 +50,37 @@ def fine_tune(
             )
             for ours, a in zip(spelled, attempts, strict=True)
         ),
-        config.max_length,
+        limit,
     )
+    rows = found.rows
+    if found.num_too_long:
+        what = f"{found.num_too_long} of {len(spelled)} samples are longer than {limit:,} tokens ({because})"
+        if not rows:
+            raise UsageError(f"{what}, so that nothing is left to train on; the longest has {found.longest:,}")
+        reporter.say(f"{what} and are left out; the longest has {found.longest:,}")
     held_out = max(1, len(rows) // 20) if len(rows) > 40 else 0
     data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])
+    counts = {
+        "samples": len(spelled),
+        "encoded_anew": anew,
+        "too_long": found.num_too_long,
+        "max_length": limit,
+        "longest": found.longest,
+        "trained": len(data.train),
+        "validation": len(data.validation),
+    }
+    ranks.lead(lambda: write_atomically(folder / "data.json", json.dumps(counts, indent=1) + "\n"))
     steps = len(sft.batches(data.train, config))
     with reporter.stage(f"cold-start SFT on {len(data.train)} samples", steps) as progress:
         learner = sft.cold_start(model, tokenizer, data, config, folder, progress, ranks)
     if not ranks.is_alone:
         model, _ = load_trainable(model_name, config.adapters, ranks)
         copy_weights(learner.whole_weights(), model)
-    return ranks.lead(lambda: publish(model, tokenizer, folder / "model"))
+    dtype = publishing_dtype(model_name, config.save_dtype)
+    return ranks.lead(lambda: publish(model, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
+
+
+def _longest_row(model: CausalLM, config: SftConfig) -> tuple[int, str]:
+    """The number of tokens that a row may have, and where that comes from."""
+    context = getattr(model.config, "max_position_embeddings", None) or config.max_length
+    return (context, "the model's context") if context < config.max_length else (config.max_length, "--max-length")

@@ -21,18 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.sandbox.jail import template
-from thor_tir.sandbox.local.preload import LEAN
-from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.sandbox import LEAN, LocalSandbox, LocalSandboxConfig
 
 PRINT = "print(2**10)"
 SYMPY = "import sympy; print(sympy.factorint(1234567890))"
 _BARE = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from thor_tir.sandbox.jail import memory, template
+from thor_tir.sandbox.jail import template
 template.preload(sys.argv[2].split(","))
-memory.settle()
-memory.collapse(os.open("/proc", os.O_RDONLY))
+template.settle()
+template.collapse(os.open("/proc", os.O_RDONLY))
 for line in sys.stdin:
     began = time.perf_counter()
     if (pid := os.fork()) == 0:

@@ -66,9 +66,14 @@ class ExecutionResult:
         """True where the program ran to its end without a fault."""
         return self.status in (Status.OK, Status.OK_NO_OUTPUT)
 
+    @property
+    def printed(self) -> bool:
+        """True where standard output shows something that can be read, however the program ended."""
+        return can_be_read(self.stdout)
+
     def succeeds(self, rule: CallSuccess = "printed") -> bool:
         """True where the call is a success by that rule: the execution reward of the paper's step level (2.3.2)."""
-        return self.ran and (rule == "ran" or can_be_read(self.stdout))
+        return self.ran and (rule == "ran" or self.printed)
 
 
 NO_CALL_LEFT = ExecutionResult(status=Status.NOT_RUN, stdout="")

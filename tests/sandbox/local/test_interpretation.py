@@ -8,7 +8,7 @@ import pytest
 
 from thor_tir.execution import Status
 from thor_tir.sandbox.jail.wire import Report
-from thor_tir.sandbox.local.interpretation import interpret
+from thor_tir.sandbox.local.template_process import interpret
 from thor_tir.sandbox.protocol import Limits
 
 LIMITS = Limits(timeout_s=5.0)

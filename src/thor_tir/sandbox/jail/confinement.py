@@ -1,4 +1,7 @@
-"""What each program's process gives up before it sees a program, and what it needs for that, made ready once."""
+"""Levels of confinement, and the steps by which each program's process is locked in before it sees a program.
+
+What the steps need is made ready once, in the template.
+"""
 
 import os
 import resource
@@ -7,9 +10,10 @@ from dataclasses import dataclass
 
 from thor_tir.sandbox.jail import kernel, landlock, root
 from thor_tir.sandbox.jail.kernel import Call
-from thor_tir.sandbox.jail.levels import FULL, NONE, JailPlace, Missing
 from thor_tir.sandbox.jail.seccomp import installation, program
 
+FULL, LANDLOCK, NONE = "full", "landlock", "none"
+"""Levels, strongest first. `none` is for those who said that they know what it means."""
 THREADS = 64
 """Tasks of a program; each also needs address space for its stack."""
 OPEN_FILES = 64
@@ -18,6 +22,22 @@ PROGRAM_PID = 2
 _PREVIOUS_PID = str(PROGRAM_PID - 1).encode()
 READY_FD, FEED_FD = 3, 4
 """Descriptors of a program's process until its program begins; then it has 0, 1 and 2 alone."""
+
+
+class Missing(Exception):
+    """A layer of the level that was asked for is not to be had here; the message names it and what the kernel said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JailPlace:
+    """The surroundings of a template when it starts."""
+
+    level: str
+    """Level of confinement."""
+    paths: tuple[str, ...]
+    """Paths that programs may read."""
+    proc: int
+    """A descriptor of the host's /proc, closed before the first program; -1 where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

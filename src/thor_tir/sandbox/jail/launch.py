@@ -16,8 +16,8 @@ import sys
 from typing import Any
 
 from thor_tir.sandbox.jail import kernel, root
+from thor_tir.sandbox.jail.confinement import FULL, LANDLOCK, JailPlace, Missing
 from thor_tir.sandbox.jail.kernel import CLONE_NEWNS, CLONE_NEWUSER
-from thor_tir.sandbox.jail.levels import FULL, LANDLOCK, JailPlace, Missing
 
 BOOTSTRAP = """
 import json, sys, types

@@ -3,7 +3,7 @@
 It is the parent of the template and shares its table of descriptors, but none of its memory. So the pipes that it opens
 are there when the template forks, what it allocates from program to program changes nothing in the template, whose
 children therefore begin in the same state to the last byte, and what programs print is kept where no program's memory
-comes from. What the facts mean is decided in `sandbox/local/interpretation.py`.
+comes from. What the facts mean is decided in `sandbox/local/template_process.py`.
 """
 
 import fcntl
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from thor_tir.sandbox.jail import root
+from thor_tir.sandbox.jail.confinement import FULL
 from thor_tir.sandbox.jail.kernel import ForkOutcome
-from thor_tir.sandbox.jail.levels import FULL
 from thor_tir.sandbox.jail.wire import (
     BOUNDS,
     ENDINGS,

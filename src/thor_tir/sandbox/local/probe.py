@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sandbox.jail import landlock
-from thor_tir.sandbox.jail.levels import FULL
+from thor_tir.sandbox.jail.confinement import FULL
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits
 

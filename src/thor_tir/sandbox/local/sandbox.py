@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -17,11 +18,16 @@ from typing import Literal, Self
 
 from thor_tir.errors import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
-from thor_tir.sandbox.jail.levels import FULL, LANDLOCK, NONE
+from thor_tir.sandbox.jail.confinement import FULL, LANDLOCK, NONE
 from thor_tir.sandbox.jail.program import ProgramRequest
-from thor_tir.sandbox.local.interpretation import cpu_limit_s, interpret
-from thor_tir.sandbox.local.preload import HEAVY, LEAN, is_heavy
-from thor_tir.sandbox.local.template_process import TemplateLost, TemplateProcess, TemplateSpec, launch
+from thor_tir.sandbox.local.template_process import (
+    TemplateLost,
+    TemplateProcess,
+    TemplateSpec,
+    cpu_limit_s,
+    interpret,
+    launch,
+)
 from thor_tir.sandbox.protocol import Limits
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +39,20 @@ TRACEBACK_BYTES = 32_768
 """The end of a longer traceback is kept."""
 MAX_CODE_BYTES = 8 * 2**20
 """A longer source is refused before it is sent."""
+LEAN = (
+    *("math", "cmath", "fractions", "decimal", "random", "statistics", "itertools", "functools", "collections"),
+    *("heapq", "bisect", "re", "string", "operator", "datetime", "time", "json", "copy", "typing", "dataclasses"),
+    *("sys", "os", "io", "numbers", "queue", "textwrap", "enum", "abc", "array", "struct", "hashlib"),
+    *("numpy", "numpy.random", "numpy.linalg", "numpy.fft", "numpy.polynomial", "sympy", "mpmath"),
+)
+HEAVY = (
+    *("scipy", "scipy.optimize", "scipy.stats", "scipy.special", "scipy.integrate", "scipy.linalg", "scipy.sparse"),
+    *("scipy.interpolate", "scipy.spatial", "scipy.signal", "networkx", "pandas"),
+)
+
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([^\n#;]+)", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_HEAVY_NAMES = frozenset(name.partition(".")[0] for name in HEAVY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +228,13 @@ def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
             told_bytes=min(TRACEBACK_BYTES, limits.output_bytes // 2),
         ),
     )
+
+
+def is_heavy(code: str) -> bool:
+    """Whether an import statement names a heavy library. Imports that are hidden from it work too, only slower."""
+    if not any(name in code for name in _HEAVY_NAMES):
+        return False
+    return any(_HEAVY_NAMES.intersection(_NAME.findall(names)) for names in _IMPORT.findall(code))
 
 
 class _Worker:

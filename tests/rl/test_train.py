@@ -13,6 +13,7 @@ from thor_tir.execution import ExecutionResult
 from thor_tir.learner.learner import Learner
 from thor_tir.rl.collect import problems_of_round
 from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
+from thor_tir.rl.metrics import Validation
 from thor_tir.rollout.loop import RolloutConfig
 from told_sandbox import ToldSandbox
 from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_model, run
@@ -244,14 +245,16 @@ def test_a_cap_on_queries_limits_what_is_repaired(tmp_path):
 def test_validation_is_asked_for_at_its_rounds_with_the_version_of_the_weights(tmp_path):
     versions = []
 
-    async def validate(version: int) -> float:
+    async def validate(version: int) -> Validation:
         versions.append(version)
-        return 0.25
+        return Validation(accuracy=0.25, ci95=(0.0, 0.5), num_problems=4, num_lost=1)
 
     config = replace(CONFIG, num_rounds=3, updates_per_round=1, levels="episode", validate_every=2)
     run(model(), config, tmp_path, validate=validate)
     assert versions == [2]
     assert [row.get("validation") for row in record(tmp_path)] == [None, 0.25, None]
+    assert record(tmp_path)[1]["validation_ci95"] == [0.0, 0.5]
+    assert record(tmp_path)[1]["validation_lost"] == 1
 
 
 def test_no_problems_are_refused_in_one_sentence(tmp_path):

@@ -165,6 +165,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             validate_every=5,
         ),
         eval=EvalConfig(
+            seed=seed,
             rollout=RolloutConfig(max_completion_length=NANO_TOKENS, temperature=0.6, top_k=50),
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),

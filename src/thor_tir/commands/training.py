@@ -135,7 +135,7 @@ class Rl:
             rl=self.rl,
             resources=self.resources,
             seed=self.rl.seed,
-            eval=NANO.eval,
+            eval=dataclasses.replace(NANO.eval, seed=self.rl.seed),
         )
 
         async def work(ranks: Ranks) -> None:
@@ -144,8 +144,9 @@ class Rl:
                 model = await reinforce(config, self.model, self.output, runtime, reporter)
             reporter.say(f"model: {model}")
 
+        inputs = [name for name in (self.model, self.problems, self.rl.validation_problems) if name]
         with (
             together() as ranks,
-            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=(self.model, self.problems))),
+            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs)),
         ):
             asyncio.run(work(ranks))

@@ -16,13 +16,14 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import select, selector
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, Shard, write_atomically
+from thor_tir.storage.journal import Journal, Shard, open_shared, write_atomically
 from thor_tir.verdict import Outcome
 
 
@@ -121,9 +122,13 @@ class EvalFolder:
             for entry in self.manifest["sets"]
         )
 
-    def journal(self, name: str, shard: Shard, *, hold: bool = False) -> Journal:
-        """The file that this shard adds attempts to."""
-        return Journal(shard.file(self.path / "attempts", name), hold=hold)
+    def file(self, name: str, shard: Shard) -> Path:
+        """The file that this shard adds attempts at a set to."""
+        return shard.file(self.path / "attempts", name)
+
+    def journal(self, name: str, shard: Shard, *, hold: bool = False, ranks: Ranks = ALONE) -> Journal:
+        """That file, open; processes that share a model fill it together."""
+        return open_shared(self.file(name, shard), ranks, hold=hold)
 
     def rows(self, name: str, *, besides: Path | None = None) -> dict[str, dict[str, Any]]:
         """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row."""

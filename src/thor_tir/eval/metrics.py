@@ -106,6 +106,8 @@ def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, see
         "code_ratio": sum(bool(a.trajectory.calls) for a in chosen.attempts) / num,
         "calls": len(calls) / num,
         "call_success": None if success is None else as_json(success),
+        "calls_ran": sum(step.ran for step in calls) / len(calls) if calls else None,
+        "call_limit_share": sum(a.trajectory.wanted_more_calls for a in attempts) / max(1, len(attempts)),
         "repairs": sum(len(step.discarded) for a in attempts for step in a.trajectory.steps) / num,
         "tokens_kept": (sum(a.trajectory.num_model_tokens for a in attempts) - lost) / num,
         "tokens_discarded": lost / num,

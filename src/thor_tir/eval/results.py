@@ -57,7 +57,11 @@ class Costs(TypedDict):
     calls: float
     """Tool calls."""
     call_success: Estimate | None
-    """Share of calls that ran."""
+    """Share of calls that ran and printed something."""
+    calls_ran: float | None
+    """Share of calls that ran, whether or not they printed anything."""
+    call_limit_share: float
+    """Share of attempts that wanted more calls than they had."""
     repairs: float
     """Versions of steps that self-correction cut away."""
     tokens_kept: float

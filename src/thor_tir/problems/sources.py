@@ -82,6 +82,20 @@ def split_of(question: str) -> Split:
     return [split for split, tenths in _TENTHS.items() for _ in range(tenths)][tenth]
 
 
+def held_out(problems: Sequence[Problem], most: int) -> tuple[list[Problem], list[Problem]]:
+    """Problems to train on, and at most `most` that are kept from training, of those that the validation split owns.
+
+    A digest of the question decides, so that neither the order of a file nor a seed moves a problem from one part to
+    the other. A question that stands in a file twice is in one part alone.
+    """
+    by_question: dict[str, Problem] = {}
+    for problem in problems:
+        by_question.setdefault(normalised(problem.question), problem)
+    owned = sorted(question for question in by_question if split_of(question) is Split.VALIDATION)
+    kept = {question: by_question[question] for question in sorted(owned, key=digest)[:most]}
+    return [p for p in problems if normalised(p.question) not in kept], list(kept.values())
+
+
 def load_problems(
     spec: str,
     *,

@@ -207,7 +207,11 @@ class RLConfig:
     validate_every: int = 0
     """Rounds between validations; 0 for none."""
     num_validation: int = 96
-    """Problems per validation."""
+    """Most problems of a validation."""
+    validation_problems: str = ""
+    """Problems of validation, in the spellings of `--problems`; questions that stand there are not trained on. Empty
+    holds problems of a file out by a digest of their questions, at most a tenth, and draws others from a split of their
+    own."""
 
     def __post_init__(self) -> None:
         if min(self.num_rounds, self.problems_per_round, self.updates_per_round) < 1:

@@ -21,6 +21,29 @@ from thor_tir.tracking import Tracker, open_trackers, scalars
 from thor_tir.trajectory import Author, Span
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """One evaluation on problems that training never sees."""
+
+    accuracy: float | None
+    """Share of right attempts; None where none was scored."""
+    ci95: tuple[float, float] | None
+    """95 % interval of the accuracy, over problems."""
+    num_problems: int
+    """Problems with a scored attempt."""
+    num_lost: int
+    """Attempts that a fault of the machine ended."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures as they stand in a round's record."""
+        return {
+            "validation": self.accuracy,
+            "validation_ci95": self.ci95,
+            "validation_problems": self.num_problems,
+            "validation_lost": self.num_lost,
+        }
+
+
 def record_of(
     number: int,
     gathered: RoundSamples,

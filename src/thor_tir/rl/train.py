@@ -25,7 +25,7 @@ from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.logprob_correction import Scorer
-from thor_tir.rl.metrics import RoundMonitor, Say, measures_of, record_of, silent
+from thor_tir.rl.metrics import RoundMonitor, Say, Validation, measures_of, record_of, silent
 from thor_tir.rl.step import step_rows
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import Journal
@@ -49,8 +49,8 @@ class TrainerInputs:
     """Keeps trajectories of a round, counted from 0, for people to read."""
     say: Say = silent
     """Function that prints one line for a person."""
-    validate: Callable[[int], Awaitable[float]] | None = None
-    """Accuracy on problems that training never sees, given the version of the weights."""
+    validate: Callable[[int], Awaitable[Validation]] | None = None
+    """Evaluation on problems that training never sees, given the version of the weights."""
 
 
 def learner_config(config: RLConfig) -> LearnerConfig:
@@ -119,7 +119,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                 )
                 record["seconds"]["train"] = perf_counter() - train_s
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:
-                    record["validation"] = await inputs.validate(learner.num_steps)
+                    record |= (await inputs.validate(learner.num_steps)).as_json()
                 monitor.take(number, record)
             here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
             if is_last:

@@ -100,16 +100,25 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
 
 async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) -> None:
     """The same with a sandbox and a grader that are there already; the grader's strictness is the run's."""
-    spec, config = run.spec, run.config
+    spec, thinks = run.spec, run.config.reasoning and run.spec.has_tools
     with run.folder.writing(run.shard):
-        async with runtime.load(
-            spec.model, spec.served, reporter, thinks=config.reasoning and spec.has_tools
-        ) as loaded:
-            run.folder.start(run.sets, manifest(run, weights=_weights(loaded), sandbox=runtime.sandbox.level))
-            for asked in run.sets:
-                await fill(run, asked, setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer), reporter)
-            if loaded.model is None:
+        async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
+            await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
+            if is_address(spec.model):
                 write_atomically(run.folder.path / "endpoint.json", json.dumps(loaded.about(), indent=1) + "\n")
+
+
+async def evaluate_loaded(
+    run: EvalRun, loaded: LoadedModel, runtime: Runtime, reporter: Reporter, *, weights: str | None
+) -> None:
+    """The same with a model that is there already, of whose weights `weights` is the digest, if it is known.
+
+    The caller holds the right to write into the folder. Processes that share the model must all call it.
+    """
+    about = manifest(run, weights=weights, sandbox=runtime.sandbox.level)
+    runtime.ranks.lead(lambda: run.folder.start(run.sets, about))
+    for asked in run.sets:
+        await fill(run, asked, setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer), reporter)
 
 
 def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Tokenizer) -> SamplingSetup:
@@ -153,8 +162,8 @@ def rollout_of(run: EvalRun) -> RolloutConfig:
 async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: Reporter) -> None:
     """Add the missing attempts of this shard at a set to its file, in the order of the problems."""
     requests = requests_of(run, asked)
-    journal = run.folder.journal(asked.name, run.shard, hold=run.config.resources.deterministic)
-    elsewhere = run.folder.rows(asked.name, besides=journal.path)
+    elsewhere = run.folder.rows(asked.name, besides=run.folder.file(asked.name, run.shard))
+    journal = run.folder.journal(asked.name, run.shard, hold=run.config.resources.deterministic, ranks=setup.ranks)
     why: list[str] = []
     todo = {r.id: partial(_timed, r, setup, why) for r in requests if r.id not in elsewhere}
     with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
@@ -194,12 +203,18 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
         counts = ", ".join(f"{name} {num}" for name, num in missing.items())
         reporter.say(f"attempts still missing: {counts}; the same command (or its other shards) continues")
         return None
-    results = results_of(folder)
-    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
+    results = record_results(folder)
     write_atomically(folder.path / "results.md", markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):
         reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
+    return results
+
+
+def record_results(folder: EvalFolder) -> Results:
+    """Write results.json, once all attempts are there."""
+    results = results_of(folder)
+    write_atomically(folder.path / "results.json", json.dumps(results, indent=1) + "\n")
     return results
 
 

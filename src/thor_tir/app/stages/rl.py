@@ -1,7 +1,8 @@
 """Hierarchical RL from a model, as a stage of a run, and the trajectories of its rounds as `thor show` reads them."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ import torch
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import (
+    LoadedModel,
     Reporter,
     Runtime,
     dialect_of,
@@ -17,22 +19,28 @@ from thor_tir.app.runtime import (
     publish,
     publishing_dtype,
 )
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_loaded, record_results
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
+from thor_tir.errors import UsageError
+from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.learner.trainable import with_adapters
 from thor_tir.pretrained import CausalLM
 from thor_tir.problem import Problem
-from thor_tir.problems.sources import Split, load_problems
+from thor_tir.problems.benchmarks import ProblemSet, digest_of
+from thor_tir.problems.sources import Split, held_out, load_problems, normalised
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
+from thor_tir.rl.metrics import Validation
 from thor_tir.rl.step import StepPrompt, StepSample
-from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt_all
-from thor_tir.seeds import seed_for, seed_of
+from thor_tir.rollout.sample_many import Progress
+from thor_tir.seeds import seed_for
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Decode
+from thor_tir.verdict import Strictness
 
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
@@ -42,22 +50,15 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     replica = None if ranks.is_alone else _replica(model_name, config.rl)
     actor = model if replica is None else replica
     dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
-    load = partial(load_problems, config.problems, configs=config.families)
-    problems = load(split=Split.TRAIN, count=config.num_rl, seed=seed_for("rl", config.seed))
+    problems = problems_of(config)
+    if config.rl.validate_every:
+        reporter.say(problems.remark)
     async with runtime.engine(actor, tokenizer) as engine:
         validate = None
-        if config.rl.validate_every:
-            held_out = load(
-                split=Split.VALIDATION, count=config.rl.num_validation, seed=seed_for("validation", config.seed)
-            )
-            longest = config.rl.rollout.max_completion_length
-            rollout = replace(config.eval.rollout, max_completion_length=longest)
-            setup = runtime.setup(
-                engine,
-                dialect,
-                rollout,
-            )
-            validate = partial(_validate, held_out, setup, runtime.journal(folder / "validation.jsonl"))
+        if problems.validation is not None:
+            loaded = LoadedModel(policy=engine, tokenizer=tokenizer, model=actor, about=lambda: {"model": model_name})
+            run = partial(validation_run, config, model_name, problems.validation, folder / "validation")
+            validate = partial(validate_version, run, loaded, runtime, _Within(reporter))
         inputs = rl.TrainerInputs(
             model=model,
             replica=replica,
@@ -65,7 +66,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
             policy=engine,
             source=RoundSource(
                 setup=runtime.setup(engine, dialect, config.rl.rollout),
-                problems=problems,
+                problems=problems.train,
                 rollouts=runtime.journal(folder / "rollouts.jsonl"),
                 is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             ),
@@ -90,12 +91,97 @@ def _replica(name: str, config: RLConfig) -> CausalLM:
     return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
 
 
-async def _validate(problems: Sequence[Problem], setup: SamplingSetup, journal: Journal, version: int) -> float:
-    requests = [
-        AttemptRequest(id=f"version{version}/{p.id}", problem=p, seed=seed_of("validation", p.id)) for p in problems
-    ]
-    attempts = await attempt_all(requests, setup, journal)
-    return sum(attempt.is_correct for attempt in attempts) / max(1, len(attempts))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProblems:
+    """Problems of a run of RL; no question of the one part stands in the other."""
+
+    train: Sequence[Problem]
+    """Problems that are trained on."""
+    validation: ProblemSet | None
+    """Problems that are never trained on; None without validation."""
+    remark: str
+    """Sentence that says where the problems of validation come from, or why there are none."""
+
+
+def problems_of(config: RunConfig) -> TrainingProblems:
+    """Problems to train on and to validate on. Raises UsageError where nothing is left to train on."""
+    rl, spec = config.rl, config.problems
+    load = partial(load_problems, configs=config.families)
+    train = partial(load, spec, split=Split.TRAIN, seed=seed_for("rl", config.seed))
+    if not rl.validate_every:
+        return TrainingProblems(train=train(count=config.num_rl), validation=None, remark="no validation")
+    if not rl.validation_problems and Path(spec).is_file():
+        problems, kept = held_out(train(count=None), rl.num_validation)
+        origin = f"held out of {spec} by a digest of the question"
+    else:
+        seed = seed_for("validation", config.seed)
+        kept = load(rl.validation_problems or spec, split=Split.VALIDATION, count=rl.num_validation, seed=seed)
+        origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
+        questions = {normalised(problem.question) for problem in kept}
+        found = train(count=None if Path(spec).is_file() else config.num_rl)
+        problems = [problem for problem in found if normalised(problem.question) not in questions]
+        if gone := len(found) - len(problems):
+            origin += f"; {gone} that were also in {spec} are not trained on"
+    if not problems:
+        raise UsageError(f"every problem of {spec} is one of validation too; give more problems, or validate on others")
+    asked = ProblemSet(
+        name="validation", title="validation", problems=tuple(kept), sha256=digest_of(kept), notes=(origin,)
+    )
+    remark = f"validation: {len(kept)} problems {origin}; none of them is trained on"
+    if not kept:
+        remark = f"no validation: none of the {len(problems)} problems of {spec} falls into the part that is held out"
+    return TrainingProblems(train=problems[: config.num_rl], validation=asked if kept else None, remark=remark)
+
+
+def validation_run(config: RunConfig, model: str, asked: ProblemSet, folder: Path, version: int) -> EvalRun:
+    """The evaluation of the weights of one version: sampled as tests are, graded as training is."""
+    rollout = replace(config.eval.rollout, max_completion_length=config.rl.rollout.max_completion_length)
+    return EvalRun(
+        spec=EvalSpec(name=f"RL after update {version}", model=model, samples=1),
+        sets=(asked,),
+        config=replace(config, eval=replace(config.eval, rollout=rollout)),
+        folder=EvalFolder(path=folder / f"update-{version}"),
+        strictness=Strictness.STRICT,
+    )
+
+
+async def validate_version(
+    run_of: Callable[[int], EvalRun], loaded: LoadedModel, runtime: Runtime, reporter: Reporter, version: int
+) -> Validation:
+    """Evaluate a version of the weights, or read what an earlier process found; all ranks must call it."""
+    run = run_of(version)
+    with runtime.ranks.led(run.folder.writing(run.shard)):
+        await evaluate_loaded(run, loaded, runtime, reporter, weights=None)
+    (entry,) = runtime.ranks.lead(lambda: record_results(run.folder))["sets"]
+    accuracy = entry["avg"]
+    return Validation(
+        accuracy=None if accuracy is None else accuracy["value"],
+        ci95=None if accuracy is None else (accuracy["ci95"][0], accuracy["ci95"][1]),
+        num_problems=entry["n_scored"],
+        num_lost=sum(entry["lost"]["machine"].values()),
+    )
+
+
+class _Within:
+    """A reporter for work inside a stage that has its own progress: it shows none, and passes sentences on."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.say = reporter.say
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Progress]:
+        """Work that is not shown."""
+        yield _Unseen()
+
+
+class _Unseen:
+    """Progress that nobody sees."""
+
+    def advance(self, units: int = 1) -> None:
+        """Count nothing."""
+
+    def note(self, line: str) -> None:
+        """Show nothing."""
 
 
 def exhibit_round(number: int, gathered: RoundSamples, journal: Journal, decode: Decode, *, count: int) -> None:

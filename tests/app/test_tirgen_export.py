@@ -98,6 +98,15 @@ def test_one_chat_holds_the_question_as_the_model_is_asked_it_and_the_answer_as_
     assert answer["content"] == tiny_tokenizer().decode(ids).removesuffix(tiny_tokenizer().eos_token)
 
 
+@pytest.mark.parametrize("row_of_form", [message_row, turn_row])
+def test_a_chat_is_its_question_and_its_answer_which_trl_takes_for_the_part_without_and_with_loss(row_of_form):
+    chat = row_of_form(row_of(generated()))
+    assert chat["messages"] == [*chat["prompt"], *chat["completion"]]
+    assert [turn["role"] for turn in chat["prompt"]] == ["system", "user"]
+    assert {turn["role"] for turn in chat["completion"]} <= {"assistant", "tool"}
+    assert ANSWER in chat["completion"][-1]["content"]
+
+
 def test_in_turns_the_output_is_the_tools_and_everything_else_is_the_assistants():
     turns = turn_row(row_of(generated()))["messages"]
     assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "tool", "assistant"]
@@ -110,7 +119,7 @@ def test_chats_keep_to_the_format_that_ms_swift_documents(tmp_path: Path, form):
     a user, then assistant and tool by turns (a tool only after an assistant), the assistant last."""
     (path,) = export_dataset(data_set(tmp_path), tmp_path, [form], model="nano/actor")
     for row in read_lines(path):
-        assert list(row) == ["messages"]
+        assert row["messages"] == [*row["prompt"], *row["completion"]]
         roles = [message["role"] for message in row["messages"]]
         assert all(set(m) == {"role", "content"} and m["content"].strip() for m in row["messages"])
         assert roles[:2] == ["system", "user"]
@@ -156,7 +165,8 @@ def test_parquet_is_loaded_by_datasets_with_every_column(tmp_path: Path, monkeyp
         1,
         "abc",
     )
-    assert row["messages"] == message_row(row_of(generated()))["messages"]
+    chat = message_row(row_of(generated()))
+    assert {name: row[name] for name in chat} == chat
     assert [s["status"] for s in row["segments"]] == [None, None, "ok", None]
     assert json.loads(row["extra"]) == {"n": [1, "x"]}
     assert row["words_samples"] is None
@@ -183,15 +193,23 @@ def test_an_empty_or_missing_data_set_is_a_mistake(tmp_path: Path):
 @pytest.mark.reference
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", ["messages", "tokens"])
-def test_trl_trains_two_steps_on_the_export_as_it_is(tmp_path: Path, form):
+@pytest.mark.parametrize(
+    ("form", "learnt"),
+    [
+        ("messages", f"{PROGRAM}```output\n77\n```\n{ANSWER}<|end|>"),  # the whole answer, output included
+        ("parquet", f"{PROGRAM}```output\n77\n```\n{ANSWER}<|end|>"),
+        ("tokens", f"{PROGRAM}{ANSWER}<|end|>"),
+    ],
+)
+def test_trl_trains_two_steps_on_the_export_as_it_is_and_never_the_question(tmp_path: Path, form, learnt):
     trl = pytest.importorskip("trl", reason="trl is not installed; pip install trl to compare with it")
     datasets = pytest.importorskip("datasets", reason="datasets is not installed; it comes with the extra hub")
     from thor_tir.engines.loading import load_model
 
     (path,) = export_dataset(data_set(tmp_path), tmp_path, [form], model="nano/actor")
-    write_lines(path, [row for row in read_lines(path) for _ in range(4)])
-    table = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train")
+    kind = "parquet" if form == "parquet" else "json"
+    table = datasets.load_dataset(kind, data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train")
+    table = datasets.concatenate_datasets([table] * 4)
     model, tokenizer = load_model("nano/actor")
     before = {name: value.clone() for name, value in model.named_parameters()}
     config = trl.SFTConfig(
@@ -208,6 +226,8 @@ def test_trl_trains_two_steps_on_the_export_as_it_is(tmp_path: Path, form):
         max_length=512,
     )
     trainer = trl.SFTTrainer(model=model, args=config, train_dataset=table, processing_class=tokenizer)
+    labels = next(iter(trainer.get_train_dataloader()))["labels"][0].tolist()
+    assert tokenizer.decode([label for label in labels if label != IGNORED]) == learnt
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 2

@@ -5,13 +5,15 @@
 | messages | TRL's SFTTrainer, ms-swift, most others | the whole answer, outputs included (as in the paper's Eq. 3) |
 | turns | ms-swift, and templates that know a tool's turn | the assistant's turns; outputs are turns of the tool |
 | tokens | TRL's SFTTrainer, with the same tokenizer | exactly what `thor sft` trains: labels are -100 elsewhere |
-| parquet | `datasets.load_dataset` | a table to be looked at, with messages and segments |
+| parquet | `datasets.load_dataset` | as messages; a table with segments besides |
+
+Chats stand there twice: whole as `messages`, and as `prompt` and `completion`, by which TRL leaves the question out.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
@@ -20,6 +22,18 @@ from thor_tir.learner.sample import TrainingSample
 from thor_tir.tirgen.dataset import CODE, OUTPUT
 
 ChatMessage = dict[str, str]
+
+
+class ChatRow(TypedDict):
+    """A chat as trainers read it."""
+
+    messages: list[ChatMessage]
+    """All turns."""
+    prompt: list[ChatMessage]
+    """Turns that are asked, which TRL leaves out of the loss where `prompt` and `completion` are there."""
+    completion: list[ChatMessage]
+    """Turns that are the answer."""
+
 
 IGNORED = -100
 """The label that cross-entropy leaves out, by PyTorch's and everybody's convention."""
@@ -35,15 +49,15 @@ def spelled(segment: Mapping[str, Any]) -> str:
     return frame(text) if segment["type"] == OUTPUT else text
 
 
-def message_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> dict[str, Any]:
+def message_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
     """The question as the model will be asked it, and the answer as one turn."""
     answer = "".join(spelled(segment) for segment in row["segments"])
-    return {"messages": [*_asked(row, style), _turn("assistant", answer)]}
+    return _chat(_asked(row, style), [_turn("assistant", answer)])
 
 
-def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> dict[str, Any]:
+def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
     """The same with a turn of the tool for each output, without the frame that a template would add."""
-    turns = _asked(row, style)
+    turns: list[ChatMessage] = []
     words = ""
     for segment in row["segments"]:
         if segment["type"] == OUTPUT:
@@ -51,7 +65,7 @@ def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> dict[str, An
             words = ""
         else:
             words += spelled(segment)
-    return {"messages": [*turns, _turn("assistant", words)] if words else turns}
+    return _chat(_asked(row, style), [*turns, _turn("assistant", words)] if words else turns)
 
 
 def token_row(row: TrainingSample) -> dict[str, list[int]]:
@@ -110,7 +124,7 @@ def _schema() -> Any:
     return pa.schema(
         {
             **dict.fromkeys(("id", "problem_id", "question", "answer", "source"), text),
-            "messages": pa.list_(pa.struct({"role": text, "content": text})),
+            **dict.fromkeys(("messages", "prompt", "completion"), pa.list_(pa.struct({"role": text, "content": text}))),
             "segments": pa.list_(segment),
             **dict.fromkeys(("num_calls", "num_tokens", "words_samples", "words_right"), number),
             "solved_share": share,
@@ -139,6 +153,11 @@ def _flat(segment: Mapping[str, Any]) -> dict[str, Any]:
         "text": segment["text"],
         **{name: told.get(name) for name in ("status", "seconds", "stdout_sha256")},
     }
+
+
+def _chat(prompt: list[ChatMessage], completion: list[ChatMessage]) -> ChatRow:
+    """A chat, whole and in the two parts by which TRL leaves the question out of the loss."""
+    return {"messages": [*prompt, *completion], "prompt": prompt, "completion": completion}
 
 
 def _asked(row: Mapping[str, Any], style: PromptStyle) -> list[ChatMessage]:

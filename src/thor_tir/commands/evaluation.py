@@ -15,6 +15,7 @@ from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
+from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.inference.best_of_n import SELECTORS
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class Eval:
     """With self-correction: a failed call is backtracked and written again."""
     select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)}}}")] = None
     """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
+    extractor: ExtractorName = "thor"
+    """Way from a reply to its program, for benchmarks of programs: thor's own, or that of EvalPlus or LiveCodeBench
+    where numbers stand beside theirs."""
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     """Language model asked about answers that the rules leave unscored."""
     preset: PresetOption = "nano"
@@ -90,6 +94,7 @@ class Eval:
             config=self._config(),
             folder=EvalFolder(path=output),
             shard=shard,
+            extractor=self.extractor,
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
@@ -247,6 +252,8 @@ class CodeCheck:
     """JSONL with task_id and solution, completion or response; or canonical (the references), or none (a control)."""
     output: Path
     """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
+    extractor: ExtractorName = "thor"
+    """Way from a response to its program: thor's own, or that of EvalPlus or LiveCodeBench."""
     first: int | None = None
     """Number of tasks taken from the beginning of the file; all of them by default."""
     ks: tuple[int, ...] = (1, 10, 100)
@@ -271,7 +278,11 @@ class CodeCheck:
         if not tasks:
             raise UsageError(f"{self.data} holds no tasks of {self.benchmark}")
         is_control = self.solutions in ("canonical", "none")
-        programs = control_programs(tasks, self.solutions) if is_control else read_programs(Path(self.solutions), tasks)
+        programs = (
+            control_programs(tasks, self.solutions)
+            if is_control
+            else read_programs(Path(self.solutions), tasks, self.extractor)
+        )
         reporter, journal = ConsoleReporter(), Journal(self.output)
 
         async def work() -> Any:

@@ -9,7 +9,7 @@ import pytest
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.benchmark import control_programs, evaluate_code, read_programs, summarise
 from thor_tir.eval.code.check import CodeVerdict
-from thor_tir.eval.code.extract_program import program_from_completion, program_from_response
+from thor_tir.eval.code.extract_program import find_program, program_from_completion
 from thor_tir.execution import Status
 from thor_tir.problems.code_tasks import AssertTests, CodeTask
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
@@ -90,9 +90,9 @@ def test_programs_are_read_whole_as_a_continuation_or_out_of_a_response(tmp_path
 def test_the_last_block_that_defines_the_function_counts_and_thoughts_do_not() -> None:
     inner = "<think>```python\ndef first(xs): return 0\n```</think>"
     answer = "```python\ndef first(xs): return 1\n```\n```py\ndef first(xs): return 2\n```\n```\nfirst([1])\n```"
-    assert "return 2" in program_from_response(task(0, "mbpp"), inner + answer)
-    assert program_from_response(task(0), "```python\n    return xs[0]\n```") == PROMPT + "    return xs[0]\n"
-    assert program_from_response(task(0, "mbpp"), "first = max") == "first = max"
+    assert "return 2" in find_program(task(0, "mbpp"), inner + answer)
+    assert find_program(task(0), "```python\n    return xs[0]\n```") == PROMPT + "    return xs[0]\n"
+    assert find_program(task(0, "mbpp"), "first = max") == "first = max\n"
 
 
 def test_a_completion_ends_where_the_function_does() -> None:

@@ -18,6 +18,7 @@ from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.protocol import Policy
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 from thor_tir.eval.code.check import CodeGrader, written
+from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.eval.folder import EvalFolder, best_of
 from thor_tir.eval.metrics import averages, set_result
 from thor_tir.eval.results import Results
@@ -81,6 +82,8 @@ class EvalRun:
     """Part of the problems that this process asks."""
     strictness: Strictness = Strictness.LENIENT
     """Form in which answers are accepted: as people write them, or boxed as in training."""
+    extractor: ExtractorName = "thor"
+    """Way from a text to its program, for problems whose answer is one."""
     judge: JudgeConfig | None = None
     """Language model that is asked about answers which the rules leave unscored."""
 
@@ -131,7 +134,10 @@ def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy,
     dialect = Dialect(tokenizer, config)
     setup = runtime.setup(policy, dialect, rollout_of(run))
     if asked.kind is ProblemKind.CODE:
-        grade, graded = CodeGrader(asked.tasks, runtime.sandbox).grade, unless_cut_short(written, thinking_of(dialect))
+        grade, graded = (
+            CodeGrader(asked.tasks, runtime.sandbox, run.extractor).grade,
+            unless_cut_short(written, thinking_of(dialect)),
+        )
         setup = replace(setup, grade=grade, graded=graded)
     if run.spec.correction is not None:
         setup = replace(setup, repair=self_correction(setup.agent, setup.config, run.spec.correction))
@@ -281,6 +287,7 @@ def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Mapping[str,
         "resources": asdict(run.config.resources),
         "sandbox": sandbox,
         "grader": {"version": grader_version(), "strictness": run.strictness.value},
+        "extractor": run.extractor,
         "judge": None if run.judge is None else {"model": run.judge.model, "address": run.judge.base_url},
         "versions": versions(),
         "machine": machine(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.check import CodeVerdict, Examiner
-from thor_tir.eval.code.extract_program import program_from_completion, program_from_response
+from thor_tir.eval.code.extract_program import EXTRACTORS, ExtractorName, program_from_completion
 from thor_tir.eval.statistics import bootstrap, pass_at_k
 from thor_tir.execution import Status
 from thor_tir.problem import digest
@@ -120,12 +120,12 @@ def _none_program(task: CodeTask) -> str:
     return f"{head}def {method}(*args, **kwargs): return None\n"
 
 
-def read_programs(path: Path, tasks: Sequence[CodeTask]) -> dict[str, list[str]]:
+def read_programs(path: Path, tasks: Sequence[CodeTask], extractor: ExtractorName = "thor") -> dict[str, list[str]]:
     """Programs of a JSONL file: on each line `task_id`, and `solution`, `completion` or `response`.
 
     A solution is a whole program; a completion is what a base model wrote behind the prompt; from a response (a whole
-    answer with fences) the program is extracted. Several lines of a task are its samples. `HumanEval/3` names also the
-    task of the plus set. Raises UsageError naming file and line.
+    answer with fences) `extractor` takes the program. Several lines of a task are its samples. `HumanEval/3` names also
+    the task of the plus set. Raises UsageError naming file and line.
     """
     if not path.is_file():
         raise UsageError(f"no programs at {path}: expected a JSONL file, `canonical` or `none`")
@@ -134,14 +134,14 @@ def read_programs(path: Path, tasks: Sequence[CodeTask]) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), 1):
         if line.strip():
-            task, program = _program(line, {**aliases, **known}, f"{path}, line {number}")
+            task, program = _program(line, {**aliases, **known}, f"{path}, line {number}", extractor)
             found.setdefault(task.id, []).append(program)
     if not found:
         raise UsageError(f"{path} holds no programs; expected `task_id` and `solution` on each line")
     return found
 
 
-def _program(line: str, known: Mapping[str, CodeTask], where: str) -> tuple[CodeTask, str]:
+def _program(line: str, known: Mapping[str, CodeTask], where: str, extractor: ExtractorName) -> tuple[CodeTask, str]:
     try:
         row = json.loads(line)
         name = row.get("task_id", row.get("id"))
@@ -150,10 +150,10 @@ def _program(line: str, known: Mapping[str, CodeTask], where: str) -> tuple[Code
     task = known.get(str(name)) or known.get(str(name).casefold())
     if task is None:
         raise UsageError(f"{where}: the benchmark has no task {name!r}")
-    readers = {
+    readers: Mapping[str, Callable[[CodeTask, str], str]] = {
         "solution": lambda _, text: text,
         "completion": program_from_completion,
-        "response": program_from_response,
+        "response": lambda task, text: EXTRACTORS[extractor](task, text) or "",
     }
     for field, read in readers.items():
         if isinstance(row.get(field), str):

@@ -14,7 +14,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.eval.code import harness as programs
 from thor_tir.eval.code.equality import matches_evalplus, matches_printed, matches_returned
-from thor_tir.eval.code.extract_program import find_program
+from thor_tir.eval.code.extract_program import EXTRACTORS, ExtractorName
 from thor_tir.eval.code.value_json import decode, encode
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
@@ -261,10 +261,11 @@ def written(trajectory: Trajectory) -> str:
 
 
 class CodeGrader:
-    """Judges the last program of a text by the tests of its task."""
+    """Judges the program of a text by the tests of its task."""
 
-    def __init__(self, tasks: Mapping[str, CodeTask], sandbox: Sandbox) -> None:
-        """`tasks` are looked up by the ids of problems."""
+    def __init__(self, tasks: Mapping[str, CodeTask], sandbox: Sandbox, extractor: ExtractorName = "thor") -> None:
+        """`tasks` are looked up by the ids of problems; `extractor` is the way from a text to its program."""
+        self._extract = EXTRACTORS[extractor]
         self._tasks = tasks
         self._examiner = Examiner(sandbox)
 
@@ -274,7 +275,7 @@ class CodeGrader:
         Raises SandboxUnavailable for a fault of the machine, UsageError for a task whose own code does not run.
         """
         task = self._tasks[problem.id]
-        program = find_program(task, text)
+        program = self._extract(task, text)
         if program is None:
             return Verdict(outcome=Outcome.WRONG, extracted=None, reason="no program")
         found = await self._examiner.check(task, program)

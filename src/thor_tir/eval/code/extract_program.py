@@ -1,47 +1,68 @@
-"""From a model's response to the program that is tested."""
+"""From a model's response to the program that is tested: our way, and the ways of EvalPlus and of LiveCodeBench.
+
+Ours: fenced blocks tagged as Python, then other blocks, then bare code between prose, of each the last that fits what
+the task needs. The other two follow what their authors' runners do, faults included, for numbers that stand beside
+theirs; no code of theirs is here.
+"""
 
 import ast
 import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from thor_tir.grading.extract import after_thoughts
 from thor_tir.problems.code_tasks import CodeTask
 
+ExtractorName = Literal["thor", "evalplus", "livecodebench"]
+
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif __name__", "\nprint", "\nassert", "\n```", "\n@")
 """Where the continuation of a function by a base model ends (arXiv 2107.03374, section 2.1, and what models add)."""
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
-_PYTHON = frozenset({"", "python", "py", "python3"})
+
+_FENCE = re.compile(r"(?P<before>[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)(?P<mark>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
+_BARE_FENCE = re.compile(
+    r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?:python[\d.]*|py[\d.]*)?[ \t]*|[ \t]*(?:`{3,}|~{3,})[ \t]*$", re.IGNORECASE
+)
+_PYTHON = re.compile(r"\{?\.?(?:i?python|py)[\d.]*\b", re.IGNORECASE)
+_CODE_BEGINS = re.compile(
+    r"[ \t]+\S|(?:import|from|def|class|async|for|while|if|try|with|print)\b|@|[A-Za-z_][\w.\[\], ]*=|\w+\("
+)
+_READS_INPUT = re.compile(r"\binput\b|\bstdin\b|\bopen\(0|\bfileinput\b|/dev/stdin")
+_MOST_FENCES = 20
+"""Fences that are tried as the end of one block."""
+_ENDLESS = ("was never closed", "unterminated triple-quoted", "unexpected EOF", "expected an indented block")
+"""In Python's words: more lines could still make it a program."""
 
 
-def program_from_response(task: CodeTask, response: str) -> str:
-    """The program of `find_program`, or the response itself where there is none."""
-    return find_program(task, response) or response
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FencedBlock:
+    """A fenced block of a text."""
+
+    text: str
+    """Lines between the fences, without the indentation of the first fence."""
+    is_tagged: bool
+    """True if its first fence says Python, False if it says nothing."""
 
 
 def find_program(task: CodeTask, response: str) -> str | None:
-    """The last fenced Python block that defines the entry point, else the last block; without blocks, bare code.
+    """The program of a response; None for mere words. Only what follows `</think>` counts where there is one.
 
-    Only what follows `</think>` counts where there is one. A block that is indented, the body of the prompt's function,
-    is put behind the prompt; any other keeps the imports of the prompt. None for mere words.
+    A block or bare code fits if it is Python and defines the entry point, is the body of the function whose head the
+    prompt gives, or reads its input where the task has no entry point. Where nothing fits, the last block that is
+    Python stands, then the last block. Code without the head of a prompt that is to be continued keeps its imports.
     """
     answer = after_thoughts(response)
-    blocks = [body for language, body in _FENCE.findall(answer) if language.lower() in _PYTHON]
-    defining = [block for block in blocks if defines(block, task.entry_point)]
-    bare = [answer] if _is_code(answer) or (task.is_continued and _is_code(task.prompt + answer)) else []
-    chosen: list[str] = defining or blocks or bare
-    if not chosen or not task.is_continued:
-        return chosen[-1] if chosen else None
-    found = chosen[-1]
-    is_body = not defines(found, task.entry_point) and found.lstrip("\n")[:1].isspace()
-    return task.prompt + found if is_body else f"{_imports(task.prompt)}\n{found}"
-
-
-def _is_code(text: str) -> bool:
-    """True if Python can read it, and it ends as no plain text can: other than by a name or a value."""
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return bool(body) and (not isinstance(body[-1], ast.Expr) or isinstance(body[-1].value, ast.Call))
+    blocks = _blocks(answer)
+    tagged = [block.text for block in blocks if block.is_tagged]
+    untagged = [block.text for block in blocks if not block.is_tagged]
+    bare = _bare_code(answer)
+    for group in (tagged, untagged, bare):
+        for text in reversed(group):
+            if (program := _fitting(task, text)) is not None:
+                return program
+    readable = [text for text in (*bare, *untagged, *tagged) if _is_code(text)]
+    return next(iter([*reversed(readable), *reversed(tagged), *reversed(untagged)]), None)
 
 
 def program_from_completion(task: CodeTask, completion: str) -> str:
@@ -59,17 +80,219 @@ def cut_at_stops(completion: str) -> str:
 
 
 def defines(program: str, entry_point: str) -> bool:
-    """True if the text defines the function, or the class of the method; any text does for a task without a name."""
-    name = entry_point.partition(".")[0]
-    return (
-        not name or re.search(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", program, re.MULTILINE) is not None
-    )
+    """True if the text defines the function, or the class of the method, at its left margin."""
+    name = re.escape(entry_point.partition(".")[0])
+    return re.search(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", program, re.MULTILINE) is not None
+
+
+def _fitting(task: CodeTask, text: str) -> str | None:
+    """The whole program that a piece of code makes for a task; None where it does not fit."""
+    variants = (text, textwrap.dedent(text))
+    if not task.entry_point:
+        return next((each for each in variants if _READS_INPUT.search(each) and _parsed(each) is not None), None)
+    for each in variants:
+        if defines(each, task.entry_point) and _parsed(each) is not None:
+            return f"{_imports(task.prompt)}\n{each}" if task.is_continued else each
+    if task.is_continued and ("return" in text or text[:1].isspace()):
+        head = task.prompt.rstrip(" \t")
+        bodies = (text, textwrap.indent(variants[1], "    "), f"    {text.strip()}\n")
+        return next((head + each for each in bodies if _has_body(head + each, task.entry_point)), None)
+    return None
+
+
+def _has_body(program: str, entry_point: str) -> bool:
+    """True if the program's last statement defines the function, with more in it than its head and docstring."""
+    tree = _parsed(program)
+    last = tree.body[-1] if tree is not None and tree.body else None
+    if not isinstance(last, ast.FunctionDef | ast.AsyncFunctionDef) or last.name != entry_point:
+        return False
+    return any(not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant) for node in last.body)
+
+
+def _blocks(text: str) -> list[_FencedBlock]:
+    """Python's fenced blocks and those without a tag, in their order; the last may be open."""
+    lines, found, at = text.split("\n"), [], 0
+    while at < len(lines):
+        opening = _FENCE.match(lines[at].rstrip())
+        if opening is None:
+            at += 1
+            continue
+        ends = list(_closing(lines, at + 1, opening["mark"])) or [len(lines)]
+        info = opening["info"].strip()
+        bodies = {end: _unindented(lines[at + 1 : end], opening["before"]) for end in ends[:_MOST_FENCES]}
+        # A fence inside a docstring closes nothing: the block goes on to the first end at which it is Python.
+        is_python = not info or _PYTHON.match(info)
+        end = next(
+            (end for end, body in bodies.items() if is_python and body.strip() and _parsed(textwrap.dedent(body))),
+            ends[0],
+        )
+        if is_python:
+            found.append(_FencedBlock(text=bodies[end], is_tagged=bool(info)))
+        at = end + 1
+    return found
+
+
+def _closing(lines: Sequence[str], start: int, mark: str) -> Iterator[int]:
+    """Lines that could close a block: nothing but the same fence, at least as long."""
+    for number in range(start, len(lines)):
+        line = lines[number].strip(" \t>\r")
+        if line.startswith(mark) and not line.strip(mark[0]):
+            yield number
+
+
+def _unindented(lines: Sequence[str], before: str) -> str:
+    """Lines of a block without what stands before its first fence: marks of a quotation, the indentation of a list."""
+    quoted, width = before.count(">"), len(before.expandtabs(4))
+    clean = []
+    for line in lines:
+        line = line.rstrip("\r")
+        for _ in range(quoted):
+            line = line.lstrip(" ").removeprefix(">").removeprefix(" ")
+        if width and not quoted:
+            line = line.expandtabs(4)
+            line = line[min(width, len(line) - len(line.lstrip(" "))) :]
+        clean.append(line)
+    return "\n".join(clean) + "\n"
+
+
+def _bare_code(text: str) -> list[str]:
+    """Runs of lines that are Python, each as long as can be, without stray fences and the words around them."""
+    lines = [_BARE_FENCE.sub("", line) if _BARE_FENCE.search(line) else line for line in text.split("\n")]
+    pieces, at = [], 0
+    while at < len(lines):
+        end = _end_of_code(lines, at) if _CODE_BEGINS.match(lines[at]) else at
+        piece = _without_words("\n".join(lines[at:end]))
+        if piece.strip():
+            pieces.append(f"{piece}\n")
+        at = max(end, at + 1)
+    return pieces
+
+
+def _end_of_code(lines: Sequence[str], start: int) -> int:
+    """The end of the longest run of lines from `start` that Python can read; `start` where there is none."""
+    width, size = _margin(lines[start]), 40
+    limit = next((n for n in range(start, len(lines)) if lines[n].strip() and _margin(lines[n]) < width), len(lines))
+    while True:  # of a long text mostly a few lines decide
+        window = lines[start : min(limit, start + size)]
+        num, is_open = _num_readable(window, head="if True:\n" if width else "")
+        if start + size >= limit or (num < len(window) and not is_open):
+            return start + num
+        size *= 8
+
+
+def _num_readable(lines: Sequence[str], *, head: str) -> tuple[int, bool]:
+    """How many of the first lines Python can read together, and True if more lines could make it more."""
+    num, is_open = len(lines), False
+    while num:
+        try:
+            ast.parse(head + "\n".join(lines[:num]))
+            break
+        except SyntaxError as error:  # no run that holds the line of the error can be read
+            is_open = is_open or any(words in str(error) for words in _ENDLESS)
+            num = min(num - 1, max(0, (error.lineno or 1) - 1 - bool(head)))
+        except (ValueError, RecursionError, MemoryError):
+            return 0, False
+    return num, is_open
+
+
+def _margin(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _without_words(text: str) -> str:
+    """Code without the lines at its end that Python reads as names and values, as it reads `Done` or `Note: this`."""
+    tree = _parsed(text) or _parsed(textwrap.dedent(text))
+    if tree is None:
+        return text
+    body = list(tree.body)
+    while body and _is_words(body[-1]):
+        body.pop()
+    return "\n".join(text.split("\n")[: body[-1].end_lineno]) if body else ""
+
+
+def _is_words(node: ast.stmt) -> bool:
+    """True for a statement that does nothing: a name, a value, a comparison, or an annotation of nothing."""
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None
+    return isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call | ast.Await | ast.Yield)
+
+
+def _is_code(text: str) -> bool:
+    """True if Python can read it, and it ends as no plain text can: other than by a name or a value."""
+    tree = _parsed(text)
+    return tree is not None and bool(tree.body) and not _is_words(tree.body[-1])
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _imports(prompt: str) -> str:
     """The imports and helpers before the function that a prompt asks to complete."""
-    try:
-        body = ast.parse(prompt).body
-    except SyntaxError:
-        return ""
-    return "\n".join(ast.unparse(node) for node in body[:-1])
+    tree = _parsed(prompt)
+    return "" if tree is None else "\n".join(ast.unparse(node) for node in tree.body[:-1])
+
+
+def evalplus_program(task: CodeTask, response: str) -> str | None:
+    """As EvalPlus sanitises: of all runs of lines that are Python the longest, and of it only what the function needs.
+
+    Imports stay, and definitions and assignments that the entry point reaches; a function must return something. What
+    the prompt imports is not added. Without an entry point every definition stays.
+    """
+    lines = response.split("\n")
+    best: list[str] = []
+    for start in range(len(lines)):
+        end = _end_of_code(lines, start) if lines[start].strip() and not lines[start][:1].isspace() else start
+        if sum(bool(line.strip()) for line in lines[start:end]) > sum(bool(line.strip()) for line in best):
+            best = list(lines[start:end])
+    tree = _parsed("\n".join(best))
+    if tree is None or not tree.body:
+        return None
+    named = {name: node for node in tree.body for name in _names_bound(node)}
+    wanted = _reached(task.entry_point.partition(".")[0], named) if task.entry_point else set(named)
+    kept = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom) or any(name in wanted for name in _names_bound(node))
+    ]
+    return "\n".join(ast.unparse(node) for node in kept) or None
+
+
+def _names_bound(node: ast.stmt) -> list[str]:
+    """Names that a definition or an assignment of a module binds; a function without `return` binds none."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return [node.name] if any(isinstance(inner, ast.Return) for inner in ast.walk(node)) else []
+        case ast.ClassDef():
+            return [node.name]
+        case ast.Assign():
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _reached(name: str, named: Mapping[str, ast.stmt]) -> set[str]:
+    """Names that a definition uses, itself included, and what those use."""
+    found, todo = set(), [name]
+    while todo:
+        if (name := todo.pop()) in named and name not in found:
+            found.add(name)
+            todo += [inner.id for inner in ast.walk(named[name]) if isinstance(inner, ast.Name)]
+    return found
+
+
+def livecodebench_program(task: CodeTask, response: str) -> str | None:
+    """As LiveCodeBench extracts: the lines between the last two lines that hold a fence, whatever they are."""
+    lines = response.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line]
+    return "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else None
+
+
+EXTRACTORS: Mapping[ExtractorName, Callable[[CodeTask, str], str | None]] = {
+    "thor": find_program,
+    "evalplus": evalplus_program,
+    "livecodebench": livecodebench_program,
+}
+"""The ways from a response to a program, by the name that `--extractor` knows."""

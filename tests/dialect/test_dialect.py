@@ -30,7 +30,8 @@ def straddling_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=275, special_tokens=[END], initial_alphabet=alphabet, show_progress=False, max_token_length=12
     )
     tokenizer.train_from_iterator([".\n```python\n"] * 9, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+    template = tiny_tokenizer().chat_template
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, chat_template=template)
 
 
 def sampled(ids: list[int]) -> Span:

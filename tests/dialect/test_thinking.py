@@ -15,13 +15,25 @@ PROMPT = Span(token_ids=(1,), author=Author.PROMPT)
 
 @pytest.mark.parametrize(
     ("opening", "is_reasoning", "thinking"),
-    [("", False, Thinking.NONE), ("", True, Thinking.OWN), ("<think>\n", True, Thinking.OPENED)],
+    [
+        ("", False, Thinking.NONE),
+        ("", True, Thinking.OWN),
+        ("<think>\n", True, Thinking.OPENED),
+        ("<think>\n", False, Thinking.OPENED),
+        ("<think>", False, Thinking.OPENED),
+        ("<thought>\n\n", False, Thinking.OPENED),
+        ("[THINK]", False, Thinking.OPENED),
+        ("<think>\n\n</think>\n\n", False, Thinking.NONE),
+        ("{% if enable_thinking %}<think>{% endif %}", False, Thinking.NONE),
+    ],
 )
-def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(opening, is_reasoning, thinking):
+def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(opening, is_reasoning, thinking, caplog):
     tokenizer = copy(tiny_tokenizer())  # the other is everybody's
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}" + opening
     dialect = Dialect(tokenizer, DialectConfig(style=NO_TOOLS, is_reasoning=is_reasoning))
     assert thinking_of(dialect) is thinking
+    opens_unasked = thinking is Thinking.OPENED and not is_reasoning
+    assert ("opens the model's thoughts although" in caplog.text) is opens_unasked
 
 
 @pytest.mark.parametrize(
@@ -32,7 +44,11 @@ def test_the_prompt_that_a_template_makes_tells_how_thoughts_will_be_marked(open
         (r"<think>Perhaps \boxed{4}?", Thinking.OWN, Finish.CALL_LIMIT, True),
         (r"It is 4.</think> So \boxed{4} and", Thinking.OPENED, Finish.TOKEN_LIMIT, False),  # it had begun to answer
         (r"So \boxed{4} and", Thinking.OWN, Finish.TOKEN_LIMIT, False),  # it did not think, although it might
-        (r"<think>Perhaps \boxed{4}? Or", Thinking.NONE, Finish.TOKEN_LIMIT, False),  # tags are text like any other
+        (r"<think>Perhaps \boxed{4}? Or", Thinking.NONE, Finish.TOKEN_LIMIT, True),  # it thinks although nobody asked
+        (r"Perhaps \boxed{4}? Or", Thinking.NONE, Finish.TOKEN_LIMIT, False),
+        (r"[THINK]Perhaps \boxed{4}? Or", Thinking.OWN, Finish.TOKEN_LIMIT, True),
+        (r"<thought>Is it \boxed{4}? Yes.</thought> \boxed{4} and", Thinking.OWN, Finish.TOKEN_LIMIT, False),
+        (r"Is it \boxed{4}?</seed:think> So \boxed{4} and", Thinking.OPENED, Finish.TOKEN_LIMIT, False),
         (r"It is \boxed{4}.", Thinking.OPENED, Finish.ENDED, False),  # it meant to end its turn with this
     ],
 )

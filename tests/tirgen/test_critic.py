@@ -6,8 +6,9 @@ from typing import get_type_hints
 
 import pytest
 
+from thor_tir.chat_template import rendered
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.dialect.prompts import CRITIC, PromptStyle, messages, render
+from thor_tir.dialect.prompts import CRITIC, PromptStyle, messages
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.tirgen.critic import Compared, Critic, CriticConfig, IsolatedStep, Refusal, Rewriting, compared
@@ -34,7 +35,7 @@ def test_the_critic_is_shown_its_instruction_and_the_step_and_nothing_else():
     critic, policy = critic_that_says("NONE")
     asyncio.run(critic.rewrite(IsolatedStep(STEP), seed=3))
     (asked,) = policy.asked
-    assert asked.text == render(tiny_tokenizer(), messages(CRITIC, STEP), is_reasoning=False)
+    assert asked.text == rendered(tiny_tokenizer(), messages(CRITIC, STEP))
     assert asked.sampling.seed == 3
 
 

@@ -39,6 +39,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
         pad_token=PAD,
         additional_special_tokens=[USER, ASSISTANT],
         clean_up_tokenization_spaces=False,
+        reads_rules=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -3,18 +3,32 @@
 The thoughts of a reasoning model stand between tags; `Thinking` says who writes them and where its answer may stand.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
+from thor_tir.chat_template import control_ids, form_of, rendered, turn_ends
 from thor_tir.dialect.fences import STOPS, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
-from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages, render
+from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
 from thor_tir.execution import ExecutionResult
 from thor_tir.pretrained import Tokenizer, Turn
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
 
+_LOG = logging.getLogger(__name__)
+
 OPENS, CLOSES = "<think>", "</think>"
+TAGS = (
+    (OPENS, CLOSES),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+)
+"""Tags around thoughts, as families of models write them; the first are those that TIRGen knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +44,25 @@ class DialectConfig:
 
 
 class Dialect:
-    """Stateless apart from the tokenizer; shared by every trajectory of a run."""
+    """Stateless apart from the tokenizer; shared by every trajectory of a run.
+
+    Raises UsageError for a chat template that leaves out what a model is asked.
+    """
 
     def __init__(self, tokenizer: Tokenizer, config: DialectConfig | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config or DialectConfig()
-        self._end_ids = frozenset({tokenizer.eos_token_id} - {None})
+        self.ends = turn_ends(tokenizer)
+        """Tokens that end a turn."""
+        self.form = form_of(tokenizer, thinks=self.config.is_reasoning)
+        """Form in which the chat template takes rules and question."""
+        self._controls = control_ids(tokenizer)
+        if not self.config.is_reasoning and thinking_of(self) is Thinking.OPENED:
+            _LOG.warning(
+                "the chat template of %s opens the model's thoughts although no thinking turn was asked for: give "
+                "--reasoning; an answer that stands in unfinished thoughts counts for nothing",
+                getattr(tokenizer, "name_or_path", "") or "the model",
+            )
 
     def stops(self, reading: FenceReading = "exact") -> tuple[str, ...]:
         """Stop strings for an engine: what can complete an action."""
@@ -49,7 +76,7 @@ class Dialect:
         """Whole turns as ids, ready for the model's answer.
 
         A question that spells `<|end|>` must not end the user's turn: only the template may write control tokens.
-        Raises jinja2's TemplateError for turns that the model's template refuses.
+        Raises UsageError for turns that the model's template refuses.
         """
         texts = {_place(number, turns): turn["content"] for number, turn in enumerate(turns)}
         spelled = {place: text for place, text in texts.items() if self._spells_control(text)}
@@ -57,29 +84,43 @@ class Dialect:
             {**turn, "content": place if place in spelled else turn["content"]}
             for turn, place in zip(turns, texts, strict=True)
         ]
-        rest = render(self.tokenizer, written, is_reasoning=self.config.is_reasoning)
+        rest = rendered(self.tokenizer, self.form.applied(written), thinks=self.config.is_reasoning)
         ids: tuple[int, ...] = ()
         for place, text in spelled.items():
             head, found, tail = rest.partition(place)
             if found:  # a template may leave out a turn, most often the system's
-                ids, rest = ids + self._with_controls(head) + self.encode(text), tail
+                ids, rest = ids + self._with_controls(head) + self.encode_foreign(text), tail
         return Span(token_ids=ids + self._with_controls(rest), author=Author.PROMPT)
 
     def _spells_control(self, text: str) -> bool:
-        return any(token in text for token in self.tokenizer.all_special_tokens)
+        return not self._controls.isdisjoint(self._with_controls(text))
 
     def _with_controls(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of text that no policy sampled. Names of special tokens within it stay plain text."""
+        """Ids of text in the model's voice. Names of special tokens within it stay plain text; other added tokens, such
+        as the tags around thoughts, are what they are in the model's own turns."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return tuple(ids)
+
+    def encode_foreign(self, text: str) -> tuple[int, ...]:
+        """Ids of text that neither the model nor its template wrote: no added token is in it, whatever it spells."""
+        ids = self.encode(text)
+        if self._controls.isdisjoint(ids):
+            return ids
+        names = [name for name, token_id in self.tokenizer.get_added_vocab().items() if token_id in self._controls]
+        starts = {place for name in names for place in range(len(text)) if text.startswith(name, place)}
+        cuts = [0, *sorted(start + 1 for start in starts if start + 1 < len(text)), len(text)]
+        ids = tuple(token_id for start, end in pairwise(cuts) for token_id in self.encode(text[start:end]))
+        if self._controls.isdisjoint(ids):
+            return ids
+        return tuple(token_id for character in text for token_id in self.encode(character))  # spelled in a new way
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, without a trailing end-of-sequence token."""
         ids = list(token_ids)
-        if ids and ids[-1] in self._end_ids:
+        if ids and ids[-1] in self.ends.ids:
             ids.pop()
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -123,7 +164,7 @@ class Dialect:
         """The environment's answer; after a fence that ended a turn, the newline that is missing comes first."""
         text = observed_text(result, self.config.observation)
         is_cut = after is not None and not self.decode(after.span.token_ids).endswith("\n")
-        span = Span(token_ids=self.encode("\n" * is_cut + frame(text)), author=Author.ENVIRONMENT)
+        span = Span(token_ids=self.encode_foreign("\n" * is_cut + frame(text)), author=Author.ENVIRONMENT)
         return Observation(text=text, span=span, result=result)
 
 
@@ -147,18 +188,20 @@ class Thinking(StrEnum):
 
 
 def thinking_of(dialect: Dialect) -> Thinking:
-    """How the thoughts of this model will be marked, seen from the prompt that its template makes."""
-    if not dialect.config.is_reasoning:
-        return Thinking.NONE
-    opened = dialect.decode(dialect.prompt("?").token_ids).rstrip().endswith(OPENS)
-    return Thinking.OPENED if opened else Thinking.OWN
+    """Marks of this model's thoughts, by the prompt that its template makes, whether or not thoughts were asked for."""
+    prompt = dialect.tokenizer.decode(dialect.prompt("?").token_ids, clean_up_tokenization_spaces=False).rstrip()
+    if any(prompt.endswith(opens) for opens, _ in TAGS):
+        return Thinking.OPENED
+    return Thinking.OWN if dialect.config.is_reasoning else Thinking.NONE
 
 
 def is_cut_short(trajectory: Trajectory, thinking: Thinking) -> bool:
     """True if a limit ended a model's turn while it still thought: it weighed candidates and has answered nothing."""
     text = trajectory.response_text
-    thinks = thinking is Thinking.OPENED or (thinking is Thinking.OWN and text.lstrip().startswith(OPENS))
-    return thinks and CLOSES not in text and trajectory.finish is not Finish.ENDED
+    begun = [closes for opens, closes in TAGS if text.lstrip().startswith(opens)]
+    if thinking is Thinking.OPENED and not begun:
+        begun = [closes for _, closes in TAGS]
+    return bool(begun) and not any(closes in text for closes in begun) and trajectory.finish is not Finish.ENDED
 
 
 def unless_cut_short(read: Callable[[Trajectory], str], thinking: Thinking) -> Callable[[Trajectory], str]:

@@ -4,7 +4,7 @@ role, or leaves it out, is respected."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thor_tir.pretrained import Tokenizer, Turn
+from thor_tir.pretrained import Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,26 +88,3 @@ def conversation_messages(style: PromptStyle, turns: Sequence[Turn]) -> list[Tur
         elif turn["role"] == "assistant":
             said.append(turn)
     return said
-
-
-def render(tokenizer: Tokenizer, turns: Sequence[Turn], *, is_reasoning: bool) -> str:
-    """The prompt's text by the tokenizer's own chat template, ready for the model's answer.
-
-    Templates that refuse a system role get its content at the head of the first turn after it.
-    """
-    from jinja2.exceptions import TemplateError
-
-    def apply(these: Sequence[Turn]) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                list(these), tokenize=False, add_generation_prompt=True, enable_thinking=is_reasoning
-            )
-        )
-
-    try:
-        return apply(turns)
-    except TemplateError:
-        if len(turns) < 2 or turns[0]["role"] != "system":
-            raise
-        head, first, *others = turns
-        return apply([{**first, "content": f"{head['content']}\n\n{first['content']}"}, *others])

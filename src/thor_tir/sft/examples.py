@@ -63,7 +63,7 @@ def spelled_for(trajectory: Trajectory, dialect: Dialect) -> Trajectory:
     if is_own(trajectory, dialect):
         return trajectory
     steps = [_spelled(step, dialect) for step in trajectory.steps]
-    if steps and trajectory.finish is Finish.ENDED and (end := dialect.tokenizer.eos_token_id) is not None:
+    if steps and trajectory.finish is Finish.ENDED and (end := dialect.ends.written) is not None:
         last = steps[-1]
         span = last.thought.span + Span(token_ids=(end,), author=Author.MODEL)
         steps[-1] = replace(last, thought=replace(last.thought, span=span))
@@ -86,15 +86,16 @@ def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
 
 
 def _spelled(step: Step, dialect: Dialect) -> Step:
-    def span(text: str, author: Author = Author.MODEL) -> Span:
-        return Span(token_ids=dialect.encode(text), author=author)
+    def span(text: str) -> Span:
+        return Span(token_ids=dialect.encode(text), author=Author.MODEL)
 
     thought = Thought(text=step.thought.text, span=span(step.thought.text))
     if step.action is None or step.observation is None:
         return Step(thought=thought)
     code, told = step.action.code, step.observation.text
+    shown = Span(token_ids=dialect.encode_foreign(frame(told)), author=Author.ENVIRONMENT)
     return Step(
         thought=thought,
         action=Action(code=code, span=span(f"{OPEN}\n{code}{CLOSE}\n")),
-        observation=Observation(text=told, span=span(frame(told), Author.ENVIRONMENT), result=step.observation.result),
+        observation=Observation(text=told, span=shown, result=step.observation.result),
     )

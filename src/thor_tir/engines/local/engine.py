@@ -17,6 +17,7 @@ from types import TracebackType
 
 import torch
 
+from thor_tir.chat_template import turn_ends
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms, draw
@@ -377,7 +378,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _end_ids(model: CausalLM, tokenizer: ModelTokenizer) -> frozenset[int]:
-    """Every token that ends a turn, by the model's generation settings and by its tokenizer."""
+    """Every token that ends a turn, by the model's generation settings, its tokenizer and its template."""
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [of_model]
-    return frozenset(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None)
+    return turn_ends(tokenizer).ids | frozenset(ids) - {None}

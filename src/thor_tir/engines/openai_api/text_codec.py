@@ -83,9 +83,18 @@ class TextTokenizer:
         """The text of ids; control tokens by their names."""
         return "".join(_NAMES.get(token_id) or _text(token_id) for token_id in token_ids)
 
-    def apply_chat_template(self, conversation: Sequence[Turn], *, enable_thinking: bool = False, **_: Any) -> str:
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Turn],
+        *,
+        add_generation_prompt: bool = True,
+        enable_thinking: bool = False,
+        **_: Any,
+    ) -> str:
         """The turns one after another, and the beginning of the model's."""
         said = "".join(f"<|thor:{turn['role']}|>{turn['content']}" for turn in conversation)
+        if not add_generation_prompt:
+            return said
         return said + (THINKING if enable_thinking else ASSISTANT)
 
 

@@ -1,0 +1,179 @@
+"""A tokenizer's chat template: a prompt rendered from it, the form it wants turns in, and the token that ends a turn.
+
+A template is a program of the model folder's. It runs in Jinja's sandbox, for a limited time, and whatever goes wrong
+in it ends in one sentence.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from thor_tir.errors import UsageError
+from thor_tir.pretrained import Tokenizer, Turn
+
+RENDERING_S = 5.0
+"""Longest time that a template may take for one prompt, in seconds; a common one takes less than a millisecond."""
+LEARNT = "reads_rules"
+"""Key of `tokenizer_config.json`; false says that the model has learnt its rules, so that its template may leave them
+out."""
+_RULES, _QUESTION, _ANSWER = "thorrules", "thorquestion", "thoranswer"
+_ASKED: tuple[Turn, ...] = ({"role": "system", "content": _RULES}, {"role": "user", "content": _QUESTION})
+_ANSWERED: tuple[Turn, ...] = (_ASKED[1], {"role": "assistant", "content": _ANSWER})
+_OF_PARTS = ("'text':", '"text":')
+"""Stands in a prompt whose template printed a list of parts as Python does."""
+
+
+class TemplateFault(UsageError):
+    """A chat template that cannot be rendered with these turns."""
+
+
+class TemplateTooSlow(UsageError):
+    """A chat template that takes too long, whatever its turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnForm:
+    """How a template takes the turns of a request."""
+
+    has_system: bool = True
+    """False puts the rules at the head of the user's turn, for templates that refuse a system turn or leave it out."""
+    system_in_parts: bool = False
+    """The system turn's content is a list of parts."""
+    user_in_parts: bool = False
+    """The content of other turns is a list of parts."""
+
+    def applied(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Turns whose content is text, as the template takes them."""
+        said = list(turns)
+        if not self.has_system and len(said) > 1 and said[0]["role"] == "system":
+            head, first, *others = said
+            said = [{**first, "content": f"{head['content']}\n\n{first['content']}"}, *others]
+        return [{**turn, "content": self._content(turn)} for turn in said]
+
+    def _content(self, turn: Turn) -> Any:
+        in_parts = self.system_in_parts if turn["role"] == "system" else self.user_in_parts
+        return [{"type": "text", "text": turn["content"]}] if in_parts else turn["content"]
+
+
+FORMS = (
+    TurnForm(),
+    TurnForm(has_system=False),
+    TurnForm(system_in_parts=True, user_in_parts=True),
+    TurnForm(user_in_parts=True),
+    TurnForm(has_system=False, user_in_parts=True),
+)
+"""Tried in this order."""
+
+
+def rendered(tokenizer: Tokenizer, turns: Sequence[Turn], *, begins_answer: bool = True, thinks: bool = False) -> str:
+    """The text of some turns, with the beginning of the assistant's if asked for.
+
+    Raises TemplateFault or TemplateTooSlow, in one sentence, whatever the template does.
+    """
+    try:
+        with _time_limit(RENDERING_S):
+            text = tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=begins_answer, enable_thinking=thinks
+            )
+    except TimeoutError as error:
+        raise TemplateTooSlow(f"{_named(tokenizer)} takes more than {RENDERING_S:g} s for one prompt") from error
+    except Exception as error:  # it is foreign code, which may raise anything
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise TemplateFault(f"{_named(tokenizer)} cannot be rendered ({said[:300]})") from error
+    return str(text)
+
+
+def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
+    """The form in which rules and question reach the prompt.
+
+    Raises UsageError where there is none.
+    """
+    reads_rules = getattr(tokenizer, "init_kwargs", {}).get(LEARNT, True)
+    faults = []
+    for form in FORMS:
+        try:
+            text = rendered(tokenizer, form.applied(_ASKED), thinks=thinks)
+        except TemplateFault as fault:
+            faults.append(fault)
+            continue
+        has_rules = _RULES in text or not reads_rules
+        if _QUESTION in text and has_rules and not any(mark in text for mark in _OF_PARTS):
+            return form
+    if len(faults) == len(FORMS):
+        raise faults[-1]
+    raise UsageError(
+        f"{_named(tokenizer)} leaves the question or the rules out of the prompt, in whatever form they come; "
+        "take another template (chat_template.jinja in the model's folder)"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnds:
+    """The tokens that end a model's turn."""
+
+    ids: frozenset[int]
+    """All of them."""
+    written: int | None
+    """The one that ends a turn which is spelled here: the template's, or the end of sequence; None where there is
+    neither."""
+
+
+def turn_ends(tokenizer: Tokenizer) -> TurnEnds:
+    """Ends of a turn: the end of sequence, the token that the template writes after an answer, and what a user names.
+
+    A model may well be trained to end its turns as its template does, while its tokenizer and its generation settings
+    name another token: Qwen2.5's base models do.
+    """
+    of_template = _end_by_template(tokenizer)
+    written = tokenizer.eos_token_id if of_template is None else of_template
+    named: frozenset[int] = getattr(tokenizer, "named_end_ids", frozenset())
+    known = {token_id for token_id in (tokenizer.eos_token_id, written) if token_id is not None}
+    return TurnEnds(ids=named | known, written=written)
+
+
+def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids of all tokens that are no text: added ones, unless they stand for blanks."""
+    return frozenset(token_id for token, token_id in tokenizer.get_added_vocab().items() if token.strip())
+
+
+def _end_by_template(tokenizer: Tokenizer) -> int | None:
+    """The control token right behind an assistant's answer; None where the template writes none or refuses the turn."""
+    for form in FORMS:
+        try:
+            text = rendered(tokenizer, form.applied(_ANSWERED), begins_answer=False)
+        except TemplateFault:
+            continue
+        _, found, tail = text.rpartition(_ANSWER)
+        if not found or any(mark in text for mark in _OF_PARTS):
+            continue
+        ids = tokenizer(tail.lstrip(), add_special_tokens=False)["input_ids"]
+        return ids[0] if ids and ids[0] in control_ids(tokenizer) else None
+    return None
+
+
+def _named(tokenizer: Tokenizer) -> str:
+    name = getattr(tokenizer, "name_or_path", "")
+    return f"the chat template of {name}" if name else "the chat template"
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the code within after so many seconds; in the main thread alone, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

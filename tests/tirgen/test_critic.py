@@ -19,15 +19,15 @@ STEP = "The sum of both is 20 + 57 = 77.\n\n"
 PROGRAM = "```python\nprint(20 + 57)\n```\n"
 
 
-def critic_that_says(reply: str, style: PromptStyle = CRITIC, **config) -> tuple[Critic, ScriptedPolicy]:
-    policy = ScriptedPolicy(tiny_tokenizer(), [reply])
+def critic_that_says(*replies: str, style: PromptStyle = CRITIC, **config) -> tuple[Critic, ScriptedPolicy]:
+    policy = ScriptedPolicy(tiny_tokenizer(), replies)
     return Critic(
         policy=policy, dialect=Dialect(tiny_tokenizer(), DialectConfig(style=style)), config=CriticConfig(**config)
     ), policy
 
 
-def verdict_on(reply: str, **config) -> Rewriting | Refusal:
-    critic, _ = critic_that_says(reply, **config)
+def verdict_on(*replies: str, **config) -> Rewriting | Refusal:
+    critic, _ = critic_that_says(*replies, **config)
     return asyncio.run(critic.rewrite(IsolatedStep(STEP), seed=3)).verdict
 
 
@@ -72,7 +72,7 @@ def test_a_reply_without_a_fence_means_that_there_is_nothing_to_compute(reply):
     ],
 )
 def test_a_fence_that_makes_no_program_is_a_broken_format(reply):
-    assert verdict_on(reply) is Refusal.BROKEN_FORMAT
+    assert verdict_on(reply, "", "") is Refusal.BROKEN_FORMAT  # asked on after each fence that closes no program
 
 
 def test_a_reply_that_came_to_its_limit_within_a_program_is_truncated():
@@ -170,3 +170,51 @@ def test_programs_are_read_as_chat_models_write_them(program):
     verdict = verdict_on(f"The sum of both is\n{program}")
     assert isinstance(verdict, Rewriting)
     assert (verdict.logic, verdict.code) == ("The sum of both is\n", "print(20 + 57)\n")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "The sum of both is\n```python\nprint(20 + 57)\n```",  # the turn ends with the fence
+        "The sum of both is\n```python \nprint(20 + 57)\n```  \n",
+        "The sum of both is\n``` python\nprint(20 + 57)\n```\n",
+        "The sum of both is\n```py\nprint(20 + 57)\n```",
+        "The sum of both is\n```Python\nprint(20 + 57)\n```\n",
+        "The sum of both is\n```PYTHON3\nprint(20 + 57)\n```",
+        "The sum of both is\n   ```python\n   print(20 + 57)\n   ```",
+        "The sum of both is\n\t```python\n\tprint(20 + 57)\n\t```\n",
+        "The sum of both is\r\n```python\r\nprint(20 + 57)\r\n```",
+        "The sum\r\nof both is\r\n```py \r\nprint(20 + 57)\r\n```\r\n",
+        "The sum of both is\n````python\nprint(20 + 57)\n````\n",
+        "The sum of both is\n~~~python\nprint(20 + 57)\n~~~",
+        "\nThe sum of both is\n\n```{.python .numberLines}\nprint(20 + 57)\n```",
+    ],
+)
+def test_fences_as_chat_models_write_them_make_a_program_in_the_form_that_is_taught(reply):
+    found = verdict_on(reply)
+    assert isinstance(found, Rewriting)
+    assert found.code == "print(20 + 57)\n"
+    assert found.logic.replace("\n", " ") == "The sum of both is "
+    assert "\r" not in found.logic
+
+
+def test_a_fence_of_no_language_before_the_program_ends_no_reply():
+    critic, policy = critic_that_says("The sum of both is\n```\n", "20 + 57\n```\n", PROGRAM)
+    found = asyncio.run(critic.rewrite(IsolatedStep(STEP), seed=3)).verdict
+    assert len(policy.asked) == 3
+    assert policy.asked[0].sampling.seed == 3
+    assert len({asked.sampling.seed for asked in policy.asked}) == 3  # else the same tokens come again
+    assert found is Refusal.CHANGED_WORDS  # the other fence would stand among the words
+
+
+def test_a_context_that_fills_within_a_reply_truncates_it():
+    class Filling(ScriptedPolicy):
+        async def sample(self, token_ids, sampling):
+            if self.asked:
+                raise ContextFull("full")
+            return await super().sample(token_ids, sampling)
+
+    critic, _ = critic_that_says("NONE")
+    policy = Filling(tiny_tokenizer(), ["The sum of both is\n```\n20 + 57\n```\n"])
+    found = asyncio.run(replace(critic, policy=policy).rewrite(IsolatedStep(STEP), seed=3))
+    assert found.verdict is Refusal.TRUNCATED

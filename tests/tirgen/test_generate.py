@@ -123,7 +123,9 @@ def test_a_program_that_prints_nothing_has_no_result_to_put_in_place():
 def test_a_reply_that_is_refused_is_not_asked_for_again():
     changed = REWRITTEN.replace("The sum of both is", "We had better add these up")
     broken = REWRITTEN.replace("```python", "```text")
-    sample = Set([PLAN, WRONG_SUM, ANSWER], [changed, broken, "NONE"]).run(max_repairs=3)
+    sample = Set([PLAN, WRONG_SUM, ANSWER], [changed, broken, "", "NONE"]).run(
+        max_repairs=3
+    )  # "" goes on with the broken one
     assert sample.critic == Counter({"changed words": 1, "broken format": 1, "nothing to compute": 1})
     assert text_of(sample) == PLAN + WRONG_SUM + ANSWER
 

@@ -14,14 +14,17 @@ from enum import StrEnum
 from typing import Self
 
 from thor_tir.dialect.dialect import Dialect
-from thor_tir.dialect.fences import OPEN
+from thor_tir.dialect.fences import FenceReading
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
-from thor_tir.trajectory import Author, Span, StopReason
+from thor_tir.seeds import seed_of
+from thor_tir.trajectory import Author, Span, StopReason, Thought
 
 MATCHING_CHARS = 3
 """Shorter runs are chance."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 BOX = "\\boxed"
+FENCES: FenceReading = "lenient"
+"""Reading of the fences in a critic's reply: it is data to be understood, not a style to be taught."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,8 @@ class IsolatedStep:
 
         A critic leaves such blanks out, and they are the actor's: many models open their thoughts with a line break.
         """
-        return self.text[: len(self.text) - len(self.text.lstrip())] + words.strip() + "\n"
+        plain = words if "\r" in self.text else words.replace("\r\n", "\n")
+        return self.text[: len(self.text) - len(self.text.lstrip())] + plain.strip() + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,25 +119,39 @@ class Critic:
 
     async def rewrite(self, step: IsolatedStep, *, seed: int) -> CriticReply:
         """Judge one isolated step and, if code can do its computation, write that code."""
-        sampling = Sampling(
-            max_tokens=self.config.max_tokens,
-            temperature=self.config.temperature,
-            top_k=self.config.top_k,
-            stop=self.dialect.stops("lenient"),
-            seed=seed,
-        )
-        try:
-            completion = await self.policy.sample(self.prompt(step).token_ids, sampling)
-        except ContextFull:
-            return CriticReply(verdict=Refusal.STEP_TOO_LONG)
-        thought, action = self.dialect.split(completion.span, "lenient", has_ended=completion.stop is StopReason.END)
+        asked = self.prompt(step).token_ids
+        span = Span(token_ids=(), author=Author.MODEL)
+        thought, action = Thought(text="", span=span), None
+        stop = StopReason.STOP
+        # a stop string that closes no program, such as a fence of no language, ends nothing: the reply goes on
+        while action is None and stop is StopReason.STOP and len(span) < self.config.max_tokens:
+            try:
+                completion = await self.policy.sample([*asked, *span.token_ids], self._sampling(seed, len(span)))
+            except ContextFull:
+                if not len(span):
+                    return CriticReply(verdict=Refusal.STEP_TOO_LONG)
+                stop = StopReason.LENGTH
+                break
+            span, stop = span + completion.span, completion.stop
+            thought, action = self.dialect.split(span, FENCES, has_ended=stop is StopReason.END)
         if action is None:
-            return CriticReply(verdict=without_program(thought.text, completion.stop))
+            stop = StopReason.LENGTH if stop is StopReason.STOP else stop
+            return CriticReply(verdict=without_program(thought.text, stop))
         words = compared(step, [thought.text])
         if (refusal := words.refusal(self.config)) is not None:
             return CriticReply(verdict=refusal, kept=words.kept)
         rewriting = Rewriting(logic=step.begun_with(thought.text), code=action.code, kept=words.kept)
         return CriticReply(verdict=rewriting, kept=words.kept)
+
+    def _sampling(self, seed: int, written: int) -> Sampling:
+        """How the reply is drawn on after `written` tokens."""
+        return Sampling(
+            max_tokens=self.config.max_tokens - written,
+            temperature=self.config.temperature,
+            top_k=self.config.top_k,
+            stop=self.dialect.stops(FENCES),
+            seed=seed_of(seed, written) if written else seed,
+        )
 
     def prompt(self, step: IsolatedStep) -> Span:
         """All that the critic is told."""
@@ -142,7 +160,7 @@ class Critic:
 
 def without_program(text: str, stop: StopReason) -> Refusal:
     """Why a reply without a closed program has none."""
-    if OPEN in text or "```" in text:
+    if "```" in text or "~~~" in text:
         return Refusal.TRUNCATED if stop is StopReason.LENGTH else Refusal.BROKEN_FORMAT
     return Refusal.NOTHING_TO_COMPUTE
 

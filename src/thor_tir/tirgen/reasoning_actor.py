@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
-from thor_tir.tirgen.critic import Critic, IsolatedStep, Refusal, compared, without_program
+from thor_tir.tirgen.critic import FENCES, Critic, IsolatedStep, Refusal, compared, without_program
 from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, actor_writes, words_of
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
 
@@ -114,7 +114,7 @@ async def _rewritten(
         temperature=critic.config.temperature,
         top_k=critic.config.top_k,
         stop_at_failure=True,
-        fences="lenient",
+        fences=FENCES,
     )
     draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
     try:

@@ -1,5 +1,6 @@
 # make quickstart   set up once, then run every stage on the built-in models
 # make test         set up once, then the tests, on all cores;  make test ARGS="-m slow tests/sandbox" chooses among them
+# make test-vllm    set up vLLM in an environment of its own, then its tests (slow)
 # make check        set up once, then lint, types, import order and the wheel
 # Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
 
@@ -13,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup quickstart test check
+.PHONY: help setup quickstart test test-vllm check
 .DEFAULT_GOAL := help
 
 help:
@@ -34,3 +35,10 @@ test: setup
 
 check: setup
 	@scripts/check
+
+# vLLM lives in an environment of its own (docs/vllm.md); set THOR_VLLM_PYTHON to use another one that has it.
+VLLM_VENV ?= .venv-vllm
+test-vllm: export THOR_VLLM_PYTHON ?= $(CURDIR)/$(VLLM_VENV)/bin/python
+test-vllm: setup
+	@scripts/setup_vllm "$(THOR_VLLM_PYTHON)"
+	$(VENV)/bin/python -m pytest -n 0 -m vllm tests/engines/vllm $(ARGS)

@@ -11,6 +11,7 @@ import thor_tir
 
 REQUIRED = (
     "py.typed",
+    "engines/vllm/in_server/thor_weights.py",
     "eval/report/report.html",
     "nano/actor/model.safetensors",
     "nano/actor/tokenizer.json",

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-EngineName = Literal["local"]
-ENGINES: Mapping[EngineName, str] = {"local": "thor_tir.engines.local.engine"}
+EngineName = Literal["local", "vllm"]
+ENGINES: Mapping[EngineName, str] = {
+    "local": "thor_tir.engines.local.engine",
+    "vllm": "thor_tir.engines.vllm.engine",
+}
 """Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds its own
 file, a name and a line here, and its packages to the extras."""
 
@@ -15,7 +18,12 @@ class EngineOptions:
     """The engine that samples, and what it may use."""
 
     name: EngineName = "local"
-    """Engine that samples: `local` decodes in this process, over any transformers model."""
+    """Engine that samples: `local` decodes in this process, over any transformers model; `vllm` starts a vLLM server
+    beside it and gives it every new version of the weights (docs/vllm.md)."""
+    python: str = ""
+    """Interpreter of the environment that has vLLM; empty for this one."""
+    arguments: str = ""
+    """Further arguments of vLLM's server, in one string, such as `--tensor-parallel-size 2`."""
     max_num_seqs: int = 128
     """Largest number of sequences that are decoded together."""
     num_threads: int | None = None

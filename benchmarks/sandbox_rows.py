@@ -29,7 +29,7 @@ _BARE = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from thor_tir.sandbox.jail import template
-template.preload(sys.argv[2].split(","))
+template.preload(sys.argv[2].split(","), -1)
 template.settle()
 template.collapse(os.open("/proc", os.O_RDONLY))
 for line in sys.stdin:

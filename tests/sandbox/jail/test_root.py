@@ -1,29 +1,14 @@
 """What programs can read: the interpreter and its packages, wherever those lie, and nothing else."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
 
+from borrowed_environment import environment_that_borrows
 from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.jail import root
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
-
-
-def environment_that_borrows(folder: Path) -> Path:
-    """A virtual environment whose packages lie in another one, found through a .pth file; returns its interpreter."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    own, lent, project = (folder / "own", folder / "lender/lib" / version / "site-packages", folder / "project/src")
-    for each in (own / "bin", own / "lib" / version / "site-packages", lent, project):
-        each.mkdir(parents=True)
-    (lent / "lent.py").write_text("NAME = 'lent'")
-    (project / "private.py").write_text("NAME = 'private'")
-    (own / "lib" / version / "site-packages" / "borrows.pth").write_text(f"{lent}\n{project}\n")
-    home = Path(sys.base_prefix) / "bin"
-    (own / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
-    (own / "bin/python").symlink_to(home / version)
-    return own / "bin/python"
 
 
 def test_borrowed_packages_are_there_and_the_sources_of_a_project_are_not(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ READY_FD, FEED_FD = 3, 4
 class Missing(Exception):
     """A layer of the level that was asked for is not to be had here; the message names it and what the kernel said."""
 
+    def __init__(self, layer: str, reason: str) -> None:
+        super().__init__(f"{layer}: {reason}")
+        self.layer = layer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailPlace:
@@ -135,14 +139,14 @@ def _give_up_rights(place: JailPlace) -> None:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1, what="no new privileges")
         _filter(PROGRAM_PID, may_change=False)
     except OSError as fault:
-        raise Missing(f"system-call filter: {fault.strerror or fault}") from fault
+        raise Missing("system-call filter", fault.strerror or str(fault)) from fault
 
 
 def _rules(place: JailPlace) -> list[Call]:
     if landlock.abi() == 0:
         if place.level == FULL:
             return []  # the second line only; the probe reports it
-        raise Missing("landlock: the kernel has none, and there are no namespaces in its place")
+        raise Missing("landlock", "the kernel has none, and there are no namespaces in its place")
     readable = [*place.paths, *root.DEVICES]
     return [landlock.restriction(landlock.ruleset(readable, [root.BOX] if place.level == FULL else []))]
 

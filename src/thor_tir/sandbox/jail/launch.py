@@ -7,26 +7,27 @@ and all other namespaces inside it.
 
 import contextlib
 import fcntl
-import json
 import mmap
 import os
 import signal
 import socket
 import sys
-from typing import Any
+from collections.abc import Iterator
 
 from thor_tir.sandbox.jail import kernel, root
 from thor_tir.sandbox.jail.confinement import FULL, LANDLOCK, JailPlace, Missing
 from thor_tir.sandbox.jail.kernel import CLONE_NEWNS, CLONE_NEWUSER
+from thor_tir.sandbox.jail.wire import Doors, LastWords, TemplateSettings, leave
 
 BOOTSTRAP = """
 import json, sys, types
 settings = json.loads(sys.argv[1])
-for name, folder in settings["packages"].items():
+for name, folder in settings.pop("packages").items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [folder]
 from thor_tir.sandbox.jail.launch import launch_template
-launch_template(settings)
+from thor_tir.sandbox.jail.wire import TemplateSettings
+launch_template(TemplateSettings(**settings))
 """
 """What the interpreter is started with: it finds this file without running the package's own `__init__`, whose
 dependencies another interpreter need not have."""
@@ -90,11 +91,11 @@ def _enter_namespaces(paths: list[str], uid: int, proc: int, *, is_root: bool) -
 
 
 @contextlib.contextmanager
-def _layer(name: str) -> Any:
+def _layer(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise Missing(f"{name}: {fault.strerror or fault}") from fault
+        raise Missing(name, fault.strerror or str(fault)) from fault
 
 
 def _become(uid: int) -> None:
@@ -112,7 +113,7 @@ def _write(proc: int, path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def launch_template(settings: dict[str, Any]) -> None:
+def launch_template(settings: TemplateSettings) -> None:
     """Enter the jail, fork the template into it, and become its watcher."""
     from thor_tir.sandbox.jail import template  # now, since inside the jail this package cannot be found
     from thor_tir.sandbox.jail.watch import ProgramWatch
@@ -120,25 +121,24 @@ def launch_template(settings: dict[str, Any]) -> None:
     parent = os.getppid()
     _fix_addresses()
     try:
-        place = enter_jail(settings["level"])
+        place = enter_jail(settings.level)
         gate, theirs = socket.socketpair()
-        doors, note = _doors(settings["feed"]), mmap.mmap(-1, mmap.PAGESIZE)
-    except (Missing, OSError) as fault:
-        print(json.dumps({"missing": str(fault)}), file=sys.stderr)
-        sys.exit(3)
+        doors, note = _doors(settings.feed), mmap.mmap(-1, mmap.PAGESIZE)
+    except Missing as fault:
+        leave(LastWords(reason=str(fault), layer=fault.layer))
+    except OSError as fault:
+        leave(LastWords(reason=str(fault)))
     launcher = os.getpid()
     if (pid := kernel.fork_sharing_descriptors()) == 0:
         _die_with(launcher if place.level != FULL else 0)
         template.serve_forks(settings, place, theirs.fileno(), doors, note)
     _die_with(parent)
-    control = socket.socket(fileno=settings["control"])
+    control = socket.socket(fileno=settings.control)
     watch = ProgramWatch(control, os.pidfd_open(pid), gate.fileno(), doors, note)
-    watch.serve_programs(place.level, (settings["folder_bytes"], settings["folder_files"]))
+    watch.serve_programs(place.level, (settings.folder_bytes, settings.folder_files))
 
 
-def _doors(feed: int) -> Any:
-    from thor_tir.sandbox.jail.wire import Doors
-
+def _doors(feed: int) -> Doors:
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     first = 10  # beyond the numbers that a child gives them
     high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, first) for source in (null, null, null, null, feed)]

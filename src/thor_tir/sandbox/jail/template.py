@@ -8,59 +8,79 @@ which shares its descriptors, does the rest. No program's text enters this proce
 import atexit
 import gc
 import importlib
-import json
 import mmap
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 from thor_tir.sandbox.jail import kernel
 from thor_tir.sandbox.jail.confinement import FULL, JailPlace, Missing, prepare_confinement
 from thor_tir.sandbox.jail.program import become_program, furnish
-from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, message
+from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, LastWords, TemplateSettings, leave, message
 
 _HUGE = 2 * 2**20
 
 
-def preload(modules: list[str]) -> list[str]:
-    """Import each module once for all programs; returns those that could not be imported."""
-    missing = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preloaded:
+    """The modules of a preload that a template cannot offer."""
+
+    missing: tuple[str, ...]
+    """Those that could not be imported."""
+    threads: tuple[str, ...]
+    """Those whose import started a thread that went on."""
+
+
+def preload(modules: Sequence[str], proc: int) -> Preloaded:
+    """Import each module once for all programs, and notice which one leaves a thread behind."""
+    missing, threads = [], []
+    before = num_threads(proc)
     for name in modules:
         try:
             importlib.import_module(name)
-        except ImportError:
+        except (Exception, SystemExit):  # whatever a broken library raises, programs that need it will meet it
             missing.append(name)
-    return missing
+        after = num_threads(proc, at_best=before)
+        if after > before:
+            threads.append(name)
+        before = after
+    return Preloaded(missing=tuple(missing), threads=tuple(threads))
 
 
-def serve_forks(settings: dict[str, Any], place: JailPlace, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
+def serve_forks(settings: TemplateSettings, place: JailPlace, gate: int, doors: Doors, note: mmap.mmap) -> NoReturn:
     """Make this process a template, say so to the watcher, and fork whenever it asks."""
-    missing = preload(settings["modules"])
-    if not is_single_threaded(place.proc):
-        sys.exit("a preloaded module started a thread, so this process cannot be forked safely")
+    preloaded = preload(settings.modules, place.proc)
+    if num_threads(place.proc, at_best=1) > 1:
+        names = ", ".join(preloaded.threads) or "a preloaded module"
+        reason = f"{names} started a thread at import, and a process with threads cannot be forked safely"
+        leave(LastWords(reason=reason, threads=preloaded.threads))
     forget("thor_tir")
     sys.path[:] = [path for path in sys.path if path and os.path.exists(path)]
     module = furnish()
     settle()
-    if settings["is_collapsed"]:
+    if settings.is_collapsed:
         collapse(place.proc)
     try:
         confinement = prepare_confinement(
             place,
             mapped=address_space(place.proc),
-            folder_bytes=settings["folder_bytes"],
-            folder_files=settings["folder_files"],
+            folder_bytes=settings.folder_bytes,
+            folder_files=settings.folder_files,
         )
-    except (Missing, OSError) as fault:
-        print(json.dumps({"missing": str(fault)}), file=sys.stderr)
-        sys.exit(3)
+    except Missing as fault:
+        leave(LastWords(reason=str(fault), layer=fault.layer))
+    except OSError as fault:
+        leave(LastWords(reason=str(fault)))
     if place.proc >= 0:
         os.close(place.proc)
     outcome, is_full = kernel.OutcomeBuffer(), place.level == FULL
     descriptors = (doors.null, doors.out, doors.err, doors.ready, doors.feed)
     numbers = [bytes([number]) for number in range(256)]
-    os.write(gate, message(Greeting(level=place.level, missing=tuple(missing))))
+    os.write(gate, message(Greeting(level=place.level, missing=preloaded.missing)))
     while os.read(gate, 1) == FORK:
         confinement.number_next()
         if (pid := kernel.fork()) == 0:
@@ -111,16 +131,21 @@ def address_space(proc: int) -> int:
         return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def is_single_threaded(proc: int) -> bool:
-    """A process with threads cannot be forked safely; True where the host does not tell."""
+def num_threads(proc: int, *, at_best: int = 0) -> int:
+    """Threads of this process; 1 where the host does not tell. One that is about to end may take a moment to do so."""
     if proc < 0:
-        return True
+        return 1
     me = os.readlink("self", dir_fd=proc)
-    descriptor = os.open(f"{me}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-    try:
-        return len(os.listdir(descriptor)) == 1
-    finally:
-        os.close(descriptor)
+    for _ in range(20):
+        descriptor = os.open(f"{me}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+        try:
+            count = len(os.listdir(descriptor))
+        finally:
+            os.close(descriptor)
+        if count <= at_best or not at_best:
+            break
+        time.sleep(0.005)
+    return count
 
 
 def forget(package: str) -> None:

@@ -32,6 +32,8 @@ from thor_tir.sandbox.jail.wire import (
     REPORT,
     Doors,
     Fault,
+    LastWords,
+    leave,
     message,
 )
 
@@ -142,9 +144,15 @@ class ProgramWatch:
         data = b""
         while len(data) < count:
             if not any(descriptor == self._gate for descriptor, _ in poll.poll()):
-                sys.exit(1)
+                self._follow_template()
             data += os.read(self._gate, count - len(data))
         return data
+
+    def _follow_template(self) -> NoReturn:
+        ended = os.waitid(os.P_PIDFD, self._template, os.WEXITED)
+        by_signal = ended is not None and ended.si_code != os.CLD_EXITED
+        how = "unknown" if ended is None else signal.Signals(ended.si_status).name if by_signal else ended.si_status
+        leave(LastWords(reason=f"the template process ended with {'signal' if by_signal else 'status'} {how}"))
 
     def _receive(self) -> tuple[float, int]:
         """The bounds of the next program; a request to stop that came too late is passed over."""

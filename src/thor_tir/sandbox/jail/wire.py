@@ -1,8 +1,10 @@
 """What a template process and its supervisor say to each other: small fixed records, which cost neither side much."""
 
 import json
+import os
 import struct
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 LENGTH = struct.Struct("!I")
 """Stands before a program's request on the feed, and before JSON (the greeting, a fault) from the template. There the
@@ -39,6 +41,38 @@ class Doors:
     """End of the pipe on which a program says that it is confined."""
     feed: int
     """End of the socket to which the supervisor writes requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSettings:
+    """What the launcher of a template is told, as JSON on its command line."""
+
+    control: int
+    """Descriptor of the socket for bounds and reports."""
+    feed: int
+    """Descriptor of the socket for requests."""
+    modules: tuple[str, ...]
+    """Modules that are imported before any program runs."""
+    level: str
+    """Level of confinement."""
+    folder_bytes: int
+    """Size of a program's folder in bytes."""
+    folder_files: int
+    """Most files in a program's folder."""
+    is_collapsed: bool
+    """True if the template's memory is put on huge pages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWords:
+    """Reason for which a template leaves before it is ready: a line of JSON on its standard error."""
+
+    reason: str
+    """One sentence."""
+    layer: str = ""
+    """Layer of confinement that is not to be had here; empty where something else is wrong."""
+    threads: tuple[str, ...] = ()
+    """Modules whose import started a thread, so that no template can hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +127,20 @@ def greeting_or_fault(body: bytes) -> Greeting | Fault:
     if "reason" in said:
         return Fault(reason=str(said["reason"]))
     return Greeting(level=str(said["level"]), missing=tuple(map(str, said["missing"])))
+
+
+def leave(said: LastWords) -> NoReturn:
+    """End the calling process with its last words, and without closing what the watcher shares with it."""
+    os.write(2, f"\n{json.dumps({'last_words': asdict(said)})}\n".encode())
+    os._exit(3)
+
+
+def find_last_words(lines: list[str]) -> LastWords | None:
+    """The first such line of a standard error, where libraries write too: the template speaks before its watcher."""
+    for line in lines:
+        try:
+            said = json.loads(line)["last_words"]
+            return LastWords(reason=str(said["reason"]), layer=str(said["layer"]), threads=tuple(said["threads"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return None

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -20,6 +21,7 @@ from thor_tir.errors import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.jail.confinement import FULL, LANDLOCK, NONE
 from thor_tir.sandbox.jail.program import ProgramRequest
+from thor_tir.sandbox.jail.wire import Greeting
 from thor_tir.sandbox.local.template_process import (
     TemplateLost,
     TemplateProcess,
@@ -37,6 +39,8 @@ BOOT_S = 60.0
 LEVELS = (FULL, LANDLOCK, NONE)
 TRACEBACK_BYTES = 32_768
 """The end of a longer traceback is kept."""
+HEAVY_STARTS = 2
+"""A worker whose heavy template has failed to start so many times in a row tries no more."""
 MAX_CODE_BYTES = 8 * 2**20
 """A longer source is refused before it is sent."""
 LEAN = (
@@ -52,7 +56,6 @@ HEAVY = (
 
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([^\n#;]+)", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_HEAVY_NAMES = frozenset(name.partition(".")[0] for name in HEAVY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ class LocalSandboxConfig:
     modules: tuple[str, ...] = LEAN
     """Imported before any program runs. One that is not installed is skipped."""
     heavy_modules: tuple[str, ...] = HEAVY
-    """Imported by a second template, which starts with the first program that asks for one of them."""
+    """Imported by a second template, which starts with the first program that asks for one of them. A module of either
+    template whose import starts a thread is left out and named in the log; programs then import it themselves."""
     python: str = sys.executable
     """Interpreter of the programs."""
     folder_bytes: int = 32 * 2**20
@@ -101,6 +105,7 @@ class LocalSandbox:
         self.config = config or LocalSandboxConfig()
         self.missing: tuple[str, ...] = ()
         """Why no stronger level holds, one sentence a level; empty at `full`."""
+        self._preload = _Preload(self.config.modules, self.config.heavy_modules)
         self._level = ""
         self._workers: list[_Worker] = []
         self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
@@ -113,7 +118,7 @@ class LocalSandbox:
         """Start every worker. Raises SandboxUnavailable when one cannot be started at an acceptable level."""
         try:
             self._workers = [await self._start_first()]
-            others = [_Worker(self.config, self._level) for _ in range(self.config.workers - 1)]
+            others = [_Worker(self.config, self._preload, self._level) for _ in range(self.config.workers - 1)]
             self._workers += others
             boots = await asyncio.gather(*(worker.start() for worker in others), return_exceptions=True)
         except BaseException:
@@ -131,7 +136,7 @@ class LocalSandbox:
         """A worker at the strongest level that can be had; sets `level` and `missing`."""
         allowed = LEVELS[LEVELS.index(self.config.strongest) : LEVELS.index(self.config.least) + 1]
         for level in allowed:
-            worker = _Worker(self.config, level)
+            worker = _Worker(self.config, self._preload, level)
             try:
                 await worker.start()
             except SandboxUnavailable as fault:
@@ -154,6 +159,11 @@ class LocalSandbox:
         """How programs are confined: `full`, `landlock` or `none`; `docs/sandbox.md` says what each stops."""
         return self._level
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Modules that no template imports, since their import starts a thread; programs can, and take longer."""
+        return tuple(sorted(self._preload.left_out))
+
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         """Run one program, first come first served. Cancelling the call stops the program.
 
@@ -167,7 +177,8 @@ class LocalSandbox:
             raise SandboxUnavailable("the sandbox is closed")
         waited_s = time.monotonic() - came
         try:
-            result = await worker.run(_request(code, stdin, seed, limits or self.config.limits))
+            request = _request(code, stdin, seed, limits or self.config.limits, self.config.heavy_modules)
+            result = await worker.run(request)
         except asyncio.CancelledError:
             self._recover(worker)
             raise
@@ -213,12 +224,12 @@ class _Request:
     """For the process that runs it."""
 
 
-def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
+def _request(code: str, stdin: str, seed: int, limits: Limits, heavy_modules: Sequence[str]) -> _Request:
     if len(code) > MAX_CODE_BYTES:
         raise UsageError(f"a program of {len(code)} characters; the sandbox takes up to {MAX_CODE_BYTES}")
     return _Request(
         limits=limits,
-        is_heavy=is_heavy(code),
+        is_heavy=is_heavy(code, heavy_modules),
         program=ProgramRequest(
             code=code,
             stdin=stdin,
@@ -230,23 +241,50 @@ def _request(code: str, stdin: str, seed: int, limits: Limits) -> _Request:
     )
 
 
-def is_heavy(code: str) -> bool:
-    """Whether an import statement names a heavy library. Imports that are hidden from it work too, only slower."""
-    if not any(name in code for name in _HEAVY_NAMES):
+def is_heavy(code: str, modules: Sequence[str] = HEAVY) -> bool:
+    """True where an import statement names a library of these. Hidden imports work too, only slower."""
+    libraries = {name.partition(".")[0] for name in modules}
+    if not any(name in code for name in libraries):
         return False
-    return any(_HEAVY_NAMES.intersection(_NAME.findall(names)) for names in _IMPORT.findall(code))
+    return any(not libraries.isdisjoint(_NAME.findall(names)) for names in _IMPORT.findall(code))
+
+
+class _Preload:
+    """The modules that templates import, less those that turn out to start threads; all workers share it."""
+
+    def __init__(self, lean: tuple[str, ...], heavy: tuple[str, ...]) -> None:
+        self._lean, self._heavy = lean, heavy
+        self.left_out: frozenset[str] = frozenset()
+
+    def modules(self, *, is_heavy: bool) -> tuple[str, ...]:
+        """Modules of a template."""
+        return tuple(name for name in self._lean + self._heavy * is_heavy if name not in self.left_out)
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Import these in no further template, and name them."""
+        new = sorted({*names} - self.left_out)
+        self.left_out |= {*new}
+        if new:
+            _LOG.warning(
+                "sandbox: %s started a thread at import and so is not preloaded; programs import it themselves, which "
+                "takes them longer",
+                ", ".join(new),
+            )
 
 
 class _Worker:
     """One slot: it runs one program at a time, in a fork of its lean or of its heavy template."""
 
-    def __init__(self, config: LocalSandboxConfig, level: str) -> None:
+    def __init__(self, config: LocalSandboxConfig, preload: _Preload, level: str) -> None:
         self._config = config
+        self._preload = preload
         self._level = level
         self._templates: dict[bool, TemplateProcess] = {}
         """By whether they are heavy."""
         self._forks: dict[bool, int] = {}
         self._has_heavy = bool(config.heavy_modules)
+        self._heavy_faults = 0
+        """Starts of the heavy template that failed since the last one that did not."""
         self._is_closed = False
 
     async def start(self) -> None:
@@ -291,37 +329,69 @@ class _Worker:
             await ending.end()
 
     async def _template(self, *, is_heavy: bool) -> TemplateProcess:
-        """The template of a kind, started if need be and replaced when it has forked often enough."""
+        """The template of a kind, started if need be and replaced when it has forked often enough.
+
+        The lean one stands in for a heavy one that cannot be started or has nothing more to offer.
+        """
         if self._forks.get(is_heavy, 0) >= self._config.recycle_after and is_heavy in self._templates:
             await self._templates.pop(is_heavy).end()
         if is_heavy not in self._templates:
-            await self._start(is_heavy=is_heavy)
-        if is_heavy and not self._has_heavy:  # it turned out that none of its libraries is installed
+            try:
+                await self._start(is_heavy=is_heavy)
+            except TemplateLost as fault:
+                if not is_heavy or self._is_closed:
+                    raise
+                self._do_without_heavy(fault)
+        if is_heavy not in self._templates:
             return await self._template(is_heavy=False)
         self._forks[is_heavy] = self._forks.get(is_heavy, 0) + 1
         return self._templates[is_heavy]
 
+    def _do_without_heavy(self, fault: TemplateLost) -> None:
+        self._heavy_faults += 1
+        self._has_heavy = self._heavy_faults < HEAVY_STARTS
+        _LOG.warning(
+            "sandbox: the template with %s cannot be started, so programs import them themselves: %s",
+            ", ".join(dict.fromkeys(name.partition(".")[0] for name in self._config.heavy_modules)),
+            fault,
+        )
+
     async def _start(self, *, is_heavy: bool) -> None:
-        config = self._config
+        """Start a template, again without the modules that start threads. Raises TemplateLost."""
+        while True:
+            modules = self._preload.modules(is_heavy=is_heavy)
+            try:
+                greeting = await self._launch(modules, is_heavy=is_heavy)
+            except TemplateLost as fault:
+                threads = fault.words.threads if fault.words else ()
+                if not {*threads} & {*modules} or self._is_closed:
+                    raise
+                self._preload.leave_out(threads)
+            else:
+                break
+        if is_heavy:
+            self._heavy_faults = 0
+        if is_heavy and {*modules} <= {*self._preload.modules(is_heavy=False), *greeting.missing}:
+            self._has_heavy = False  # none of its libraries can be preloaded
+            await self._templates.pop(is_heavy).end()
+        elif greeting.missing:
+            _LOG.info("sandbox: cannot be imported and so are not preloaded: %s", ", ".join(greeting.missing))
+
+    async def _launch(self, modules: tuple[str, ...], *, is_heavy: bool) -> Greeting:
         newborn, ours = launch(
             TemplateSpec(
-                python=config.python,
-                modules=config.modules + (config.heavy_modules if is_heavy else ()),
+                python=self._config.python,
+                modules=modules,
                 level=self._level,
-                folder_bytes=config.folder_bytes,
-                folder_files=config.folder_files,
+                folder_bytes=self._config.folder_bytes,
+                folder_files=self._config.folder_files,
             )
         )
         self._templates[is_heavy] = newborn
         self._forks[is_heavy] = 0
         try:
-            await newborn.connect(ours, BOOT_S)
+            return await newborn.connect(ours, BOOT_S)
         except TemplateLost:
-            await self._templates.pop(is_heavy).end()
+            if self._templates.pop(is_heavy, None) is newborn:  # else it was closed meanwhile
+                await newborn.end()
             raise
-        missing = newborn.greeting.missing if newborn.greeting is not None else ()
-        if is_heavy and {*config.heavy_modules} <= {*missing}:
-            self._has_heavy = False
-            await self._templates.pop(is_heavy).end()
-        elif missing:
-            _LOG.info("sandbox: not installed and so not preloaded: %s", ", ".join(missing))

@@ -5,7 +5,6 @@ computes in the same loop may take long over each turn.
 """
 
 import asyncio
-import contextlib
 import json
 import marshal
 import math
@@ -14,7 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -30,7 +29,10 @@ from thor_tir.sandbox.jail.wire import (
     REPORT,
     Fault,
     Greeting,
+    LastWords,
     Report,
+    TemplateSettings,
+    find_last_words,
     greeting_or_fault,
 )
 from thor_tir.sandbox.protocol import Limits
@@ -47,6 +49,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a process with threads cannot be forked safely
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow, which pandas imports, would start one
     "HOME": root.WORK,
     "TMPDIR": root.WORK,
 }
@@ -60,7 +63,12 @@ MESSAGE_BYTES = 65_536
 
 
 class TemplateLost(Exception):
-    """A template process died, fell silent or could not do its part."""
+    """A template process died, fell silent or could not do its part; its own words come first in the message."""
+
+    def __init__(self, what: str, said: str = "", words: LastWords | None = None) -> None:
+        said = words.reason if words else said
+        super().__init__(f"{said} ({what})" if said else what)
+        self.words = words
 
 
 TemplateMessage = Greeting | Fault | Report
@@ -170,12 +178,13 @@ class TemplateProcess:
         self.greeting: Greeting | None = None
         """First message of the template; None until it is ready."""
 
-    async def connect(self, ours: socket.socket, patience_s: float) -> None:
+    async def connect(self, ours: socket.socket, patience_s: float) -> Greeting:
         """Wait until it is ready. Raises TemplateLost."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: self._mailbox, sock=ours)
         self._feeding, _ = await loop.create_connection(asyncio.Protocol, sock=self._feed)
         self.greeting = _expected(Greeting, await self._receive(patience_s))
+        return self.greeting
 
     async def ask(self, request: ProgramRequest, limits: Limits, patience_s: float) -> Report:
         """Run a program and wait for the report of its end. Raises TemplateLost."""
@@ -229,16 +238,13 @@ class TemplateProcess:
         try:
             return await self._mailbox.next_message(patience_s)
         except TemplateLost as fault:
-            raise TemplateLost(f"{fault}{await self._last_words()}") from fault
-
-    async def _last_words(self) -> str:
-        if not await self._has_left(within_s=0.5) or self._errors.closed:
-            return ""
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
-            return f": {json.loads(said[-1])['missing']}"
-        return f": {said[-1] if said else f'status {self._process.returncode}'}"
+            if not await self._has_left(within_s=0.5) or self._errors.closed:
+                raise
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+            if not said:
+                raise TemplateLost(f"{fault}: status {self._process.returncode}") from fault
+            raise TemplateLost(str(fault), said[-1], find_last_words(said)) from fault
 
     async def _has_left(self, *, within_s: float, pause_s: float = 0.005) -> bool:
         for _ in range(math.ceil(within_s / pause_s)):
@@ -277,20 +283,21 @@ def launch(recipe: TemplateSpec) -> tuple[TemplateProcess, socket.socket]:
     (ours, control), (food, feed) = socket.socketpair(), socket.socketpair()
     errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
     here = Path(__file__).parents[1]
-    settings = {
-        "packages": {"thor_tir": str(here.parent), "thor_tir.sandbox": str(here)},
-        "control": control.fileno(),
-        "feed": feed.fileno(),
-        "modules": recipe.modules,
-        "level": recipe.level,
-        "folder_bytes": recipe.folder_bytes,
-        "folder_files": recipe.folder_files,
-        "is_collapsed": recipe.is_collapsed,
-    }
+    settings = TemplateSettings(
+        control=control.fileno(),
+        feed=feed.fileno(),
+        modules=recipe.modules,
+        level=recipe.level,
+        folder_bytes=recipe.folder_bytes,
+        folder_files=recipe.folder_files,
+        is_collapsed=recipe.is_collapsed,
+    )
+    packages = {"thor_tir": str(here.parent), "thor_tir.sandbox": str(here)}
+    told = json.dumps({"packages": packages, **asdict(settings)})
     with control, feed:
         try:
             process = subprocess.Popen(
-                [recipe.python, "-s", "-P", "-B", "-c", launcher.BOOTSTRAP, json.dumps(settings)],
+                [recipe.python, "-s", "-P", "-B", "-c", launcher.BOOTSTRAP, told],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

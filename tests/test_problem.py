@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem, digest, read_problems, write_problems
+from thor_tir.problem import Problem, digest, read_problem_file, read_problems, write_problems
 
 GOOD = '{"question": "1 + 1?", "answer": "2"}'
 
@@ -86,3 +86,65 @@ def test_a_file_without_problems_or_none_at_all_is_said_in_a_sentence(tmp_path):
         read_problems(file_of(tmp_path, ""))
     with pytest.raises(UsageError, match=r"no problem file at .*none\.jsonl"):
         read_problems(tmp_path / "none.jsonl")
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "columns"),
+    [
+        (
+            {"prompt": CHAT, "reward_model": {"ground_truth": "2"}},
+            "2",
+            "`prompt`, answers from `reward_model.ground_truth`",
+        ),
+        ({"prompt": CHAT[1:], "reward_model": {"style": "rule", "ground_truth": 2}}, "2", "reward_model.ground_truth"),
+        ({"problem": "1 + 1?", "solution": "So \\boxed{2}."}, "So \\boxed{2}.", "answers from `solution`"),
+        ({"problem": "1 + 1?", "answer": "2", "solution": "So \\boxed{2}."}, "2", ""),
+        ({"question": "1 + 1?", "answer": None, "ground_truth": "2"}, "2", "answers from `ground_truth`"),
+        ({"question": "1 + 1?", "answer": " ", "solution": "#### 2"}, "#### 2", "answers from `solution`"),
+        ({"query": "1 + 1?", "expected_answer": 2}, "2", "questions from `query`, answers from `expected_answer`"),
+        ({"prompt": "1 + 1?", "final_answer": ["2"]}, "2", "answers from `final_answer`"),
+        ({"prompt": [{"from": "human", "value": "1 + 1?"}], "answer": "2"}, "2", "the user's turn of `prompt`"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}], "answer": "2"},
+            "2",
+            "the user's turn of `prompt`",
+        ),
+        ({"question": "1 + 1?", "answer": 2, "extra": None, "id": None, "source": None}, "2", ""),
+    ],
+)
+def test_rows_are_read_in_the_layouts_that_are_published(tmp_path, row, answer, columns):
+    found = read_problem_file(file_of(tmp_path, json.dumps(row)))
+    assert [(p.question, p.answer, p.extra) for p in found.problems] == [("1 + 1?", answer, {})]
+    assert found.rows == (row,)
+    assert (columns in found.taken) if columns else (found.taken == "")
+
+
+@pytest.mark.parametrize(
+    ("blob", "advice"),
+    [
+        (b"PAR1\x15\x04 PAR1", "mine.jsonl is a parquet file; write it as JSONL"),
+        (b"ARROW1\0\0 ", "is an Arrow file"),
+        (b"\x1f\x8b\x08\0", "compressed; unpack it first: gunzip mine.jsonl"),
+        (GOOD.encode("utf-16"), "in UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 mine.jsonl"),
+        (GOOD.encode("utf-16-le"), "no text in UTF-8"),
+        (GOOD.encode("utf-32"), "in UTF-16|no text"),
+        ('{"question": "3 × 4?", "answer": 12}'.encode("latin-1"), r"line 1: not UTF-8 \(byte 0xd7 at column 17\)"),
+        (b'[\n{"question": "a", "answer": 1}\n]', "one JSON array becomes JSONL by jq"),
+        (b'{"question": "a", "answer": NaN}', "line 1: `answer` is nan, which is no answer"),
+        (b'{"question": "a", "answer": -Infinity}', "line 1: `answer` is -inf, which is no answer"),
+        (b'{"question": "a", "reward": 1}', r"found None \(the row has question, reward\).*`solution`.*ground_truth"),
+        (b'{"text": "a", "answer": 1}', r"\(the row has text, answer\)"),
+        (
+            b'{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "answer": 1}',
+            "a chat may be a system turn and one turn of the user's",
+        ),
+    ],
+)
+def test_another_kind_of_file_or_row_is_refused_in_a_sentence_that_says_what_to_do(tmp_path, blob, advice):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(blob)
+    with pytest.raises(UsageError, match=advice):
+        read_problems(path)

@@ -66,7 +66,7 @@ def test_stages_can_be_skipped_by_name(capsys: pytest.CaptureFixture[str]):
         ("tirgen merge one nowhere --output all", "no raw trajectories at nowhere"),
         ("tirgen export one", "no data set at one/dataset.jsonl"),
         ("tirgen card one", "no funnel.json at one"),
-        ("tirgen filter one --filter.benchmarks nowhere.jsonl", "cannot read nowhere.jsonl"),
+        ("tirgen filter one --filter.benchmarks nowhere.jsonl", "no problem file at nowhere.jsonl"),
         ("tirgen filter one --filter.per-question 0", "per_question and ngram are at least 1"),
         ("tirgen filer one", "Unrecognized options: filer"),
     ],

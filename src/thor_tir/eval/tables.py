@@ -25,7 +25,7 @@ def markdown(results: Results) -> str:
         "## Tool success and correctness",
         _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
         *_breakdowns(results),
-        *(["## Departures from the registered sets", "\n".join(notes)] if notes else []),
+        *(["## Notes on the sets", "\n".join(notes)] if notes else []),
     ]
     return "\n\n".join(parts) + "\n"
 

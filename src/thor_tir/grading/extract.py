@@ -73,7 +73,7 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
         return boxed or None
     if bare := list(_BARE_BOX.finditer(text)):
         return bare[-1][1] or bare[-1][2]
-    if (inside := _tagged(text)) is not None:
+    if (inside := tagged(text)) is not None:
         return inside or None
     return _outside_a_box(text) if strictness is Strictness.LENIENT else None
 
@@ -87,6 +87,11 @@ def from_its_box(text: str) -> str:
     """An answer that came with text around its box: what is in the box. Others stay as they are."""
     text = text[-MAX_CHARS:]
     return (_last_boxes(_DOUBLED.sub(r"\\", text)) or text) if _BOX.search(text) else text
+
+
+def has_box(text: str) -> bool:
+    r"""True if the text holds the command of a box, complete or not."""
+    return _BOX.search(text) is not None
 
 
 def from_its_boxes(reference: str) -> str:
@@ -147,7 +152,7 @@ def _without_tool_output(text: str) -> str:
     return "".join([*kept, text[at:]])
 
 
-def _tagged(text: str) -> str | None:
+def tagged(text: str) -> str | None:
     """The content of the last `<answer>` tags, perhaps empty; None without tags."""
     start = text.rfind(_TAG_OPENS)
     end = text.find(_TAG_CLOSES, start)
@@ -158,15 +163,16 @@ def _outside_a_box(text: str) -> str | None:
     """The answer of a sentence that announces one; or the whole of a short text; or the last formula or number."""
     text = text[-_WINDOW_CHARS:]
     sentence = _last_match(_SENTENCE, text)
-    if sentence and (announced := _announced(text[sentence.end() :].lstrip()[:_MAX_FORMULA_CHARS])):
-        return announced
+    if sentence and (said := announced(text[sentence.end() :].lstrip()[:_MAX_FORMULA_CHARS])):
+        return said
     alone = _END_OF_TURN.split(text, maxsplit=1)[0].strip()
     if alone and len(alone) <= _MAX_ALONE and "\n" not in alone and not _has_prose(alone):
         return _unwrapped(alone)
     return _last_value(text)
 
 
-def _announced(said: str) -> str:
+def announced(said: str) -> str:
+    """The answer at the beginning of what follows an announcement such as "the answer is"; empty where none is."""
     if (formula := _FORMULA.match(said)) or (formula := _FORMULA.match(said.lstrip("* "))):
         return _content(formula)
     first = _ENDS.split(said, maxsplit=1)[0].strip(" *.$")

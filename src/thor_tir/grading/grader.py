@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from thor_tir.errors import MachineFault
-from thor_tir.grading.extract import extract_answer, from_its_box, from_its_boxes
+from thor_tir.grading.extract import extract_answer, from_its_box
+from thor_tir.grading.references import GYM, read_reference
 from thor_tir.grading.rules.canonical import MAX_CHARS
 from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.grading.types import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
@@ -26,9 +27,6 @@ from thor_tir.grading.workers.process import GraderLimits, IpcRow
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, calls_only_maths
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome, Strictness, Verdict
-
-GYM = "reasoning_gym/"
-"""Sources that begin with this bring a scorer of their own, named by what follows."""
 
 _WINDOW = 1_024
 """Submissions of a batch that are under way at once."""
@@ -145,7 +143,12 @@ class Grader:
         problem = _with_plain_reference(submission.problem)
         answer = self._answer(submission)
         if not problem.answer.strip():
-            return self._at_once((Outcome.UNSCORED, "the reference is empty"), answer, GradingRoute.QUICK, began)
+            return self._at_once(
+                (Outcome.UNSCORED, f"the reference says nothing: {submission.problem.answer[:40]!r}"),
+                answer,
+                GradingRoute.QUICK,
+                began,
+            )
         if answer is None:
             return self._at_once((Outcome.WRONG, "no answer found"), None, GradingRoute.QUICK, began)
         if (quick := self._quick(problem, answer)) is not None:
@@ -267,9 +270,11 @@ def _short(text: str) -> str:
 
 
 def _with_plain_reference(problem: Problem) -> Problem:
-    """A reference that is a whole solution stands for its box."""
-    boxed = from_its_boxes(problem.answer)
-    return problem if boxed is problem.answer else replace(problem, answer=boxed)
+    """The problem with its reference as it is compared; a family's own scorer reads the reference by itself."""
+    if problem.source.startswith(GYM):
+        return problem
+    reference = read_reference(problem.answer)
+    return problem if reference == problem.answer else replace(problem, answer=reference)
 
 
 def _request(problem: Problem, answer: str, strictness: Strictness) -> IpcRow:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem, digest, read_problems
+from thor_tir.problem import Problem, digest, read_problem_file
 from thor_tir.problems.code_tasks import CodeTask
 
 
@@ -216,15 +216,16 @@ def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool
     for data that cannot be had, and for data that are not the registered ones unless `accept_modified`.
     """
     if name not in BENCHMARKS and (name.endswith(".jsonl") or Path(name).is_file()):
-        problems = _of_file(Path(name), source=Path(name).stem)
         stem = Path(name).stem
-        return ProblemSet(name=stem, title=stem, problems=tuple(problems), sha256=digest_of(problems))
+        problems, taken = _of_file(Path(name), source=stem)
+        columns = (f"{stem}: {taken}",) if taken else ()
+        return ProblemSet(name=stem, title=stem, problems=tuple(problems), sha256=digest_of(problems), notes=columns)
     if name not in BENCHMARKS:
         raise UsageError(
             f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}; or give the path of a JSONL file"
         )
     benchmark = BENCHMARKS[name]
-    problems = _of_hub(benchmark) if data is None else _of_file(_find(benchmark, data), source=name)
+    problems = _of_hub(benchmark) if data is None else _of_file(_find(benchmark, data), source=name)[0]
     if (notes := differences(benchmark, problems)) and not accept_modified:
         raise UsageError(f"{'; '.join(notes)}: not the known {name}; --accept-modified evaluates it all the same")
     return ProblemSet(
@@ -259,15 +260,19 @@ def _find(benchmark: Benchmark, data: Path) -> Path:
     raise UsageError(f"{data} holds no {benchmark.name}; {benchmark.how_to_obtain}")
 
 
-def _of_file(path: Path, *, source: str) -> list[Problem]:
-    """Problems of a JSONL file with what their rows say of subject and level."""
-    problems = read_problems(path)
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    rows = [json.loads(line) for line in lines if line.strip()]
-    return [
-        replace(p, source=source, answer=p.answer.strip(), extra={**p.extra, **_kept(row)})
-        for p, row in zip(problems, rows, strict=True)
+def _of_file(path: Path, *, source: str) -> tuple[list[Problem], str]:
+    """Problems of a JSONL file with what their rows say of subject and level, and the columns that were taken."""
+    found = read_problem_file(path)
+    problems = [
+        replace(p, source=source, answer=_as_known(source, p.answer), extra={**p.extra, **_kept(row)})
+        for p, row in zip(found.problems, found.rows, strict=True)
     ]
+    return problems, found.taken
+
+
+def _as_known(benchmark: str, answer: str) -> str:
+    """The answer as the benchmark's digest knows it: GSM8K publishes solutions that end in `#### 1,450`."""
+    return (answer.rpartition("####")[2].replace(",", "") if benchmark == "gsm8k" else answer).strip()
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,7 +307,8 @@ def _of_hub_row(benchmark: Benchmark, row: Mapping[str, Any]) -> Problem:
     answer = row[hub.answer]
     if isinstance(answer, list) and answer:  # OlympiadBench wraps its answer in a list of one
         answer = answer[0]
-    text = str(answer).rpartition("####")[2].replace(",", "") if benchmark.name == "gsm8k" else str(answer)
     question = str(row[hub.question])
     id = f"{benchmark.name}/{digest(question)}"
-    return Problem(id=id, question=question, answer=text.strip(), source=benchmark.name, extra=_kept(row))
+    return Problem(
+        id=id, question=question, answer=_as_known(benchmark.name, str(answer)), source=benchmark.name, extra=_kept(row)
+    )

@@ -1,6 +1,5 @@
 """Which training problems also occur in a benchmark. It compares text alone: a paraphrase passes."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem
+from thor_tir.problem import QUESTION_FIELDS, Problem, question_in, read_rows
 from thor_tir.problems.sources import normalised
 
 NGRAM = 13
@@ -132,20 +131,10 @@ def question_files(path: Path) -> Sequence[Path]:
 def read_questions(file: Path) -> list[Problem]:
     """The questions of a file, whose answers may be missing or lists: they are not compared. Raises UsageError."""
     found = []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read {file} ({error}); expected JSONL in UTF-8 with question, problem or prompt on each line"
-        ) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            question = next(row[name] for name in ("question", "problem", "prompt") if isinstance(row.get(name), str))
-        except (ValueError, AttributeError, StopIteration, RecursionError) as error:
-            raise UsageError(f"{file}, line {number}: expected JSON with question, problem or prompt") from error
+    for number, (where, row) in enumerate(read_rows(file), 1):
+        question = question_in(row)
+        if question is None:
+            raise UsageError(f"{where}: expected JSON with {', '.join(QUESTION_FIELDS)}")
         name = str(row.get("id") or row.get("task_id") or f"{file.stem}, line {number}")
-        found.append(Problem(id=name, question=question, answer="", source=file.stem))
+        found.append(Problem(id=name, question=question[1], answer="", source=file.stem))
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
+from thor_tir.app.reference_report import with_reference_notes
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
 from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
@@ -104,6 +105,7 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
 async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) -> None:
     """The same with a sandbox and a grader that are there already; the grader's strictness is the run's."""
     spec, thinks = run.spec, run.config.reasoning and run.spec.has_tools
+    run = replace(run, sets=tuple(with_reference_notes(asked, reporter.say) for asked in run.sets))
     with run.folder.writing(run.shard):
         async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
             await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))

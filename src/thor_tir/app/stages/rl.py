@@ -10,6 +10,7 @@ from random import Random
 import torch
 
 from thor_tir.app.config import RunConfig
+from thor_tir.app.reference_report import report_references
 from thor_tir.app.runtime import (
     LoadedModel,
     Reporter,
@@ -53,6 +54,8 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     problems = problems_of(config)
     if config.rl.validate_every:
         reporter.say(problems.remark)
+    if ranks.leads:
+        report_references(problems.train, config.problems, reporter.say, folder)
     async with runtime.engine(actor, tokenizer) as engine:
         validate = None
         if problems.validation is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.app.config import RunConfig
+from thor_tir.app.reference_report import report_references
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, dialect_of, without_tools
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
@@ -53,13 +54,15 @@ async def generate_raw(
 
     `models.json` then says how the models were reached and what they cost.
     """
-    problems = [p for position, p in enumerate(tirgen_problems(config)) if shard.owns(position)]
+    everything = tirgen_problems(config)
+    problems = [p for position, p in enumerate(everything) if shard.owns(position)]
     barrier = StepBarrier()
     with shard.writing(folder):
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
             runtime.load(config.critic, config.critic_served, reporter, barrier) as critic,
         ):
+            report_references(everything, config.problems, reporter.say, folder)
             try:
                 maker = _maker(config, folder, runtime, actor, critic)
                 raw = runtime.journal(shard.file(folder, "raw"), brief)

@@ -116,6 +116,26 @@ class RunConfig:
     """Seed from which every stage derives its own."""
 
 
+def paper(*, reasoning: bool = False) -> RunConfig:
+    """The paper's values (sections D.1 to D.3), those for reasoning models where they differ: lengths, and L_suf."""
+    if not reasoning:
+        return RunConfig()
+    suffix = 500
+    return RunConfig(
+        reasoning=True,
+        tirgen=TirgenConfig(max_completion_length=20_000),
+        sft=SftConfig(max_length=20_000),
+        rl=RLConfig(
+            rollout=RolloutConfig(max_completion_length=16_384, stop_at_failure=True),
+            step=StepConfig(suffix_tokens=suffix),
+        ),
+        eval=EvalConfig(
+            rollout=RolloutConfig(max_completion_length=16_384, temperature=0.6, top_k=50),
+            correction=SelfCorrectionConfig(suffix_tokens=suffix),
+        ),
+    )
+
+
 def released() -> RunConfig:
     """The released code's settings where they are not the paper's: RL's filters, quota, lengths and updates, and what
     the model is shown of a program, of which the paper says nothing.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption
+from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
@@ -98,6 +98,8 @@ class Eval:
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
+        limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
+        check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
         with claim(output, options, shard, inputs=self._inputs()):
             asyncio.run(evaluate(run, reporter))
         finish(run.folder, reporter)

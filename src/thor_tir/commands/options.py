@@ -1,27 +1,38 @@
 """Options that several commands have: the values they begin from (`--preset`), and a language model that judges."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from thor_tir.app.config import RunConfig, quickstart, released
+from thor_tir.address import is_address
+from thor_tir.app.config import RunConfig, paper, quickstart, released
+from thor_tir.engines.loading import EMBEDDED
 from thor_tir.errors import UsageError
 
-PresetName = Literal["nano", "paper", "released"]
+PresetName = Literal["nano", "paper", "paper-reasoning", "released"]
 PresetOption = Annotated[
     PresetName,
     tyro.conf.arg(
-        help="Values that the options begin from: `nano` for the embedded models (the defaults shown here), `paper` "
-        "the paper's, `released` those of the paper's code where it differs."
+        help="Values that the options begin from: `nano` for the embedded models (the defaults that a help page shows "
+        "without --preset), `paper` the paper's for non-reasoning models, `paper-reasoning` the paper's for reasoning "
+        "models (`paper` with --reasoning is the same), `released` those of the paper's code where it differs."
     ),
 ]
 """The option `--preset` of every command that has one."""
 NANO = quickstart()
-PRESETS: Mapping[str, RunConfig] = {"nano": NANO, "paper": RunConfig(), "released": released()}
+PRESETS: Mapping[str, RunConfig] = {
+    "nano": NANO,
+    "paper": paper(),
+    "paper-reasoning": paper(reasoning=True),
+    "released": released(),
+}
+"""The values by their names."""
+MOST_NANO_PARAMETERS = 50_000_000
+"""Parameters of the largest model that may be given the embedded models' values; those have two million."""
 
 _BESIDE = frozenset({"observation"})
 """Set by a preset, too, in commands that take one."""
@@ -52,16 +63,49 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
     fields = {f.name for f in dataclasses.fields(kind)}
     if "preset" not in fields:
         raise UsageError("this command has no --preset; tirgen, sft, rl, eval and solve have")
+    is_reasoning = [word for word in args if word in ("--reasoning", "--no-reasoning")][-1:] == ["--reasoning"]
+    if is_reasoning and name == "released":
+        raise UsageError(
+            "the released code's values are for models that do not reason; give --preset paper-reasoning, and single "
+            "options beside it"
+        )
+    if is_reasoning and name == "paper":
+        name = "paper-reasoning"
     if (config := PRESETS.get(name)) is None:
         raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
     required = {"question": tyro.MISSING} if "question" in fields else {}
     values = {field: getattr(config, field) for field in fields & (_STAGES | _BESIDE)}
     values |= {field: getattr(config.eval, field) for field in fields & _OF_EVALUATION}
+    values |= {"reasoning": config.reasoning} if "reasoning" in fields else {}
     return kind(**required, **values, preset=name)
 
 
 if TYPE_CHECKING:
     from thor_tir.grading.judge import JudgeConfig
+
+
+def check_size(
+    model: str, options: Mapping[str, tuple[object, object]], say: Callable[[str], None] = lambda sentence: None
+) -> None:
+    """Refuse to use values of the embedded models for a large one: `options` are pairs of a value and theirs, by name.
+
+    Of a model behind an address the size is not known: `say` is given a sentence. Raises UsageError, also for a model
+    that does not load.
+    """
+    kept = ", ".join(f"{option} {value}" for option, (value, nano) in options.items() if value == nano)
+    if not kept or model in EMBEDDED:
+        return
+    advice = "give --preset paper (--preset paper-reasoning for a reasoning model), or other values of these options"
+    if is_address(model):
+        say(f"{model} is asked with values of the embedded models, {kept}: if it is a larger one, {advice}")
+        return
+    from thor_tir.engines.loading import num_parameters
+
+    if (size := num_parameters(model)) > MOST_NANO_PARAMETERS:
+        raise UsageError(
+            f"{model} has {size / 1e6:,.0f} million parameters, and {kept} is meant for the embedded models with two: "
+            f"{advice}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import EvalConfig
-from thor_tir.commands.options import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.inference.best_of_n import SELECTORS
@@ -68,7 +68,11 @@ class Solve:
             seed=self.seed,
         )
         config = EvalConfig(rollout=self.rollout, correction=self.correction)
-        solve(task, config, ConsoleReporter())
+        reporter = ConsoleReporter()
+        if self.model:
+            limits = (self.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
+            check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
+        solve(task, config, reporter)
 
 
 @dataclass(frozen=True, kw_only=True)

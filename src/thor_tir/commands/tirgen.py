@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
@@ -84,9 +84,15 @@ class TirgenGenerate:
                 await generate_raw(self.config(), self.output, runtime, reporter, shard)
 
         shard = shard_of(self.shard)
+        self.check_limits(reporter)
         with claim(self.output, self.options(), shard, inputs=self.inputs):
             asyncio.run(work())
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
+
+    def check_limits(self, reporter: ConsoleReporter) -> None:
+        """Refuse a large actor under the length of the embedded one."""
+        limits = (self.tirgen.max_completion_length, NANO.tirgen.max_completion_length)
+        check_size(self.actor, {"--max-completion-length": limits}, reporter.say)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -142,6 +148,7 @@ class Tirgen(TirgenGenerate):
 
         if self.shard:
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
+        self.check_limits(reporter)
         with claim(self.output, self.options(), inputs=self.inputs):
             path = asyncio.run(work())
         tell_funnel(self.output, reporter)

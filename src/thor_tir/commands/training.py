@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
-from thor_tir.commands.options import NANO, PresetOption
+from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.rl.config import RLConfig
@@ -86,6 +86,7 @@ class Sft:
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
+        check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
         with (
             together() as ranks,
             ranks.led(claim(self.output, dataclasses.asdict(self), inputs=(self.model, self.data))),
@@ -127,6 +128,9 @@ class Rl:
         from thor_tir.distributed import Ranks, together
         from thor_tir.storage.run_lock import claim
 
+        limits = (self.rl.rollout.max_completion_length, NANO.rl.rollout.max_completion_length)
+        rates = (self.rl.learning_rate, NANO.rl.learning_rate)
+        check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
         config = RunConfig(
             problems=self.problems,
             reasoning=self.reasoning,

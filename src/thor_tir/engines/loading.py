@@ -72,6 +72,20 @@ def load_model(
     return loaded, tokenizer
 
 
+def num_parameters(name_or_path: str) -> int:
+    """The number of a model's weights, from its configuration alone. Raises UsageError for what is no model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = _source(name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with torch.device("meta"):
+            return int(AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+
+
 def stored_dtype(name_or_path: str) -> "torch.dtype":
     """The type of a model's numbers as they are stored: what its configuration says, or else its first weights.
 

@@ -107,14 +107,21 @@ def input_digests(names: Iterable[str | Path]) -> dict[str, str]:
     return found
 
 
-def record_run(folder: Path, options: Mapping[str, Any], inputs: Iterable[str | Path] = ()) -> None:
+def record_run(
+    folder: Path,
+    options: Mapping[str, Any],
+    inputs: Iterable[str | Path] = (),
+    *,
+    moved: Mapping[str, str] | None = None,
+) -> None:
     """Write a run's record into its folder, or make sure that its inputs are still those it was begun with.
 
-    Raises UsageError where an input has changed since, or where the record is damaged.
+    `moved` says where inputs stand now, by their names in the record. Raises UsageError where an input has changed
+    since, or where the record is damaged.
     """
     path, digests = folder / RUN, input_digests(inputs)
     if path.exists():
-        _compare(path, digests)
+        _compare(path, digests, moved or {})
         return
     record = RunRecord(
         command=shlex.join(["thor", *sys.argv[1:]]),
@@ -127,13 +134,38 @@ def record_run(folder: Path, options: Mapping[str, Any], inputs: Iterable[str | 
     write_atomically(path, json.dumps(asdict(record), indent=1, default=str) + "\n")
 
 
-def _compare(path: Path, digests: Mapping[str, str]) -> None:
+def recorded_inputs(folder: Path) -> dict[str, str]:
+    """Digests of the inputs that a run began with; nothing where there is no record. Raises UsageError for damage."""
+    path = folder / RUN
+    if not path.exists():
+        return {}
     try:
-        before = dict(json.loads(path.read_text(encoding="utf-8"))["inputs"])
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(name): str(found) for name, found in json.loads(path.read_text(encoding="utf-8"))["inputs"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} is damaged, so nobody knows what this run was made of; give another --output"
         ) from error
+
+
+def is_same_input(recorded: Mapping[str, str], old: object, new: object) -> bool:
+    """True where `new` names what `old` held when it was recorded: the same files, perhaps at another place."""
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return False
+    before = {name.removeprefix(old): found for name, found in recorded.items() if name == old or _lies_in(name, old)}
+    return bool(before) and before == {name.removeprefix(new): found for name, found in input_digests([new]).items()}
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    return name.startswith(f"{folder}/")
+
+
+def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str]) -> None:
+    before = recorded_inputs(path.parent)
+    for old, new in moved.items():
+        before = {
+            new + name.removeprefix(old) if name == old or _lies_in(name, old) else name: found
+            for name, found in before.items()
+        }
     changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -99,3 +99,78 @@ def test_a_mistake_leaves_the_folder_above_to_a_run_that_has_begun_beside_it(tmp
     with pytest.raises(UsageError, match="mistaken"), claim(tmp_path / "runs" / "mine", {"seed": 1}):
         beside()
     assert [place.name for place in (tmp_path / "runs").iterdir()] == ["other"]
+
+
+def begun(folder: Path, **options: object) -> None:
+    """A run of these options and of the inputs `data`, `model` and `benchmarks` begins, or goes on."""
+    inputs = [str(options[name]) for name in ("data", "model") if name in options]
+    with claim(folder, {**options, "output": folder}, inputs=[*inputs, *map(str, options.get("benchmarks", ()))]):
+        (folder / "work.jsonl").touch()
+
+
+def laid_out(top: Path) -> Path:
+    """A data set, a model's folder, benchmarks, and a run that was made of them."""
+    (top / "model").mkdir(parents=True)
+    for name in ("data.jsonl", "one.jsonl", "two.jsonl", "model/config.json", "model/model.safetensors"):
+        (top / name).write_text(name)
+    return top
+
+
+def options_at(top: Path) -> dict[str, object]:
+    return {
+        "seed": 1,
+        "data": top / "data.jsonl",
+        "model": str(top / "model"),
+        "benchmarks": (str(top / "one.jsonl"), str(top / "two.jsonl")),
+    }
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
+    top = laid_out(tmp_path / "here")
+    begun(tmp_path / "run", **options_at(top))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    begun(tmp_path / "moved", **options_at(top))
+    assert (tmp_path / "moved" / "work.jsonl").exists()
+
+
+def test_a_run_that_was_moved_with_all_that_it_is_made_of_goes_on_where_it_is(tmp_path: Path) -> None:
+    top = laid_out(tmp_path / "here")
+    begun(top / "run", **options_at(top))
+    top.rename(tmp_path / "there")
+    for _ in range(2):
+        begun(tmp_path / "there" / "run", **options_at(tmp_path / "there"))
+
+
+def test_an_input_may_be_named_from_another_working_directory(tmp_path: Path, monkeypatch) -> None:
+    top = laid_out(tmp_path / "here")
+    monkeypatch.chdir(top)
+    begun(Path("run"), **options_at(Path()))
+    monkeypatch.chdir(tmp_path)
+    begun(Path("here/run"), **options_at(Path("here")))
+
+
+@pytest.mark.parametrize("changed", ["data.jsonl", "two.jsonl", "model/config.json", "model/model.safetensors"])
+def test_an_input_that_was_moved_and_changed_is_refused_in_one_sentence(tmp_path: Path, changed: str) -> None:
+    top = laid_out(tmp_path / "here")
+    begun(top / "run", **options_at(top))
+    there = top.rename(tmp_path / "there")
+    (there / changed).write_text("other")
+    with pytest.raises(UsageError, match=r"holds a run with other options \((data|model|benchmarks) was"):
+        begun(there / "run", **options_at(there))
+
+
+def test_a_hub_name_is_no_copy_of_a_folder_and_other_options_still_count(tmp_path: Path) -> None:
+    top = laid_out(tmp_path / "here")
+    begun(tmp_path / "run", **options_at(top))
+    with pytest.raises(UsageError, match="model was"):
+        begun(tmp_path / "run", **{**options_at(top), "model": "some/model"})
+    there = top.rename(tmp_path / "there")
+    with pytest.raises(UsageError, match=r"other options \(seed was 1, is 2\)"):
+        begun(tmp_path / "run", **{**options_at(there), "seed": 2})
+
+
+def test_fewer_inputs_of_a_list_are_other_inputs(tmp_path: Path) -> None:
+    top = laid_out(tmp_path / "here")
+    begun(tmp_path / "run", **options_at(top))
+    with pytest.raises(UsageError, match="benchmarks was"):
+        begun(tmp_path / "run", **{**options_at(top), "benchmarks": (str(top / "one.jsonl"),)})

@@ -5,19 +5,22 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.provenance import RUN, record_run
+from thor_tir.provenance import RUN, is_same_input, record_run, recorded_inputs
 from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, write_atomically
 
 _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
 """Of the options that differ, so that two unlike runs are still told in one sentence."""
 
-WHERE = ("resources.sandbox.endpoints ", "resources.endpoint.")
-"""How options begin that may differ when a run is continued: where its servers are, and how they are waited for."""
+WHERE = ("resources.sandbox.endpoints", "resources.endpoint")
+"""Options that may differ when a run is continued: where its servers are, and how they are waited for."""
+PLACE = "output"
+"""Option that names the run's folder, which may be moved."""
 
 
 @contextmanager
@@ -29,7 +32,11 @@ def claim(
     A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
     where another run lives in the folder, whose finished units would be taken for this run's, and while another process
     works there; shards of one run may work there together. The lock goes with the process, however that ends.
+
+    Nothing that is compared depends on where the run or its inputs lie: a folder that was moved is continued there, and
+    an input may have another name where it holds the same.
     """
+    options = {name: value for name, value in options.items() if name != PLACE}
     path = folder / _CONFIG
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
@@ -37,13 +44,8 @@ def claim(
         is_first = not path.exists()
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
-        elif found := [change for change in changes(_read(path), options) if not change.startswith(WHERE)]:
-            more = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
-            raise UsageError(
-                f"{folder} holds a run with other options ({'; '.join(found[:MOST_TOLD])}{more}): "
-                "give the same options to continue it, or another --output"
-            )
-        record_run(folder, options, inputs)
+        moved = {} if is_first else _moved(folder, _read(path), options)
+        record_run(folder, options, inputs, moved=moved)
         try:
             yield
         except UsageError:
@@ -57,13 +59,54 @@ def claim(
             raise
 
 
-def changes(old: Any, new: Any, name: str = "") -> list[str]:
+def _moved(folder: Path, old: Any, new: Mapping[str, Any]) -> dict[str, str]:
+    """The new place of each input that has another one now. Raises UsageError where other options differ too."""
+    recorded = recorded_inputs(folder)
+    moved: dict[str, str] = {}
+    others: list[Change] = []
+    for change in differences(old, new):
+        was, now = (each if isinstance(each, list) else [each] for each in (change.old, change.new))
+        pairs = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
+        if len(was) == len(now) and all(is_same_input(recorded, *pair) for pair in pairs):
+            moved |= dict(pairs)
+        elif change.name != PLACE and not f"{change.name}.".startswith(tuple(f"{name}." for name in WHERE)):
+            others.append(change)
+    if others:
+        more = f"; and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
+        raise UsageError(
+            f"{folder} holds a run with other options ({'; '.join(map(str, others[:MOST_TOLD]))}{more}): "
+            "give the same options to continue it, or another --output"
+        )
+    return moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One option that two runs have differently, as JSON holds it."""
+
+    name: str
+    """Name of the option, with those of the groups that it belongs to."""
+    old: Any
+    """Its value before."""
+    new: Any
+    """Its value now."""
+
+    def __str__(self) -> str:
+        return f"{self.name or 'all'} was {_short(self.old)}, is {_short(self.new)}"
+
+
+def changes(old: Any, new: Any) -> list[str]:
     """Where two sets of options, as JSON holds them, differ: `rl.seed was 0, is 1`."""
+    return [str(change) for change in differences(old, new)]
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[Change]:
+    """The options that two sets, as JSON holds them, have differently."""
     new = json.loads(json.dumps(new, default=str))
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [f"{name or 'all'} was {_short(old)}, is {_short(new)}"]
+        return [] if old == new else [Change(name=name, old=old, new=new)]
     keys = sorted(old.keys() | new.keys())
-    return [c for key in keys for c in changes(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    return [c for key in keys for c in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
 
 
 def _short(value: Any) -> str:

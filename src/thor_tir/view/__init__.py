@@ -1,0 +1,1 @@
+"""The web application that shows run folders while they grow, and after."""

@@ -1,0 +1,91 @@
+"""Reward and advantage of what training sampled, from its journals and the options that lie beside them.
+
+Which rows were trained stands in `updates.jsonl`; advantages are computed among those of a group, by the functions that
+the trainer uses. A row that entered no update has none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thor_tir.rl.step_reward import REWARDS
+from thor_tir.rollout.backtrack import kept_thought
+from thor_tir.tirgen.rules import fault_of
+from thor_tir.trajectory import Span, Step
+from thor_tir.verdict import Outcome
+from thor_tir.view.entries import Entry, RowKind
+from thor_tir.view.run import ViewedFile, ViewedRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """The credit of one sample."""
+
+    reward: float | None
+    """Reward; None where there was none to give."""
+    advantage: float | None
+    """Advantage among its group; None where it was not trained."""
+    update: int | None
+    """Optimiser step that it was part of."""
+
+
+def options_of(run: ViewedRun, file: ViewedFile) -> Mapping[str, Any]:
+    """The options of training beside a journal; empty where they are not written down."""
+    found = run.json_above(file, "config.json").get("rl")
+    return found if isinstance(found, Mapping) else {}
+
+
+def updates_beside(run: ViewedRun, file: ViewedFile) -> Mapping[str, int]:
+    """Optimiser step by the id of each row that was trained, from the journals in the folder of this one."""
+    return {id: n for f in run.files if f.path.parent == file.path.parent for id, n in f.trained_in.items()}
+
+
+def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
+    """The credit of a trajectory among the attempts at its problem in its round."""
+    reward = None if entry.outcome == Outcome.UNSCORED else float(entry.outcome == Outcome.CORRECT)
+    updates = updates_beside(run, file)
+    if entry.key not in updates:
+        return Credit(reward=reward, advantage=None, update=None)
+    group = [e for e in file.entries.values() if _is_beside(e, entry) and e.key in updates]
+    rewards = [float(e.outcome == Outcome.CORRECT) for e in group]
+    advantage = dict(zip((e.key for e in group), _advantages(run, file, rewards), strict=True))[entry.key]
+    return Credit(reward=reward, advantage=advantage, update=updates[entry.key])
+
+
+def step_credits(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) -> dict[str, Credit]:
+    """The credit of all repairs of one failed call, by key."""
+    step = options_of(run, file).get("step")
+    name = step.get("reward") if isinstance(step, Mapping) else None
+    reward = next((reward for known, reward in REWARDS.items() if known == name), None)
+    if reward is None:
+        return dict.fromkeys(repairs, Credit(reward=None, advantage=None, update=None))
+    rewards = reward(list(repairs.values()), lambda code: fault_of(code, needs_import_or_control_flow=False) is None)
+    updates = updates_beside(run, file)
+    advantages = _advantages(run, file, rewards)
+    return {
+        key: Credit(reward=earned, advantage=advantage if key in updates else None, update=updates.get(key))
+        for key, earned, advantage in zip(repairs, rewards, advantages, strict=True)
+    }
+
+
+def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
+    """The part of a failed step's thought that its repairs begin with; None where the cut is not written down."""
+    from thor_tir.rl.step import CUTS
+
+    step = options_of(run, file).get("step")
+    if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int) or step.get("cut") not in CUTS:
+        return None
+    return kept_thought(failed, suffix_tokens=CUTS[step["cut"]](failed, step["suffix_tokens"]))
+
+
+def _advantages(run: ViewedRun, file: ViewedFile, rewards: Sequence[float]) -> list[float]:
+    from thor_tir.rl.algorithms import ALGORITHMS
+
+    loss = options_of(run, file).get("loss")
+    name = loss.get("algorithm") if isinstance(loss, Mapping) else None
+    make = next((make for known, make in ALGORITHMS.items() if known == name), ALGORITHMS["token-mean"])
+    return make(1).advantages(rewards)
+
+
+def _is_beside(one: Entry, other: Entry) -> bool:
+    return (one.kind, one.problem_id, one.round) == (RowKind.TRAJECTORY, other.problem_id, other.round)

@@ -1,0 +1,233 @@
+"""A run folder as it stands now: every journal below it, indexed as it grows, whichever command writes it.
+
+Files are told apart by the rows they hold, not by their names. Nothing is written into the folder and no lock is taken,
+so that a run that goes on does not notice.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+from time import monotonic
+from typing import Any
+
+from thor_tir.errors import UsageError
+from thor_tir.storage.trajectory_json import trajectory_from_json
+from thor_tir.tirgen.dataset import from_row
+from thor_tir.trajectory import Trajectory
+from thor_tir.view.entries import Entry, RowKind, entry_of, kind_of, parsed, without_tokens
+from thor_tir.view.growing_file import GrowingFile
+
+SKIPPED = frozenset({"checkpoints", "model", "tensorboard", "nonfinite", "wandb"})
+"""Folders in which no journal lies."""
+MAX_DEPTH = 5
+"""Folders below the run's own that are looked into."""
+MAX_FILES = 2000
+"""Journals of one run that are shown."""
+LOOK_EVERY_S = 0.5
+"""The folder is looked at no more often than that."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ViewedFile:
+    """One journal and what is known of its rows."""
+
+    growing: GrowingFile
+    """File and how far it was read."""
+    name: str
+    """Path within the run without its ending; shards and processes of one journal share it."""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """Trajectories and repairs by key."""
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Rows of numbers by key."""
+    trained_in: dict[str, int] = field(default_factory=dict)
+    """Optimiser step by the id of a row that it was made of."""
+    scores: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Place and length of the line with the trainer's log-probabilities, by row."""
+    lost: int = 0
+    """Units that faults of the machine ended."""
+    damaged: int = 0
+    """Lines that could not be read."""
+
+    @property
+    def path(self) -> Path:
+        """Place of the file."""
+        return self.growing.path
+
+    @property
+    def is_copy(self) -> bool:
+        """True where its trajectories stand in another file of the run too."""
+        return any(entry.kind is RowKind.COPY for entry in self.entries.values())
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        for known in (self.entries, self.metrics, self.trained_in, self.scores):
+            known.clear()
+        self.lost = self.damaged = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedProblem:
+    """The question of a trajectory, as far as the run says it."""
+
+    question: str
+    """Text of the question."""
+    answer: str
+    """Reference answer."""
+
+
+class ViewedRun:
+    """One folder that is shown."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}; give the folder of a run, such as runs/quickstart")
+        self.folder = folder
+        self.name = name
+        self.problems: dict[str, AskedProblem] = {}
+        """Questions by problem id."""
+        self.lock = RLock()
+        """Held by whoever reads or refreshes the index."""
+        self._files: dict[Path, ViewedFile] = {}
+        self._looked = -LOOK_EVERY_S
+        self._changes = 0
+
+    @property
+    def files(self) -> list[ViewedFile]:
+        """Journals that hold something."""
+        return list(self._files.values())
+
+    @property
+    def version(self) -> int:
+        """A number that grows with everything that is read."""
+        return self._changes
+
+    @property
+    def num_unread(self) -> int:
+        """Bytes that are still to be indexed."""
+        return sum(file.growing.num_unread for file in self._files.values())
+
+    def refresh(self, budget_s: float) -> None:
+        """Read what is new, then what is old as far as the time allows."""
+        with self.lock:
+            until = monotonic() + budget_s
+            if monotonic() - self._looked >= LOOK_EVERY_S:
+                self._looked = monotonic()
+                self._look()
+            while self.num_unread and monotonic() < until:
+                # Small files first: questions and metrics are known before the many trajectories are.
+                file = min(
+                    (f for f in self._files.values() if f.growing.num_unread), key=lambda f: f.growing.num_unread
+                )
+                for place, line in file.growing.earlier():
+                    self._take(file, place, line)
+
+    def rows(self, name: str = "") -> Iterator[tuple[ViewedFile, Entry]]:
+        """Trajectories and repairs of the journals of one name, or of all but copies; newest first in each file."""
+        for file in self._files.values():
+            if file.name == name or (not name and not file.is_copy):
+                yield from ((file, e) for e in sorted(file.entries.values(), key=lambda e: -e.place))
+
+    def entry(self, name: str, key: str) -> tuple[ViewedFile, Entry] | None:
+        """The row of a journal; None where there is none."""
+        found = ((f, f.entries[key]) for f in self._files.values() if f.name == name and key in f.entries)
+        return next(found, None)
+
+    def row(self, file: ViewedFile, entry: Entry) -> dict[str, Any]:
+        """The whole row of an entry. Raises UsageError where the file was changed since."""
+        row = parsed(file.growing.read(entry.place, entry.length))
+        if row is None:
+            raise UsageError(f"{file.path} was changed while it was read; load the page again")
+        return row
+
+    def trajectory(self, file: ViewedFile, entry: Entry) -> tuple[dict[str, Any], Trajectory]:
+        """Row and trajectory of an entry. Raises UsageError where it is damaged."""
+        row = self.row(file, entry)
+        try:
+            whole = trajectory_from_json(row["trajectory"]) if "trajectory" in row else from_row(row).trajectory
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{file.path}: the row {entry.key!r} is damaged: {error}") from error
+        return row, whole
+
+    def json_above(self, file: ViewedFile, name: str) -> Mapping[str, Any]:
+        """The nearest JSON file of a name in the folders from a journal up to the run's own; empty where none is."""
+        for folder in file.path.parents:
+            found = read_json(folder / name)
+            if found or folder == self.folder:
+                return found
+        return {}
+
+    def _look(self) -> None:
+        for path in _journals(self.folder):
+            if path not in self._files and len(self._files) < MAX_FILES:
+                self._files[path] = ViewedFile(growing=GrowingFile(path), name=_name_of(path, self.folder))
+        for file in self._files.values():
+            if file.growing.has_begun_anew():
+                file.clear()
+                self._changes += 1
+            for place, line in file.growing.appended():
+                self._take(file, place, line)
+
+    def _take(self, file: ViewedFile, place: int, line: bytes) -> None:
+        self._changes += 1
+        row = parsed(without_tokens(line))
+        if row is None:
+            file.damaged += 1
+            return
+        kind = kind_of(row)
+        problem = row if kind is RowKind.PROBLEM else row.get("problem")
+        if isinstance(problem, Mapping) and "id" in problem:
+            asked = AskedProblem(question=str(problem.get("question", "")), answer=str(problem.get("answer", "")))
+            self.problems.setdefault(str(problem["id"]), asked)
+        match kind:
+            case RowKind.TRAJECTORY | RowKind.REPAIR | RowKind.COPY:
+                entry = entry_of(row, kind, place=place, length=len(line))
+                if entry is None:
+                    file.damaged += 1
+                else:
+                    file.entries[entry.key] = entry
+            case RowKind.METRICS:
+                file.metrics[str(row.get("key", row["step"]))] = row
+            case RowKind.UPDATE:
+                file.trained_in |= {str(id): int(row["key"]) for id in row["rows"] if str(row.get("key")).isdecimal()}
+            case RowKind.SCORES:
+                file.scores[str(row["key"])] = (place, len(line))
+            case RowKind.LOST:
+                file.lost += 1
+
+
+def open_runs(folders: list[Path]) -> list[ViewedRun]:
+    """The runs of a command line, each under a name of its own. Raises UsageError for what is no folder."""
+    names: dict[str, int] = defaultdict(int)
+    runs = []
+    for folder in folders:
+        name = folder.resolve().name
+        names[name] += 1
+        runs.append(ViewedRun(folder.resolve(), name if names[name] == 1 else f"{name} ({names[name]})"))
+    return runs
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none, or while it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _journals(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        depth = len(Path(folder).relative_to(root).parts)
+        folders[:] = sorted(f for f in folders if depth < MAX_DEPTH and f not in SKIPPED and not f.startswith("."))
+        yield from (Path(folder) / file for file in sorted(files) if file.endswith(".jsonl") and file[0] != ".")
+
+
+def _name_of(path: Path, root: Path) -> str:
+    """`eval/aime24.2-of-4.jsonl` and `rl/rollouts.rank1.jsonl` belong to `eval/aime24` and `rl/rollouts`."""
+    stem, _, part = path.name.removesuffix(".jsonl").rpartition(".")
+    is_part = bool(stem) and (part.removeprefix("rank").isdecimal() or part.replace("-of-", "").isdecimal())
+    return str(path.relative_to(root).with_name(stem if is_part else path.name.removesuffix(".jsonl")))

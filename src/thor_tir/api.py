@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Question = str | Problem | Mapping[str, Any]
+Askable = str | Problem | Mapping[str, Any]
 """A question as text, a problem, or a row with `question` and perhaps `answer`."""
 
 
@@ -133,7 +133,7 @@ class Thor:
         self._host = _Host(lambda: self._open(served or ServedAs(), resources or ResourceConfig()))
 
     def rollout(
-        self, questions: Question | Iterable[Question], *, tools: bool = True, correct: bool = True, samples: int = 1
+        self, questions: Askable | Iterable[Askable], *, tools: bool = True, correct: bool = True, samples: int = 1
     ) -> Attempts:
         """Answer questions, `samples` times each, all at once.
 
@@ -279,13 +279,13 @@ class _Warnings:
         warnings.warn(text, stacklevel=2)
 
 
-def _listed(questions: Question | Iterable[Question]) -> list[Question]:
+def _listed(questions: Askable | Iterable[Askable]) -> list[Askable]:
     if isinstance(questions, str | Problem | Mapping):
         return [questions]
     return list(questions)
 
 
-def _problem(question: Question) -> Problem:
+def _problem(question: Askable) -> Problem:
     """The problem that a question stands for. Raises UsageError for a row without one."""
     if isinstance(question, Problem):
         return question

@@ -12,7 +12,7 @@ from thor_tir.engines.loading import load_model
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.engine import VLLMEngine
-from thor_tir.engines.vllm.server import ServerConfig
+from thor_tir.engines.vllm.server import VLLMConfig
 from thor_tir.errors import EngineFault
 from thor_tir.trajectory import StopReason
 
@@ -35,7 +35,7 @@ def loop() -> object:
 def opened(loop: asyncio.AbstractEventLoop) -> object:
     """The embedded actor behind a server, with the model and the tokenizer here. Starting takes most of the time."""
     model, tokenizer = load_model("nano/actor")
-    engine = VLLMEngine(model, tokenizer, ServerConfig(python=PYTHON, num_threads=1))
+    engine = VLLMEngine(model, tokenizer, VLLMConfig(python=PYTHON, num_threads=1))
     loop.run_until_complete(engine.__aenter__())
     yield engine, model, tokenizer
     loop.run_until_complete(engine.__aexit__(None, None, None))

@@ -23,9 +23,10 @@ from safetensors.torch import save_file
 
 from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
-from thor_tir.engines.vllm.server import SERVED_NAME, ServerConfig, VLLMServer
+from thor_tir.engines.vllm.server import SERVED_NAME, VLLMConfig, VLLMServer
 from thor_tir.errors import EngineFault, RequestFault, UsageError
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Author, Completion, Span, StopReason
 
 MAX_STARTS = 6
@@ -54,7 +55,7 @@ def open_engine(
     return VLLMEngine(
         model,
         tokenizer,
-        ServerConfig(
+        VLLMConfig(
             python=options.python or sys.executable,
             dtype=str(model.dtype).removeprefix("torch."),
             max_num_seqs=options.max_num_seqs,
@@ -67,14 +68,14 @@ def open_engine(
 class VLLMEngine:
     """A policy on a vLLM server of its own, usable between `async with` and its end, from one event loop."""
 
-    def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, config: ServerConfig | None = None) -> None:
+    def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, config: VLLMConfig | None = None) -> None:
         self.policy_version = 0
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = sorted(end_ids(model, tokenizer))
         self._folder = tempfile.TemporaryDirectory(prefix="thor-weights-", ignore_cleanup_errors=True)
         self._weights = Path(self._folder.name) / "model"
-        self._server = VLLMServer(self._weights, config or ServerConfig())
+        self._server = VLLMServer(self._weights, config or VLLMConfig())
         self._mending = asyncio.Lock()
         self._max_model_len = 0
         self._active = 0
@@ -160,7 +161,7 @@ class VLLMEngine:
         counts = [_metric(metrics, f"vllm:prefix_cache_{kind}_total") for kind in ("hits", "queries")]
         return counts[0] / counts[1] if counts[1] else 0.0
 
-    def _body(self, token_ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
+    def _body(self, token_ids: Sequence[int], sampling: Sampling, room: int) -> JsonObject:
         return {
             "model": SERVED_NAME,
             "prompt": list(token_ids),
@@ -189,7 +190,7 @@ class VLLMEngine:
         span = Span(token_ids=ids, author=Author.MODEL, logprobs=logprobs)
         return Completion(span=span, stop=stop, policy_version=self.policy_version)
 
-    async def _call(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> JsonObject:
         """One request; a server that died is started again, with the weights in force, and asked anew."""
         while True:
             number = self._server.num_starts
@@ -204,7 +205,7 @@ class VLLMEngine:
             if reply.status_code != 200:
                 fault = RequestFault if route.startswith("/v1/completions") else EngineFault
                 raise fault(f"vLLM answers {route} with {reply.status_code}: {reply.text[:300]}")
-            value: dict[str, Any] = reply.json()
+            value: JsonObject = reply.json()
             return value
 
     async def _mend(self, number: int, error: Exception) -> None:

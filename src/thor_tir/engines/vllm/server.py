@@ -31,7 +31,7 @@ _CPU_SETTINGS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+class VLLMConfig:
     """How a vLLM server is started."""
 
     python: str = sys.executable
@@ -73,7 +73,7 @@ class ServerConfig:
 class VLLMServer:
     """The process and the way to it; made and used in one event loop."""
 
-    def __init__(self, model: Path, config: ServerConfig) -> None:
+    def __init__(self, model: Path, config: VLLMConfig) -> None:
         self.model = model
         self.config = config
         self.num_starts = 0

@@ -64,7 +64,7 @@ class Cell:
 
     def control(self) -> str:
         names = ["HOME", "LANG", "LC_CTYPE", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH"]
-        names += ["PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR"]
+        names += ["JE_ARROW_MALLOC_CONF", "PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR"]
         code = "import json, os; print(json.dumps(sorted(os.environ)))"
         seen = json.loads(self.run(code, Limits(timeout_s=OUTER_S / 2)).stdout)
         assert set(seen) <= set(names)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from thor_tir.sandbox.jail import kernel
-from thor_tir.sandbox.jail.confinement import FULL, JailPlace, Missing, prepare_confinement
-from thor_tir.sandbox.jail.program import become_program, furnish
+from thor_tir.sandbox.jail.confinement import FULL, NONE, JailPlace, Missing, prepare_confinement
+from thor_tir.sandbox.jail.program import become_program, furnish, provide_asyncio, refuse_processes
 from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, LastWords, TemplateSettings, leave, message
 
 _HUGE = 2 * 2**20
@@ -60,6 +60,9 @@ def serve_forks(settings: TemplateSettings, place: JailPlace, gate: int, doors: 
         leave(LastWords(reason=reason, threads=preloaded.threads))
     forget("thor_tir")
     sys.path[:] = [path for path in sys.path if path and os.path.exists(path)]
+    provide_asyncio()
+    if place.level != NONE:
+        refuse_processes()
     module = furnish()
     settle()
     if settings.is_collapsed:

@@ -15,6 +15,17 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import Tokenizer, Turn
 
+OPENS, CLOSES = "<think>", "</think>"
+TAGS = (
+    (OPENS, CLOSES),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+)
+"""Tags around thoughts, as families of models write them; the first are those that TIRGen knows."""
+
 RENDERING_S = 5.0
 """Longest time that a template may take for one prompt, in seconds; a common one takes less than a millisecond."""
 LEARNT = "reads_rules"

@@ -58,6 +58,8 @@ class Tokenizer(Protocol):
 class ModelTokenizer(Tokenizer, Protocol):
     """A tokenizer whose model is here: it has a vocabulary, and is saved with the model."""
 
+    named_end_ids: frozenset[int]
+
     def __len__(self) -> int:
         """Number of tokens, added ones included."""
         ...

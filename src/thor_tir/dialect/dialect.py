@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 
-from thor_tir.chat_template import control_ids, form_of, rendered, turn_ends
+from thor_tir.chat_template import TAGS, control_ids, form_of, rendered, turn_ends
 from thor_tir.dialect.fences import STOPS, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
@@ -18,17 +18,6 @@ from thor_tir.pretrained import Tokenizer, Turn
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
 
 _LOG = logging.getLogger(__name__)
-
-OPENS, CLOSES = "<think>", "</think>"
-TAGS = (
-    (OPENS, CLOSES),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-)
-"""Tags around thoughts, as families of models write them; the first are those that TIRGen knows."""
 
 
 @dataclass(frozen=True, kw_only=True)

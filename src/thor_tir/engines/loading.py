@@ -1,11 +1,12 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thor_tir.address import is_address
+from thor_tir.chat_template import form_of
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, ModelTokenizer
@@ -45,12 +46,18 @@ def open_engine(
 
 
 def load_model(
-    name_or_path: str, *, dtype: "torch.dtype | None" = None, device: str | None = None
+    name_or_path: str,
+    *,
+    dtype: "torch.dtype | None" = None,
+    device: str | None = None,
+    end_tokens: Sequence[str] = (),
 ) -> tuple[CausalLM, ModelTokenizer]:
     """A causal language model in eval mode and its tokenizer, which has a chat template.
 
     `device` None takes the GPU where there is one. `dtype` None is float32 on a CPU and bfloat16 on a GPU. With
     HF_HUB_OFFLINE set, hub names are looked up in the local cache alone.
+
+    `end_tokens` name tokens that end the model's turn beside those that it names itself.
 
     Raises UsageError, in one sentence, for whatever cannot be loaded.
     """
@@ -62,7 +69,7 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    tokenizer = load_tokenizer(name_or_path)
+    tokenizer = load_tokenizer(name_or_path, end_tokens)
     disable_progress_bar()  # one for every checkpoint, however small
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True)
@@ -115,8 +122,8 @@ def _dtypes_of(folder: Path) -> "Iterator[torch.dtype]":
                     yield dtype
 
 
-def load_tokenizer(name_or_path: str) -> ModelTokenizer:
-    """The tokenizer alone, with the same errors."""
+def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = ()) -> ModelTokenizer:
+    """The tokenizer alone, with the same errors. It remembers `end_tokens`, which end turns beside those it names."""
     from transformers import AutoTokenizer
 
     source = _source(name_or_path)
@@ -128,6 +135,14 @@ def load_tokenizer(name_or_path: str) -> ModelTokenizer:
         ) from error
     if tokenizer.chat_template is None:  # so too where there are no files: transformers then makes an empty tokenizer
         raise UsageError(f"{name_or_path!r} has no tokenizer with a chat template; take a model that has one")
+    form_of(tokenizer)
+    vocabulary = tokenizer.get_vocab()
+    if unknown := [token for token in end_tokens if token not in vocabulary]:
+        raise UsageError(
+            f"--end-token {unknown[0]!r} is no token of {name_or_path!r}; "
+            f"its added tokens are {', '.join(sorted(tokenizer.get_added_vocab()))[:500]}"
+        )
+    tokenizer.named_end_ids = frozenset(vocabulary[token] for token in end_tokens)
     return tokenizer
 
 

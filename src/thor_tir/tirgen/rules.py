@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from thor_tir.dialect.dialect import CLOSES, OPENS, Thinking
+from thor_tir.chat_template import CLOSES, OPENS
+from thor_tir.dialect.dialect import Thinking
 from thor_tir.grading.extract import extract_answer
 from thor_tir.trajectory import Finish, Trajectory
 from thor_tir.verdict import Outcome, Verdict

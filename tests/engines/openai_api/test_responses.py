@@ -4,18 +4,23 @@ import json
 
 import pytest
 
-from thor_tir.engines.openai_api.responses import BrokenReply, Gathering, whole_reply
+from thor_tir.engines.openai_api.responses import BrokenReply, CutReply, Expected, Gathering, whole_reply
 from thor_tir.trajectory import StopReason
 
 FENCE = "\n```\n"
+THOUGHT, FOUR = "<think>hm</think>4", {"type": "text", "text": "4"}
 
 
 def body(**choice) -> bytes:
     return json.dumps({"choices": [{"text": "four", "finish_reason": "stop", **choice}]}).encode()
 
 
-def read(data: bytes, *, stop=(FENCE,), max_tokens=100):
-    return whole_reply(data, stop=stop, max_tokens=max_tokens)
+def read(data: bytes, *, stop=(FENCE,), max_tokens=100, **expected):
+    return whole_reply(data, Expected(stop=stop, max_tokens=max_tokens, **expected))
+
+
+def message(finish: object = "stop", **said) -> bytes:
+    return json.dumps({"choices": [{"message": said, "finish_reason": finish}]}).encode()
 
 
 def test_a_finish_reason_says_how_a_completion_ended():
@@ -81,18 +86,26 @@ BROKEN = {
     "choices that are text": b'{"choices": "none"}',
     "a choice that is text": b'{"choices": ["four"]}',
     "text that is a number": body(text=4),
-    "no finish reason": body(finish_reason=None),
-    "an unheard-of finish reason": body(finish_reason="sleepy"),
-    "a finish reason that is a list": body(finish_reason=[]),
+    "an error": b'{"error": {"message": "Internal upstream", "code": 502}}',
+    "an error beside empty choices": b'{"choices": [], "error": {"message": "Internal upstream"}}',
+    "a server that gave up": body(finish_reason="abort"),
+    "a finish reason that is a list": body(finish_reason=[1]),
     "the user's turn": b'{"choices": [{"message": {"role": "user", "content": "4"}, "finish_reason": "stop"}]}',
     "a message that is text": b'{"choices": [{"message": "4", "finish_reason": "stop"}]}',
     "more text than tokens can hold": body(text="x" * 100_000),
     "more token ids than asked for": body(token_ids=[1] * 101),
     "token ids that are text": body(token_ids=["a"]),
     "token ids below zero": body(token_ids=[-1]),
-    "thinking apart": b'{"choices": [{"message": {"reasoning_content": "hm", "content": "4"},'
-    b' "finish_reason": "stop"}]}',
 }
+OF_THE_SERVER = {
+    "half a JSON",
+    "no JSON",
+    "deep JSON",
+    "an error",
+    "an error beside empty choices",
+    "a server that gave up",
+}
+"""What another try may not meet."""
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -100,10 +113,105 @@ def test_what_is_no_completion_is_said_in_one_sentence(name):
     with pytest.raises(BrokenReply) as caught:
         read(BROKEN[name])
     assert len(str(caught.value)) < 200
+    assert isinstance(caught.value, CutReply) is (name in OF_THE_SERVER)
+
+
+@pytest.mark.parametrize(
+    ("finish", "stop"),
+    [
+        ("max_tokens", StopReason.LENGTH),
+        ("MAX_TOKENS", StopReason.LENGTH),
+        ("model_length", StopReason.LENGTH),
+        ("end_turn", StopReason.END),
+        ("stop_sequence", StopReason.END),
+        ("eos_token", StopReason.END),
+        ("COMPLETE", StopReason.END),
+        ("sleepy", StopReason.END),
+        (None, StopReason.END),
+        ("", StopReason.END),
+    ],
+)
+def test_a_finish_reason_of_any_name_is_a_limit_or_an_end(finish, stop):
+    reply = read(body(finish_reason=finish))
+    assert (reply.text, reply.stop) == ("four", stop)
+
+
+def test_a_reply_without_finish_reason_that_has_all_its_tokens_was_cut_by_the_limit():
+    data = json.dumps({"choices": [{"text": "x"}], "usage": {"completion_tokens": 100}}).encode()
+    assert read(data).stop is StopReason.LENGTH
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "text"),
+    [
+        ({"reasoning_content": "hm", "content": "4"}, "stop", "<think>hm</think>4"),
+        ({"reasoning": "hm", "content": "4"}, "stop", "<think>hm</think>4"),
+        ({"thinking": "hm", "content": "4"}, "length", "<think>hm</think>4"),
+        ({"reasoning_content": "lots of words", "content": None}, "length", "<think>lots of words"),
+        ({"reasoning_content": "lots of words"}, "stop", "<think>lots of words</think>"),
+        ({"reasoning_content": "", "content": "4"}, "stop", "4"),
+        ({"reasoning_content": None, "content": "4"}, "stop", "4"),
+        (
+            {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}], "content": "4"},
+            "stop",
+            "<think>hm</think>4",
+        ),
+        ({"content": [{"type": "text", "text": "It is "}, {"type": "text", "text": "4"}]}, "stop", "It is 4"),
+        ({"content": [{"type": "output_text", "text": "4"}]}, "stop", "4"),
+        ({"content": ["It is ", "4"]}, "stop", "It is 4"),
+        (
+            {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}]},
+            "stop",
+            "<think>hm</think>4",
+        ),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "4"},
+                ]
+            },
+            "stop",
+            "<think>hm</think>4",
+        ),
+        ({"content": [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "4"}]}, "stop", "4"),
+        ({"content": []}, "stop", ""),
+        ({"content": None}, "content_filter", ""),
+        ({"content": None, "tool_calls": [{}]}, "tool_calls", ""),
+    ],
+)
+def test_a_message_is_read_with_its_thoughts_between_tags_and_its_parts_in_order(said, finish, text):
+    assert read(message(finish, role="assistant", **said)).text == text
+
+
+def test_no_message_is_nothing_said():
+    reply = read(b'{"choices": [{"message": null, "finish_reason": "content_filter"}]}')
+    assert (reply.text, reply.stop) == ("", StopReason.END)
+
+
+def test_thoughts_that_the_turn_has_begun_already_get_no_second_tag():
+    data = message("stop", reasoning_content="go on", content="4")
+    assert read(data, has_begun_thinking=True).text == "go on</think>4"
+
+
+def test_a_program_in_thoughts_told_apart_is_cut_at_its_closing_fence():
+    reply = read(message("stop", reasoning_content=f"```python\nprint(4){FENCE}so 4", content="4"))
+    assert (reply.text, reply.stop) == (f"<think>```python\nprint(4){FENCE}", StopReason.STOP)
+
+
+@pytest.mark.parametrize("text", ["It is 4.<|im_end|>", "It is 4.<|im_end|>\n<|im_start|>user\nAnd now?"])
+def test_a_token_that_ends_a_turn_is_no_text_and_nothing_follows_it(text):
+    reply = read(body(text=text, finish_reason="length"), ends=("<|im_end|>",))
+    assert (reply.text, reply.stop) == ("It is 4.", StopReason.END)
+
+
+def test_ids_are_cut_behind_the_first_token_that_ends_a_turn():
+    reply = read(body(token_ids=[5, 6, 9, 5], finish_reason="length"), end_ids=frozenset({9, 10}))
+    assert (reply.token_ids, reply.stop) == ((5, 6, 9), StopReason.END)
 
 
 def gathered(*values, stop=(FENCE,)):
-    gathering = Gathering(stop=stop, max_tokens=50)
+    gathering = Gathering(Expected(stop=stop, max_tokens=50, ends=("<|im_end|>",)))
     num_read = 0
     for value in values:
         num_read += 1
@@ -146,3 +254,27 @@ def test_a_stream_that_breaks_is_said_in_one_sentence(last):
 def test_a_stream_that_ends_without_a_finish_reason_is_not_whole():
     with pytest.raises(BrokenReply, match="not whole"):
         gathered(piece("fo"))
+
+
+def delta(finish: str | None = None, **said) -> dict:
+    return {"choices": [{"delta": said, "finish_reason": finish}]}
+
+
+def test_thoughts_in_pieces_stand_between_tags():
+    pieces = [delta(reasoning_content="h"), delta(reasoning_content="m"), delta(content="fo"), delta(content="ur")]
+    reply, _ = gathered(*pieces, delta("stop"))
+    assert (reply.text, reply.stop) == ("<think>hm</think>four", StopReason.END)
+
+
+@pytest.mark.parametrize(("finish", "text"), [("length", "<think>hm"), ("stop", "<think>hm</think>")])
+def test_pieces_of_thoughts_alone_are_closed_where_the_turn_ended(finish, text):
+    assert gathered(delta(reasoning="hm"), delta(finish))[0].text == text
+
+
+def test_a_stream_is_cut_where_a_token_ends_the_turn():
+    reply, read_pieces = gathered(piece("four<|im"), piece("_end|>"), piece(" more"))
+    assert (reply.text, reply.stop, read_pieces) == ("four", StopReason.END, 2)
+
+
+def test_a_stream_may_end_with_any_finish_reason():
+    assert gathered(piece("four"), piece("", "end_turn"))[0].stop is StopReason.END

@@ -10,13 +10,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from thor_tir.chat_template import CLOSES, OPENS, turn_ends
 from thor_tir.engines.openai_api.client import ApiClient, NoSuchPlace
+from thor_tir.engines.openai_api.responses import Expected
 from thor_tir.engines.openai_api.retry import Refused
 from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import Tokenizer, Turn
 
+MAX_STOPS = 4
+"""Stop strings that every server takes."""
 SEEDS = 2**31
 """Some servers take seeds of 32 bits alone."""
 _COUNTING = ("Count from 1 to 20, with commas between the numbers.", "1, 2, 3, 4, 5, 6, 7, 8,")
@@ -47,6 +51,10 @@ class ServerCapabilities:
     """It says which stop string ended a reply. Otherwise replies are read piece by piece and cut here."""
     context_tokens: int | None = None
     """The longest context, where the server says."""
+    end_ids: frozenset[int] = frozenset()
+    """Tokens that end a turn, where the model's tokenizer is here."""
+    ends: tuple[str, ...] = ()
+    """Names of further tokens that end a turn, which the server may not know for ends."""
 
     @property
     def path(self) -> str:
@@ -63,13 +71,32 @@ class ServerCapabilities:
             "seed": sampling.seed % SEEDS,
             **self._prompt(token_ids, tokenizer),
         }
-        if self.tells_stop and sampling.stop:
-            body["stop"] = list(sampling.stop)
+        if self.tells_stop and (stop := self._stops(sampling)):
+            body["stop"] = stop
         if self.has_extras:
             body |= _EXTRAS[self.manner]
+            if self.end_ids and self.manner is not PromptFormat.CHAT:
+                body["stop_token_ids"] = sorted(self.end_ids)
             if sampling.top_k:
                 body["top_k"] = sampling.top_k
         return body
+
+    def _stops(self, sampling: Sampling) -> list[str]:
+        """Stop strings; a server that knows the common options alone is asked for no more than it must take."""
+        if self.has_extras and self.end_ids:
+            return list(sampling.stop)
+        return [*self.ends, *sampling.stop][: None if self.has_extras else MAX_STOPS]
+
+    def expected(self, token_ids: Sequence[int], sampling: Sampling) -> Expected:
+        """What the reply is read by."""
+        answer = conversation(token_ids).answer if self.manner is PromptFormat.CHAT else ""
+        return Expected(
+            max_tokens=sampling.max_tokens,
+            stop=sampling.stop,
+            ends=self.ends,
+            end_ids=self.end_ids,
+            has_begun_thinking=OPENS in answer and CLOSES not in answer,
+        )
 
     def _prompt(self, token_ids: Sequence[int], tokenizer: Tokenizer) -> dict[str, Any]:
         if self.manner is PromptFormat.IDS:
@@ -102,8 +129,10 @@ _EXTRAS: Mapping[PromptFormat, Mapping[str, Any]] = {
 }
 
 
-async def find_speech(asker: ApiClient, model: str, tokenizer: Tokenizer) -> ServerCapabilities:
-    """Ask until the server has answered in the best manner it knows.
+async def find_speech(
+    asker: ApiClient, model: str, tokenizer: Tokenizer, end_tokens: Sequence[str] = ()
+) -> ServerCapabilities:
+    """Ask until the server has answered in the best manner it knows. `end_tokens` end turns beside the model's own.
 
     Raises UsageError when it knows none, and the faults of `ApiClient`.
     """
@@ -124,6 +153,7 @@ async def find_speech(asker: ApiClient, model: str, tokenizer: Tokenizer) -> Ser
         has_extras=True,
         tells_stop=True,
         context_tokens=longest if isinstance(longest, int) and longest > 0 else None,
+        ends=tuple(end_tokens),
     )
     if isinstance(tokenizer, TextTokenizer):
         return await _by_text(asker, basis, owner=str(entry.get("owned_by", "")))
@@ -132,11 +162,16 @@ async def find_speech(asker: ApiClient, model: str, tokenizer: Tokenizer) -> Ser
 
 async def _by_tokenizer(asker: ApiClient, basis: ServerCapabilities, tokenizer: Tokenizer) -> ServerCapabilities:
     ids = tokenizer("1, 2, 3,", add_special_tokens=False)["input_ids"]
+    end_ids = turn_ends(tokenizer).ids
+    further = sorted(end_ids - {tokenizer.eos_token_id})
+    basis = replace(basis, end_ids=end_ids, ends=tuple(tokenizer.decode([end]) for end in further))
     reasons = []
     for manner, has_extras in ((PromptFormat.IDS, True), (PromptFormat.TEXT, True), (PromptFormat.TEXT, False)):
         speech = replace(basis, manner=manner, has_extras=has_extras)
         try:
-            reply = await asker.whole(speech.path, speech.body(ids, Sampling(max_tokens=4), tokenizer))
+            sampling = Sampling(max_tokens=4)
+            body = speech.body(ids, sampling, tokenizer)
+            reply = await asker.whole(speech.path, body, speech.expected(ids, sampling))
         except Refused as refusal:
             reasons.append(str(refusal))
             continue
@@ -160,7 +195,8 @@ async def _by_text(asker: ApiClient, basis: ServerCapabilities, *, owner: str) -
         speech = replace(basis, manner=manner, has_extras=has_extras)
         sampling = Sampling(max_tokens=4, temperature=0)
         try:
-            reply = await asker.whole(speech.path, speech.body(ids, sampling, codec))
+            body = speech.body(ids, sampling, codec)
+            reply = await asker.whole(speech.path, body, speech.expected(ids, sampling))
         except NoSuchPlace as nowhere:
             reasons.append(str(nowhere))
             continue

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from thor_tir.engines.openai_api.responses import BrokenReply, Gathering, Reply, parsed, whole_reply
-from thor_tir.engines.openai_api.retry import Refused, Transient
+from thor_tir.engines.openai_api.responses import BrokenReply, CutReply, Expected, Gathering, Reply, parsed, whole_reply
+from thor_tir.engines.openai_api.retry import BadAnswer, Refused, Transient
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.errors import UsageError
 
@@ -66,7 +66,9 @@ class ApiClient:
         self._key_variable = key_variable
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._session = _session(address, _key(key_variable), connect_s=connect_s)
+        self._key = _key(key_variable)
+        self._connect_s = connect_s
+        self._session = _session(address, self._key, connect_s=connect_s)
 
     async def close(self) -> None:
         """End every connection."""
@@ -84,31 +86,35 @@ class ApiClient:
             return []  # `transformers serve` answers 500 where the hub's cache is missing, and serves all the same
         return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
-    async def whole(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def whole(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
         """Ask for one reply in one piece.
 
-        Raises Transient for what another try may not meet, Refused or NoSuchPlace for what it will, ContextFull when
-        the server says that the prompt fills the model's context, and UsageError for a key it does not accept.
+        Raises Transient for what another try may not meet, BadAnswer for a reply that is no completion, Refused or
+        NoSuchPlace for what no try changes, ContextFull when the server says that the prompt fills the model's
+        context, and UsageError for a key it does not accept.
         """
-        return await self._guarded(self._whole(path, body))
+        return await self._guarded(self._whole(path, body, expected))
 
-    async def streamed(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
+    async def streamed(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
         """Ask for one reply piece by piece and hang up at the first stop string. Raises the same."""
-        return await self._guarded(self._stream(path, body, stop))
+        return await self._guarded(self._stream(path, body, expected))
 
     async def _list(self) -> object:
-        # On a connection of its own: some servers close it after an error, under the next request's feet.
-        asked = self._session.get(f"{self.address}/models", allow_redirects=False, headers={"Connection": "close"})
-        async with asked as reply:
+        # In a session of its own, whose connection is never used again: some servers close it after an error, under
+        # the next request's feet.
+        async with (
+            _session(self.address, self._key, connect_s=self._connect_s, is_for_one=True) as session,
+            session.get(f"{self.address}/models", allow_redirects=False) as reply,
+        ):
             return parsed(await self._body(reply)).get("data")
 
-    async def _whole(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def _whole(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
         async with self._post(path, body) as reply:
             data = await self._body(reply)
-        return whole_reply(data, stop=body.get("stop", ()), max_tokens=body["max_tokens"])
+        return whole_reply(data, expected)
 
-    async def _stream(self, path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Reply:
-        gathering = Gathering(stop=stop, max_tokens=body["max_tokens"])
+    async def _stream(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
+        gathering = Gathering(expected)
         async with self._post(path, {**body, "stream": True}) as reply:
             if reply.status != 200:
                 await self._body(reply)
@@ -152,8 +158,10 @@ class ApiClient:
                 return await work
         except _BadStatus as error:
             raise self._meaning(error) from error
+        except CutReply as cut:
+            raise Transient(f"a broken reply: {cut}") from cut
         except BrokenReply as broken:
-            raise Transient(f"a broken reply: {broken}") from broken
+            raise BadAnswer(f"a broken reply: {broken}") from broken
         except aiohttp.ServerTimeoutError as error:
             raise Transient(f"no connection: {error}") from error
         except aiohttp.ClientConnectorError as error:
@@ -214,8 +222,11 @@ def _key(variable: str) -> str:
     return key
 
 
-def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
-    """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings."""
+def _session(address: str, key: str, *, connect_s: float, is_for_one: bool = False) -> "ClientSession":
+    """HTTP without cookies, proxies, retries and anything else that it would take from its surroundings.
+
+    A session for one request says that it closes the connection, and does.
+    """
     try:
         import aiohttp
     except ImportError as error:
@@ -231,8 +242,13 @@ def _session(address: str, key: str, *, connect_s: float) -> "ClientSession":
     # How many requests are open at once is the policy's business.
     is_secure = address.startswith("https:")
     connector = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=IDLE_S, ssl=httpx.create_ssl_context() if is_secure else True
+        limit=0,
+        keepalive_timeout=None if is_for_one else IDLE_S,
+        force_close=is_for_one,
+        ssl=httpx.create_ssl_context() if is_secure else True,
     )
+    if is_for_one:
+        headers["Connection"] = "close"
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,

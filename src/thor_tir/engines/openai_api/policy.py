@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from thor_tir.address import check_address
+from thor_tir.chat_template import turn_ends
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.engines.openai_api.capabilities import PromptFormat, ServerCapabilities, find_speech
 from thor_tir.engines.openai_api.client import ApiClient
@@ -69,13 +70,20 @@ class EndpointPolicy:
         served: ServedAs | None = None,
         config: EndpointConfig | None = None,
         say: Callable[[str], None] = _LOG.warning,
+        end_tokens: Sequence[str] = (),
     ) -> None:
+        """`end_tokens` name tokens that end the model's turn beside those that its tokenizer and template name."""
         self.address = check_address(address)
         """Base of the API, such as http://10.0.0.5:8000/v1."""
         self.served = served = served or ServedAs()
         self.config = config or EndpointConfig()
-        self.tokenizer: Tokenizer = load_tokenizer(served.tokenizer) if served.tokenizer else TextTokenizer()
+        self.tokenizer: Tokenizer = (
+            load_tokenizer(served.tokenizer, end_tokens) if served.tokenizer else TextTokenizer()
+        )
         """What a dialect for this model speaks."""
+        self.ends = turn_ends(self.tokenizer)
+        """Tokens that end a turn."""
+        self._end_tokens = tuple(end_tokens)
         self.spent: Counter[str] = Counter()
         """Calls, and tokens as the server counts them."""
         self.retry = RetryPolicy(name=self.address, config=self.config.retry, say=say)
@@ -106,7 +114,7 @@ class EndpointPolicy:
         """Ask a few times: a connection may break, but a server that is not there should be told of at once."""
         for pause_s in (0.1, 0.5, None):
             try:
-                return await find_speech(asker, self.served.model, self.tokenizer)
+                return await find_speech(asker, self.served.model, self.tokenizer, self._end_tokens)
             except Refused as refusal:
                 raise EngineFault(f"{self.address} does not serve: {refusal}") from refusal
             except Transient as failure:
@@ -154,12 +162,13 @@ class EndpointPolicy:
         assert asker is not None
         sampling = self._within(token_ids, sampling)
         body = speech.body(token_ids, sampling, self.tokenizer)
+        expected = speech.expected(token_ids, sampling)
 
         async def ask() -> Reply:
             async with self._gate:
                 if sampling.stop and not speech.tells_stop:
-                    return await asker.streamed(speech.path, body, sampling.stop)
-                return await asker.whole(speech.path, body)
+                    return await asker.streamed(speech.path, body, expected)
+                return await asker.whole(speech.path, body, expected)
 
         reply = await self.retry.insist(ask)
         completion = self._completion(reply, sampling)
@@ -181,8 +190,8 @@ class EndpointPolicy:
         ids = reply.token_ids
         if ids is None or self.speech.manner is not PromptFormat.IDS:
             ids = tuple(self.tokenizer(reply.text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        end = self.tokenizer.eos_token_id
-        if reply.stop is StopReason.END and end is not None and ids[-1:] != (end,):
+        end = self.ends.written
+        if reply.stop is StopReason.END and end is not None and not self.ends.ids.issuperset(ids[-1:] or (-1,)):
             ids = (*ids, end)
         count = len(ids) if reply.num_tokens is None else reply.num_tokens
         return Completion(span=Span(token_ids=ids, author=Author.MODEL), stop=reply.stop, num_tokens=count)

@@ -1,26 +1,50 @@
 """What a server of the OpenAI kind answered, read without trust: typed, bounded, or refused in one sentence.
 
-Text is data, whatever it says: control characters, fences inside fences, nothing at all. A reply that is no reply
-(half a JSON, no choice, another's turn) is a fault of the machine and may be asked for again.
+Text is data, whatever it says: control characters, fences inside fences, nothing at all. What a whole reply says is its
+request's fault and no other's (`BrokenReply`); half a reply, or an error in place of one, is the server's (`CutReply`).
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from thor_tir.chat_template import CLOSES, OPENS
 from thor_tir.trajectory import StopReason
 
 MAX_TOKEN_CHARS = 512
 """No token of any vocabulary is longer; a reply with more text for each of its tokens was not made by a model."""
-_ENDS = {"stop": StopReason.END, "eos": StopReason.END, "length": StopReason.LENGTH}
-_CUT = frozenset({"content_filter", "tool_calls", "function_call"})
-"""Finish reasons that end the model's turn although it did not."""
+_LENGTHS = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"})
+"""Finish reasons that say that a limit cut the reply; any other ends the model's turn, whatever its name."""
+_ABORTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
+"""Finish reasons of a server that gave up."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Fields of a message for thoughts that a server tells apart from the text."""
 _STOP_KEYS = ("stop_reason", "matched_stop")
 """Where servers tell what stopped them: vLLM and SGLang."""
 
 
 class BrokenReply(Exception):
-    """What came back is no completion."""
+    """What came back is no completion: this request's fault, and another try says the same."""
+
+
+class CutReply(BrokenReply):
+    """Half a reply, or an error in place of one: the server's fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a request asked for, by which its reply is read."""
+
+    max_tokens: int
+    """Largest number of tokens of the reply."""
+    stop: tuple[str, ...] = ()
+    """Stop strings."""
+    ends: tuple[str, ...] = ()
+    """Names of tokens that end the model's turn; they are no text."""
+    end_ids: frozenset[int] = frozenset()
+    """Their ids."""
+    has_begun_thinking: bool = False
+    """The turn that is continued has begun its thoughts and not ended them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,38 +68,41 @@ def parsed(body: bytes | str) -> Mapping[str, object]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BrokenReply(f"no JSON: {str(error)[:100]}") from error
+        raise CutReply(f"no JSON: {str(error)[:100]}") from error
     return _object(value, "reply")
 
 
-def whole_reply(body: bytes, *, stop: Sequence[str], max_tokens: int) -> Reply:
+def whole_reply(body: bytes, expected: Expected) -> Reply:
     """A reply that came in one piece. Raises BrokenReply."""
     value = parsed(body)
     choice = _choice(value)
-    text = _text_of(choice, "message")
+    text = _text_of(choice, "message", expected)
     told = next((choice[key] for key in _STOP_KEYS if isinstance(choice.get(key), str)), None)
-    if isinstance(told, str) and told in stop and not text.endswith(told):
+    if isinstance(told, str) and told in expected.stop and not text.endswith(told):
         text += told  # most servers leave the stop string out
+    num_tokens = _sampled(value.get("usage"))
+    is_full = num_tokens is not None and num_tokens >= expected.max_tokens
+    finish = choice.get("finish_reason") or ("length" if is_full else "stop")  # some servers say nothing
     return _checked(
         Reply(
             text=text,
             token_ids=_ids(choice.get("token_ids")),
-            stop=StopReason.STOP if told in stop else _stop(choice.get("finish_reason")),
-            num_tokens=_sampled(value.get("usage")),
+            stop=StopReason.STOP if told in expected.stop else _stop(finish),
+            num_tokens=num_tokens,
             tells_stop=any(key in choice for key in _STOP_KEYS),
         ),
-        stop,
-        max_tokens,
+        expected,
     )
 
 
 class Gathering:
     """A reply that comes in pieces, and is cut here at the first stop string."""
 
-    def __init__(self, *, stop: Sequence[str], max_tokens: int) -> None:
-        self._stop = stop
-        self._max_tokens = max_tokens
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._stop = (*expected.stop, *expected.ends)
         self._text = ""
+        self._is_thinking = False
         self._finish: object = None
         self._pieces = 0
         self._told: int | None = None
@@ -85,30 +112,39 @@ class Gathering:
         if not line.startswith("data:") or (data := line[5:].strip()) == "[DONE]":
             return False
         value = parsed(data)
-        if value.get("error"):
-            raise BrokenReply(f"an error instead of text: {str(value['error'])[:200]}")
         self._told = _sampled(value.get("usage")) or self._told
         if value.get("choices") == []:  # the piece that carries the usage alone
             return False
         choice = _choice(value)
-        piece = _text_of(choice, "delta")
+        piece = self._piece(choice)
         self._finish = choice.get("finish_reason") or self._finish
         self._pieces += bool(piece)
         before = len(self._text)
-        self._text = _plausible(self._text + piece, self._max_tokens)
+        self._text = _plausible(self._text + piece, self._expected.max_tokens)
         return first_stop(self._text, self._stop, before) is not None
 
+    def _piece(self, choice: Mapping[str, object]) -> str:
+        """New text, between tags where it is thoughts that the server tells apart."""
+        thoughts, said = _parts_of(choice, "delta")
+        opens = OPENS if thoughts and not (self._is_thinking or self._expected.has_begun_thinking) else ""
+        closes = CLOSES if said and (self._is_thinking or thoughts) else ""
+        self._is_thinking = not said and (self._is_thinking or bool(thoughts))
+        return opens + thoughts + closes + said
+
     def reply(self) -> Reply:
-        """What was gathered. Raises BrokenReply where the stream broke off."""
+        """What was gathered. Raises CutReply where the stream broke off."""
         is_cut = first_stop(self._text, self._stop) is not None
+        if not is_cut and self._finish is None:
+            raise CutReply("it ends without a finish reason, so it is not whole")
+        stop = StopReason.STOP if is_cut else _stop(self._finish)
         found = Reply(
-            text=self._text,
+            text=self._text + CLOSES * (self._is_thinking and stop is StopReason.END),
             token_ids=None,
-            stop=StopReason.STOP if is_cut else _stop(self._finish),
+            stop=stop,
             num_tokens=self._pieces if self._told is None else self._told,
             tells_stop=False,
         )
-        return _checked(found, self._stop, self._max_tokens)
+        return _checked(found, self._expected)
 
 
 def first_stop(text: str, stop: Sequence[str], before: int = 0) -> int | None:
@@ -117,13 +153,22 @@ def first_stop(text: str, stop: Sequence[str], before: int = 0) -> int | None:
     return min(ends, default=None)
 
 
-def _checked(reply: Reply, stop: Sequence[str], max_tokens: int) -> Reply:
-    if reply.token_ids is not None and len(reply.token_ids) > max_tokens:
-        raise BrokenReply(f"{len(reply.token_ids)} token ids where {max_tokens} were allowed")
-    text = _plausible(reply.text, max_tokens)
-    if reply.token_ids is None and (end := first_stop(text, stop)) is not None:
-        # Also for servers that go on after a stop string, or do not know the option.
-        return replace(reply, text=text[:end], stop=StopReason.STOP)
+def _checked(reply: Reply, expected: Expected) -> Reply:
+    if reply.token_ids is not None and len(reply.token_ids) > expected.max_tokens:
+        raise BrokenReply(f"{len(reply.token_ids)} token ids where {expected.max_tokens} were allowed")
+    text = _plausible(reply.text, expected.max_tokens)
+    if reply.token_ids is not None:
+        end = next((place for place, token in enumerate(reply.token_ids, 1) if token in expected.end_ids), None)
+        if end is not None:
+            return replace(reply, text=text, token_ids=reply.token_ids[:end], stop=StopReason.END)
+        return replace(reply, text=text)
+    # Also for servers that go on after a stop string, or do not know the option.
+    ending = first_stop(text, expected.ends)
+    if (cut := first_stop(text, expected.stop)) is not None and (ending is None or cut <= ending):
+        return replace(reply, text=text[:cut], stop=StopReason.STOP)
+    if ending is not None:
+        name = max((each for each in expected.ends if text[:ending].endswith(each)), key=len)
+        return replace(reply, text=text[: ending - len(name)], stop=StopReason.END)
     return replace(reply, text=text)
 
 
@@ -134,24 +179,55 @@ def _plausible(text: str, max_tokens: int) -> str:
 
 
 def _choice(value: Mapping[str, object]) -> Mapping[str, object]:
+    if value.get("error"):
+        raise CutReply(f"an error instead of text: {str(value['error'])[:200]}")
     choices = value.get("choices")
     if not isinstance(choices, list) or not choices:
         raise BrokenReply("no choices" if choices in (None, []) else "choices that are no list")
     return _object(choices[0], "choices[0]")
 
 
-def _text_of(choice: Mapping[str, object], turn: str) -> str:
-    """`text` of a completion, or the content of the assistant's turn; null counts as nothing said."""
+def _text_of(choice: Mapping[str, object], turn: str, expected: Expected) -> str:
+    """`text` of a completion, or what the assistant's turn says, its thoughts between tags; null is nothing said."""
+    thoughts, said = _parts_of(choice, turn)
+    if not thoughts.strip():
+        return said
+    closes = CLOSES if said or _stop(choice.get("finish_reason") or "stop") is StopReason.END else ""
+    return OPENS * (not expected.has_begun_thinking) + thoughts + closes + said
+
+
+def _parts_of(choice: Mapping[str, object], turn: str) -> tuple[str, str]:
+    """Thoughts that a server tells apart, and text."""
     if turn not in choice:
-        return _clean(choice.get("text"))
+        return "", _clean(choice.get("text"))
+    if choice[turn] is None:
+        return "", ""
     message = _object(choice[turn], turn)
     if message.get("role") not in ("assistant", None):
         raise BrokenReply(f"a turn of the role {str(message['role'])[:40]!r} instead of the assistant's")
-    if any(_clean(message.get(name)).strip() for name in ("reasoning_content", "reasoning")):
-        raise BrokenReply(
-            "thinking apart from the text; start the server without its reasoning parser, or name the model's tokenizer"
-        )
-    return _clean(message.get("content"))
+    thoughts, said = _said(message.get("content"))
+    apart = next((found for name in _THOUGHTS if (found := "".join(_said(message.get(name))))), "")
+    return apart or thoughts, said
+
+
+def _said(content: object) -> tuple[str, str]:
+    """Thoughts and text of a content: a string, or a list of parts that say what they are."""
+    if not isinstance(content, list):
+        return "", _clean(content)
+    thoughts, said = "", ""
+    for part in content:
+        kind = str(part.get("type", "text")) if isinstance(part, Mapping) else "text"
+        inner = part if not isinstance(part, Mapping) else next((part[k] for k in _PART_KEYS if k in part), None)
+        text = "".join(_said(inner))
+        if "think" in kind or "reason" in kind:
+            thoughts += text
+        else:
+            said += text
+    return thoughts, said
+
+
+_PART_KEYS = ("text", "thinking", "reasoning", "summary", "refusal", "content")
+"""Where parts of a content keep their text."""
 
 
 def _clean(value: object) -> str:
@@ -168,12 +244,11 @@ def _clean(value: object) -> str:
 
 
 def _stop(finish: object) -> StopReason:
-    if isinstance(finish, str):
-        if finish in _ENDS:
-            return _ENDS[finish]
-        if finish in _CUT:
-            return StopReason.END
-    raise BrokenReply(f"finish_reason {str(finish)[:40]!r}, so the reply is not whole")
+    if not isinstance(finish, str):
+        raise BrokenReply(f"finish_reason {str(finish)[:40]!r}")
+    if finish.lower() in _ABORTED:
+        raise CutReply(f"finish_reason {finish[:40]!r}: the server gave up")
+    return StopReason.LENGTH if finish.lower() in _LENGTHS else StopReason.END
 
 
 def _ids(value: object) -> tuple[int, ...] | None:

@@ -17,6 +17,8 @@ from thor_tir.errors import EngineFault, RequestFault
 
 T = TypeVar("T")
 
+BAD_ANSWER_RETRIES = 2
+"""A request whose reply was no completion is sent again so often: most servers would say the same again."""
 TELL_EVERY_S = 60.0
 """While a server is dead, a person hears so at least this often."""
 
@@ -52,6 +54,10 @@ class Transient(Exception):
 
 class Refused(Exception):
     """The server will not answer this request, however often it is asked."""
+
+
+class BadAnswer(Refused):
+    """The server answered this request with what is no completion."""
 
 
 @dataclass(slots=True)
@@ -111,6 +117,11 @@ class RetryPolicy:
                         continue
             else:
                 outcome = await self._try(ask)
+            if isinstance(outcome, BadAnswer) and own < min(BAD_ANSWER_RETRIES, self.config.retries):
+                own += 1
+                self.events["retries"] += 1
+                await self._pause(own - 1)
+                continue
             if isinstance(outcome, Refused):
                 raise self._refusal(outcome) from outcome
             if not isinstance(outcome, Transient):
@@ -132,8 +143,7 @@ class RetryPolicy:
             self._failed(failure)
             return failure
         except Refused as refusal:
-            self.events["refused"] += 1
-            self._trouble.refusals += 1
+            self.events["bad answers" if isinstance(refusal, BadAnswer) else "refused"] += 1
             return refusal
         self._succeeded()
         return answer
@@ -165,6 +175,7 @@ class RetryPolicy:
 
     def _refusal(self, refusal: Refused) -> EngineFault | RequestFault:
         """One request in many is that request's fault; all of them are the run's."""
+        self._trouble.refusals += 1
         if self._trouble.refusals < self.config.tolerance:
             return RequestFault(f"{self.name} refuses one request: {refusal}")
         return EngineFault(f"{self.name} refuses whatever it is asked: {refusal}")

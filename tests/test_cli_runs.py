@@ -1,6 +1,10 @@
 """Commands that do something small: evaluate and solve with the embedded model, look at a stored run."""
 
+import errno
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +142,56 @@ def test_a_fault_of_the_machine_is_one_sentence_with_status_1(
     told = capsys.readouterr().err
     assert told.startswith("thor: no process could be started")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(name: str, args: list[str]) -> None:
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("the writer failed") from cause
+
+    monkeypatch.setattr(commands, "run", full)
+    assert status_of("eval") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("thor: no room is left on the disk")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "works", ["pass", "import asyncio; asyncio.run(asyncio.sleep(60))", "import time; time.sleep(60)"]
+)
+def test_sigterm_says_how_to_go_on_with_status_143(works: str) -> None:
+    told = (
+        "import os, signal, threading, thor_tir.cli as cli, thor_tir.commands as commands\n"
+        "def work(name, args):\n"
+        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        f"    {works}\n"
+        "    import time; time.sleep(60)\n"
+        "commands.run = work\n"
+        "cli.main(['rl'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 143
+    assert ended.stderr == "thor: ended by SIGTERM; the same command continues where this one stopped\n"
+
+
+def test_what_sigterm_did_before_a_command_it_does_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    during = []
+    monkeypatch.setattr(commands, "run", lambda *_: during.append(signal.getsignal(signal.SIGTERM)))
+    assert status_of("doctor") == 0
+    assert during != [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_interruption_says_how_to_go_on_with_status_130(

@@ -1,11 +1,14 @@
 """The command line: finds the command, loads no more than it needs, and turns faults into one sentence.
 
-Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 130: interrupted.
+Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 130: interrupted; 143: ended by SIGTERM.
 """
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 
 from thor_tir import commands
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
@@ -43,16 +46,47 @@ def _dispatch(args: Sequence[str]) -> int:
 
 def _run(name: str, args: Sequence[str]) -> int:
     try:
-        commands.run(name, list(args))
+        with _terminable():
+            commands.run(name, list(args))
     except UsageError as error:
         _fail(str(error), status=2)
     except NothingMeasured as fault:
         _fail(str(fault), status=1)
     except MachineFault as fault:
         _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
+    except Terminated:
+        _fail("ended by SIGTERM; the same command continues where this one stopped", status=143)
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues where this one stopped", status=130)
+    except Exception as error:
+        from thor_tir.storage.journal import is_want_of_room
+
+        if not is_want_of_room(error):
+            raise
+        _fail("no room is left on the disk: free some space, and the same command continues", status=1)
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, which ends a command as an interruption does: asyncio lets such an exception through at once."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM, unless somebody has said already what it does, as servers do later."""
+    is_free = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_free:
+        yield
+        return
+
+    def end(_signal: int, _frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _overview() -> str:

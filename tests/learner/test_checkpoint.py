@@ -4,10 +4,10 @@ import errno
 import json
 import logging
 import os
-import random
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,10 +39,10 @@ def learner_of(model: PreTrainedModel) -> Learner:
 
 
 def run(learner: Learner, num_steps: int) -> None:
-    """Steps on rows that Python's random state shuffles."""
+    """Steps on rows that torch's random state draws."""
     for _ in range(num_steps):
         rows = mixed_rows()
-        learner.step(random.sample(rows, 5))
+        learner.step([rows[place] for place in torch.randperm(len(rows))[:5]])
 
 
 def same_weights(one: Learner, other: Learner) -> bool:
@@ -53,10 +53,8 @@ def same_weights(one: Learner, other: Learner) -> bool:
 @pytest.mark.parametrize("make_model", [tied_model, tiny_model])
 def test_two_steps_a_restart_and_two_more_are_four_steps_bit_for_bit(make_model, tmp_path):
     whole, first = learner_of(make_model()), learner_of(make_model())
-    random.seed(1)
     torch.manual_seed(1)
     run(whole, 4)
-    random.seed(1)
     torch.manual_seed(1)
     run(first, 2)
     path = save_checkpoint(tmp_path, first, extra={"round": 2})
@@ -209,9 +207,9 @@ def disk(folder: Path, num_bytes: int):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("room", [1.1, 1.5, 1.9])
+@pytest.mark.parametrize("room", [1.01, 1.1, 1.3, 1.5, 1.7, 1.9])
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_the_checkpoint_before(room, tmp_path):
-    """The second checkpoint finds room for a tenth, a half or nine tenths of itself: other writers fail each time."""
+    """The second checkpoint finds room for a part of itself: another writer fails each time, in its own words."""
     learner = learner_of(tiny_model())
     whole = save_checkpoint(tmp_path / "ample", learner)
     size = sum(4096 + file.stat().st_size // 4096 * 4096 for file in whole.rglob("*"))
@@ -222,6 +220,43 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_the_checkpoint_before(ro
             save_checkpoint(small, learner)
         assert list(small.iterdir()) == [old]  # the room is given back
         assert load_checkpoint(old, learner) == {"save": "old"}
+
+
+def test_a_full_disk_is_recognised_behind_the_words_of_the_writer_of_tensors(tmp_path, monkeypatch):
+    """As the zip writer of torch fails: it complains of a position, and its context holds the reason."""
+
+    def full(*_args, **_kwargs):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")  # noqa: B904
+
+    monkeypatch.setattr("torch.distributed.checkpoint.filesystem._write_files_from_queue", full)
+    with pytest.raises(DiskFull):
+        save_checkpoint(tmp_path, learner_of(tiny_model()))
+
+
+ALONE_IN_A_PROCESS = """
+import json, sys
+from pathlib import Path
+from test_checkpoint import learner_of, run, tied_model
+from thor_tir.learner.checkpoint import save_checkpoint
+learner = learner_of(tied_model())
+run(learner, 2)
+print(json.dumps(json.loads((save_checkpoint(Path(sys.argv[1]), learner) / "manifest.json").read_text())["digests"]))
+"""
+
+
+def test_equal_runs_leave_equal_checkpoints_to_the_last_file(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    digests = []
+    for place in (tmp_path / "a", tmp_path / "b"):
+        command = [sys.executable, "-c", ALONE_IN_A_PROCESS, str(place)]
+        env = {**os.environ, "PYTHONPATH": path}
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+        digests.append(json.loads(ended.stdout))
+    assert digests[0] == digests[1]
+    assert "state/random-0.pt" in digests[0]
 
 
 @pytest.mark.parametrize("module", ["safetensors", "io"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from thor_tir.eval.metrics import num_lost, remarks
 from thor_tir.eval.results import Estimate, Losses, Results, SetResult
+from thor_tir.storage.journal import told_when_full
 
 
 def markdown(results: Results) -> str:
@@ -73,8 +74,9 @@ def plot(results: Results, path: Path) -> bool:
     axes.set_xlabel(f"Avg@{results['samples']}, percent, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     draft = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(draft, dpi=150)
-    draft.replace(path)
+    with told_when_full(path):
+        figure.savefig(draft, dpi=150)
+        draft.replace(path)
     return True
 
 

@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import random
 import re
 import shutil
 import warnings
@@ -86,7 +85,7 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
     """Put weights, optimiser, counters and random states back as they were saved; returns `extra`.
 
     Raises UsageError where files are missing or damaged, and where the model or the run's options are others. The
-    random states are those of Python and torch, process-wide.
+    random states are those of torch, process-wide, which dropout reads; nothing here reads Python's.
     """
     manifest = learner.ranks.lead(lambda: _verified(path))
     if others := changes(manifest["versions"], versions(COMPUTING)):
@@ -196,6 +195,14 @@ def _sync(path: Path) -> None:
 _PARTS, _RANDOM = "parts", "random-{}.pt"
 
 
+class _Writer(FileSystemWriter):
+    """Writes nothing that differs between equal runs, such as the place and a name drawn at random."""
+
+    def storage_meta(self) -> None:
+        """No remark on the file."""
+        return
+
+
 class Unfit(ValueError):
     """A saved state that is of another model, or cannot be read."""
 
@@ -205,7 +212,7 @@ def _write_state(folder: Path, learner: Learner) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     learner.optimizer.zero_grad(set_to_none=True)
     with _plainly():
-        writer = FileSystemWriter(folder / _PARTS, sync_files=False)  # the checkpoint is synchronised as a whole
+        writer = _Writer(folder / _PARTS, sync_files=False)  # the checkpoint is synchronised as a whole
         save(_parts(learner), storage_writer=writer)
     states = io.BytesIO()  # a disk without room then fails as a file does
     torch.save(_random_states(), states)
@@ -249,16 +256,16 @@ def _plainly() -> Iterator[None]:
         try:
             yield
         except CheckpointException as error:  # no Exception in the sense of Python
-            raise next(iter(error.failures.values()))[0] from None
+            fault = next(iter(error.failures.values()))[0]
+            raise fault from fault.__cause__ or fault.__context__  # such as the full disk that a writer stumbled over
 
 
 def _random_states() -> dict[str, Any]:
-    states = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    states = {"torch": torch.get_rng_state()}
     return {**states, "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
 def _restore_random_states(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -33,6 +33,7 @@ from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.learner.trainable import local, shard, whole
+from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 
 MAX_FAILURES = 3
@@ -68,6 +69,8 @@ class LearnerConfig:
     """True computes matrix products in bfloat16; parameters, optimiser and loss stay in float32."""
     gradient_checkpointing: bool = False
     """True computes each layer again in the backward pass: less memory, about a third more time."""
+    seed: int = 0
+    """Seed of torch's random numbers in this process, which a model with dropout reads."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.micro_batch_tokens < 1 or self.max_grad_norm <= 0:
@@ -93,6 +96,7 @@ class Learner:
         """Updates that were skipped because loss or gradient was not finite."""
         self.failures_in_a_row = 0
         self._inspection = inspection
+        torch.manual_seed(seed_of("learner", config.seed, ranks.rank))  # without one it begins anywhere
         _refuse_half_precision([p for p in model.parameters() if p.requires_grad])
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -64,6 +64,7 @@ def learner_config(config: RLConfig) -> LearnerConfig:
         micro_batch_tokens=config.micro_batch_tokens,
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
+        seed=config.seed,
     )
 
 

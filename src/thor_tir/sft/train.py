@@ -39,6 +39,7 @@ def _learner_config(config: SftConfig, num_steps: int) -> LearnerConfig:
         micro_batch_tokens=config.micro_batch_tokens,
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
+        seed=config.seed,
     )
 
 

@@ -31,12 +31,13 @@ def told_when_full(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_want_of_room(error):
+        if not is_want_of_room(error):
             raise
         raise DiskFull(f"no room is left on the disk that holds {path}: free some space") from error
 
 
-def _is_want_of_room(error: BaseException | None) -> bool:
+def is_want_of_room(error: BaseException | None) -> bool:
+    """True where a full disk stands behind an error, however far."""
     while error is not None:
         if getattr(error, "errno", None) in (ENOSPC, EDQUOT) or "No space left" in str(error):
             return True

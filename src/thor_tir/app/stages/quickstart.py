@@ -30,7 +30,7 @@ from thor_tir.eval.transcript import Exhibit, exhibit
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
-from thor_tir.provenance import machine, versions
+from thor_tir.provenance import file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
@@ -61,17 +61,17 @@ async def run_quickstart(config: RunConfig, folder: Path, reporter: Reporter) ->
 
 async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
     async with open_runtime(config.resources) as runtime:
-        dataset = folder / "tirgen" / "dataset.jsonl"
-        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", runtime, reporter))
+        dataset, say = folder / "tirgen" / "dataset.jsonl", reporter.say
+        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", runtime, reporter), say)
         reporter.say(_funnel_line(folder / "tirgen"))
 
         async def cold_start() -> Path:
             exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
             return fine_tune(config.actor, dataset, exact, folder / "sft", reporter, reasoning=config.reasoning)
 
-        await _once(folder / "sft", cold_start)
+        await _once(folder / "sft", cold_start, say)
         tuned = str(folder / "sft" / "model")
-        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", runtime, reporter))
+        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", runtime, reporter), say)
         began = perf_counter()
         evaluations = await _evaluate(config, folder, runtime, reporter)
     seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl")}
@@ -207,13 +207,30 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
     write_atomically(folder / "trajectories.jsonl", text)
 
 
-async def _once(folder: Path, stage: Callable[[], Awaitable[Path]]) -> None:
-    """Run a stage unless it has finished before, and note how long it took."""
-    if (folder / "done.json").exists():
-        return
+async def _once(folder: Path, stage: Callable[[], Awaitable[Path]], say: Callable[[str], None]) -> None:
+    """Run a stage unless it has finished before, and note how long it took and what the files that it made hold.
+
+    A stage whose files are not what they were is finished again: from its journals and checkpoints, as after a kill.
+    """
+    done, seconds = folder / "done.json", 0.0
+    if done.exists():
+        known = json.loads(done.read_text(encoding="utf-8"))
+        changed = [name for name, digest in known["files"].items() if _digest(folder / name) != digest]
+        if not changed:
+            return
+        say(f"{', '.join(changed)} in {folder} is damaged or missing: the stage that made it is finished again")
+        seconds = known["seconds"]
     began = perf_counter()
-    await stage()
-    write_atomically(folder / "done.json", json.dumps({"seconds": perf_counter() - began}) + "\n")
+    made = await stage()
+    files = [file for file in ([made] if made.is_file() else sorted(made.rglob("*"))) if file.is_file()]
+    digests = {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+    seconds += perf_counter() - began
+    write_atomically(done, json.dumps({"seconds": seconds, "files": digests}, indent=1) + "\n")
+
+
+def _digest(path: Path) -> str | None:
+    """The digest of a file; None where there is none."""
+    return file_digest(path) if path.is_file() else None
 
 
 def _seconds(folder: Path) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.journal import told_when_full, write_atomically
 from thor_tir.tirgen.dataset import CODE, OUTPUT, THOUGHT, rows_of
 from thor_tir.tirgen.publish.export import spelled
 from thor_tir.tirgen.raw_rows import PROVENANCE, read_provenance
@@ -176,8 +176,9 @@ def draw_figures(facts: CardFacts, folder: Path) -> dict[str, str]:
         axes.tick_params(colors=INK, labelsize=9)
         draw(axes, facts)
         draft = folder / f".{name}.png.tmp"
-        figure.savefig(draft, format="png")
-        draft.replace(folder / f"{name}.png")
+        with told_when_full(folder):
+            figure.savefig(draft, format="png")
+            draft.replace(folder / f"{name}.png")
         drawn[f"{name}.png"] = caption
     return drawn
 

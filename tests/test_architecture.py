@@ -1,7 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
     nouns, storage, address, distributed, web_service <- sandbox | grading | dialect | engines | problems | learner
-          <- rollout, tracking <- tirgen | sft | rl | inference <- eval <- app, view <- serving <- cli, commands
+         <- rollout, tracking, console <- tirgen | sft | rl | inference <- eval <- app, view <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -41,12 +41,12 @@ ORDER = (
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),
-    rank("rollout tracking", may_meet=True),
+    rank("rollout tracking console", may_meet=True),
     rank("tirgen sft rl inference"),
     rank("eval"),
     rank("app view"),
     rank("serving"),
-    rank("cli commands console api __main__ __init__", may_meet=True),
+    rank("cli commands api __main__ __init__", may_meet=True),
 )
 """Lowest first. A new folder or top-level module is placed here, or the tests fail."""
 

@@ -85,7 +85,8 @@ class Attempts(Sequence[Attempt]):
         from rich.console import Group
         from rich.text import Text
 
-        from thor_tir.eval.transcript import rendered_transcript, segments_of, visible
+        from thor_tir.console import visible
+        from thor_tir.eval.transcript import rendered_transcript, segments_of
 
         parts: list[RenderableType] = []
         for attempt in self.attempts:

@@ -103,6 +103,8 @@ THOR makes language models exact at mathematics by letting them write and run Py
 
 
 def _fail(sentence: str, *, status: int) -> None:
+    from thor_tir.console import visible
+
     rank = os.environ.get("RANK", "0")  # of several processes under torchrun
-    print(f"thor{'' if rank == '0' else f' (process {rank})'}: {sentence}", file=sys.stderr)
+    print(visible(f"thor{'' if rank == '0' else f' (process {rank})'}: {sentence}"), file=sys.stderr)
     sys.exit(status)

@@ -1,18 +1,36 @@
-"""The output of the command line: progress bars with rates and time left, tables, one sentence for a fault."""
+"""All that the command line prints: sentences, tables, transcripts, progress bars with rates and time left.
 
+Questions, answers, names of files and of stages, and what models and programs wrote are foreign text. It is printed
+through this file alone, which shows control characters as escapes, so that no byte of it can steer the terminal, and
+never reads it as rich markup.
+"""
+
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 NOTE_EVERY_S = 30.0
 """Where there is no terminal, progress of a long stage is printed this often."""
+
+
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories that can move the cursor, hide text or turn its direction: control, format, surrogate, breaks."""
+
+
+def visible(text: str) -> str:
+    r"""The text with every unsafe character but newline and tab written as its escape, e.g. ESC as `\x1b`."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNSAFE else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class _Rate(ProgressColumn):
@@ -28,7 +46,7 @@ class _Bar:
 
     def __init__(self, progress: Progress, title: str, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=total, note="")
+        self._task = progress.add_task(visible(title), total=total, note="")
         self._noted = perf_counter()
         self.done = 0
 
@@ -40,10 +58,10 @@ class _Bar:
     def note(self, line: str) -> None:
         """Under the bar; where there is none, as a line now and then."""
         if not self._progress.disable:
-            self._progress.update(self._task, note=f"\n{escape(line)}")
+            self._progress.update(self._task, note=f"\n{visible(line)}")
         elif perf_counter() - self._noted >= NOTE_EVERY_S:
             self._noted = perf_counter()
-            self._progress.console.print(line, markup=False, soft_wrap=True)
+            self._progress.console.print(visible(line), markup=False, emoji=False, soft_wrap=True)
 
 
 class ConsoleReporter:
@@ -56,8 +74,14 @@ class ConsoleReporter:
     def stage(self, title: str, total: int) -> Iterator[_Bar]:
         """Work of `total` units."""
         columns = (
-            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()),
-            TextColumn("{task.fields[note]}"),
+            *(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+            ),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         began = perf_counter()
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
@@ -68,14 +92,24 @@ class ConsoleReporter:
 
     def say(self, text: str) -> None:
         """One line, read as plain text."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, emoji=False, soft_wrap=True)
+
+    def show(self, shown: RenderableType) -> None:
+        """A table or a transcript, whose makers have made foreign text visible."""
+        self.console.print(shown)
 
 
 def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Rows of plain text under a head; the first column is left, the others right."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(visible(title), "table.title"),
+        title_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for place, name in enumerate(head):
-        table.add_column(Text(name), justify="right" if place else "left", no_wrap=True)
+        table.add_column(Text(visible(name)), justify="right" if place else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     return table

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from fake_trajectory import CORRECTED, decode
+from thor_tir.console import visible
 from thor_tir.eval.transcript import (
     Segment,
     SegmentKind,
@@ -15,7 +16,6 @@ from thor_tir.eval.transcript import (
     exhibit,
     rendered_transcript,
     segments_of,
-    visible,
 )
 from thor_tir.execution import Status
 from thor_tir.problem import Problem

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from thor_tir.app.config import EvalConfig, ResourceConfig
 from thor_tir.app.runtime import dialect_of, open_runtime
+from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
@@ -61,7 +61,7 @@ class Question:
     """Seed of the attempts and of ties among them."""
 
 
-def solve(question: Question, config: EvalConfig, reporter: Any) -> None:
+def solve(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> None:
     """Sample, choose, print. Raises UsageError for no question, an unknown selector or a model that does not load."""
     if not question.text.strip():
         raise UsageError("the question is empty")
@@ -73,10 +73,10 @@ def solve(question: Question, config: EvalConfig, reporter: Any) -> None:
     question = replace(question, model=name)
     chosen, decode = asyncio.run(_answer(question, config, reporter))
     segments = segments_of(chosen.trajectory, decode)
-    reporter.console.print(rendered_transcript(segments, answer=chosen.verdict.extracted))
+    reporter.show(rendered_transcript(segments, answer=chosen.verdict.extracted))
 
 
-async def _answer(question: Question, config: EvalConfig, reporter: Any) -> tuple[Attempt, Decode]:
+async def _answer(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> tuple[Attempt, Decode]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
     async with (
         open_runtime(ResourceConfig()) as runtime,
@@ -98,7 +98,7 @@ async def _ungraded(problem: Problem, text: str) -> Verdict:
     return Verdict(outcome=Outcome.UNSCORED, extracted=extract_answer(text), reason="no reference")
 
 
-def show(folder: Path, id: str, reporter: Any) -> None:
+def show(folder: Path, id: str, reporter: ConsoleReporter) -> None:
     """One stored trajectory by the beginning of its id, or the list of what there is."""
     if (run := EvalFolder(path=folder)).exists:
         _show_attempts(run, id, reporter)
@@ -112,12 +112,10 @@ def show(folder: Path, id: str, reporter: Any) -> None:
         return
     for row in found:
         reporter.say(f"{row['stage']}: {row['problem']['question'].strip()}")
-        reporter.console.print(
-            rendered_transcript(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"]))
-        )
+        reporter.show(rendered_transcript(_segments(row), answer=row["extracted"], outcome=Outcome(row["outcome"])))
 
 
-def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
+def _show_attempts(run: EvalFolder, id: str, reporter: ConsoleReporter) -> None:
     """The same for an evaluation, whose attempts are read as they were journaled."""
     found = list(stored_attempts(run, id))
     exact = [stored for stored in found if stored.attempt.trajectory.id == id]
@@ -134,7 +132,7 @@ def _show_attempts(run: EvalFolder, id: str, reporter: Any) -> None:
         if problem.answer:  # a task whose answer is a program has none
             reporter.say(f"reference: {problem.answer}")
         segments = readable_segments(stored.attempt.trajectory)
-        reporter.console.print(rendered_transcript(segments, answer=verdict.extracted, outcome=verdict.outcome))
+        reporter.show(rendered_transcript(segments, answer=verdict.extracted, outcome=verdict.outcome))
         reporter.say(f"graded {verdict.outcome}: {verdict.reason}")
 
 

@@ -208,7 +208,7 @@ class EvalCompare:
             check_place(self.output)
         found = compare(EvalFolder(path=self.first), EvalFolder(path=self.second), seed=self.seed)
         reporter = ConsoleReporter()
-        reporter.console.print(text_table("First minus second, in points", *comparison_rows(found)))
+        reporter.show(text_table("First minus second, in points", *comparison_rows(found)))
         first, second = found["first"], found["second"]
         for key in (key for key in first if key != "folder" and first[key] != second[key]):
             reporter.say(f"they differ in {key}: {first[key]} against {second[key]}")
@@ -228,7 +228,7 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
 
     results = write_results(folder, reporter)
     if results is not None:
-        reporter.console.print(text_table("Percent, with 95 % intervals over problems", *score_table(results)))
+        reporter.show(text_table("Percent, with 95 % intervals over problems", *score_table(results)))
         for entry in results["sets"]:
             for sentence in remarks(entry):
                 reporter.say(sentence)

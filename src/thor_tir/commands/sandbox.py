@@ -58,14 +58,15 @@ class SandboxRun:
             asyncio.run(self._run_lines(self.jsonl, self.output))
 
     async def _run_file(self, file: Path) -> None:
+        from thor_tir.console import visible
         from thor_tir.sandbox.local.sandbox import LocalSandbox
 
         code = _text(file)
         async with LocalSandbox(self._config(workers=1)) as sandbox:
             result = await sandbox.run(code)
-        sys.stdout.write(result.stdout)
-        sys.stdout.flush()
-        sys.stderr.write(result.stderr)
+        for stream, text in ((sys.stdout, result.stdout), (sys.stderr, result.stderr)):
+            stream.write(visible(text) if stream.isatty() else text)
+            stream.flush()
         told = f" ({result.error})" if result.error else ""
         print(f"[{result.status}{told}, {result.seconds:.3f} s, level {result.level}]", file=sys.stderr)
 

@@ -43,7 +43,7 @@ class Quickstart:
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
         outcome = asyncio.run(run_quickstart(config, self.output, reporter))
-        reporter.console.print(text_table("Held-out test problems", *run_table(outcome.results)))
+        reporter.show(text_table("Held-out test problems", *run_table(outcome.results)))
         for row in outcome.results:
             for sentence in remarks(row["sets"][0]):
                 reporter.say(f"{row['name']}, {sentence}")

@@ -5,7 +5,6 @@ ids. Everything that a model or a program wrote is untrusted: it is never read a
 are shown as escapes, so that no byte of it can steer the terminal.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,6 +16,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
+from thor_tir.console import visible
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
@@ -215,9 +215,6 @@ def _of_step(step: Step) -> tuple[Segment, ...]:
 DISCARDED_INDENT = 4
 """Columns by which a discarded version stands aside of the text that counts."""
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories that can move the cursor, hide text or turn its direction: control, format, surrogate, breaks."""
-
 _OUTCOME_STYLE = {Outcome.CORRECT: "bold green", Outcome.WRONG: "bold red", Outcome.UNSCORED: "bold yellow"}
 
 
@@ -239,15 +236,6 @@ def rendered_transcript(
             parts.append(_segment(segment))
     parts.append(_answer(answer, outcome))
     return Group(*parts)
-
-
-def visible(text: str) -> str:
-    r"""The text with every unsafe character but newline and tab written as its escape, e.g. ESC as `\x1b`."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _UNSAFE else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _segment(segment: Segment) -> RenderableType:

@@ -1,0 +1,150 @@
+"""Foreign text cannot steer the terminal, wherever it is printed: questions, stages, tables, file names, model text."""
+
+import ast
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import thor_tir
+from fake_run import RUNS, write_lines
+from fake_run import stored as exhibit_row
+from scripted_benchmark import play, scripted_run, set_of
+from thor_tir import cli
+from thor_tir.app.solve import show
+from thor_tir.console import ConsoleReporter, text_table, visible
+from thor_tir.problem import Problem
+from thor_tir.verdict import Outcome
+
+HOSTILE = {
+    "a title": "\x1b]0;owned\x07",
+    "a cleared screen": "\x1b[2J\x1b[H",
+    "an eight-bit sequence": "\x9b31m",
+    "a carriage return": "true\rfalse",
+    "backspaces": "yes\x08\x08\x08no ",
+    "text turned round": "\u202e654321",
+    "a link": "\x1b]8;;http://example.org\x1b\\here\x1b]8;;\x1b\\",
+    "a hidden character": "1\u200b0",
+    "a lone surrogate": "\ud800",
+}
+MARKUP = "[bold red]x[/] [/] :smile:"
+
+
+def screen() -> tuple[ConsoleReporter, io.StringIO]:
+    """A reporter on a terminal that keeps what it is sent."""
+    sent = io.StringIO()
+    return ConsoleReporter(Console(file=sent, force_terminal=True, color_system=None, width=160, highlight=False)), sent
+
+
+def assert_harmless(sent: str, text: str) -> None:
+    """No byte of the text that could do something arrived; rich's own sequences hide and show the cursor alone."""
+    assert text not in sent
+    own = ("\x1b[?25l", "\x1b[?25h", "\x1b[2K", "\x1b[1A", "\x1b[1B", "\r")
+    for sequence in own:
+        sent = sent.replace(sequence, "")
+    assert not set(sent) & {"\x1b", "\x9b", "\x07", "\x08", "\r", "\u202e", "\u200b", "\ud800"}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_sentences_tables_and_stages_are_harmless(text: str) -> None:
+    reporter, sent = screen()
+    reporter.say(f"say {text}")
+    reporter.show(text_table(f"title {text}", (f"head {text}",), [(f"cell {text}",)]))
+    assert_harmless(sent.getvalue(), text)
+    for word in ("say", "title", "head", "cell"):
+        assert f"{word} {visible(text)}" in sent.getvalue()
+    for is_terminal in (True, False):
+        sent = io.StringIO()
+        reporter = ConsoleReporter(Console(file=sent, force_terminal=is_terminal, color_system=None, width=160))
+        with reporter.stage(f"stage {text}", 2) as bar:
+            bar.note(f"note {text}")
+            bar.advance()
+        assert_harmless(sent.getvalue(), text)
+        assert f"stage {visible(text)}" in sent.getvalue()
+
+
+def test_markup_is_shown_as_written() -> None:
+    reporter, sent = screen()
+    reporter.say(f"say {MARKUP}")
+    reporter.show(text_table(f"title {MARKUP}", (f"head {MARKUP}",), [(f"cell {MARKUP}",)]))
+    with reporter.stage(f"stage {MARKUP}", 1) as bar:
+        bar.note(f"note {MARKUP}")
+    for word in ("say", "title", "head", "cell", "stage"):
+        assert f"{word} {MARKUP}" in sent.getvalue()
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_stored_questions_stages_answers_and_texts_are_shown_harmless(text: str, tmp_path: Path) -> None:
+    row = exhibit_row(1, stage=f"eval/{text}", outcome=Outcome.CORRECT, text=f"thought {text}")
+    row["extracted"] = f"12 {text}"
+    write_lines(tmp_path / "trajectories.jsonl", [row, exhibit_row(2, stage=text, outcome=Outcome.WRONG)])
+    for id in ("", "p1"):
+        reporter, sent = screen()
+        show(tmp_path, id, reporter)
+        assert_harmless(sent.getvalue(), text)
+        assert visible(text) in sent.getvalue()
+
+
+@pytest.mark.parametrize("text", [each for name, each in HOSTILE.items() if name != "a lone surrogate"])
+def test_attempts_of_an_evaluation_are_shown_harmless(text: str, tmp_path: Path) -> None:
+    problem = Problem(id="p", question=f"What is 2 plus 2?{text}", answer="4", source="mine")
+    run = scripted_run(tmp_path, [set_of(problem)], samples=1)
+    play(run, lambda _: [rf"I think {text} so \boxed{{4}}."])
+    reporter, sent = screen()
+    show(tmp_path, "p/0", reporter)
+    assert_harmless(sent.getvalue(), text)
+    assert visible(text) in sent.getvalue()
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x1b]0;owned\x07", "\x9bm", "a\rb", "\u202ex"])
+def test_a_file_name_in_an_error_is_harmless(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{text}.jsonl").write_text(json.dumps({"question": "?"}) + "\n")
+    for argv in (
+        ["eval", "--problems", str(tmp_path / f"{text}.jsonl")],
+        ["show", str(tmp_path / text)],
+        ["grade", "--jsonl", str(tmp_path / f"no{text}"), "--output", str(tmp_path / "out")],
+        [f"eval{text}"],
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(argv)
+        captured = capsys.readouterr()
+        assert_harmless(captured.err + captured.out, text)
+
+
+def test_a_report_of_a_hostile_run_name_is_said_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run\x1b[2J"
+    run.mkdir()
+    (run / "results.json").write_text(json.dumps({"schema": 1, "runs": RUNS}))
+    with pytest.raises(SystemExit):
+        cli.main(["show", str(run), "--report"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_nothing_else_prints_to_a_terminal() -> None:
+    """`print`, streams and rich's consoles are used where texts are the package's own, and in the named places."""
+    allowed = {
+        "console.py": "the place itself",
+        "cli.py": "help, and faults through `visible`",
+        "commands/__init__.py": "help of a group",
+        "commands/sandbox.py": "what a program printed goes where the user's output goes",
+        "api.py": "transcripts and tables that were made visible",
+    }
+    folder = Path(thor_tir.__file__).parent
+    found = set()
+    for path in sorted(folder.rglob("*.py")):
+        place = path.relative_to(folder).as_posix()
+        if place.startswith(("sandbox/jail/", "nano/")):
+            continue  # programs of processes of their own
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id="print")):
+                    found.add(place)
+                case ast.Call(
+                    func=ast.Attribute(attr="print", value=ast.Attribute(attr="console") | ast.Name(id="console"))
+                ):
+                    found.add(place)
+                case ast.Attribute(attr="write", value=ast.Attribute(attr="stdout" | "stderr")):
+                    found.add(place)
+    assert found <= allowed.keys()

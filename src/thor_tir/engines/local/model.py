@@ -5,8 +5,10 @@ Knows rows, tokens and positions; knows nothing of requests, sampling or time.
 Letters in names of tensors: B rows of one call, T tokens of one call, K visible tokens, N stored tokens, V vocabulary.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -14,13 +16,29 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from thor_tir.engines.local.fast_decoder import Decoder, attend, decoder_of
+from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, decoder_of
 from thor_tir.engines.local.kv_cache import SlotCache, Window
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM
 
+_LOG = logging.getLogger(__name__)
+
 VISIBLE_BLOCK = 16
 """Visible lengths are rounded up to a multiple of this: fewer shapes to allocate for, and aligned rows of the mask."""
+
+
+OTHER_WINDOWS = (
+    "attention_chunk_size",
+    "attention_window_size",
+    "local_attention_window",
+    "sliding_window_size",
+    "window_size",
+)
+"""Settings by which families limit what some layers see in a way that this engine does not compute."""
+BEYOND = 24
+"""Tokens beyond twice a window that the self-test reads: so much that the last ones cannot see the first."""
+AFFORDABLE = 2e12
+"""Multiplications that the self-test may cost on a CPU: some seconds. On a GPU it is always made."""
 
 
 def longest_context(config: Any, wanted: int | None) -> int:
@@ -35,15 +53,31 @@ def longest_context(config: Any, wanted: int | None) -> int:
             f"this engine keeps keys and values of attention layers, but the model has layers of types "
             f"{', '.join(sorted(layer_types))}; serve it behind another engine"
         )
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) and layer_types != {"full_attention"}:
-        limits.append(window)  # within the window, sliding attention is full attention
     longest = min(limits, default=wanted or 0)
     if not longest or (wanted or 0) > longest:
         raise UsageError(
             f"max_model_len is {wanted}, but this model can hold {longest or 'an unknown number of'} tokens"
         )
     return wanted or longest
+
+
+def sliding_window(config: Any) -> int | None:
+    """Tokens that the sliding layers of a model see, the last one included; None where all layers see everything."""
+    layer_types = getattr(config, "layer_types", None)
+    slides = "sliding_attention" in layer_types if layer_types else getattr(config, "use_sliding_window", True)
+    window = getattr(config, "sliding_window", None)
+    return window if slides and isinstance(window, int) and window > 0 else None
+
+
+class MaskForm(StrEnum):
+    """How a model is told what its layers may look at."""
+
+    CAUSAL = "causal"
+    """One mask, of everything before."""
+    SLIDING = "sliding"
+    """One mask, of a window, for every layer."""
+    BY_LAYER = "by layer"
+    """A mask for each type of layer."""
 
 
 class CachedModel:
@@ -64,6 +98,61 @@ class CachedModel:
         self._zero = torch.zeros((), dtype=model.dtype, device=self.device)
         self._decoder: Decoder | None = None
         self._is_tried = False
+        self._window: int | None = None
+        self._form = MaskForm.CAUSAL
+        self._respect_windows(config)
+
+    def _respect_windows(self, config: Any) -> None:
+        """Find the masks under which this pass computes what the model does beyond its window.
+
+        Tried once, with a text that is longer than the window; where that costs too much, or no masks do, the context
+        ends with the window, within which sliding attention is full attention.
+        """
+        limits = [
+            limit for name in OTHER_WINDOWS if isinstance(limit := getattr(config, name, None), int) and limit > 0
+        ]
+        window = sliding_window(config)
+        if window is not None and window < self.max_model_len:
+            self._window = window
+            forms = (
+                (MaskForm.BY_LAYER, MaskForm.SLIDING) if getattr(config, "layer_types", None) else (MaskForm.SLIDING,)
+            )
+            if not any(self._computes_the_same(form) for form in forms):
+                self._window, self._form = None, MaskForm.CAUSAL
+                limits.append(window)
+        if limits and min(limits) < self.max_model_len:
+            self.max_model_len = min(limits)
+            _LOG.warning(
+                "%s sees a window of %d tokens in some layers, and this engine does not compute what lies beyond: its "
+                "context ends there; serve it behind another engine for longer texts",
+                type(self.model).__name__,
+                self.max_model_len,
+            )
+
+    @torch.inference_mode()
+    def _computes_the_same(self, form: MaskForm) -> bool:
+        """True if these masks give the model's own logits right behind its window. Keeps the form if so."""
+        assert self._window is not None
+        length = min(2 * self._window + BEYOND, self.max_model_len)
+        if self.device.type == "cpu" and 2.0 * length * self.model.num_parameters() > AFFORDABLE:
+            return False
+        self._form = form
+        ids = [(7 + 97 * place) % self.vocabulary for place in range(length)]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            middle = length // 2
+            self.prefill(0, [ids[:middle]], [0])
+            self.prefill(0, [ids[middle:-1]], [middle])
+            found = self.decode(ids[-1:], [length - 1])
+            expected = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[:, -1]
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):  # not the form that it takes
+            return False
+        finally:
+            self.model.train(was_training)
+            self.release()
+        error = float((found - expected).abs().max() / expected.abs().max())
+        return error <= TOLERANCE.get(self.model.dtype, 0.0)
 
     def decode(self, last_B: Sequence[int], position_B: Sequence[int]) -> Tensor:
         """Store one more token in each of the first rows and return the logits [B, V] of what follows."""
@@ -72,7 +161,7 @@ class CachedModel:
         read_B2 = torch.tensor([last_B, position_B], device=self.device)
         ids_B, place_B = read_B2[0], read_B2[1]
         window = Window(rows=rows, visible=visible, slot_N=self._count[rows], position_N=place_B)
-        mask_BK = self._mask(place_B, visible)
+        mask_BK = self._mask(place_B, visible, self._window if self._form is MaskForm.SLIDING else None)
         if (decoder := self._quick()) is not None:
             return decoder.logits(ids_B, place_B, window, mask_BK)
         with decoding(self.model.config):
@@ -96,7 +185,7 @@ class CachedModel:
             position_N=position_BT.flatten()[source_N],
             source_N=source_N,
         )
-        mask_BTK = self._mask(position_BT, visible)
+        mask_BTK = self._mask(position_BT, visible, self._window if self._form is MaskForm.SLIDING else None)
         if (decoder := self._quick()) is not None:
             ids_N = torch.tensor([token for piece in pieces for token in piece], device=self.device)
             decoder.prefill(ids_N, window.position_N, window, mask_BTK)
@@ -111,7 +200,8 @@ class CachedModel:
 
     def _quick(self) -> Decoder | None:
         if not self._is_tried:
-            self._decoder = decoder_of(self.model, self.cache, max_model_len=self.max_model_len)
+            is_plain = self._form is not MaskForm.BY_LAYER
+            self._decoder = decoder_of(self.model, self.cache, max_model_len=self.max_model_len) if is_plain else None
             self._is_tried = True
         return self._decoder
 
@@ -120,18 +210,25 @@ class CachedModel:
         self.cache.reserve(rows=rows, tokens=visible)
         return visible
 
-    def _mask(self, position: Tensor, visible: int) -> Tensor:
+    def _mask(self, position: Tensor, visible: int, window: int | None = None) -> Tensor:
         """What each position may not look at, in one more dimension, K."""
         # Additive, because the eager attention of transformers adds it and the fused one takes it as it is. The lowest
         # finite number, not minus infinity: it never makes a NaN.
         is_hidden = self._count[:visible] > position.unsqueeze(-1)
+        if window is not None:
+            is_hidden = is_hidden | (self._count[:visible] <= position.unsqueeze(-1) - window)
         return self._zero.masked_fill(is_hidden, self._lowest)
 
     def _forward(self, ids_BT: Tensor, position_BT: Tensor, mask_BTK: Tensor, window: Window) -> Tensor:
         self.cache.aim(window)
+        mask_B1TK = mask_BTK[:, None]
+        masks: Tensor | dict[str, Tensor] = mask_B1TK
+        if self._form is MaskForm.BY_LAYER:
+            sliding_B1TK = self._mask(position_BT, window.visible, self._window)[:, None]
+            masks = {"full_attention": mask_B1TK, "sliding_attention": sliding_B1TK}
         output = self.model(
             input_ids=ids_BT,
-            attention_mask=mask_BTK[:, None],
+            attention_mask=masks,
             position_ids=position_BT,
             past_key_values=self.cache,
             use_cache=True,

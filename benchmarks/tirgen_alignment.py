@@ -255,7 +255,7 @@ def shown(interval: Interval) -> str:
 
 async def measure(folder: Path, raw: Path | None, *, count: int, num_test: int, seeds: Sequence[int]) -> list[str]:
     nano = quickstart(seed=0)
-    config = replace(nano, num_tirgen=count, words_samples=0, filter=FilterConfig(max_share=1))
+    config = replace(nano, num_tirgen=count, no_tools_samples=0, filter=FilterConfig(max_share=1))
     async with open_runtime(config.resources) as tools:
         found, yields = await texts(config, folder, raw, tools)
         lines = [yields, "", *alignment(config, found)]

@@ -196,10 +196,10 @@ def test_a_commands_help_loads_no_deep_learning_library(command: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:get_parser:DeprecationWarning")
-@pytest.mark.parametrize("command", ["tirgen", "sft", "rl", "eval", "solve", "quickstart"])
-def test_a_command_has_one_seed_and_the_filter_its_own(command: str) -> None:
+@pytest.mark.parametrize("command", ["tirgen", "tirgen filter", "sft", "rl", "eval", "solve", "quickstart"])
+def test_a_command_has_one_seed(command: str) -> None:
     import tyro
 
     parser = tyro.extras.get_parser(commands.options_of(command))
     names = {name.removeprefix("--") for action in parser._actions for name in action.option_strings}
-    assert {name for name in names if name.rpartition(".")[2] == "seed"} - {"filter.seed"} == {"seed"}
+    assert {name for name in names if name.rpartition(".")[2] == "seed"} == {"seed"}

@@ -71,7 +71,7 @@ def generated(actors: Any = None) -> Attempt:
 
 
 def row_of(attempt: Attempt) -> dict[str, object]:
-    return json.loads(json.dumps(to_row(attempt, told={"words": None, "seed": 5, "provenance": "abc"})))
+    return json.loads(json.dumps(to_row(attempt, told={"no_tools": None, "seed": 5, "provenance": "abc"})))
 
 
 def data_set(folder: Path) -> Path:
@@ -169,7 +169,7 @@ def test_parquet_is_loaded_by_datasets_with_every_column(tmp_path: Path, monkeyp
     assert {name: row[name] for name in chat} == chat
     assert [s["status"] for s in row["segments"]] == [None, None, "ok", None]
     assert json.loads(row["extra"]) == {"n": [1, "x"]}
-    assert row["words_samples"] is None
+    assert row["no_tools_samples"] is None
 
 
 def test_half_a_surrogate_pair_neither_stops_the_table_nor_the_chats(tmp_path: Path):

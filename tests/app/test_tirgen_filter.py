@@ -11,18 +11,21 @@ from thor_tir.dialect.dialect import Thinking
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.dataset import read_dataset
 from thor_tir.tirgen.selection import FilterConfig
-from tirgen_samples import WRONG, candidate, problem_of, raw_row, read_lines, words_row, write_lines
+from thor_tir.trajectory import Finish
+from tirgen_samples import WRONG, candidate, no_tools_row, problem_of, raw_row, read_lines, write_lines
 
 EVERYTHING = FilterConfig(max_share=1)
 
 
 def two_shards(root: Path) -> list[Path]:
-    """Two folders: of question a both hold a sample, b is wrong, c is solved in words, d was lost to a fault."""
+    """Two folders: of question a both hold a sample, b is wrong, c is solved without tools, d was lost to a fault."""
     first = [candidate(question="a", number=0), candidate(question="b", verdict=WRONG)]
     second = [candidate(question="a", number=1), candidate(question="c"), candidate(question="e")]
     write_lines(root / "one" / "raw.jsonl", [*map(raw_row, first), {"key": "d/0", "dropped": "SandboxUnavailable"}])
     write_lines(root / "two" / "raw.jsonl", map(raw_row, second))
-    write_lines(root / "two" / "words.jsonl", [words_row("c", 0, is_right=True), words_row("e", 0, is_right=False)])
+    write_lines(
+        root / "two" / "no_tools.jsonl", [no_tools_row("c", 0, is_right=True), no_tools_row("e", 0, is_right=False)]
+    )
     return [root / "one", root / "two"]
 
 
@@ -33,12 +36,13 @@ def test_folders_are_filtered_as_one_set_and_every_row_is_accounted_for(tmp_path
     assert sorted([*kept, *rejected]) == ["a/0", "a/1", "b/0", "c/0", "d/0", "e/0"]
     assert len({id for id in kept if id.startswith("a/")}) == 1  # one a question, though the shards hold one each
     assert rejected["b/0"] == ("answer", "answer wrong")
-    assert rejected["c/0"] == ("words", "solved in words")
+    assert rejected["c/0"] == ("no-tools", "solved without tools")
     assert rejected["d/0"] == ("generated", "SandboxUnavailable")
     funnel = json.loads((tmp_path / "out" / "funnel.json").read_text())
     assert [stage["kept"] for stage in funnel["stages"]] == [5, 4, 4, 4, 4, 4, 4, 3, 3, 2, 2]
     assert funnel["critic"] == {"rewritten": 5}
     assert funnel["raw_calls"] == {"1": 5}
+    assert funnel["no_tools"] == {"samples": 2, "right": 1, "unscored": 0, "lost": {}}
     assert funnel["config"]["max_share"] == 1
 
 
@@ -136,3 +140,22 @@ def test_a_folder_without_raw_trajectories_or_a_benchmark_without_questions_is_a
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no benchmark problems at"):
         filter_raw([tmp_path], replace(EVERYTHING, benchmarks=(str(tmp_path / "empty"),)), tmp_path)
+
+
+def test_samples_without_tools_that_were_lost_or_not_judged_are_counted(tmp_path: Path):
+    write_lines(tmp_path / "raw.jsonl", [raw_row(candidate(question="e"))])
+    unscored = {**no_tools_row("e", 1, is_right=False), "outcome": "unscored"}
+    lost = [{"key": f"e/no-tools{n}", "dropped": "RequestFault"} for n in (2, 3)]
+    write_lines(tmp_path / "no_tools.jsonl", [no_tools_row("e", 0, is_right=False), unscored, *lost])
+    filter_raw([tmp_path], EVERYTHING, tmp_path / "out")
+    funnel = json.loads((tmp_path / "out" / "funnel.json").read_text())
+    assert funnel["no_tools"] == {"samples": 1, "right": 0, "unscored": 1, "lost": {"RequestFault": 2}}
+
+
+def test_a_prompt_that_fills_the_context_is_a_reason_of_its_own(tmp_path: Path):
+    empty = candidate(question="e", verdict=WRONG)
+    empty = replace(empty, trajectory=replace(empty.trajectory, steps=(), finish=Finish.TOKEN_LIMIT))
+    write_lines(tmp_path / "raw.jsonl", [raw_row(empty)])
+    filter_raw([tmp_path], EVERYTHING, tmp_path / "out")
+    (rejected,) = read_lines(tmp_path / "out" / "rejected.jsonl")
+    assert (rejected["stage"], rejected["reason"]) == ("answer", "prompt fills the context")

@@ -66,7 +66,7 @@ def test_a_run_killed_within_tirgen_between_both_levels_of_rl_and_within_evaluat
     # RL's one round has 4 * 4 = 16 episodes: after them come the repairs, from the same prefixes. A process that did
     # both must not go on from keys and values that one which did only the latter does not have.
     for journal, lines in (
-        ("tirgen/words.jsonl", 1),
+        ("tirgen/no_tools.jsonl", 1),
         ("rl/rollouts.jsonl", 16),
         ("eval/RL-+-self-correction/attempts/reasoning_gym.jsonl", 1),
     ):

@@ -25,7 +25,7 @@ def config_of(size: str):
         whole,
         num_tirgen=num_tirgen,
         num_rl=num_rl,
-        words_samples=1,
+        no_tools_samples=1,
         sft=replace(whole.sft, num_train_epochs=1, train_batch_size=4),
         rl=replace(
             rl,

@@ -51,7 +51,7 @@ def candidate(
     return Candidate(
         trajectory=trajectory,
         verdict=verdict,
-        words_pass_rate=rate,
+        no_tools_pass_rate=rate,
         question=f"What is asked in {question}?",
         thinking=thinking,
     )
@@ -75,9 +75,13 @@ def raw_row(sample: Candidate, **told: object) -> dict[str, object]:
     return {"key": sample.trajectory.id, **attempt_to_json(attempt), **rest, **told}
 
 
-def words_row(question: str, number: int, *, is_right: bool) -> dict[str, object]:
-    """A row of words.jsonl."""
-    return {"key": f"{question}/words{number}", "problem_id": question, "outcome": "correct" if is_right else "wrong"}
+def no_tools_row(question: str, number: int, *, is_right: bool) -> dict[str, object]:
+    """A row of no_tools.jsonl."""
+    return {
+        "key": f"{question}/no-tools{number}",
+        "problem_id": question,
+        "outcome": "correct" if is_right else "wrong",
+    }
 
 
 def write_lines(path: Path, rows: Iterable[object]) -> Path:

@@ -195,7 +195,7 @@ def test_chunks_of_a_deterministic_run_are_written_whole_and_in_order(tmp_path):
 
 
 def test_memory_holds_a_summary_of_a_row_and_the_file_all_of_it(tmp_path):
-    run = Run(tmp_path / "j", 1, lambda wanted: {**row_of(RIGHT), "trajectory": "x" * 10_000}).go()
+    run = Run(tmp_path / "j", 1, lambda wanted: {**row_of(RIGHT), "trajectory": {"steps": ["x" * 10_000]}}).go()
     assert "trajectory" not in run.journal["p0/0"]
     assert "x" * 10_000 in (tmp_path / "j").read_text()
 

@@ -49,7 +49,7 @@ def test_the_counts_of_all_stages_add_up_and_name_each_reason():
         ("code", 9, {"prints what is known": 1}),
         ("repetition", 8, {"repetition": 1}),
         ("length", 8, {}),
-        ("words", 7, {"solved in words": 1}),
+        ("no-tools", 7, {"solved without tools": 1}),
         ("overlap", 7, {}),
         ("question", 5, {"another sample of the question": 2}),  # g keeps one of three
         ("balance", 2, {"too many of its number of calls": 3}),  # one of two calls leaves room for one of a single call
@@ -115,16 +115,16 @@ def test_samples_of_one_question_are_found_wherever_they_stand_in_the_set():
 def test_neither_the_order_of_the_samples_nor_a_second_look_changes_the_selection(random: Random, seed: int):
     pool = [candidate(question=f"q{i // 3}", number=i % 3) for i in range(12)]
     pool += [candidate(*TWO_CALLS, question=f"d{i}") for i in range(3)]
-    config = FilterConfig(seed=seed, min_kept=0)
-    kept, _ = sieve(pool, config)
-    assert ids(sieve(random.sample(pool, len(pool)), config)[0]) == ids(kept)
-    assert ids(sieve(kept, config)[0]) == ids(kept)
+    config = FilterConfig(min_kept=0)
+    kept, _ = sieve(pool, config, seed=seed)
+    assert ids(sieve(random.sample(pool, len(pool)), config, seed=seed)[0]) == ids(kept)
+    assert ids(sieve(kept, config, seed=seed)[0]) == ids(kept)
 
 
 def test_the_seed_alone_decides_what_is_sampled():
     pool = [candidate(question=f"q{i // 3}", number=i % 3) for i in range(60)]
     pool += [candidate(*TWO_CALLS, question=f"d{i}") for i in range(5)]
-    selections = [ids(sieve(pool, FilterConfig(seed=seed, min_kept=0))[0]) for seed in (0, 0, 1)]
+    selections = [ids(sieve(pool, FilterConfig(min_kept=0), seed=seed)[0]) for seed in (0, 0, 1)]
     assert selections[0] == selections[1]
     assert set(selections[0]) != set(selections[2])
     assert len(selections[0]) == len(selections[2]) == 10
@@ -134,7 +134,7 @@ def test_a_question_is_as_hard_as_its_attempts_with_and_without_tools_say():
     pool = [candidate(question="a", number=0), candidate(question="a", number=1, verdict=WRONG)]
     pool += [candidate(question="b", verdict=replace(CORRECT, outcome=Outcome.UNSCORED))]
     examined = [examine_candidate(c, FilterConfig()) for c in pool]
-    # a: right, wrong, and in words wrong twice: 1 of 4. b could not be graded: nothing is known of it.
+    # a: right, wrong, and without tools wrong twice: 1 of 4. b could not be graded: nothing is known of it.
     assert solved_shares(examined, {"a": [False, False], "c": [True]}) == {"a": 0.25, "c": 1.0}
 
 

@@ -9,7 +9,7 @@ from thor_tir.execution import Status
 from thor_tir.tirgen.rules import (
     bad_format,
     bad_length,
-    easy_in_words,
+    easy_without_tools,
     failed_calls,
     repetition,
     trivial_code,
@@ -142,12 +142,12 @@ def test_lengths_are_bounded_in_tokens_of_the_response_outputs_included(low, hig
 @pytest.mark.parametrize(
     ("rate", "threshold", "reason"),
     [
-        (1.0, 1.0, "solved in words"),
+        (1.0, 1.0, "solved without tools"),
         (0.5, 1.0, None),
-        (0.5, 0.5, "solved in words"),
+        (0.5, 0.5, "solved without tools"),
         (1.0, 1.1, None),
         (None, 0.0, None),
     ],
 )
 def test_questions_that_words_alone_solve_often_enough_are_left_out(rate, threshold, reason):
-    assert easy_in_words(candidate(rate=rate), threshold) == reason
+    assert easy_without_tools(candidate(rate=rate), threshold) == reason

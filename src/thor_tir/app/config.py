@@ -96,8 +96,8 @@ class RunConfig:
     """Training problems TIRGen is run on."""
     num_rl: int = 6000
     """Training problems RL draws from."""
-    words_samples: int = 1
-    """Samples per question without tools, which show whether reasoning alone solves it."""
+    no_tools_samples: int = 1
+    """Samples without tools per question, which show whether it is solved without them."""
     schedule: AttemptScheduleConfig = field(default_factory=AttemptScheduleConfig)
     """Attempts at each of these questions, and what they may cost."""
     tirgen: TirgenConfig = field(default_factory=TirgenConfig)
@@ -189,7 +189,7 @@ def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
             rollout=RolloutConfig(max_completion_length=NANO_TOKENS, temperature=0.6, top_k=50),
             correction=SelfCorrectionConfig(suffix_tokens=NANO_SUFFIX),
         ),
-        filter=FilterConfig(seed=seed, max_share=1),  # a cold start of a hundred samples can spare none for balance
+        filter=FilterConfig(max_share=1),  # a cold start of a hundred samples can spare none for balance
         resources=ResourceConfig(engine=EngineOptions(num_threads=1), deterministic=deterministic),
         seed=seed,
     )

@@ -50,8 +50,8 @@ class TirgenGenerate:
     """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
     count: int = NANO.num_tirgen
     """Questions that are asked."""
-    words_samples: int = NANO.words_samples
-    """Tool-free samples per question, to leave out what words alone solve; 0 for none."""
+    no_tools_samples: int = NANO.no_tools_samples
+    """Samples without tools per question, to leave out what is solved without them; 0 for none."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
     output: Path = Path("runs/tirgen")
@@ -116,7 +116,7 @@ class TirgenGenerate:
             num_tirgen=self.count,
             reasoning=self.reasoning,
             observation=self.observation,
-            words_samples=self.words_samples,
+            no_tools_samples=self.no_tools_samples,
             schedule=self.schedule,
             tirgen=self.tirgen,
             resources=self.resources,
@@ -164,7 +164,7 @@ class TirgenFilter:
     rejected.jsonl with a stage and a reason for each row that is left out, and funnel.json with their counts.
 
     The stages: answer (right), calls (some, and all ran), format (ended, closed fences, paired think tags and dollars,
-    a filled box), code (no trivial program), repetition, length, words (a question that tool-free samples solve),
+    a filled box), code (no trivial program), repetition, length, no-tools (a question that is solved without tools),
     overlap (with benchmarks), question (so many samples of each), balance (over numbers of calls and difficulty).
     """
 
@@ -172,6 +172,8 @@ class TirgenFilter:
     """Folders that hold raw.jsonl, or such files."""
     output: Path | None = None
     """Where the data set goes; by default the folder of the first source."""
+    seed: int = 0
+    """Seed of the choice between samples that are equal to the filter."""
     preset: PresetOption = "nano"
     """Name of the values that the options begin from."""
     filter: FilterConfig = NANO.filter
@@ -186,7 +188,7 @@ class TirgenFilter:
         first = self.sources[0]
         output = self.output or (first if first.is_dir() else first.parent)
         reporter = ConsoleReporter()
-        path = filter_raw(self.sources, self.filter, output)
+        path = filter_raw(self.sources, self.filter, output, seed=self.seed)
         tell_funnel(output, reporter)
         reporter.say(f"data set: {path}")
 
@@ -202,7 +204,7 @@ class TirgenMerge:
     sources: tyro.conf.Positional[tuple[Path, ...]]
     """Folders that `thor tirgen generate` wrote."""
     output: Path
-    """A folder for the united raw.jsonl, words.jsonl and provenance.json."""
+    """A folder for the united raw.jsonl, no_tools.jsonl and provenance.json."""
 
     def run(self) -> None:
         """Copy every row once."""
@@ -212,7 +214,8 @@ class TirgenMerge:
             raise UsageError("no raw folders are named; give those that `thor tirgen generate` wrote")
         merged = unite_raw(self.sources, self.output)
         reporter = ConsoleReporter()
-        reporter.say(f"{merged.attempts} attempts ({merged.lost} lost to faults), {merged.words} tool-free samples")
+        attempts = f"{merged.attempts} attempts ({merged.lost} lost to faults of the machine)"
+        reporter.say(f"{attempts}, {merged.no_tools} samples without tools")
         reporter.say(f"raw trajectories: {self.output / 'raw.jsonl'}")
 
 

@@ -68,6 +68,11 @@ def learner_config(config: RLConfig) -> LearnerConfig:
     )
 
 
+def _compared(config: RLConfig) -> dict[str, object]:
+    """Options that a continued run must share; the validation file may lie elsewhere, if it holds the same."""
+    return {name: value for name, value in asdict(config).items() if name != "validation_problems"}
+
+
 async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
     """Train in place, or continue where `folder` was left.
 
@@ -90,7 +95,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         micro_batch_tokens=config.micro_batch_tokens,
     )
     if checkpoint is not None:
-        place |= load_checkpoint(checkpoint, learner, options=asdict(config))
+        place |= load_checkpoint(checkpoint, learner, options=_compared(config))
     await _renew(inputs, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
@@ -130,7 +135,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                 learner,
                 tokenizer=inputs.tokenizer,
                 extra=here,
-                options=asdict(config),
+                options=_compared(config),
                 keep=config.save_total_limit,
             )
         if progress is not None:

@@ -45,7 +45,7 @@ def from_row(row: Mapping[str, Any]) -> Attempt:
     steps: list[dict[str, Any]] = []
     for segment in row["segments"]:
         if segment["type"] == THOUGHT or not steps:
-            steps.append({"thought": _words("text", ""), "action": None, "observation": None, "discarded": []})
+            steps.append({"thought": _model_part("text", ""), "action": None, "observation": None, "discarded": []})
         place, value = _part(segment)
         steps[-1][place] = value
     trajectory = {
@@ -114,14 +114,14 @@ def _part(segment: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Which part of a step a segment is, as the archive spells it."""
     kind, text, ids = segment["type"], segment["text"], segment["ids"]
     if kind == THOUGHT:
-        return "thought", _words("text", text, ids)
+        return "thought", _model_part("text", text, ids)
     if kind == CODE:
-        return "action", _words("code", text, ids)
+        return "action", _model_part("code", text, ids)
     if kind == OUTPUT:
         seen = {"text": text, "author": Author.ENVIRONMENT.value, "ids": ids, "logprobs": None}
         return "observation", {**seen, "result": segment["execution"]}
     raise ValueError(f"a segment is {THOUGHT}, {CODE} or {OUTPUT}, found {kind!r}")
 
 
-def _words(name: str, text: str, ids: Sequence[int] = ()) -> dict[str, Any]:
+def _model_part(name: str, text: str, ids: Sequence[int] = ()) -> dict[str, Any]:
     return {name: text, "author": Author.MODEL.value, "ids": list(ids), "logprobs": None}

@@ -172,7 +172,7 @@ async def generate(
         actor=Metered(agents.actor, ACTOR, spent),
         critic=replace(agents.critic, policy=Metered(agents.critic.policy, CRITIC, spent)),
     )
-    growing = Growing(prompt=agents.dialect.prompt(problem.question), words=words_of(()))
+    growing = Growing(prompt=agents.dialect.prompt(problem.question), words=unsampled(()))
     with agents.actor.attend():  # the critic's engine shares the actor's barrier
         await (form or reason)(growing, metered, config, seed)
     if len(growing.words):
@@ -201,7 +201,7 @@ async def reason(growing: Growing, agents: TirgenAgents, config: TirgenConfig, s
         step = await _computed(completion, growing, agents, config, seed=seed_of(seed, "critic", number))
         if step is not None:
             growing.steps.append(step)
-            growing.words = words_of(())
+            growing.words = unsampled(())
             continue
         growing.words = growing.words + completion.span
         if completion.stop is StopReason.END:
@@ -244,7 +244,7 @@ async def _computed(
             growing.fate[f"failed: {result.status}"] += 1
             continue
         growing.fate["rewritten"] += 1
-        thought = growing.words + words_of(agents.dialect.encode(reply.verdict.logic))
+        thought = growing.words + unsampled(agents.dialect.encode(reply.verdict.logic))
         return Step(
             thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),
             action=action_of(reply.verdict.code, agents.dialect),
@@ -255,9 +255,9 @@ async def _computed(
 
 def action_of(code: str, dialect: Dialect) -> Action:
     """A program as it stands in the actor's context."""
-    return Action(code=code, span=words_of(dialect.encode(f"{OPEN}\n{code}{CLOSE}\n")))
+    return Action(code=code, span=unsampled(dialect.encode(f"{OPEN}\n{code}{CLOSE}\n")))
 
 
-def words_of(token_ids: Sequence[int]) -> Span:
+def unsampled(token_ids: Sequence[int]) -> Span:
     """Text in the model's voice that no policy of this run sampled."""
     return Span(token_ids=tuple(token_ids), author=Author.MODEL)

@@ -6,6 +6,7 @@ record of the run that made it, which stands beside it in `provenance.json`.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
-from thor_tir.storage.journal import write_atomically, writing_atomically
+from thor_tir.storage.journal import JsonObject, write_atomically, writing_atomically
 from thor_tir.verdict import Outcome
 
-RAW, NO_TOOLS_FILE, PROVENANCE = "raw.jsonl", "words.jsonl", "provenance.json"
+RAW, NO_TOOLS, PROVENANCE = "raw.jsonl", "no_tools.jsonl", "provenance.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +66,14 @@ def _parts(folder: Path, name: str) -> list[Path]:
     return whole + sorted(folder.glob(f"{stem}.*-of-*.{kind}"))
 
 
-def rows(files: Sequence[Path]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
+def rows(files: Sequence[Path]) -> Iterator[tuple[RowPlace, JsonObject]]:
     """Each row once, in the order of the files.
 
     A torn last line, which a kill may leave, is left alone. An attempt that a machine fault ended in one file gives way
     to the one that another file made. Raises UsageError for a damaged line, and for two rows of one key that differ.
     """
     seen: dict[str, RowPlace] = {}
-    lost: dict[str, tuple[RowPlace, dict[str, Any]]] = {}
+    lost: dict[str, tuple[RowPlace, JsonObject]] = {}
     for file in files:
         for place, row in _lines(file):
             key = str(row["key"])
@@ -89,7 +90,7 @@ def rows(files: Sequence[Path]) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
     yield from (found for key, found in lost.items() if key not in seen)
 
 
-def read_at(place: RowPlace) -> dict[str, Any]:
+def read_at(place: RowPlace) -> JsonObject:
     """The row at a place that `rows` named."""
     return _parsed(place.text(), place)
 
@@ -105,19 +106,42 @@ def attempt_of(row: Mapping[str, Any], place: RowPlace) -> Attempt:
     return attempt
 
 
-def words_verdicts(files: Sequence[Path]) -> dict[str, list[bool]]:
-    """For each question whether its graded tool-free samples were right."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoToolsVerdicts:
+    """What samples without tools showed."""
+
+    by_problem: Mapping[str, Sequence[bool]]
+    """For each question by its id, whether its graded samples were right."""
+    unscored: int
+    """Number of samples that the grader could not judge."""
+    lost: Mapping[str, int]
+    """Number of samples that faults of the machine ended, by the fault."""
+
+    @property
+    def counts(self) -> JsonObject:
+        """As the filter's account has them."""
+        every = [is_right for found in self.by_problem.values() for is_right in found]
+        return {"samples": len(every), "right": sum(every), "unscored": self.unscored, "lost": dict(self.lost)}
+
+
+def no_tools_verdicts(files: Sequence[Path]) -> NoToolsVerdicts:
+    """The verdicts on the samples without tools that some files hold."""
     found: dict[str, list[bool]] = {}
+    lost, unscored = Counter[str](), 0
     for place, row in rows(files):
-        if DROPPED in row or row.get("outcome") == Outcome.UNSCORED:
+        if DROPPED in row:
+            lost[str(row[DROPPED])] += 1
+            continue
+        if row.get("outcome") == Outcome.UNSCORED:
+            unscored += 1
             continue
         if not isinstance(row.get("problem_id"), str) or "outcome" not in row:
-            raise UsageError(f"{place} is no tool-free sample of TIRGen: problem_id or outcome is missing")
+            raise UsageError(f"{place} is no sample without tools of TIRGen: problem_id or outcome is missing")
         found.setdefault(row["problem_id"], []).append(row["outcome"] == Outcome.CORRECT)
-    return found
+    return NoToolsVerdicts(by_problem=found, unscored=unscored, lost=lost)
 
 
-def _lines(file: Path) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
+def _lines(file: Path) -> Iterator[tuple[RowPlace, JsonObject]]:
     with file.open("rb") as blob:
         offset = 0
         for number, line in enumerate(blob, 1):
@@ -128,7 +152,7 @@ def _lines(file: Path) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
             yield place, _parsed(line, place)
 
 
-def _parsed(line: bytes | str, place: RowPlace) -> dict[str, Any]:
+def _parsed(line: bytes | str, place: RowPlace) -> JsonObject:
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or "key" not in row:
@@ -159,9 +183,9 @@ def write_provenance(path: Path, records: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(dict(sorted(records.items())), indent=1) + "\n")
 
 
-def read_provenance(files: Iterable[Path]) -> dict[str, Any]:
+def read_provenance(files: Iterable[Path]) -> JsonObject:
     """The records of some files, those that are missing left out. Raises UsageError for a damaged one."""
-    records: dict[str, Any] = {}
+    records: JsonObject = {}
     for file in files:
         if not file.exists():
             continue
@@ -189,12 +213,12 @@ class UnitedRaw:
     """Number of attempts."""
     lost: int
     """Number of these that a machine fault ended and no folder made."""
-    words: int
-    """Tool-free samples."""
+    no_tools: int
+    """Number of samples without tools."""
 
 
 def unite_raw(sources: Sequence[Path], folder: Path) -> UnitedRaw:
-    """Write `raw.jsonl`, `words.jsonl` and `provenance.json` of all sources into one folder.
+    """Write `raw.jsonl`, `no_tools.jsonl` and `provenance.json` of all sources into one folder.
 
     Lines are copied byte for byte in the order of their keys, so that the order of the sources changes nothing. The
     same attempt in two sources is one; raises UsageError, naming both lines, where they tell it differently.
@@ -203,9 +227,9 @@ def unite_raw(sources: Sequence[Path], folder: Path) -> UnitedRaw:
     if any(file.parent.resolve() == folder.resolve() for file in files):
         raise UsageError(f"{folder} is one of the folders to be united; give another --output")
     attempts, lost = _unite(files, folder / RAW)
-    words, _ = _unite(raw_files(sources, NO_TOOLS_FILE), folder / NO_TOOLS_FILE)
+    no_tools, _ = _unite(raw_files(sources, NO_TOOLS), folder / NO_TOOLS)
     write_provenance(folder / PROVENANCE, read_provenance(raw_files(sources, PROVENANCE)))
-    return UnitedRaw(attempts=attempts, lost=lost, words=words)
+    return UnitedRaw(attempts=attempts, lost=lost, no_tools=no_tools)
 
 
 def _unite(files: Sequence[Path], target: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from thor_tir.engines.protocol import ContextFull
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import FENCES, Critic, IsolatedStep, Refusal, compared, without_program
-from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, actor_writes, words_of
+from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, actor_writes, unsampled
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
 
 
@@ -21,7 +21,7 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
     """Window by window until thinking has ended; then the answer, which no critic sees."""
     rules = config.thinking
     is_thinking = True
-    window = words_of(())
+    window = unsampled(())
     for number in range(config.max_steps):
         stop = (rules.end,) if is_thinking else ()
         most = rules.window_tokens - len(window) if is_thinking else config.max_completion_length
@@ -35,11 +35,11 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
             if not is_thinking or len(window) >= rules.min_window_tokens:
                 is_whole = not is_thinking
                 if await _refine(growing, window, agents, config, seed_of(seed, "critic", number), is_whole=is_whole):
-                    window = words_of(())
+                    window = unsampled(())
                     if completion.stop is not StopReason.LENGTH:
                         continue  # the end of thinking, or of the turn, was dropped with the window's rest
                 elif len(window) >= rules.window_tokens:
-                    window = words_of(())  # it stays in words; the next one begins after it
+                    window = unsampled(())  # it stays in words; the next one begins after it
         if completion.stop is StopReason.END:
             growing.finish = Finish.ENDED
             return
@@ -86,7 +86,7 @@ async def _refine(
         growing.fate["rewritten"] += 1
         growing.steps += steps
         rest = "".join(step.thought.text for step in draft.steps if step.action is None).rstrip()
-        growing.words = words_of(agents.dialect.encode(f"{rest}\n")) if rest else words_of(())
+        growing.words = unsampled(agents.dialect.encode(f"{rest}\n")) if rest else unsampled(())
         return True
     return False
 
@@ -146,7 +146,7 @@ def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: S
     assert step.action is not None
     assert step.observation is not None
     dialect = agents.dialect
-    span = (before or words_of(())) + words_of(dialect.encode(words))
+    span = (before or unsampled(())) + unsampled(dialect.encode(words))
     return Step(
         thought=Thought(text=words if before is None else dialect.decode(span.token_ids), span=span),
         action=action_of(step.action.code, dialect),

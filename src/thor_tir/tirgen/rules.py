@@ -28,7 +28,7 @@ class Candidate:
     """Trajectory that is judged."""
     verdict: Verdict
     """Verdict on its answer."""
-    words_pass_rate: float | None = None
+    no_tools_pass_rate: float | None = None
     """Share of right answers among samples without tools of the same question; None where none were drawn."""
     question: str = ""
     """Text of the question."""
@@ -42,7 +42,9 @@ class Candidate:
 
 
 def wrong_answer(candidate: Candidate) -> str | None:
-    """Only answers that the grader accepts teach."""
+    """Only answers that the grader accepts teach. A prompt that fills the context leaves no room for one."""
+    if not candidate.trajectory.steps and candidate.trajectory.finish is Finish.TOKEN_LIMIT:
+        return "prompt fills the context"
     outcome = candidate.verdict.outcome
     return None if outcome is Outcome.CORRECT else f"answer {outcome}"
 
@@ -108,10 +110,10 @@ def bad_length(candidate: Candidate, *, min_tokens: int, max_tokens: int | None)
     return "too long" if max_tokens is not None and candidate.num_tokens > max_tokens else None
 
 
-def easy_in_words(candidate: Candidate, threshold: float) -> str | None:
-    """Questions that pure reasoning solves as often as `threshold`."""
-    rate = candidate.words_pass_rate
-    return "solved in words" if rate is not None and rate >= threshold else None
+def easy_without_tools(candidate: Candidate, threshold: float) -> str | None:
+    """Questions that the actor solves without tools as often as `threshold`."""
+    rate = candidate.no_tools_pass_rate
+    return "solved without tools" if rate is not None and rate >= threshold else None
 
 
 NUMERICAL = frozenset(

@@ -18,6 +18,7 @@ from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import DROPPED, Chain, ChainEvents, KeyedUnit, record_chains
 from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.tirgen.generate import ACTOR, CRITIC
+from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
 YOUNG_OBJECTS = 20_000
@@ -100,10 +101,17 @@ def brief(row: JsonObject) -> JsonObject:
     spent = row.get("spent", {})
     return {
         "is_right": is_right,
+        "wrote_nothing": wrote_nothing(row),
         "is_promising": is_right and row.get("critic", {}).get("rewritten", 0) > 0,
         "spent": {intern(name): spent[name] for name in sorted(spent)},
         "seconds": row.get("seconds", 0.0),
     }
+
+
+def wrote_nothing(row: JsonObject) -> bool:
+    """True for an attempt that a full context ended before the actor's first word."""
+    trajectory = row.get("trajectory", {})
+    return not trajectory.get("steps", True) and trajectory.get("finish") == Finish.TOKEN_LIMIT
 
 
 class AttemptSchedule:

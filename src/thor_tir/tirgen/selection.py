@@ -21,7 +21,7 @@ from thor_tir.tirgen.rules import (
     Candidate,
     bad_format,
     bad_length,
-    easy_in_words,
+    easy_without_tools,
     failed_calls,
     repetition,
     trivial_code,
@@ -29,7 +29,9 @@ from thor_tir.tirgen.rules import (
 )
 from thor_tir.verdict import Outcome
 
-Stage = Literal["answer", "calls", "format", "code", "repetition", "length", "words", "overlap", "question", "balance"]
+Stage = Literal[
+    "answer", "calls", "format", "code", "repetition", "length", "no-tools", "overlap", "question", "balance"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """In the order in which they are applied; the first that rejects a sample is told as the reason."""
 
@@ -50,8 +52,8 @@ class FilterConfig:
     """Minimum response length in tokens, outputs included."""
     max_tokens: int | None = None
     """Maximum response length in tokens, outputs included; None for any. Fine-tuning has a limit of its own."""
-    solved_in_words: float = 1.0
-    """Drop a question whose tool-free samples are right at least this often; above 1 drops none."""
+    solved_without_tools: float = 1.0
+    """Drop a question whose samples without tools are right at least this often; above 1 drops none."""
     benchmarks: tuple[str, ...] = ()
     """JSONL files or folders of benchmarks whose questions must not be trained on."""
     ngram: int = NGRAM
@@ -64,8 +66,6 @@ class FilterConfig:
     """No number of calls (1, 2, 3, 4 and more) may make up more of the selection than this."""
     min_kept: float = 0.5
     """But balance leaves at least this share of each number of calls."""
-    seed: int = 0
-    """Seed of the choice among equals."""
 
     def __post_init__(self) -> None:
         if self.per_question < 1 or self.ngram < 1:
@@ -195,7 +195,7 @@ def _rules(config: FilterConfig) -> Sequence[tuple[Stage, Callable[[Candidate], 
         ("code", code),
         ("repetition", lambda c: repetition(c, config.max_repeats)),
         ("length", lambda c: bad_length(c, min_tokens=config.min_tokens, max_tokens=config.max_tokens)),
-        ("words", lambda c: easy_in_words(c, config.solved_in_words)),
+        ("no-tools", lambda c: easy_without_tools(c, config.solved_without_tools)),
     )
 
 
@@ -203,11 +203,15 @@ def choose(
     examined: Sequence[Examined],
     config: FilterConfig,
     *,
-    words: Mapping[str, Sequence[bool]] | None = None,
+    seed: int = 0,
+    no_tools: Mapping[str, Sequence[bool]] | None = None,
     benchmark: Iterable[Problem] = (),
 ) -> Selection:
-    """Weigh those that passed against each other. `words` are the verdicts on tool-free samples by problem id."""
-    solved = solved_shares(examined, words or {})
+    """Weigh those that passed against each other, with a choice by `seed` among equals.
+
+    `no_tools` are the verdicts on samples without tools by problem id.
+    """
+    solved = solved_shares(examined, no_tools or {})
     passed = {e.id: e for e in examined if e.rejected is None}
     left = [
         Entry(id=e.id, problem_id=e.problem_id, num_calls=e.num_calls, solved=solved.get(e.problem_id, 0.0))
@@ -217,11 +221,11 @@ def choose(
     copied = _copied(passed.values(), benchmark, config) if "overlap" not in config.skip else {}
     rejected += [_rejected(e, "overlap", copied[e.problem_id]) for e in left if e.problem_id in copied]
     left = [e for e in left if e.problem_id not in copied]
-    for stage, select in _selections(config):
+    for stage, select in _selections(config, seed):
         chosen = {e.id for e in left} if stage in config.skip else select(left)
         rejected += [_rejected(e, stage, _CROWDED[stage]) for e in left if e.id not in chosen]
         left = [e for e in left if e.id in chosen]
-    order = sorted(left, key=lambda e: rank(e, config.seed, "order"))
+    order = sorted(left, key=lambda e: rank(e, seed, "order"))
     return Selection(
         kept=tuple(e.id for e in order),
         rejected=tuple(sorted(rejected, key=lambda r: (_ORDER[r.stage], r.id))),
@@ -236,12 +240,12 @@ _CROWDED = {"question": "another sample of the question", "balance": "too many o
 _ORDER = {name: place for place, name in enumerate((GENERATED, *STAGES))}
 
 
-def _selections(config: FilterConfig) -> Sequence[tuple[Stage, Callable[[Sequence[Entry]], set[str]]]]:
+def _selections(config: FilterConfig, seed: int) -> Sequence[tuple[Stage, Callable[[Sequence[Entry]], set[str]]]]:
     return (
-        ("question", lambda entries: per_question(entries, config.per_question, config.seed)),
+        ("question", lambda entries: per_question(entries, config.per_question, seed)),
         (
             "balance",
-            lambda entries: balance(entries, max_share=config.max_share, min_kept=config.min_kept, seed=config.seed),
+            lambda entries: balance(entries, max_share=config.max_share, min_kept=config.min_kept, seed=seed),
         ),
     )
 
@@ -258,9 +262,9 @@ def _rejected(entry: Entry, stage: str, reason: str) -> Rejected:
     return Rejected(id=entry.id, problem_id=entry.problem_id, stage=stage, reason=reason)
 
 
-def solved_shares(examined: Iterable[Examined], words: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+def solved_shares(examined: Iterable[Examined], no_tools: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     """For each question, the share of graded attempts that were right, whether or not they used tools."""
-    verdicts: dict[str, list[bool]] = {id: list(found) for id, found in words.items()}
+    verdicts: dict[str, list[bool]] = {id: list(found) for id, found in no_tools.items()}
     for e in examined:
         if e.is_correct is not None:
             verdicts.setdefault(e.problem_id, []).append(e.is_correct)
@@ -279,9 +283,11 @@ def _counted(total: int, rejected: Iterable[Rejected], config: FilterConfig) -> 
     return tuple(counts)
 
 
-def sieve(candidates: Sequence[Candidate], config: FilterConfig) -> tuple[list[Candidate], tuple[StageCount, ...]]:
+def sieve(
+    candidates: Sequence[Candidate], config: FilterConfig, *, seed: int = 0
+) -> tuple[list[Candidate], tuple[StageCount, ...]]:
     """The selection of candidates that are all in memory, and what each stage left."""
-    selection = choose([examine_candidate(candidate, config) for candidate in candidates], config)
+    selection = choose([examine_candidate(candidate, config) for candidate in candidates], config, seed=seed)
     by_id = {candidate.trajectory.id: candidate for candidate in candidates}
     return [by_id[id] for id in selection.kept], selection.stages
 

@@ -7,23 +7,23 @@ import pytest
 
 from thor_tir.errors import UsageError
 from thor_tir.tirgen.raw_rows import UnitedRaw, unite_raw
-from tirgen_samples import WRONG, candidate, raw_row, read_lines, words_row, write_lines
+from tirgen_samples import WRONG, candidate, no_tools_row, raw_row, read_lines, write_lines
 
 
 def shard(folder: Path, *questions: str, provenance: str = "p") -> Path:
     write_lines(folder / "raw.jsonl", [raw_row(candidate(question=q), provenance=provenance) for q in questions])
-    write_lines(folder / "words.jsonl", [words_row(q, 0, is_right=False) for q in questions])
+    write_lines(folder / "no_tools.jsonl", [no_tools_row(q, 0, is_right=False) for q in questions])
     (folder / "provenance.json").write_text(json.dumps({provenance: {"actor": provenance}}))
     return folder
 
 
 def test_shards_are_united_row_for_row_whatever_their_order(tmp_path: Path):
     shards = [shard(tmp_path / "one", "c", "a", provenance="p"), shard(tmp_path / "two", "b", provenance="q")]
-    assert unite_raw(shards, tmp_path / "out") == UnitedRaw(attempts=3, lost=0, words=3)
+    assert unite_raw(shards, tmp_path / "out") == UnitedRaw(attempts=3, lost=0, no_tools=3)
     unite_raw(shards[::-1], tmp_path / "again")
     assert [row["key"] for row in read_lines(tmp_path / "out" / "raw.jsonl")] == ["a/0", "b/0", "c/0"]
     assert json.loads((tmp_path / "out" / "provenance.json").read_text()) == {"p": {"actor": "p"}, "q": {"actor": "q"}}
-    for name in ("raw.jsonl", "words.jsonl", "provenance.json"):
+    for name in ("raw.jsonl", "no_tools.jsonl", "provenance.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -48,7 +48,7 @@ def test_attempts_that_a_fault_ended_are_counted_unless_another_folder_made_them
     one, two = shard(tmp_path / "one", "a"), shard(tmp_path / "two", "b")
     lost = [{"key": key, "dropped": "SandboxUnavailable"} for key in ("b/0", "z/0")]
     write_lines(one / "raw.jsonl", [raw_row(candidate(question="a"), provenance="p"), *lost])
-    assert unite_raw([one, two], tmp_path / "out") == UnitedRaw(attempts=3, lost=1, words=2)
+    assert unite_raw([one, two], tmp_path / "out") == UnitedRaw(attempts=3, lost=1, no_tools=2)
 
 
 def test_a_folder_is_not_united_into_itself(tmp_path: Path):

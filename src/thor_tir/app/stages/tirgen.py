@@ -1,14 +1,14 @@
-"""TIRGen as a stage of a run: raw trajectories of an actor and a critic, and what the actor solves in words alone.
+"""TIRGen as a stage of a run: raw trajectories of an actor and a critic, and what the actor solves without tools.
 
 The rows of `raw.jsonl` are all that later stages need: problem, trajectory, verdict, seed, and each step's fate.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import report_references
@@ -20,9 +20,17 @@ from thor_tir.engines.local.scheduler import StepBarrier
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.provenance import versions
-from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
+from thor_tir.rollout.sample_many import (
+    DROPPED,
+    Attempt,
+    AttemptRequest,
+    SamplingSetup,
+    attempt,
+    attempt_to_json,
+    record_all,
+)
 from thor_tir.seeds import seed_for, seed_of
-from thor_tir.storage.journal import WHOLE, Journal, Shard, write_atomically
+from thor_tir.storage.journal import WHOLE, Journal, JsonObject, Shard, write_atomically
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import StepForm, TirgenAgents, generate, reason
 from thor_tir.tirgen.raw_rows import PROVENANCE, prompt_digest, sign
@@ -33,7 +41,7 @@ from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, ProgressLine, 
 async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned."""
     await generate_raw(config, folder, runtime, reporter)
-    return filter_raw([folder], config.filter, folder)
+    return filter_raw([folder], config.filter, folder, seed=config.seed)
 
 
 def tirgen_problems(config: RunConfig) -> list[Problem]:
@@ -50,7 +58,7 @@ def tirgen_problems(config: RunConfig) -> list[Problem]:
 async def generate_raw(
     config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter, shard: Shard = WHOLE
 ) -> None:
-    """Write or continue `raw.jsonl` and `words.jsonl`, or those of one shard.
+    """Write or continue `raw.jsonl` and `no_tools.jsonl`, or those of one shard.
 
     `models.json` then says how the models were reached and what they cost.
     """
@@ -67,8 +75,9 @@ async def generate_raw(
                 maker = _maker(config, folder, runtime, actor, critic)
                 raw = runtime.journal(shard.file(folder, "raw"), brief)
                 await _attempt(problems, maker, raw, reporter)
-                words = runtime.journal(shard.file(folder, "words"), brief)
-                await _answer_in_words([p for p in problems if _is_promising(p, raw, config)], maker, words, reporter)
+                no_tools = runtime.journal(shard.file(folder, "no_tools"), brief)
+                promising = [p for p in problems if _is_promising(p, raw, config)]
+                await _answer_without_tools(promising, maker, no_tools, reporter)
             finally:
                 told = {"actor": dict(actor.about()), "critic": dict(critic.about())}
                 write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(told, indent=1) + "\n")
@@ -89,7 +98,7 @@ class _Maker:
     signed: str
     """Name of the run's provenance."""
 
-    async def __call__(self, wanted: AttemptKey) -> dict[str, Any]:
+    async def __call__(self, wanted: AttemptKey) -> JsonObject:
         """One raw row."""
         problem, seed = wanted.problem, _seed(self.config, wanted)
         sample = await generate(problem, self.agents, self.config.tirgen, id=wanted.key, seed=seed, form=self.form)
@@ -130,18 +139,22 @@ async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, rep
     board = ProgressLine(schedule)
     with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
 
-        def made(key: str, row: dict[str, Any]) -> None:
+        def note(key: str, row: JsonObject) -> None:
             board.add(row)
             progress.note(board.line())
 
-        await schedule.run(maker, concurrency=maker.setup.concurrency, made=made, done=progress.advance)
+        await schedule.run(maker, concurrency=maker.setup.concurrency, made=note, done=progress.advance)
     if board.attempts:
         reporter.say(board.line())
+    made = [journalled for p in problems for journalled in _rows_of(p, raw, maker.config)]
+    _say_lost("attempts", len(made), Counter(row[DROPPED] for row in made if DROPPED in row), reporter)
+    if full := sum(row.get("wrote_nothing", False) for row in made):
+        reporter.say(f"{full} of {len(made)} attempts wrote nothing: their prompts fill the actor's context")
     if schedule.ended_by is not None:
         reporter.say(f"the budget of {schedule.ended_by} is used up; with a larger one the same command continues")
 
 
-def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
+def provenance_of(config: RunConfig, dialect: Dialect) -> JsonObject:
     """What every raw row of this run has in common."""
     return {
         "actor": config.actor,
@@ -158,20 +171,35 @@ def provenance_of(config: RunConfig, dialect: Dialect) -> dict[str, Any]:
 
 
 def _is_promising(problem: Problem, raw: Journal, config: RunConfig) -> bool:
-    """Only for these is it worth knowing what words alone do."""
+    """True where an attempt with a program is right: only then does it matter whether tools are needed."""
+    return any(row.get("is_promising", False) for row in _rows_of(problem, raw, config))
+
+
+def _rows_of(problem: Problem, raw: Journal, config: RunConfig) -> list[JsonObject]:
+    """What the journal keeps in memory of the attempts at a problem, by whatever process they were made."""
     keys = (AttemptKey(problem=problem, number=number).key for number in range(config.schedule.attempts))
-    return any(raw[key].get("is_promising", False) for key in keys if key in raw)
+    return [raw[key] for key in keys if key in raw]
 
 
-async def _answer_in_words(problems: Sequence[Problem], maker: _Maker, words: Journal, reporter: Reporter) -> None:
-    """Tool-free samples of each question."""
-    samples = range(maker.config.words_samples)
+def _say_lost(what: str, number: int, faults: Counter[str], reporter: Reporter) -> None:
+    """Say how many units faults of the machine ended; they stay lost when the run is continued."""
+    if faults:
+        named = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
+        reporter.say(f"{faults.total()} of {number} {what} are lost to faults of the machine: {named}")
 
-    async def one(problem: Problem, sample: int) -> dict[str, Any]:
+
+async def _answer_without_tools(
+    problems: Sequence[Problem], maker: _Maker, journal: Journal, reporter: Reporter
+) -> None:
+    """Samples without tools of each question."""
+    samples = range(maker.config.no_tools_samples)
+
+    async def one(problem: Problem, sample: int) -> JsonObject:
         seed = seed_of(maker.config.seed, "words", problem.id, sample)
-        request = AttemptRequest(id=f"{problem.id}/words{sample}", problem=problem, seed=seed)
+        request = AttemptRequest(id=f"{problem.id}/no-tools{sample}", problem=problem, seed=seed)
         return attempt_to_json(await attempt(request, maker.setup))
 
-    with reporter.stage("TIRGen: what words alone solve", len(problems) * len(samples)) as progress:
-        units = {f"{p.id}/words{k}": partial(one, p, k) for p in problems for k in samples}
-        await record_all(units, maker.setup, words, progress)
+    with reporter.stage("TIRGen: answers without tools", len(problems) * len(samples)) as progress:
+        units = {f"{p.id}/no-tools{k}": partial(one, p, k) for p in problems for k in samples}
+        faults = await record_all(units, maker.setup, journal, progress)
+    _say_lost("samples without tools", len(units), faults, reporter)

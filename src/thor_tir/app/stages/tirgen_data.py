@@ -6,10 +6,10 @@ the second copies what was chosen. No more than one trajectory is in memory at a
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from thor_tir.app.runtime import dialect_of
 from thor_tir.dialect.prompts import TOOLS
@@ -20,20 +20,20 @@ from thor_tir.problems.overlap import question_files, read_questions
 from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.sft.examples import sft_row, spelled_for
-from thor_tir.storage.journal import line_of, write_atomically, writing_atomically
+from thor_tir.storage.journal import JsonObject, line_of, write_atomically, writing_atomically
 from thor_tir.tirgen.dataset import attempts_of, rows_of, to_row
 from thor_tir.tirgen.publish.export import message_row, table_row, token_row, turn_row, write_parquet
 from thor_tir.tirgen.raw_rows import (
-    NO_TOOLS_FILE,
+    NO_TOOLS,
     PROVENANCE,
     RowPlace,
     attempt_of,
+    no_tools_verdicts,
     raw_files,
     read_at,
     read_provenance,
     rows,
     thinking_in,
-    words_verdicts,
     write_provenance,
 )
 from thor_tir.tirgen.rules import Candidate
@@ -54,19 +54,22 @@ class _Reading:
     """Raw attempts by number of calls."""
 
 
-def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path) -> Path:
+def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path, *, seed: int = 0) -> Path:
     """Write `dataset.jsonl`, `rejected.jsonl`, `funnel.json` and `provenance.json`; the data set's path is returned.
+
+    `seed` decides between samples that are equal to the filter.
 
     Raises UsageError for files that are no raw trajectories or contradict each other.
     """
     files = raw_files(sources)
-    words = words_verdicts(raw_files(sources, NO_TOOLS_FILE))
+    without = no_tools_verdicts(raw_files(sources, NO_TOOLS))
+    no_tools = without.by_problem
     provenance = read_provenance(raw_files(sources, PROVENANCE))
     benchmark = benchmark_questions(config.benchmarks)
-    reading = _read(files, words, provenance, config)
-    selection = choose(reading.examined, config, words=words, benchmark=benchmark)
+    reading = _read(files, no_tools, provenance, config)
+    selection = choose(reading.examined, config, seed=seed, no_tools=no_tools, benchmark=benchmark)
     path = folder / "dataset.jsonl"
-    _write_dataset(path, selection, reading, words)
+    _write_dataset(path, selection, reading, no_tools)
     with writing_atomically(folder / "rejected.jsonl") as out:
         for rejected in selection.rejected:
             out.write(line_of(asdict(rejected)))
@@ -74,9 +77,11 @@ def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path) -> P
         write_provenance(folder / PROVENANCE, provenance)
     funnel = {
         "stages": [asdict(stage) for stage in selection.stages],
+        "no_tools": without.counts,
         "critic": dict(sorted(reading.fates.items())),
         "raw_calls": dict(sorted(reading.calls.items())),
         "config": asdict(config),
+        "seed": seed,
         "versions": versions(),
     }
     write_atomically(folder / "funnel.json", json.dumps(funnel, indent=1) + "\n")
@@ -92,7 +97,7 @@ def benchmark_questions(paths: Sequence[str]) -> list[Problem]:
 
 
 def _read(
-    files: Sequence[Path], words: dict[str, list[bool]], provenance: dict[str, Any], config: FilterConfig
+    files: Sequence[Path], no_tools: Mapping[str, Sequence[bool]], provenance: JsonObject, config: FilterConfig
 ) -> _Reading:
     reading = _Reading()
     for place, row in rows(files):
@@ -100,11 +105,11 @@ def _read(
             reading.examined.append(_lost(row))
             continue
         attempt = attempt_of(row, place)
-        verdicts = words.get(attempt.problem.id)
+        verdicts = no_tools.get(attempt.problem.id)
         candidate = Candidate(
             trajectory=attempt.trajectory,
             verdict=attempt.verdict,
-            words_pass_rate=sum(verdicts) / len(verdicts) if verdicts else None,
+            no_tools_pass_rate=sum(verdicts) / len(verdicts) if verdicts else None,
             question=attempt.problem.question,
             thinking=thinking_in(provenance.get(str(row.get("provenance")), {})),
         )
@@ -117,22 +122,22 @@ def _read(
     return reading
 
 
-def _lost(row: dict[str, Any]) -> Examined:
+def _lost(row: JsonObject) -> Examined:
     key = str(row["key"])
     problem_id = key.rpartition("/")[0]
     rejected = Rejected(id=key, problem_id=problem_id, stage=GENERATED, reason=str(row[DROPPED]))
     return Examined(id=key, problem_id=problem_id, question="", num_calls=0, is_correct=None, rejected=rejected)
 
 
-def _write_dataset(path: Path, selection: Selection, reading: _Reading, words: dict[str, list[bool]]) -> None:
+def _write_dataset(path: Path, selection: Selection, reading: _Reading, no_tools: Mapping[str, Sequence[bool]]) -> None:
     with writing_atomically(path) as out:
         for id in selection.kept:
             place = reading.places[id]
             row = read_at(place)
             attempt = attempt_of(row, place)
-            verdicts = words.get(attempt.problem.id)
+            verdicts = no_tools.get(attempt.problem.id)
             told = {
-                "words": {"samples": len(verdicts), "right": sum(verdicts)} if verdicts else None,
+                "no_tools": {"samples": len(verdicts), "right": sum(verdicts)} if verdicts else None,
                 "solved_share": round(selection.solved[attempt.problem.id], 6),
                 "critic": row.get("critic", {}),
                 "seed": row.get("seed"),
@@ -167,7 +172,7 @@ def export_dataset(
     return written
 
 
-def _lines(form: ExportForm, dataset: Path, model: str, reasoning: bool) -> Iterator[dict[str, Any]]:
+def _lines(form: ExportForm, dataset: Path, model: str, reasoning: bool) -> Iterator[JsonObject]:
     if form != "tokens":
         yield from map(message_row if form == "messages" else turn_row, rows_of(dataset))
         return

@@ -76,7 +76,7 @@ def token_row(row: TrainingSample) -> dict[str, list[int]]:
 
 def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A flat row of the Parquet table; what has no fixed shape is JSON text."""
-    problem, words = row["problem"], row.get("words") or {}
+    problem, no_tools = row["problem"], row.get("no_tools") or {}
     flat = {
         "id": row["id"],
         "problem_id": problem["id"],
@@ -87,8 +87,8 @@ def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "segments": [_flat(segment) for segment in row["segments"]],
         "num_calls": row["num_calls"],
         "num_tokens": row["num_tokens"],
-        "words_samples": words.get("samples"),
-        "words_right": words.get("right"),
+        "no_tools_samples": no_tools.get("samples"),
+        "no_tools_right": no_tools.get("right"),
         "solved_share": row.get("solved_share"),
         "seed": row.get("seed"),
         "provenance": row.get("provenance"),
@@ -126,7 +126,7 @@ def _schema() -> Any:
             **dict.fromkeys(("id", "problem_id", "question", "answer", "source"), text),
             **dict.fromkeys(("messages", "prompt", "completion"), pa.list_(pa.struct({"role": text, "content": text}))),
             "segments": pa.list_(segment),
-            **dict.fromkeys(("num_calls", "num_tokens", "words_samples", "words_right"), number),
+            **dict.fromkeys(("num_calls", "num_tokens", "no_tools_samples", "no_tools_right"), number),
             "solved_share": share,
             "seed": number,
             "provenance": text,

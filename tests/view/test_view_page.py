@@ -175,3 +175,42 @@ def test_on_paper_the_trajectory_stands_alone(browser: Browser, address: str) ->
         assert browser.run("return getComputedStyle(document.querySelector('.open')).overflowY") == "visible"
     finally:
         browser.tell("Emulation.setEmulatedMedia", media="")
+
+
+def test_curves_are_drawn_and_a_point_leads_to_its_rounds_trajectories(browser: Browser, address: str) -> None:
+    browser.open(f"{address}?curves#curves?run=0")
+    browser.wait("return document.querySelectorAll('.chart').length > 8")
+    titles = browser.run("return [...document.querySelectorAll('figcaption')].map((it) => it.firstChild.textContent)")
+    assert titles[:3] == ["Entropy, nats", "Clip shares", "approx_kl"]
+    browser.run("document.querySelector('.chart svg[tabindex]').focus()")
+    browser.press("ArrowRight", "ArrowRight")
+    assert text(browser, ".chart .reading").startswith("round 2trained episode 0.2")
+    browser.press("Enter")
+    browser.wait("return document.querySelectorAll('.rows a').length === 4")
+    assert "round=2" in browser.run("return location.hash")
+
+
+def test_smoothing_is_part_of_the_address_and_weight_0_is_what_was_measured(browser: Browser, address: str) -> None:
+    drawn = []
+    for weight in ("0", "0.9"):
+        browser.open(f"{address}?{weight}#curves?run=0&smooth={weight}")
+        browser.wait("return document.querySelectorAll('.chart').length > 8")
+        drawn.append(browser.run("return document.querySelector('path.curve:not(.raw)').getAttribute('d')"))
+        raw = browser.run("return document.querySelectorAll('.curve.raw').length")
+        assert (raw > 0) == (weight != "0")
+    assert drawn[0] != drawn[1]
+    means = browser.run(
+        "const charts = new URL('charts.js', location.href.split('?')[0]);"
+        "return import(charts).then((module) => module.smoothed([[1, 4], [2, 1]], 0.5))"
+    )
+    # Unbiased: 4, then (0.5 * 2 + 0.5 * 1) / (0.75) = 2.
+    assert means == [[1, 4], [2, 2]]
+
+
+def test_results_show_journals_failures_and_lead_to_them(browser: Browser, address: str) -> None:
+    browser.open(f"{address}?results#results?run=0")
+    assert "No evaluation has finished" in text(browser, ".results .nothing")
+    browser.wait("return [...document.querySelectorAll('.results th')].some((it) => it.textContent === 'NameError')")
+    browser.run("[...document.querySelectorAll('.results td a')].find((it) => it.href.includes('NameError')).click()")
+    browser.wait("return document.querySelectorAll('.rows a').length === 1")
+    assert "round=1" in browser.run("return location.hash")

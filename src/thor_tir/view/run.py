@@ -211,19 +211,26 @@ def open_runs(folders: list[Path]) -> list[ViewedRun]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none, or while it is damaged."""
+    """The object in a file, None for each number that is not finite; empty where there is none, or a damaged one."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), parse_constant=lambda name: None)
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _journals(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
+def folders_of(root: Path) -> list[Path]:
+    """The folders of a run that may hold something to be shown, its own first."""
+    found = []
+    for folder, folders, _ in os.walk(root):
         depth = len(Path(folder).relative_to(root).parts)
         folders[:] = sorted(f for f in folders if depth < MAX_DEPTH and f not in SKIPPED and not f.startswith("."))
-        yield from (Path(folder) / file for file in sorted(files) if file.endswith(".jsonl") and file[0] != ".")
+        found.append(Path(folder))
+    return found
+
+
+def _journals(root: Path) -> Iterator[Path]:
+    return (path for folder in folders_of(root) for path in sorted(folder.glob("*.jsonl")) if path.name[0] != ".")
 
 
 def _name_of(path: Path, root: Path) -> str:

@@ -18,7 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from thor_tir.errors import UsageError
+from thor_tir.view.curves import curves
 from thor_tir.view.detail import candidates, detail, tokens
+from thor_tir.view.outcomes import outcomes
 from thor_tir.view.run import ViewedRun
 from thor_tir.view.selection import PAGE_ROWS, Selection, choose, facets, listed
 from thor_tir.web_service import LOOPBACK, GracefulServer, Place
@@ -82,6 +84,8 @@ class View:
         """The routes."""
         answers: dict[str, Callable[[Request], Any]] = {
             "api/state": self._state,
+            "api/curves": self._curves,
+            "api/{run:int}/outcomes": self._outcomes,
             "api/{run:int}/facets": self._facets,
             "api/{run:int}/trajectories": self._trajectories,
             "api/{run:int}/trajectory": self._trajectory,
@@ -129,6 +133,13 @@ class View:
         for run in self.runs:
             run.refresh(BUDGET_S / len(self.runs))
         return {"runs": [state_of(run) for run in self.runs]}
+
+    def _curves(self, request: Request) -> list[dict[str, Any]]:
+        self._state(request)
+        return curves(self.runs)
+
+    def _outcomes(self, request: Request) -> dict[str, Any]:
+        return outcomes(self._run(request))
 
     def _facets(self, request: Request) -> dict[str, Any]:
         return facets(self._run(request), request.query_params.get("file", ""))

@@ -1,10 +1,16 @@
 // The frame of the page: its head, which view is shown, and the question whether there is something new.
 import { get } from "./api.js";
 import { go, here, link } from "./address.js";
+import { curves } from "./curves.js";
 import { el } from "./dom.js";
+import { results } from "./results.js";
 import { trajectories } from "./trajectories.js";
 
-const VIEWS = { trajectories: { title: "Trajectories", show: trajectories } };
+const VIEWS = {
+  trajectories: { title: "Trajectories", show: trajectories },
+  curves: { title: "Curves", show: curves },
+  results: { title: "Results", show: results },
+};
 const ASK_EVERY_MS = 2000;
 
 const head = el("header", { class: "top" });

@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.problems.code_sources import code_tasks
+from thor_tir.problems.code_sources import MOST_BYTES, code_tasks
 from thor_tir.problems.code_tasks import AssertTests, CallTests, ExampleTests
 
 HUMANEVAL = {
@@ -108,3 +109,30 @@ def test_what_is_not_the_known_file_is_refused_with_what_to_do(tmp_path: Path) -
         code_tasks("mbpp", cut)
     with pytest.raises(UsageError, match="known: humaneval, humaneval_plus, mbpp"):
         code_tasks("apps", short)
+
+
+def bomb(path: Path, *, members: int) -> Path:
+    """A packed file of a few hundred kilobytes that holds more than any benchmark, in so many parts."""
+    part = gzip.compress(b"\n" * (2 * MOST_BYTES // members), compresslevel=9)
+    path.write_bytes(part * members)
+    return path
+
+
+@pytest.mark.parametrize("members", [1, 16])
+def test_a_file_that_unpacks_without_end_is_refused_before_memory_is_used(tmp_path: Path, members: int) -> None:
+    file = bomb(tmp_path / "bomb.jsonl.gz", members=members)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match="holds more than 256 MiB when unpacked"):
+        code_tasks("humaneval", file, verify=False)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 3 * MOST_BYTES
+
+
+def test_a_bomb_in_a_folder_or_under_a_plain_name_is_refused_too(tmp_path: Path) -> None:
+    bomb(tmp_path / "humaneval.jsonl.gz", members=1)
+    with pytest.raises(UsageError, match="when unpacked"):
+        code_tasks("humaneval", tmp_path, verify=False)
+    bomb(tmp_path / "mbpp.jsonl", members=1)
+    with pytest.raises(UsageError, match="when unpacked"):
+        code_tasks("mbpp", tmp_path / "mbpp.jsonl", verify=False)

@@ -28,6 +28,9 @@ from thor_tir.problems.code_tasks import (
 )
 from thor_tir.problems.livecodebench import FILES, NUM_TASKS, release_files, release_tasks
 
+MOST_BYTES = 2**28
+"""Of a packed file, unpacked; the largest, HumanEval+, has a twentieth of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBenchmark:
@@ -155,13 +158,18 @@ def _find(name: str, known: CodeBenchmark, data: Path) -> Path:
 
 
 def _unpacked(file: Path) -> bytes:
-    blob = file.read_bytes()
-    if not blob.startswith(b"\x1f\x8b"):
-        return blob
-    try:
-        return gzip.decompress(blob)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{file} is damaged ({error}); obtain it again") from error
+    """The text of a file, packed or not, and no more of it than a benchmark can be."""
+    with file.open("rb") as packed:
+        if packed.read(2) != b"\x1f\x8b":
+            return file.read_bytes()
+        packed.seek(0)
+        try:
+            text = gzip.GzipFile(fileobj=packed).read(MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{file} is damaged ({error}); obtain it again") from error
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"{file} holds more than {MOST_BYTES >> 20} MiB when unpacked, which no benchmark does")
+    return text
 
 
 def _task(

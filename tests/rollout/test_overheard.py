@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from scripted_agent import agent_of, draft_of, program
+from thor_tir.execution import Status
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.rollout import overheard
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
@@ -24,7 +25,17 @@ def heard_from(agent: Agent, *, max_attempts: int = 0) -> tuple[Trajectory, list
     if max_attempts:
         correction = SelfCorrectionConfig(max_attempts=max_attempts, suffix_tokens=3)
         repair = listening.repair(self_correction(listening.agent, config, correction))
-    return asyncio.run(rollout(draft_of(agent), listening.agent, config, repair)), events
+    trajectory = asyncio.run(rollout(draft_of(agent), listening.agent, config, repair))
+    listening.finished(trajectory)
+    return trajectory, events
+
+
+def said(events: list[Event]) -> str:
+    return "".join(event.text for event in events if event.kind is not Happening.STANDS)
+
+
+def stands(events: list[Event]) -> str:
+    return "".join(event.text for event in events if event.kind is Happening.STANDS)
 
 
 def response_of(trajectory: Trajectory) -> str:
@@ -47,7 +58,7 @@ def test_what_is_heard_is_the_response_and_listening_changes_no_token(
 ) -> None:
     monkeypatch.setattr(overheard, "PAUSE_S", 0.0)
     trajectory, events = heard_from(agent_of(replies))
-    assert "".join(event.text for event in events) == response_of(trajectory)
+    assert said(events) == stands(events) == response_of(trajectory)
     agent = agent_of(replies)
     alone = asyncio.run(rollout(draft_of(agent), agent, RolloutConfig()))
     assert alone == trajectory
@@ -56,23 +67,24 @@ def test_what_is_heard_is_the_response_and_listening_changes_no_token(
 
 def test_a_program_is_heard_when_it_starts_and_when_it_ends_with_its_number() -> None:
     _, events = heard_from(agent_of(["A\n" + program("print(1)"), "B\n" + program("boom"), ANSWER]))
-    calls = [(e.kind, e.call, e.code, e.result and e.result.succeeded) for e in events if e.call]
+    calls = [(e.kind, e.call, e.code, e.result and e.result.ran) for e in events if e.call]
     assert calls == [
         (Happening.CODE, 1, "print(1)\n", None),
-        (Happening.OUTPUT, 1, "", True),
+        (Happening.OUTPUT, 1, "print(1)\n", True),
         (Happening.CODE, 2, "boom\n", None),
-        (Happening.OUTPUT, 2, "", False),
+        (Happening.OUTPUT, 2, "boom\n", False),
     ]
 
 
 def test_a_repair_says_which_call_it_repairs_and_begins_with_what_is_kept() -> None:
     thought = "Let us compute the product of both.\n"
     again = " both.\n" + program("print(2)")
-    _, events = heard_from(
+    trajectory, events = heard_from(
         agent_of([thought + program("boom"), again.replace("print(2)", "boom"), again, ANSWER]), max_attempts=2
     )
     told = [(e.kind, e.call, e.attempt) for e in events if e.kind in (Happening.REPAIR, Happening.REPAIRED)]
     assert told == [(Happening.REPAIR, 1, 1), (Happening.REPAIR, 1, 2), (Happening.REPAIRED, 1, 2)]
+    assert stands(events) == response_of(trajectory)
     first = next(e for e in events if e.kind is Happening.REPAIR)
     assert first.text.startswith("\n[call 1 failed (NameError); repair 1]\nLet us compute")
     assert thought.startswith(first.text.split("]\n")[1])
@@ -85,7 +97,8 @@ def test_a_call_that_no_repair_mends_is_said_to_stay() -> None:
     last = [e for e in events if e.kind is Happening.GIVEN_UP]
     assert [(e.call, e.attempt, e.text) for e in last] == [(1, 2, "\n[call 1 stays as it failed]\n")]
     assert trajectory.steps[0].failed
-    assert "".join(e.text for e in events).endswith(last[0].text + ANSWER)
+    assert said(events).endswith(last[0].text + ANSWER)
+    assert stands(events) == response_of(trajectory)
 
 
 @pytest.mark.parametrize("text", ["a", "😀", "x😀y", "€" * 9, "日本語 text", "\u200d👩‍👧"])
@@ -101,3 +114,13 @@ def test_bytes_that_never_become_a_character_are_held_back_no_longer_than_a_boun
     half = tiny_tokenizer().encode("😀", add_special_tokens=False)[0]
     reader = TextReader(tiny_tokenizer().decode)
     assert any(reader.add([half]) for _ in range(overheard.LONGEST_HELD + 2))
+
+
+def test_the_notice_that_no_call_is_left_is_heard_as_well() -> None:
+    events: list[Event] = []
+    listening = Overheard(agent_of(["A\n" + program("print(1)"), "B\n" + program("print(2)"), ANSWER]), events.append)
+    config = RolloutConfig(max_tool_calling_iterations=1)
+    trajectory = asyncio.run(rollout(draft_of(listening.agent), listening.agent, config))
+    listening.finished(trajectory)
+    assert said(events) == stands(events) == response_of(trajectory)
+    assert [e.result.status for e in events if e.result is not None] == [Status.OK, Status.NOT_RUN]

@@ -6,6 +6,7 @@ where an 8B model writes thousands, so limits shrink and learning rates grow wit
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
@@ -54,6 +55,8 @@ class SandboxOptions:
     """Longest time that a program may take, in seconds."""
     endpoints: tuple[str, ...] = ()
     """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
+    least: Literal["full", "landlock", "none"] = "landlock"
+    """The weakest confinement of programs on this machine that is accepted; the strongest that it offers is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
     limits = Limits(timeout_s=resources.sandbox.timeout_s)
     if resources.sandbox.endpoints:
         return RemoteSandbox(RemoteSandboxConfig(endpoints=resources.sandbox.endpoints, limits=limits))
-    return LocalSandbox(LocalSandboxConfig(limits=limits))
+    return LocalSandbox(LocalSandboxConfig(limits=limits, least=resources.sandbox.least))
 
 
 def dialect_of(

@@ -68,12 +68,17 @@ def solve(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> 
     if question.attempts < 1:
         raise UsageError(f"attempts is {question.attempts}; at least one is needed")
     selector(question.select)
-    name = question.model or next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
+    name = question.model or usual_model()
     reporter.say(f"model: {name}")
     question = replace(question, model=name)
     chosen, decode = asyncio.run(_answer(question, config, reporter))
     segments = segments_of(chosen.trajectory, decode)
     reporter.show(rendered_transcript(segments, answer=chosen.verdict.extracted))
+
+
+def usual_model() -> str:
+    """The model that is asked where none is named."""
+    return next((str(path) for path in TRAINED if path.is_dir()), EMBEDDED)
 
 
 async def _answer(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> tuple[Attempt, Decode]:

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Command] = {
     "sft": Command("training.Sft", "cold-start fine-tuning on that data"),
     "rl": Command("training.Rl", "hierarchical reinforcement learning on trajectories and single failed calls"),
     "solve": Command("reading.Solve", "answer one question and show the transcript"),
+    "serve": Command("serve.Serve", "answer questions of other programs over OpenAI's API, tools included"),
     "eval": Command("evaluation.Eval", "measure accuracy, call success and cost of a model on problems or benchmarks"),
     "eval merge": Command("evaluation.EvalMerge", "unite the shards of an evaluation"),
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),

@@ -62,7 +62,7 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
         return None
     fields = {f.name for f in dataclasses.fields(kind)}
     if "preset" not in fields:
-        raise UsageError("this command has no --preset; tirgen, sft, rl, eval and solve have")
+        raise UsageError("this command has no --preset; tirgen, sft, rl, eval, solve and serve have")
     is_reasoning = [word for word in args if word in ("--reasoning", "--no-reasoning")][-1:] == ["--reasoning"]
     if is_reasoning and name == "released":
         raise UsageError(

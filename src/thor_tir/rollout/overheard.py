@@ -12,10 +12,10 @@ from time import monotonic
 
 from thor_tir.dialect.observation import frame, observed_text
 from thor_tir.engines.protocol import Policy, Sampling
-from thor_tir.execution import ExecutionResult
+from thor_tir.execution import NO_CALL_LEFT, ExecutionResult
 from thor_tir.rollout.loop import Agent, Draft, StepRepair
 from thor_tir.sandbox.protocol import Limits, Sandbox
-from thor_tir.trajectory import Completion, Decode, Step
+from thor_tir.trajectory import Completion, Decode, Step, Trajectory
 
 PAUSE_S = 0.05
 """Tokens that are drawn within this time of the last text are told together."""
@@ -38,6 +38,8 @@ class Happening(StrEnum):
     """The new call succeeded and stands in the failed one's place."""
     GIVEN_UP = "given_up"
     """No new call succeeded; the failed one stays."""
+    STANDS = "stands"
+    """The text is what has come to stand in the model's context: it repeats what was told, without failed versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +49,13 @@ class Event:
     kind: Happening
     """Kind of the event."""
     text: str = ""
-    """Text that the transcript goes on with; empty for what stands in it already."""
+    """Text that the transcript goes on with (of STANDS that of the context); empty where it has been told already."""
     call: int = 0
     """Number of the call that it is about, counted from 1; repairs of a call share its number. 0 for text."""
     attempt: int = 0
     """Number of the repair, counted from 1; 0 outside of repairs."""
     code: str = ""
-    """Source of the program, where one starts."""
+    """Source of the program, where one starts or ends."""
     result: ExecutionResult | None = None
     """Result of the program, where one has ended; of the failed one, where a repair begins."""
 
@@ -99,6 +101,9 @@ class Overheard:
         self._failed: Step | None = None
         self._kept_from = 0
         self._context: Sequence[int] = ()
+        self._stands_to: int | None = None
+        self._told = ""
+        """Text since the last time that the context was told."""
 
     def repair(self, repair: StepRepair) -> StepRepair:
         """The same repair, listened to."""
@@ -110,9 +115,10 @@ class Overheard:
                 step = await repair(draft, failed)
             finally:
                 self._failed = None
-            kind = Happening.REPAIRED if step.succeeded else Happening.GIVEN_UP
-            text = "" if step.succeeded else f"\n[call {self._call} stays as it failed]\n"
-            self._hear(Event(kind=kind, text=text, call=self._call, attempt=self._attempt))
+            has_worked = step.action is not failed.action
+            kind = Happening.REPAIRED if has_worked else Happening.GIVEN_UP
+            text = "" if has_worked else f"\n[call {self._call} stays as it failed]\n"
+            self._tell(Event(kind=kind, text=text, call=self._call, attempt=self._attempt))
             self._attempt = 0
             return step
 
@@ -120,16 +126,38 @@ class Overheard:
 
     def begins(self, context: Sequence[int]) -> None:
         """The model is asked to go on from a context."""
-        if self._failed is None or (self._context and list(context[: len(self._context)]) == list(self._context)):
+        if self._failed is None:
+            self._stands(context)
+            return
+        if self._context and list(context[: len(self._context)]) == list(self._context):
             return
         self._attempt += 1
         assert self._failed.observation is not None
         result = self._failed.observation.result
         kept = self._dialect.decode(context[self._kept_from :])
         line = f"\n[call {self._call} failed ({result.error or result.status}); repair {self._attempt}]\n"
-        self._hear(
+        self._tell(
             Event(kind=Happening.REPAIR, text=line + kept, call=self._call, attempt=self._attempt, result=result)
         )
+
+    def finished(self, trajectory: Trajectory) -> None:
+        """The trajectory is whole."""
+        self._stands([token for span in trajectory.spans for token in span.token_ids])
+
+    def _stands(self, context: Sequence[int]) -> None:
+        """Tell what has been added to the context for good; the first context is the prompt."""
+        text = "" if self._stands_to is None else self._dialect.decode(context[self._stands_to :])
+        self._stands_to = len(context)
+        if text.startswith(self._told) and (rest := text.removeprefix(self._told)):
+            # The environment speaks without a program only to say that no call is left.
+            self._tell(Event(kind=Happening.OUTPUT, text=rest, call=self._call, result=NO_CALL_LEFT))
+        if text:
+            self._hear(Event(kind=Happening.STANDS, text=text))
+        self._told = ""
+
+    def _tell(self, event: Event) -> None:
+        self._told += event.text
+        self._hear(event)
 
     def reader(self) -> TextReader:
         """A reader for one completion."""
@@ -138,7 +166,7 @@ class Overheard:
     def writes(self, text: str) -> None:
         """The model has written more."""
         if text:
-            self._hear(Event(kind=Happening.TEXT, text=text, attempt=self._attempt))
+            self._tell(Event(kind=Happening.TEXT, text=text, attempt=self._attempt))
 
     def ends(self, context: Sequence[int]) -> None:
         """The model has written what `context` ends with."""
@@ -149,10 +177,21 @@ class Overheard:
         self._call += self._attempt == 0
         self._hear(Event(kind=Happening.CODE, call=self._call, attempt=self._attempt, code=code))
 
-    def ended(self, result: ExecutionResult) -> None:
+    def ended(self, code: str, result: ExecutionResult) -> None:
         """A program has ended."""
         text = frame(observed_text(result, self._dialect.config.observation))
-        self._hear(Event(kind=Happening.OUTPUT, text=text, call=self._call, attempt=self._attempt, result=result))
+        if not self._told.endswith("\n"):  # the model ended its turn with the closing fence
+            text = "\n" + text
+        self._tell(
+            Event(
+                kind=Happening.OUTPUT,
+                text=text,
+                call=self._call,
+                attempt=self._attempt,
+                code=code,
+                result=result,
+            )
+        )
 
 
 class _HeardPolicy:
@@ -193,5 +232,5 @@ class _HeardSandbox:
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
         self._overheard.starts(code)
         result = await self._sandbox.run(code, limits, stdin=stdin, seed=seed)
-        self._overheard.ended(result)
+        self._overheard.ended(code, result)
         return result

@@ -1,0 +1,242 @@
+"""One request -> one answer: the attempts that are wanted, and the one that is chosen, told piece by piece.
+
+With one attempt its text comes as it is written. Of several only one will be the answer, so that their text comes when
+it has been chosen; until then a piece for each candidate says that it is done.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from thor_tir.chat_template import TAGS
+from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of, unless_cut_short
+from thor_tir.engines.protocol import ContextFull, Policy
+from thor_tir.grading.extract import extract_answer
+from thor_tir.inference.best_of_n import select, selector
+from thor_tir.inference.self_correction import self_correction
+from thor_tir.problem import Problem
+from thor_tir.rollout.loop import Agent, Draft, rollout
+from thor_tir.rollout.overheard import Event, Happening, Overheard
+from thor_tir.rollout.sample_many import Attempt, in_parallel, written_text
+from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.seeds import seed_of
+from thor_tir.serving.requests import AnswerOptions
+from thor_tir.trajectory import Decode, Span
+from thor_tir.verdict import Outcome, Verdict
+
+SILENT = frozenset({Happening.TEXT, Happening.STANDS})
+"""Events that are text alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of an answer, as it is sent."""
+
+    content: str = ""
+    """Text outside of thoughts."""
+    reasoning: str = ""
+    """Text of thoughts; empty for a model that does not think in tags."""
+    event: Mapping[str, Any] | None = None
+    """Event that the piece tells, in the words of the field `thor`; None for text alone."""
+
+
+Tell = Callable[[Piece], None]
+"""Function that is called with each piece of an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What every request shares."""
+
+    name: str
+    """Name by which clients ask for the model."""
+    policy: Policy
+    """Model that is asked."""
+    sandbox: Sandbox
+    """Place where programs run."""
+    with_tools: Dialect
+    """Conventions where programs are run."""
+    in_words: Dialect
+    """Conventions where none are."""
+    max_model_len: int | None = None
+    """Tokens of a prompt with its answer, where they are known."""
+    continues_text: bool = True
+    """True where a plain text can be continued: not by a server that takes messages alone."""
+
+    def dialect(self, options: AnswerOptions) -> Dialect:
+        """The conventions that a request needs."""
+        return self.with_tools if options.has_tools else self.in_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a client gets, and what it cost."""
+
+    chosen: Attempt
+    """Attempt that is the answer."""
+    candidates: tuple[Attempt, ...]
+    """All attempts, the chosen one among them."""
+    decode: Decode
+    """Function from token ids to text."""
+    seed: int
+    """Seed of the request, which gives the same answer again."""
+    seconds: float
+    """Time from the first sample to the choice."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the model wrote, in all candidates, discarded repairs included."""
+        return sum(candidate.trajectory.num_model_tokens for candidate in self.candidates)
+
+
+async def answer(
+    prompt: Span, options: AnswerOptions, served: Served, tell: Tell, note: Callable[[Event], None], *, seed: int
+) -> Answer:
+    """Answer one prompt. `note` hears all that happens in all attempts.
+
+    Raises ContextFull where the prompt leaves no room for an answer, and faults of the machine.
+    """
+    began = monotonic()
+    dialect = served.dialect(options)
+    agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=dialect)
+    thinking = thinking_of(dialect)
+    pieces = Pieces(options, thinking, tell)
+    events: list[list[Event]] = [[] for _ in range(options.attempts)]
+    found: dict[int, Attempt] = {}
+
+    async def one(number: int) -> None:
+        def hear(event: Event) -> None:
+            note(event)
+            if options.attempts == 1:
+                pieces.add(event)
+            else:
+                events[number].append(event)
+
+        draft = Draft(id=str(number), problem_id="", prompt=prompt, seed=seed_of(seed, number))
+        attempt = await _attempt(draft, options, Overheard(agent, hear), thinking)
+        found[number] = attempt
+        if options.attempts > 1:
+            tell(Piece(event=candidate_json(attempt)))
+
+    await in_parallel(range(options.attempts), one, options.attempts)
+    candidates = tuple(found[number] for number in sorted(found))
+    chosen = select(candidates, selector(options.select).score, seed=seed)
+    for event in events[int(chosen.trajectory.id)]:
+        pieces.add(event)
+    pieces.end()
+    return Answer(
+        chosen=chosen, candidates=candidates, decode=dialect.decode, seed=options.seed, seconds=monotonic() - began
+    )
+
+
+async def _attempt(draft: Draft, options: AnswerOptions, overheard: Overheard, thinking: Thinking) -> Attempt:
+    repair = None
+    if options.correction is not None:
+        repair = overheard.repair(self_correction(overheard.agent, options.rollout, options.correction))
+    trajectory = await rollout(draft, overheard.agent, options.rollout, repair)
+    if not trajectory.steps:
+        raise ContextFull(f"the messages have {len(draft.prompt)} tokens, which leave no room for an answer")
+    overheard.finished(trajectory)
+    extracted = extract_answer(unless_cut_short(written_text, thinking)(trajectory))
+    return Attempt(
+        problem=Problem(id="", question="", answer="", source="client"),
+        trajectory=trajectory,
+        verdict=Verdict(outcome=Outcome.UNSCORED, extracted=extracted, reason="no reference"),
+    )
+
+
+class Pieces:
+    """Events of one attempt as pieces of an answer: the text that is wanted, and thoughts apart from the rest."""
+
+    def __init__(self, options: AnswerOptions, thinking: Thinking, tell: Tell) -> None:
+        self._is_kept = options.transcript == "kept"
+        self._thoughts = ThoughtReader(thinking)
+        self._tell = tell
+
+    def add(self, event: Event) -> None:
+        """Tell what a client is told of an event."""
+        is_shown = (event.kind is Happening.STANDS) == self._is_kept
+        reasoning, content = self._thoughts.split(event.text) if is_shown and event.text else ("", "")
+        told = None if event.kind in SILENT else event_json(event)
+        if reasoning or content or told:
+            self._tell(Piece(content=content, reasoning=reasoning, event=told))
+
+    def end(self) -> None:
+        """Tell the text that was held back."""
+        reasoning, content = self._thoughts.rest()
+        if reasoning or content:
+            self._tell(Piece(content=content, reasoning=reasoning))
+
+
+class ThoughtReader:
+    """Text that comes piece by piece, told apart into thoughts and the rest by the tags around the first thoughts.
+
+    Programs within the thoughts, and what they printed, belong to them. A tag may be cut by the ends of pieces.
+    """
+
+    def __init__(self, thinking: Thinking) -> None:
+        self._is_opened = thinking is Thinking.OPENED
+        self._closing: tuple[str, ...] | None = None
+        """Tags that end the thoughts; none are left after them; None before the first text."""
+        self._held = ""
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Thoughts, and the rest, of one more piece of text."""
+        text, self._held = self._held + text, ""
+        if self._closing is None:
+            head = text.lstrip()
+            if any(opens.startswith(head) for opens, _ in TAGS):
+                self._held = text
+                return "", ""
+            tags = next((tags for tags in TAGS if head.startswith(tags[0])), None)
+            if tags is not None:
+                self._closing, text = tags[1:], head.removeprefix(tags[0])
+            else:
+                self._closing = tuple(closes for _, closes in TAGS) if self._is_opened else ()
+        if not self._closing:
+            return "", text
+        places = [(place, tag) for tag in self._closing if (place := text.find(tag)) >= 0]
+        if places:
+            place, tag = min(places)
+            self._closing = ()
+            return text[:place], text[place + len(tag) :]
+        cut = len(text) - max(_begun(text, tag) for tag in self._closing)
+        self._held = text[cut:]
+        return text[:cut], ""
+
+    def rest(self) -> tuple[str, str]:
+        """What was held back as the beginning of a tag that did not come."""
+        text, self._held = self._held, ""
+        return (text, "") if self._closing or (self._closing is None and self._is_opened) else ("", text)
+
+
+def _begun(text: str, tag: str) -> int:
+    """Characters at the end of a text with which a tag may begin."""
+    return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event as it stands in the field `thor` of a stream."""
+    told: dict[str, Any] = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
+    if event.kind is Happening.CODE:
+        told["code"] = event.code
+    if event.result is not None:
+        told |= {"status": event.result.status.value, "error": event.result.error, "seconds": event.result.seconds}
+    if event.kind is Happening.OUTPUT:
+        told["output"] = event.text
+    return told
+
+
+def candidate_json(attempt: Attempt) -> dict[str, Any]:
+    """One of several attempts, as far as a choice goes by it."""
+    trajectory = attempt.trajectory
+    return {
+        "kind": "candidate",
+        "number": int(trajectory.id),
+        "answer": attempt.verdict.extracted,
+        "finish": trajectory.finish.value,
+        "calls": len(trajectory.calls),
+        "succeeded": sum(step.succeeded for step in trajectory.calls),
+        "tokens": trajectory.num_model_tokens,
+    }

@@ -1,0 +1,167 @@
+"""Answers in the form of OpenAI's API, with what only this server knows in the field `thor` beside each choice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thor_tir.serving.answers import Answer, Piece, candidate_json
+from thor_tir.serving.continuation import Continuation
+from thor_tir.trajectory import Decode, Finish, Step, StopReason
+
+_FINISH: Mapping[Finish, str] = {
+    Finish.ENDED: "stop",
+    Finish.TOKEN_LIMIT: "length",
+    Finish.CALL_LIMIT: "length",
+    Finish.FAILED_CALL: "stop",
+}
+_STOP: Mapping[StopReason, str] = {StopReason.END: "stop", StopReason.STOP: "stop", StopReason.LENGTH: "length"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What all parts of a reply begin with."""
+
+    id: str
+    """Id of the reply."""
+    created: int
+    """Unix time of the request, in seconds."""
+    model: str
+    """Name of the served model."""
+
+    def json(self, kind: str) -> dict[str, Any]:
+        """The beginning of an object of one of OpenAI's kinds."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def chat_json(head: Head, told: Sequence[Sequence[Piece]], answers: Sequence[Answer]) -> dict[str, Any]:
+    """A whole `chat.completion`: what was told of each choice, and its answer."""
+    choices = []
+    for index, (pieces, answer) in enumerate(zip(told, answers, strict=True)):
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(piece.content for piece in pieces),
+            "refusal": None,
+        }
+        if reasoning := "".join(piece.reasoning for piece in pieces):
+            message["reasoning_content"] = reasoning
+        choices.append(
+            {
+                "index": index,
+                "message": message,
+                "logprobs": None,
+                "finish_reason": finish_reason(answer),
+                "thor": thor_json(answer),
+            }
+        )
+    return {**head.json("chat.completion"), "choices": choices, "usage": chat_usage(answers)}
+
+
+def chat_chunk(head: Head, index: int, delta: Mapping[str, Any], thor: object = None) -> dict[str, Any]:
+    """One part of a streamed choice."""
+    choice: dict[str, Any] = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": None}
+    if thor is not None:
+        choice["thor"] = thor
+    return {**head.json("chat.completion.chunk"), "choices": [choice]}
+
+
+def piece_chunk(head: Head, index: int, piece: Piece) -> dict[str, Any]:
+    """One piece of an answer."""
+    delta = {"content": piece.content} if piece.content or not piece.reasoning else {}
+    if piece.reasoning:
+        delta["reasoning_content"] = piece.reasoning
+    return chat_chunk(head, index, delta, piece.event)
+
+
+def last_chunk(head: Head, index: int, answer: Answer) -> dict[str, Any]:
+    """The end of a streamed choice."""
+    chunk = chat_chunk(head, index, {}, {"kind": "end", **thor_json(answer)})
+    chunk["choices"][0]["finish_reason"] = finish_reason(answer)
+    return chunk
+
+
+def usage_chunk(head: Head, kind: str, usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The part that counts tokens, after all choices."""
+    return {**head.json(kind), "choices": [], "usage": dict(usage)}
+
+
+def finish_reason(answer: Answer) -> str:
+    """OpenAI's word for how an answer ended; `thor.finish` is more exact."""
+    return _FINISH[answer.chosen.trajectory.finish]
+
+
+def chat_usage(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Tokens as the engine counted them: the prompt once, and all that the model wrote in all attempts."""
+    return usage(len(answers[0].chosen.trajectory.prompt), sum(answer.num_tokens for answer in answers))
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
+    """OpenAI's count of tokens."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def thor_json(answer: Answer) -> dict[str, Any]:
+    """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
+    trajectory = answer.chosen.trajectory
+    told: dict[str, Any] = {
+        "answer": answer.chosen.verdict.extracted,
+        "finish": trajectory.finish.value,
+        "steps": [step_json(step, answer.decode) for step in trajectory.steps],
+        "seed": answer.seed,
+        "seconds": round(answer.seconds, 3),
+    }
+    if len(answer.candidates) > 1:
+        told["candidates"] = [
+            {**candidate_json(candidate), "is_chosen": candidate is answer.chosen} for candidate in answer.candidates
+        ]
+    return told
+
+
+def step_json(step: Step, decode: Decode) -> dict[str, Any]:
+    """One step; code and output are null where it made no call."""
+    told: dict[str, Any] = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
+    if step.action is not None and step.observation is not None:
+        result = step.observation.result
+        told |= {
+            "code": step.action.code,
+            "output": step.observation.text,
+            "status": result.status.value,
+            "error": result.error,
+            "seconds": round(result.seconds, 4),
+            "level": result.level,
+        }
+    if step.discarded:
+        told["discarded"] = [step_json(old, decode) for old in step.discarded]
+    return told
+
+
+def completion_json(head: Head, prompt_tokens: int, made: Sequence[Continuation]) -> dict[str, Any]:
+    """A whole `text_completion`."""
+    choices = [
+        {"text": each.text, "index": index, "logprobs": None, "finish_reason": _STOP[each.stop]}
+        for index, each in enumerate(made)
+    ]
+    counted = usage(prompt_tokens, sum(each.num_tokens for each in made))
+    return {**head.json("text_completion"), "choices": choices, "usage": counted}
+
+
+def completion_chunk(head: Head, index: int, text: str, made: Continuation | None = None) -> dict[str, Any]:
+    """One part of a streamed continuation; the last one says how it ended."""
+    finish = None if made is None else _STOP[made.stop]
+    choice = {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+    return {**head.json("text_completion"), "choices": [choice]}
+
+
+def model_json(model: str, created: int, max_model_len: int | None) -> dict[str, Any]:
+    """The one model that is served."""
+    return {"id": model, "object": "model", "created": created, "owned_by": "thor", "max_model_len": max_model_len}
+
+
+def error_json(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """OpenAI's form of an error."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import Tokenizer, Turn
+from thor_tir.pretrained import CausalLM, Tokenizer, Turn
 
 OPENS, CLOSES = "<think>", "</think>"
 TAGS = (
@@ -144,6 +144,13 @@ def turn_ends(tokenizer: Tokenizer) -> TurnEnds:
     named: frozenset[int] = getattr(tokenizer, "named_end_ids", frozenset())
     known = {token_id for token_id in (tokenizer.eos_token_id, written) if token_id is not None}
     return TurnEnds(ids=named | known, written=written)
+
+
+def sampled_ends(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
+    """Every token at which an engine stops: the ends of a turn, and what the model's generation settings name."""
+    of_model = model.generation_config.eos_token_id
+    ids = of_model if isinstance(of_model, list) else [of_model]
+    return turn_ends(tokenizer).ids | frozenset(ids) - {None}
 
 
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -93,5 +93,31 @@ def test_weights_that_are_a_pickle_are_refused_in_one_sentence(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match="is no causal language model"):
+    with pytest.raises(UsageError, match=r"its weights are a pickle \(.bin\), which could run code of its own"):
         load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b"no weights"),
+        ("model.safetensors", b"\xff" * 64),
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "qwen3", "hidden_size": "wide"}'),
+        ("config.json", b'{"model_type": "qwen3", "hidden_size": 8}'),  # of another shape than the weights
+        ("config.json", b"[]"),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"[1"),
+        ("tokenizer_config.json", b'"x"'),
+        ("chat_template.jinja", b"{{ messages.__class__ }}"),
+        ("chat_template.jinja", b"{% for i in range(10 ** 9) %}x{% endfor %}"),
+        ("chat_template.jinja", b"{% for %}"),
+    ],
+)
+def test_a_damaged_or_hostile_file_of_a_model_is_one_sentence(tmp_path, file, content):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UsageError) as fault:
+        load_model(str(tmp_path))
+    assert "\n" not in str(fault.value)

@@ -6,7 +6,9 @@ where an 8B model writes thousands, so limits shrink and learning rates grow wit
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
@@ -19,6 +21,9 @@ from thor_tir.sft.config import SftConfig
 from thor_tir.tirgen.generate import TirgenConfig
 from thor_tir.tirgen.schedule import AttemptScheduleConfig
 from thor_tir.tirgen.selection import FilterConfig
+
+EndTokens = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+"""Names of tokens, one an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,9 @@ class ResourceConfig:
     """Requests to models behind an address: their number at a time, time limits and retries."""
     deterministic: bool = False
     """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
+    end_token: EndTokens = ()
+    """Token that ends the model's turn beside those that its tokenizer, its generation settings and its chat template
+    name; may be given several times."""
 
 
 @dataclass(frozen=True, kw_only=True)

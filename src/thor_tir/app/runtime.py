@@ -2,7 +2,7 @@
 
 import filecmp
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,26 +84,29 @@ class Runtime:
         barrier: StepBarrier | None = None,
         *,
         thinks: bool = False,
+        end_tokens: Sequence[str] | None = None,
     ) -> AsyncIterator[LoadedModel]:
         """A model to sample from, by whatever name, for as long as it is needed.
 
         `served` is about addresses alone. `reporter` tells a person that a server does not answer and is waited for.
-        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. Raises
+        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. `end_tokens` end
+        its turns in place of those that the run names. Raises
         UsageError for what cannot be loaded, is not served or could not think on, EngineFault when a server does not
         answer at all.
         """
+        ends = self.resources.end_token if end_tokens is None else end_tokens
         if is_address(name):
             if thinks and not served.tokenizer:
                 raise UsageError(
                     f"the thoughts of {name} could not go on after a program, because chat templates rewrite the "
                     "thoughts in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
                 )
-            async with EndpointPolicy(name, served, self.resources.endpoint, reporter.say) as policy:
+            async with EndpointPolicy(name, served, self.resources.endpoint, reporter.say, ends) as policy:
                 yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
             return
         if served.model or served.tokenizer:
             raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
-        model, tokenizer = load_model(name)
+        model, tokenizer = load_model(name, end_tokens=ends)
         async with self.engine(model, tokenizer, barrier) as engine:
             yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
@@ -156,9 +159,12 @@ def without_tools(max_tokens: int) -> RolloutConfig:
     return RolloutConfig(max_completion_length=max_tokens, max_tool_calling_iterations=0, temperature=0.6, top_k=50)
 
 
-def load_trainable(name: str, adapters: AdapterConfig, ranks: Ranks) -> tuple[CausalLM, ModelTokenizer]:
+def load_trainable(
+    name: str, adapters: AdapterConfig, ranks: Ranks, end_tokens: Sequence[str] = ()
+) -> tuple[CausalLM, ModelTokenizer]:
     """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
-    model, tokenizer = load_model(name, dtype=torch.float32, device=None if ranks.is_alone else "cpu")
+    device = None if ranks.is_alone else "cpu"
+    model, tokenizer = load_model(name, dtype=torch.float32, device=device, end_tokens=end_tokens)
     return with_adapters(model, adapters), tokenizer
 
 

@@ -51,6 +51,8 @@ class Question:
     """Model, tokenizer and key of an address."""
     reasoning: bool = False
     """True for a reasoning model, whose chat template opens a thinking turn."""
+    end_tokens: tuple[str, ...] = ()
+    """Further tokens that end the model's turn."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Form in which the model is shown what a program printed."""
     attempts: int = 1
@@ -84,7 +86,7 @@ def usual_model() -> str:
 async def _answer(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> tuple[Attempt, Decode]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
     async with (
-        open_runtime(ResourceConfig()) as runtime,
+        open_runtime(ResourceConfig(end_token=question.end_tokens)) as runtime,
         runtime.load(question.model, question.served, reporter, thinks=question.reasoning) as loaded,
     ):
         dialect = dialect_of(loaded.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from thor_tir.app.config import EvalConfig
+from thor_tir.app.config import EndTokens, EvalConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -36,6 +36,8 @@ class Solve:
     """Environment variable that holds the key of an address."""
     reasoning: bool = False
     """A reasoning model: its chat template opens a thinking turn."""
+    end_token: EndTokens = ()
+    """Token that ends the model's turn beside those that it names itself; may be given several times."""
     attempts: int = 1
     """Number of attempts; a single one is made with self-correction, several without, and --select chooses."""
     select: Annotated[str, tyro.conf.arg(metavar=SELECTOR_NAMES)] = "pass-rate"
@@ -62,6 +64,7 @@ class Solve:
             model=self.model,
             served=served,
             reasoning=self.reasoning,
+            end_tokens=self.end_token,
             observation=self.observation,
             attempts=self.attempts,
             select=self.select,

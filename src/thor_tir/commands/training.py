@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from thor_tir.app.config import ResourceConfig, RunConfig, quickstart
+from thor_tir.app.config import EndTokens, ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -79,6 +79,8 @@ class Sft:
     """Name of the values that the options begin from."""
     sft: Annotated[SftConfig, tyro.conf.arg(name="")] = NANO.sft
     """Options of training."""
+    end_token: EndTokens = ()
+    """Token that ends the model's turn beside those that its tokenizer and its chat template name."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -93,7 +95,14 @@ class Sft:
         ):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
-                self.model, self.data, self.sft, self.output, reporter, reasoning=self.reasoning, ranks=ranks
+                self.model,
+                self.data,
+                self.sft,
+                self.output,
+                reporter,
+                reasoning=self.reasoning,
+                end_tokens=self.end_token,
+                ranks=ranks,
             )
             reporter.say(f"model: {model}")
 

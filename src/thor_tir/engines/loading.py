@@ -73,8 +73,8 @@ def load_model(
     disable_progress_bar()  # one for every checkpoint, however small
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+    except Exception as error:  # the files are foreign, and each may be damaged in its own way
+        raise UsageError(f"{name_or_path!r} is no causal language model: {_reason(source, error)}") from error
     loaded: CausalLM = model.to(device).eval()
     return loaded, tokenizer
 
@@ -129,7 +129,7 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = ()) -> ModelTo
     source = _source(name_or_path)
     try:
         tokenizer: ModelTokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the files are foreign, and each may be damaged in its own way
         raise UsageError(
             f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"
         ) from error
@@ -170,5 +170,13 @@ def _source(name_or_path: str) -> str:
     return str(folder)
 
 
+def _reason(source: str, error: Exception) -> str:
+    """The reason why weights do not load."""
+    folder = Path(source)
+    if isinstance(error, OSError) and not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        return "its weights are a pickle (.bin), which could run code of its own; save them as safetensors first"
+    return _first_line(error)
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0][:500] or type(error).__name__

@@ -1,6 +1,7 @@
 """Cold start from a data set, as a stage of a run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from thor_tir.app.runtime import (
@@ -29,11 +30,12 @@ def fine_tune(
     reporter: Reporter,
     *,
     reasoning: bool = False,
+    end_tokens: Sequence[str] = (),
     ranks: Ranks = ALONE,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     attempts = read_dataset(dataset)
-    model, tokenizer = load_trainable(model_name, config.adapters, ranks)
+    model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens)
     dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
     spelled = [spelled_for(a.trajectory, dialect) for a in attempts]
     if anew := sum(ours is not a.trajectory for ours, a in zip(spelled, attempts, strict=True)):

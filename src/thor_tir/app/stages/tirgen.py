@@ -68,7 +68,7 @@ async def generate_raw(
     with shard.writing(folder):
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
-            runtime.load(config.critic, config.critic_served, reporter, barrier) as critic,
+            runtime.load(config.critic, config.critic_served, reporter, barrier, end_tokens=()) as critic,
         ):
             report_references(everything, config.problems, reporter.say, folder)
             try:

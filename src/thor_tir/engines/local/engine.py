@@ -17,7 +17,7 @@ from types import TracebackType
 
 import torch
 
-from thor_tir.chat_template import turn_ends
+from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms, draw
@@ -88,7 +88,7 @@ class TransformersEngine:
         self._model = CachedModel(model, max_num_seqs=self.config.max_num_seqs, max_model_len=self.config.max_model_len)
         self._parked = ParkedCache(self.config.parked_tokens)
         self._tokenizer = tokenizer
-        self._end_ids = _end_ids(model, tokenizer)
+        self._end_ids = sampled_ends(model, tokenizer)
         self._pieces = byte_pieces(tokenizer, vocabulary=self._model.vocabulary)
         self._finders: dict[tuple[str, ...], StopFinder] = {}
         self._pending: list[SamplingRequest] = []
@@ -375,10 +375,3 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _end_ids(model: CausalLM, tokenizer: ModelTokenizer) -> frozenset[int]:
-    """Every token that ends a turn, by the model's generation settings, its tokenizer and its template."""
-    of_model = model.generation_config.eos_token_id
-    ids = of_model if isinstance(of_model, list) else [of_model]
-    return turn_ends(tokenizer).ids | frozenset(ids) - {None}

@@ -21,6 +21,7 @@ import httpx
 import torch
 from safetensors.torch import save_file
 
+from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.server import SERVED_NAME, VLLMConfig, VLLMServer
@@ -72,7 +73,7 @@ class VLLMEngine:
         self.policy_version = 0
         self._model = model
         self._tokenizer = tokenizer
-        self._end_ids = sorted(end_ids(model, tokenizer))
+        self._end_ids = sorted(sampled_ends(model, tokenizer))
         self._folder = tempfile.TemporaryDirectory(prefix="thor-weights-", ignore_cleanup_errors=True)
         self._weights = Path(self._folder.name) / "model"
         self._server = VLLMServer(self._weights, config or VLLMConfig())
@@ -290,13 +291,6 @@ def _logprobs(model: CausalLM, ids: Sequence[int]) -> list[float]:
     logp_TV = torch.log_softmax(logits_TV[:-1], dim=-1)
     values: list[float] = logp_TV.gather(1, torch.tensor(ids[1:], device=model.device)[:, None])[:, 0].tolist()
     return values
-
-
-def end_ids(model: CausalLM, tokenizer: ModelTokenizer) -> frozenset[int]:
-    """Every token that ends a turn, by the model's generation settings and by its tokenizer."""
-    of_model = model.generation_config.eos_token_id
-    ids = of_model if isinstance(of_model, list) else [of_model]
-    return frozenset(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None)
 
 
 def _metric(text: str, name: str) -> float:

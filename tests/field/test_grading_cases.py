@@ -14,7 +14,7 @@ from thor_tir.problem import Problem
 from thor_tir.problems.sources import load_problems
 from thor_tir.verdict import Strictness
 
-PAIRS = field_cases("grading/data")
+PAIRS = field_cases("grading", "grading/data")
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,12 @@ _PROSE = re.compile(r"(?<![a-zA-Z])(?!(?:and|or)(?![a-zA-Z]))[a-zA-Z]{2,} +(?!(?
 _LABEL = re.compile(r"\s*[A-Za-zÀ-ÿ]{3,} ?:")
 _BEGINS_WITH_WORDS = re.compile(r"[A-Za-z]{2,} +\S")
 _END_OF_TURN = re.compile(r"<\|[a-z_]{1,30}\|>")
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`{1,2}|~~)(?=[^\s*_`~])(.*[^\s])\1[.]?", re.DOTALL)
+_LIST_MARK = re.compile(r"(?:>\s*|(?:[-*+•]|\d{1,2}[.)])\s+(?=[*_`$\\>]))+")
+"""A quote, or an item of a list whose content is set apart; `- 58` alone may be a negative number."""
+_ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s+(?=\S)")
+_CODE = re.compile(r"`([^`\n]{1,200})`")
+_CODE_AT_END = re.compile(r"`([^`\n]{0,200}\d[^`\n]{0,200})`[\s.*_]*$")
 _MAX_ALONE = 256
 """A response no longer than this and without a sentence may be the answer itself."""
 
@@ -64,13 +70,16 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
 
     That is the content of the last `\boxed{...}` or `\fbox{...}` whose braces balance, together with the boxes that a
     comma, `and` or `or` alone joins to it: `\boxed{1} and \boxed{2}` is one answer of two values. An empty last box
-    takes the answer back. Of nested boxes the innermost of the last one counts. Where the model closed a `<think>`
-    block, only what follows it is an answer: inside it candidates are still weighed. Linear in the length, whatever
-    the nesting.
+    takes the answer back, and so does, in a strict reading, a later box that never closes. Of nested boxes the
+    innermost of the last one counts. Where the model closed a `<think>` block, only what follows it is an answer:
+    inside it candidates are still weighed. Linear in the length, whatever the nesting.
     """
     text = _DOUBLED.sub(r"\\", _without_tool_output(after_thoughts(text[-MAX_CHARS:])))
-    if (boxed := _last_boxes(text)) is not None:
+    boxed, is_open = _last_boxes(text), has_open_box(text)
+    if boxed is not None and not (is_open and strictness is Strictness.STRICT):
         return boxed or None
+    if is_open:
+        return _announced_without_a_box(text) if strictness is Strictness.LENIENT else None
     if bare := list(_BARE_BOX.finditer(text)):
         return bare[-1][1] or bare[-1][2]
     if (inside := tagged(text)) is not None:
@@ -84,9 +93,16 @@ def after_thoughts(text: str) -> str:
 
 
 def from_its_box(text: str) -> str:
-    """An answer that came with text around its box: what is in the box. Others stay as they are."""
+    """An answer that came with text around its box: what is in the box. Others stay as they are.
+
+    Empty where a later box was left open.
+    """
     text = text[-MAX_CHARS:]
-    return (_last_boxes(_DOUBLED.sub(r"\\", text)) or text) if _BOX.search(text) else text
+    if not _BOX.search(text):
+        return text
+    text = _DOUBLED.sub(r"\\", text)
+    boxed = _last_boxes(text)
+    return "" if boxed and has_open_box(text) else boxed or text
 
 
 def has_box(text: str) -> bool:
@@ -121,10 +137,21 @@ def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
     return ", ".join(distinct)
 
 
+def has_open_box(text: str) -> bool:
+    """True if a box that begins behind every complete one never closes: a correction that was cut off."""
+    boxes, opened = _scan_boxes(text)
+    return bool(opened) and (not boxes or opened[-1][0] > boxes[-1][2])
+
+
 def _complete_boxes(text: str) -> list[tuple[int, int, int]]:
     """Where the command, its content and its closing brace stand, of boxes that hold no other, in order."""
+    return _scan_boxes(text)[0]
+
+
+def _scan_boxes(text: str) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """The complete boxes, and those left open: their command, their content, and the braces open with their own."""
     boxes: list[tuple[int, int, int]] = []
-    opened: list[tuple[int, int, int]] = []  # command, content, and the number of braces open with its own
+    opened: list[tuple[int, int, int]] = []
     depth = 0
     for mark in _MARK.finditer(text):
         if mark[0][0] == "{":
@@ -139,7 +166,7 @@ def _complete_boxes(text: str) -> list[tuple[int, int, int]]:
         elif mark[0][-1] == "{" and mark[0] != r"\{":
             depth += 1
             opened.append((mark.start(), mark.end(), depth))
-    return boxes
+    return boxes, opened
 
 
 def _without_tool_output(text: str) -> str:
@@ -159,16 +186,31 @@ def tagged(text: str) -> str | None:
     return _unwrapped(text[start + len(_TAG_OPENS) : end]) if start >= 0 and end >= 0 else None
 
 
+def _announced_without_a_box(text: str) -> str | None:
+    """The answer of a sentence beside a box that never closes; None where the open box alone has it."""
+    sentence = _last_match(_SENTENCE, text[-_WINDOW_CHARS:])
+    said = _said(text[-_WINDOW_CHARS:][sentence.end() :]) if sentence else ""
+    value = announced(said) if said else ""
+    return None if not value or _BOX.search(value) or _BOX.search(said.partition(value)[0]) else value
+
+
 def _outside_a_box(text: str) -> str | None:
     """The answer of a sentence that announces one; or the whole of a short text; or the last formula or number."""
     text = text[-_WINDOW_CHARS:]
     sentence = _last_match(_SENTENCE, text)
-    if sentence and (said := announced(text[sentence.end() :].lstrip()[:_MAX_FORMULA_CHARS])):
-        return said
+    if sentence and (value := announced(_said(text[sentence.end() :]))):
+        return value
     alone = _END_OF_TURN.split(text, maxsplit=1)[0].strip()
     if alone and len(alone) <= _MAX_ALONE and "\n" not in alone and not _has_prose(alone):
         return _unwrapped(alone)
     return _last_value(text)
+
+
+def _said(rest: str) -> str:
+    """What follows an announcement; on a line of its own it may be an item of a list: `- 58`."""
+    said = rest.lstrip()
+    is_new_line = "\n" in rest[: len(rest) - len(said)]
+    return (_ITEM.sub("", said) if is_new_line else said)[:_MAX_FORMULA_CHARS]
 
 
 def announced(said: str) -> str:
@@ -176,6 +218,10 @@ def announced(said: str) -> str:
     if (formula := _FORMULA.match(said)) or (formula := _FORMULA.match(said.lstrip("* "))):
         return _content(formula)
     first = _ENDS.split(said, maxsplit=1)[0].strip(" *.$")
+    if first.count("**") % 2:  # the announcement took the stars that open it
+        first = first.replace("**", "", 1)
+    if code := _CODE.fullmatch(_without_markdown(first)):
+        return code[1].strip()
     if _BEGINS_WITH_WORDS.match(first) and (value := _last_value(first)):
         return value
     return _unwrapped(first)
@@ -184,6 +230,9 @@ def announced(said: str) -> str:
 def _last_value(text: str) -> str | None:
     """The last number, or the formula that holds it or comes after it."""
     formulas = deque((found for found in _FORMULA.finditer(text) if not _has_prose(_content(found))), maxlen=1)
+    code = _last_match(_CODE_AT_END, text)
+    if code and not _has_prose(code[1]):
+        return code[1].strip()
     number = _last_match(_NUMBER, text)
     if formulas and (number is None or number.start() < formulas[0].end()):
         return _content(formulas[0])
@@ -206,7 +255,19 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _unwrapped(text: str) -> str:
-    """Without the dollars, brackets and stars that set a formula apart."""
-    text = text.strip().strip("*").strip()
+    """Without the dollars, brackets and marks of markdown that set a formula apart."""
+    text = _without_markdown(text)
     formula = _FORMULA.fullmatch(text)
     return _content(formula) if formula else text.rstrip(".").strip()
+
+
+def _without_markdown(text: str) -> str:
+    """The text without emphasis, inline code, and the marks of a quote or a list item around all of it."""
+    while True:
+        shorter = _LIST_MARK.sub("", text.strip(), count=1) if _LIST_MARK.match(text.strip()) else text.strip()
+        if emphasised := _EMPHASIS.fullmatch(shorter):
+            shorter = emphasised[2]
+        shorter = shorter.strip().strip("*").strip()
+        if shorter == text:
+            return text
+        text = shorter

@@ -1,6 +1,6 @@
 r"""The comparison inside the grading process: our rules with algebra, then math-verify for what they cannot read.
 
-Expressions are compared by value, at fixed points and to 25 digits, so nothing is simplified and nothing of the answer
+Expressions are compared by value, at fixed points and to 80 digits, so nothing is simplified and nothing of the answer
 is executed. math-verify sees only what our parser refuses (sums, integrals, limits, unusual commands), and what it then
 holds equal must still pass `objection`.
 """
@@ -17,7 +17,7 @@ from thor_tir.grading.rules.arithmetic import accepts_rounded, is_close, is_long
 from thor_tir.grading.rules.canonical import canonical, is_affordable, squeezed
 from thor_tir.grading.rules.latex_parser import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
 from thor_tir.grading.rules.matching import same
-from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, value
+from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, same_value, value
 from thor_tir.grading.rules.structure import chain, split_at
 from thor_tir.verdict import Outcome, Strictness
 
@@ -102,17 +102,16 @@ class Algebra:
         for seed in _SEEDS:
             at, noise = {name: point(name, seed) for name in names}, Noise()
             one, other = value(expected, at, noise), value(found, at, noise)
-            if abs(one) < 1e-20 or abs(other) < 1e-20:
+            if min(abs(one), abs(other)) <= noise.scale * mpmath.mpf(10) ** (6 - DIGITS):
                 return False
             quotients.append(one / other)
         first = quotients[0]
-        is_constant = all(abs(quotient - first) <= abs(first) * mpmath.mpf(10) ** -20 for quotient in quotients)
+        is_constant = all(abs(quotient - first) <= abs(first) * mpmath.mpf(10) ** -60 for quotient in quotients)
         return is_constant and (not is_positive or (is_real(first) and bool(mpmath.re(first) > 0)))
 
     def _equal_numbers(self, gold: str, answer: str, expected: Tree, found: Tree) -> bool:
-        noise = Noise()
-        one, other = value(expected, {}, noise), value(found, {}, noise)
-        if agree(one, other, noise):
+        is_same, one, other = same_value(expected, found, {})
+        if is_same:
             return True
         if not (is_real(one) and is_real(other) and mpmath.isfinite(one) and mpmath.isfinite(other)):
             return False
@@ -149,16 +148,16 @@ def _identical(expected: Tree, found: Tree) -> bool:
     place = far_point if (operations(expected) | operations(found)) & {"floor", "ceil"} else point
     num_compared = 0
     for seed in _SEEDS:
-        at, noise = {name: place(name, seed) for name in names}, Noise()
+        at = {name: place(name, seed) for name in names}
         try:
-            one, other = value(expected, at, noise), value(found, at, noise)
+            is_same, one, other = same_value(expected, found, at)
         except Unreadable:
             if num_compared:
                 continue
             raise
         if seed % 2 and not is_complex and not (is_real(one) and is_real(other)):
             continue
-        if not agree(one, other, noise):
+        if not is_same:
             return False
         num_compared += 1
     return num_compared > 0
@@ -203,9 +202,11 @@ def _differ_by_constant(expected: Tree, found: Tree) -> bool:
     if len(others) != 1 or not others <= _ANYTHING:
         return False
     (other,) = others
-    differences = []
+    differences: list[Any] = []
+    sizes: list[Any] = []
+    noise = Noise()
     for seed in (0, 2, 4):
-        at, noise = {name: point(name, seed) for name in variables}, Noise()
+        at = {name: point(name, seed) for name in variables}
         sides = []
         for tree, constant in ((expected, own), (found, other)):
             base = value(tree, {**at, constant: mpmath.mpf(0)}, noise)
@@ -213,7 +214,11 @@ def _differ_by_constant(expected: Tree, found: Tree) -> bool:
                 return False
             sides.append(base)
         differences.append(sides[0] - sides[1])
-    return all(abs(difference - differences[0]) < mpmath.mpf(10) ** -20 for difference in differences)
+        sizes += map(abs, sides)
+    # Antiderivatives as small as the noise of what they are summed of cannot be told apart, so they are not the same.
+    if max(sizes) <= noise.scale * mpmath.mpf(10) ** (66 - DIGITS):
+        return False
+    return all(abs(difference - differences[0]) <= max(sizes) * mpmath.mpf(10) ** -60 for difference in differences)
 
 
 def _by_math_verify(
@@ -231,10 +236,27 @@ def _by_math_verify(
         return Outcome.UNSCORED, f"the reference {reference[:80]!r} cannot be read"
     if not verify(expected, parsed, timeout_seconds=None):
         return Outcome.WRONG, "not equal to the reference by math-verify"
-    complaint = objection(gold, found) or (unworked(gold, found) if strictness is Strictness.STRICT else None)
+    complaint = (
+        objection(gold, found)
+        or _apart(expected, parsed)
+        or (unworked(gold, found) if strictness is Strictness.STRICT else None)
+    )
     if complaint:
         return Outcome.WRONG, complaint
     return Outcome.CORRECT, "equal to the reference by math-verify"
+
+
+def _apart(expected: list[Any], parsed: list[Any]) -> str | None:
+    """Why two numbers that math-verify rounds to the same are not; it compares to six decimals, whatever their size."""
+    from sympy import Basic, Expr
+
+    one, other = (next((part for part in parts if isinstance(part, Basic)), None) for parts in (expected, parsed))
+    if not (isinstance(one, Expr) and isinstance(other, Expr) and one.is_number and other.is_number) or one == other:
+        return None
+    left, right = one.evalf(DIGITS), other.evalf(DIGITS)
+    if not abs(left - right) <= max(abs(left), abs(right)) * Fraction(1, 10**9):
+        return "numbers that differ"
+    return None
 
 
 def is_parsable(answer: str) -> bool:

@@ -14,24 +14,34 @@ _MAX_EXPONENT = 300
 _DECORATION = re.compile(r"\\left|\\right|\\[,!;:$ ]|[\s~$]+")
 GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 """A number with thousands separators."""
+_NARROW = r"(?: |~|\u202f|\u2009|\xa0|\\[ ,;]|\\thinspace(?![a-z]))"
+_NARROW_GROUPS = re.compile(rf"(?<![\d.,\\])[1-9]\d{{0,2}}(?:{_NARROW}\d{{3}})+(?!\d)")
+_NOT_A_DIGIT = re.compile(r"\D")
+_APART = re.compile(r"[\d.,](?:\\left|\\right|\\[,;:$ ]|[\s~$])+[\d.,]")
+"""Two numbers with a blank between them; thousands that a narrow blank divides are joined before."""
 _SPACED_LIST = re.compile(r"(?<!\\),\s")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac(?:\{([^{}]+)\}\{([^{}]+)\}|(\d)(\d))")
 _MIXED = re.compile(r"([+-]?)(\d+)(?:\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d))")
 _SPACED_MIXED = re.compile(r"\s*([+-]?)(\d+)\s+(\d+)\s*/\s*(\d+)\s*")
 _TEN = r"(?:\\times|\\cdot|\*|x)10(?:\^|\*\*)(?:\{([+-]?\d{1,3})\}|([+-]?\d{1,3}))"
 _PLAIN = re.compile(rf"([+-]?)(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{{1,3}})|{_TEN})?")
+_POWER_OF_TEN = re.compile(rf"\s*{_TEN}\s*$".replace("10", r"\s*10\s*"))
 _OVERLINED = re.compile(r"([+-]?)(\d*)\.(\d*)(?:\\overline\{(\d+)\}|\((\d+)\))")
 _ELLIPSIS = re.compile(r"([+-]?)(\d*)\.(\d+?)(?:\\[lc]?dots|\.\.\.)")
 
 _DECIMAL = re.compile(r"[+-]?(\d+)?(?:\.(\d+))?(?:(?:[eE]|\s*\*\s*10\s*\^\s*\{?)([+-]?\d+)\}?)?")
 _PRINTED_DIGITS = 14
 _PRINTED_ERROR = Fraction(1, 10**13)
+_LARGEST_NOISE = Fraction(1, 1000)
 _LONG_DIGITS = 10
 _LONG_ERROR = Fraction(1, 10**9)
 
 
 class Arithmetic(Protocol):
     """Decides once the form has been taken apart. Its methods may raise to say that they cannot."""
+
+    strictness: Strictness
+    """Reading that decides how much is allowed for."""
 
     def equal(self, gold: str, answer: str) -> bool:
         """True if two expressions have the same value, the rounding of the reference allowed for."""
@@ -64,11 +74,17 @@ class RationalArithmetic:
         raise NeedsAlgebra
 
 
+def joined_thousands(text: str) -> str:
+    r"""The text with `1\,234\,567` and `1 234 567` as `1234567`; no other digits are joined across a blank."""
+    return _NARROW_GROUPS.sub(lambda groups: _NOT_A_DIGIT.sub("", groups[0]), text)
+
+
 def rational(text: str) -> Fraction | None:
     r"""The exact value of an integer, a decimal, `a/b`, `\frac{a}{b}`, `1\frac{2}{3}` or `a \times 10^{n}`.
 
     None for anything else. Spaces, dollar signs, thousands separators (`1,234`) and the typographic minus are read
-    through. Percent signs, units and whatever else needs judgement are left to the costlier comparison.
+    through, but no digits are joined across a blank (see `joined_thousands`). Percent signs, units and whatever else
+    needs judgement are left to the costlier comparison.
     """
     if len(text) > _MAX_DIGITS:
         return None
@@ -77,6 +93,8 @@ def rational(text: str) -> Fraction | None:
     text = text.replace("−", "-")
     if spaced := _SPACED_MIXED.fullmatch(text):
         return _mixed(spaced[1], spaced[2], spaced[3], spaced[4])
+    if _APART.search(text):
+        return None
     text = _DECORATION.sub("", text)
     if repeating := _repeating(text):
         return repeating
@@ -149,14 +167,17 @@ def _number(text: str) -> Fraction | None:
 def accepts_rounded(gold: str, answer: str, values: tuple[Fraction, Fraction], strictness: Strictness) -> bool:
     """True if an answer of another value is meant by the reference all the same.
 
-    `values` are exact, or exact to 40 digits. A reference with a decimal point accepts what rounds to its last digit,
+    `values` are exact, or exact to 120 digits. A reference with a decimal point accepts what rounds to its last digit,
     from three significant digits on, or from two of a power of ten in a lenient reading. A decimal answer counts as an
-    exact reference only with the digits that a program prints.
+    exact reference only with the digits that a program prints, and in a strict reading never as a whole number.
     """
     expected, found = values
-    shape, own = _DECIMAL.fullmatch(gold.strip(" $")), _DECIMAL.fullmatch(answer.strip(" $"))
+    shape, own = _DECIMAL.fullmatch(_plain_power(gold)), _DECIMAL.fullmatch(_plain_power(answer))
     if own and own[2] is not None and _within(expected, found, _PRINTED_ERROR):
-        return _significant(own) >= _PRINTED_DIGITS
+        is_noise = expected.denominator > 1 or (
+            strictness is Strictness.LENIENT and abs(expected - found) < _LARGEST_NOISE
+        )
+        return is_noise and _significant(own) >= _PRINTED_DIGITS
     if not shape or shape[2] is None:
         return False
     unit = Fraction(10) ** (int(shape[3] or 0) - len(shape[2]))
@@ -164,9 +185,14 @@ def accepts_rounded(gold: str, answer: str, values: tuple[Fraction, Fraction], s
     return _significant(shape) >= needed and abs(expected - found) <= unit / 2
 
 
+def _plain_power(text: str) -> str:
+    r"""The text with a power of ten as `e-1`, however it multiplies: `6.7 \times 10^{-1}`."""
+    return _POWER_OF_TEN.sub(r"e\1\2", text.strip(" $"))
+
+
 def is_long_decimal(answer: str) -> bool:
     """True if the answer is a decimal of so many digits that it is no estimate."""
-    own = _DECIMAL.fullmatch(answer.strip())
+    own = _DECIMAL.fullmatch(_plain_power(answer))
     return bool(own and own[2] is not None and _significant(own) >= _LONG_DIGITS)
 
 

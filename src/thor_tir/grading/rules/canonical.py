@@ -7,7 +7,9 @@ variables; every other font command is dropped. The functions take at most a few
 import re
 import unicodedata
 
+from thor_tir.grading.rules.arithmetic import joined_thousands
 from thor_tir.grading.rules.latex_parser import FUNCTIONS
+from thor_tir.grading.rules.python_values import from_python
 
 MAX_CHARS = 4096
 """Characters of an answer; none is longer."""
@@ -91,6 +93,8 @@ _PLAIN_FONTS = [
     "phantom",
     "bold",
     "underline",
+    *("tiny", "scriptsize", "footnotesize", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"),
+    *("scriptstyle", "scriptscriptstyle"),
 ]
 _RENAMED = {
     "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "dbinom": r"\binom", "tbinom": r"\binom",
@@ -146,6 +150,17 @@ _NOTHING_BEFORE_EQUALS = re.compile(r"^(?:=|\\approx(?![a-zA-Z]))\s?")
 _EMPTY = re.compile(r"\\\{ ?\\\}")
 _PROVISO = re.compile(r"\s*,?\s*\\text\{\s*(?:for|where|with) [^{}]*\}.*$", re.DOTALL)
 _TIGHT_JOIN = re.compile(r"(?<=[)\]}\d])\s*(or|and)\s*(?=[(\[\d\\-]|[a-zA-Z][(=])")
+_DIGITS_APART = re.compile(r"(?<=[\d.])\s+(?=[\d.])")
+_BETWEEN_DIGITS = re.compile(r"\0|\s+")
+_COUNTED = re.compile(
+    r"([+-]?(?:\d[\d,]*(?:\.\d+)?|\d+/\d+))(?:\s+([A-Za-z][A-Za-z./\- ]*)|([A-Za-z]{2,4}))\s*((?:\^\s*\d)?)"
+)
+"""A number and what it counts, in one font: `\\text{21 cm}`."""
+_NO_COUNT = re.compile(
+    r"\b(?:or|and|not|if|otherwise|either|neither|nor|to|than|of|plus|minus|over|squared|cubed|factorial|half|halves|"
+    r"(?:thi|fou|fif|six|seven|eigh|nin|ten|hundred|thousand)r?ths?|thirds?|st|nd|rd|th)\b",
+    re.IGNORECASE,
+)
 _STARS = re.compile(r"^\*\*(.*)\*\*$", re.DOTALL)
 
 
@@ -167,6 +182,7 @@ def canonical(text: str) -> str:
     `\left`, `\displaystyle`, `\,`, `$` and their like are gone, `\dfrac` is `\frac`, `×` and `\cdot` are `*`, `\leq`,
     `≤` and `<=` are `\le`, `²` is `^{2}`; punctuation at the end is dropped, and so is a pair of braces around it all.
     """
+    text = joined_thousands(from_python(text.strip()))
     text = " ".join(text.split())  # or a run of spaces would make the patterns below quadratic
     text = _DOUBLED.sub(r"\\", without_unicode(text.replace("\\$", "¤")))
     text = _JOINED_GROUPS.sub(",", _LONE_SIGN.sub(r"\1", _LONE_COMMA.sub(",", _COLOUR.sub("", text))))
@@ -179,7 +195,7 @@ def canonical(text: str) -> str:
     text = _PROVISO.sub("", _TEXT.sub(_words, text))
     text = _PYTHON_PREFIX.sub("", text.replace("**", "^")) if not _STARS.match(text) else text.strip("* ")
     text = text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ").replace("==", "=")
-    return without_braces(_NOTHING_BEFORE_EQUALS.sub("", without_tail(text)))
+    return without_braces(_NOTHING_BEFORE_EQUALS.sub("", without_braces(without_tail(text))))
 
 
 def without_unicode(text: str) -> str:
@@ -196,7 +212,7 @@ def without_unicode(text: str) -> str:
 def without_tail(text: str) -> str:
     r"""The text without spaces, full stops, commas and `\\` at its end, an ellipsis kept."""
     while True:
-        shorter = text.rstrip(" ;,").removesuffix("\\\\")
+        shorter = text.rstrip(" ;,").removesuffix("\\\\").removesuffix("\\")
         shorter = shorter if shorter.endswith("...") else shorter.removesuffix(".")
         if shorter == text:
             return text.lstrip()
@@ -211,8 +227,8 @@ def without_braces(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """The text without any space, which is how two spellings are compared letter for letter."""
-    return "".join(text.split())
+    """The text without spaces, which is how two spellings are compared; digits that a space divides stay apart."""
+    return _BETWEEN_DIGITS.sub(lambda space: " " if space[0] == "\0" else "", _DIGITS_APART.sub("\0", text))
 
 
 def bare_letters(text: str) -> str:
@@ -250,6 +266,8 @@ def _words(found: re.Match[str]) -> str:
         return content
     if content in FUNCTIONS:
         return f"{content} "
+    if (counted := _COUNTED.fullmatch(content)) and not _NO_COUNT.search(counted[2] or counted[3]):
+        return rf" {counted[1]} \text{{{counted[2] or counted[3]}}}{counted[4]}"
     if not _LETTERS_OF_TWO.search(content) and (len(content) > 1 or content in "ei,." or content.isdigit()):
         return f" {content} "
     follows_number = found.string[: found.start()].rstrip()[-1:]

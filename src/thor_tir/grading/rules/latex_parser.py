@@ -128,7 +128,8 @@ class _Parser:
                 above, _, below = (self.take(), self.take(), self.take())
                 if below.isdigit() and above.isdigit() and int(below) and int(above) < int(below):
                     return ("num", left[1] + Fraction(int(above), int(below)))
-            raise NumbersCollide("two numbers side by side")
+            if left[0] != "pow" and not (left[0] == "mul" and left[2][0] == "pow"):
+                raise NumbersCollide("two numbers side by side")
         right = self.factor()
         if is_whole and sign == r"\frac" and right[0] == "div" and right[1][0] == right[2][0] == "num":
             above, below = right[1][1], right[2][1]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from thor_tir.grading.rules.arithmetic import Arithmetic, NeedsAlgebra, RationalArithmetic, rational
+from thor_tir.grading.rules.arithmetic import Arithmetic, NeedsAlgebra, RationalArithmetic, joined_thousands, rational
 from thor_tir.grading.rules.canonical import (
     bare_letters,
     canonical,
@@ -64,8 +64,9 @@ def quick_outcome(
 
 
 def _is_same(reference: str, answer: str, arithmetic: RationalArithmetic) -> bool:
-    if rational(reference) is not None and rational(answer) is not None:
-        return arithmetic.equal(reference, answer)
+    gold, found = joined_thousands(reference), joined_thousands(answer)
+    if rational(gold) is not None and rational(found) is not None:
+        return arithmetic.equal(gold, found)
     return same(canonical(reference), canonical(answer), arithmetic)
 
 
@@ -100,31 +101,33 @@ _DIGITS = re.compile(r"[0-9A-Fa-f]+")
 
 
 def _based(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
-    """`52_8`: the base may be left out, and must not be another one."""
+    """`52_8`: the answer may leave the base out; in a strict reading a reference without one is decimal."""
     one, other = _digits_and_base(gold), _digits_and_base(answer)
     if one is None or other is None or not (one[1] or other[1]):
         return None
-    return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
+    unsaid = "10" if arithmetic.strictness is Strictness.STRICT else other[1]
+    return one[0] == other[0] and (one[1] or unsaid) == (other[1] or one[1])
 
 
 def _digits_and_base(text: str) -> tuple[str, str] | None:
-    text = squeezed(text).replace(",", "")
-    if found := _BASED.fullmatch(text):
+    if found := _BASED.fullmatch("".join(text.split()).replace(",", "")):  # `1111\,1011_2` is grouped by fours
         base = found[2] or _BASE_NAMES.get(found[3], found[3])
         is_number = not base.isdigit() or all(int(digit, 16) < int(base) for digit in found[1])
         return (found[1].lstrip("0").upper(), base) if is_number else None  # `E_2` is a name
+    text = squeezed(text).replace(",", "")
     return (text.lstrip("0").upper(), "") if _DIGITS.fullmatch(text) else None
 
 
 def _matrices(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
-    """Cell by cell; a vector may be written as a tuple or lie down, and be called `v =` or carry a common factor."""
+    """Cell by cell; a vector may be written as a tuple, and be called `v =` or carry a common factor."""
     if combined_matrices(gold) is None and combined_matrices(answer) is None:
         return None
     one, other = _rows(gold), _rows(answer)
     if one is None or other is None:
         is_product = (gold + answer).count(r"\begin") > 2
         return None if is_product else False
-    if all(min(len(rows), max(map(len, rows), default=0)) == 1 for rows in (one, other)):
+    is_tuple = combined_matrices(gold) is None or combined_matrices(answer) is None
+    if is_tuple and all(min(len(rows), max(map(len, rows), default=0)) == 1 for rows in (one, other)):
         one, other = _upright(one), _upright(other)
     if [len(row) for row in one] != [len(row) for row in other]:
         return False
@@ -349,6 +352,27 @@ def _relations(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
     return same_relation(gold, answer, arithmetic, same)
 
 
+_FACTOR = re.compile(r"(\d+)(?:\^(?:\{(\d+)\}|(\d+)))?(?:\*|(?<=\}) ?| |$)")
+
+
+def _factorisations(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
+    """`2 3^2` is `2*3^2`, the same powers of the same numbers; plain numbers side by side are no product."""
+    one, other = _factors(gold), _factors(answer)
+    return True if one and one == other else None
+
+
+def _factors(text: str) -> list[tuple[str, str]]:
+    """Bases and exponents in ascending order; none where the text is no product of powers of numbers."""
+    found, at = [], 0
+    text = re.sub(r" ?\* ?", "*", text)
+    while at < len(text):
+        if (factor := _FACTOR.match(text, at)) is None:
+            return []
+        found.append((factor[1], factor[2] or factor[3] or "1"))
+        at = factor.end()
+    return sorted(found) if len(found) > 1 and "^" in text else []
+
+
 _RULES: tuple[Rule, ...] = (
-    _wording, _reals, _matrices, _sequences, _relations, _based, _ratios, _quantities,
+    _wording, _reals, _matrices, _sequences, _relations, _based, _ratios, _factorisations, _quantities,
 )  # fmt: skip

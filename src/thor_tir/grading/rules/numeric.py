@@ -1,6 +1,6 @@
-"""Values of expressions: exact where they are rational, otherwise to 40 digits at points chosen once and for all.
+"""Values of expressions: exact where they are rational, otherwise to 120 digits at points chosen once and for all.
 
-Two expressions that agree to 25 digits at every point are held to be equal, which is Schwartz's and Zippel's test
+Two expressions that agree to 80 digits at every point are held to be equal, which is Schwartz's and Zippel's test
 of identity. Nothing is simplified, so no expression costs more than its own length; numbers too large are refused.
 """
 
@@ -18,8 +18,12 @@ from thor_tir.grading.rules.latex_parser import Tree, Unreadable
 _MAX_BITS = 20_000
 _MAX_EXPONENT = 10**6
 _MAX_FACTORIAL = 2_000
-DIGITS = 40
+DIGITS = 120
 """Decimal digits of every value; comparisons of values must run at this precision too."""
+_AGREEMENT = mpmath.mpf(10) ** -80
+"""Relative difference up to which two values are one."""
+MORE_DIGITS = 400
+"""Decimal digits where these leave open whether a difference is rounding or a number of its own."""
 
 Number = Any
 """An mpmath real or complex number."""
@@ -106,9 +110,9 @@ class Noise:
         self.scale: Number = mpmath.mpf(0)
 
 
-def value(tree: Tree, at: Mapping[str, Number], noise: Noise) -> Number:
+def value(tree: Tree, at: Mapping[str, Number], noise: Noise, digits: int = DIGITS) -> Number:
     """The value of a tree with its variables at a point. Raises Unreadable where there is none or it is too large."""
-    with mpmath.workdps(DIGITS):
+    with mpmath.workdps(digits):
         try:
             result = _value(tree, at, noise)
         except (ArithmeticError, ValueError, TypeError, NoConvergence) as error:
@@ -168,18 +172,40 @@ def _called(name: str, parts: list[Number], noise: Noise) -> Number:
     if name in ("sin", "cos", "tan", "cot", "sec", "csc", "cis"):
         if abs(parts[0]) > _MAX_EXPONENT:
             raise Unreadable("an angle too large")
-        noise.scale = max(noise.scale, abs(parts[0]), mpmath.mpf(1))
+        noise.scale = max(noise.scale, abs(parts[0]))
     if name == "ln":
         noise.scale = max(noise.scale, mpmath.mpf(1))
     return getattr(mpmath, "expj" if name == "cis" else name)(parts[0])
 
 
-def agree(one: Number, other: Number, noise: Noise) -> bool:
+def same_value(one: Tree, other: Tree, at: Mapping[str, Number]) -> tuple[bool, Number, Number]:
+    """True if two trees have one value at a point, and the two values.
+
+    No absolute tolerance decides: where the values differ by no more than what cancellation may have left, both are
+    computed again with more digits. Raises Unreadable where either has no value.
+    """
+    noise = Noise()
+    left, right = value(one, at, noise), value(other, at, noise)
+    if _is_relatively_equal(left, right) or not agree(left, right, noise):
+        return _is_relatively_equal(left, right), left, right
+    noise = Noise()
+    with mpmath.workdps(MORE_DIGITS):
+        finer = value(one, at, noise, MORE_DIGITS), value(other, at, noise, MORE_DIGITS)
+        is_same = _is_relatively_equal(*finer) or agree(*finer, noise, MORE_DIGITS)
+    return is_same, left, right
+
+
+def agree(one: Number, other: Number, noise: Noise, digits: int = DIGITS) -> bool:
     """True if two values are the same up to rounding, relative to them and to what was cancelled on the way."""
     if mpmath.isinf(one) or mpmath.isinf(other):
         return bool(one == other)
-    largest = max(abs(one), abs(other))
-    return bool(abs(one - other) <= largest * mpmath.mpf(10) ** -25 + noise.scale * mpmath.mpf(10) ** -34)
+    return _is_relatively_equal(one, other) or bool(abs(one - other) <= noise.scale * mpmath.mpf(10) ** (6 - digits))
+
+
+def _is_relatively_equal(one: Number, other: Number) -> bool:
+    if mpmath.isinf(one) or mpmath.isinf(other):
+        return bool(one == other)
+    return bool(abs(one - other) <= max(abs(one), abs(other)) * _AGREEMENT)
 
 
 def is_real(number: Number) -> bool:

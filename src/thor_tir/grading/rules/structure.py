@@ -15,6 +15,10 @@ _CLOSING = frozenset((")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\end"))
 _RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim", r"\simeq"))
 _LARGER = {">": "<", r"\ge": r"\le"}
 _GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_GROUPED_AMOUNT = re.compile(
+    rf"(?:(?:[¤€£¥₹]|\\text\{{[^{{}}]*\}}|USD|EUR|Rs\.?)\s*)?{GROUPED.pattern}(?:\s*[¤€%]|\s*\\text\{{[^{{}}\d]*\}}|\s[^\d,;]*)?"
+)
+"""A number with thousands separators, and with its currency or unit."""
 _MATRIX = re.compile(
     r"\\begin\s*\{(?:[pbB]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
 )
@@ -75,7 +79,7 @@ def sequence(text: str, *, splits_groups: bool = False) -> AnswerList | None:
     """
     if enclosed := _enclosed(text):
         return enclosed
-    if GROUPED.fullmatch(text) and not splits_groups:
+    if _GROUPED_AMOUNT.fullmatch(text) and not splits_groups:
         return None
     items = _items(text if splits_groups else _without_groups(text))
     return AnswerList(kind=ListKind.BARE, items=items) if len(items) > 1 else None

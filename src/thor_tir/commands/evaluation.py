@@ -20,6 +20,7 @@ from thor_tir.inference.best_of_n import SELECTORS
 
 if TYPE_CHECKING:
     from thor_tir.app.stages.evaluate import EvalSpec
+    from thor_tir.eval.code.benchmark import CodeSummary
     from thor_tir.eval.folder import EvalFolder
     from thor_tir.problems.benchmarks import ProblemSet
 
@@ -292,26 +293,21 @@ class CodeCheck:
                 with reporter.stage(self.benchmark, sum(map(len, programs.values()))) as bar:
                     return await evaluate_code(tasks, programs, sandbox, journal=journal, advance=bar.advance)
 
-        summary = {"benchmark": self.benchmark, **summarise(asyncio.run(work()), self.ks)}
+        summary = summarise(asyncio.run(work()), self.benchmark, num_tasks=len(tasks), ks=self.ks)
         write_atomically(self.output.with_suffix(".summary.json"), json.dumps(summary, indent=1) + "\n")
-        reporter.say(_told(summary))
-        missing = len(tasks) - summary["tasks"]
-        if missing:
+        reporter.say(_summary_line(summary))
+        if missing := summary["without_program"]:
             reporter.say(f"{missing} of {len(tasks)} tasks have no program and are left out of these figures")
         reporter.say(f"verdicts: {self.output}")
 
 
-def _told(summary: dict[str, Any]) -> str:
-    lines = [f"{summary['benchmark']}: {summary['passed']} of {summary['samples']} programs pass"]
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            lines.append(f"{name} {_percent(value['mean'])} ({_percent(value['low'])} to {_percent(value['high'])})")
-        elif name.startswith("pass@"):
-            lines.append(f"{name} {_percent(value)}")
-    if summary["timeouts"]:
-        lines.append(f"{summary['timeouts']} ran out of time")
-    return "; ".join(lines)
+def _summary_line(summary: "CodeSummary") -> str:
+    from thor_tir.eval.tables import score
 
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    figures = {f"pass@{k}": estimate for k, estimate in summary["pass_at"].items()}
+    if summary["base_pass_at_1"] is not None:
+        figures["base pass@1"] = summary["base_pass_at_1"]
+    parts = [f"{summary['benchmark']}: {summary['passed']} of {summary['samples']} programs pass"]
+    parts += [f"{name} {score(estimate)} %" for name, estimate in figures.items()]
+    parts += [f"{summary['timeouts']} ran out of time"] if summary["timeouts"] else []
+    return "; ".join(parts)

@@ -57,17 +57,25 @@ def test_a_finished_program_is_not_run_again_and_another_program_is_not_taken_fo
 def test_pass_at_k_is_unbiased_and_the_interval_is_over_tasks() -> None:
     # Task 0: 1 of 2 correct, so pass@2 = 1; task 1: 0 of 2. pass@1 = (1/2 + 0) / 2.
     verdicts = {"0": [verdict(0, True), verdict(0, False)], "1": [verdict(1, False), verdict(1, False)]}
-    found = summarise(verdicts, ks=(1, 2, 5))
+    found = summarise(verdicts, "mine", num_tasks=3, ks=(1, 2, 5))
     assert (found["tasks"], found["samples"], found["passed"]) == (2, 4, 1)
-    assert found["pass@1"]["mean"] == 0.25
-    assert found["pass@2"] == 0.5
-    assert "pass@5" not in found
-    assert "base pass@1" not in found
+    assert {k: each["value"] for k, each in found["pass_at"].items()} == {"1": 0.25, "2": 0.5}
+    assert (found["without_program"], found["base_pass_at_1"]) == (1, None)
 
 
 def test_base_and_plus_have_figures_of_their_own() -> None:
-    found = summarise({"0": [verdict(0, False, base=True)], "1": [verdict(1, True, base=True)]})
-    assert (found["pass@1"]["mean"], found["base pass@1"]["mean"]) == (0.5, 1.0)
+    found = summarise({"0": [verdict(0, False, base=True)], "1": [verdict(1, True, base=True)]}, "mine", num_tasks=2)
+    assert (found["pass_at"]["1"]["value"], found["base_pass_at_1"]["value"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(("passed", "low", "high"), [(False, 0.0, 1 - 0.025**0.1), (True, 0.025**0.1, 1.0)])
+def test_at_0_and_100_percent_every_figure_has_the_exact_binomial_interval(
+    passed: bool, low: float, high: float
+) -> None:
+    verdicts = {str(n): [verdict(n, passed, base=passed)] * 2 for n in range(10)}
+    found = summarise(verdicts, "mine", num_tasks=10, ks=(1, 2))
+    for estimate in (*found["pass_at"].values(), found["base_pass_at_1"]):
+        assert estimate["ci95"] == [pytest.approx(low), pytest.approx(high)]
 
 
 def test_programs_are_read_whole_as_a_continuation_or_out_of_a_response(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.check import CodeVerdict, Examiner
 from thor_tir.eval.code.extract_program import EXTRACTORS, ExtractorName, program_from_completion
+from thor_tir.eval.metrics import as_json
+from thor_tir.eval.results import Estimate
 from thor_tir.eval.statistics import bootstrap, pass_at_k
 from thor_tir.execution import Status
 from thor_tir.problem import digest
@@ -74,32 +76,50 @@ def _remembered(journal: Journal | None, key: str, program: str) -> CodeVerdict 
     return CodeVerdict(**fields, status=Status(row["status"]))
 
 
-def summarise(verdicts: Verdicts, ks: Sequence[int] = (1,)) -> dict[str, Any]:
-    """Counts, pass@1 with its 95 % interval over the tasks, and pass@k for each k that every task has samples for.
+class CodeSummary(TypedDict):
+    """The content of a summary's file."""
 
-    The interval is that of `eval/statistics.py: bootstrap`, as in every evaluation. `base` stands beside it for
-    a plus set. Raises ValueError without verdicts.
+    benchmark: str
+    """Name of the benchmark."""
+    tasks: int
+    """Tasks that have a program."""
+    without_program: int
+    """Tasks that were asked for and have none; no figure counts them."""
+    samples: int
+    """Programs."""
+    passed: int
+    """Programs that pass every test."""
+    pass_at: dict[str, Estimate]
+    """pass@k by k, for each k that every task has samples for."""
+    base_pass_at_1: Estimate | None
+    """pass@1 by the original benchmark's tests alone, of a plus set that says which these are."""
+    timeouts: int
+    """Programs that ran out of time."""
+
+
+def summarise(verdicts: Verdicts, benchmark: str, *, num_tasks: int, ks: Sequence[int] = (1,)) -> CodeSummary:
+    """Counts, and pass@1 and pass@k with their 95 % intervals over the tasks, of a benchmark of `num_tasks`.
+
+    Intervals are those of `eval/statistics.py: bootstrap`, as in every evaluation. Raises ValueError without verdicts.
     """
     rows = list(verdicts.values())
-    correct_PK = [[verdict.passed for verdict in row] for row in rows]
+    every = [verdict for row in rows for verdict in row]
     fewest = min(len(row) for row in rows)
-    found: dict[str, Any] = {
+    has_base = all(verdict.base is not None for verdict in every)
+
+    def estimate(k: int, passes: Callable[[CodeVerdict], bool]) -> Estimate:
+        return as_json(bootstrap([pass_at_k(len(row), sum(map(passes, row)), k) for row in rows], seed=0))
+
+    return {
+        "benchmark": benchmark,
         "tasks": len(rows),
-        "samples": sum(len(row) for row in rows),
-        "passed": sum(sum(row) for row in correct_PK),
-        "pass@1": _interval(correct_PK),
+        "without_program": num_tasks - len(rows),
+        "samples": len(every),
+        "passed": sum(verdict.passed for verdict in every),
+        "pass_at": {str(k): estimate(k, lambda verdict: verdict.passed) for k in sorted({1, *ks}) if k <= fewest},
+        "base_pass_at_1": estimate(1, lambda verdict: bool(verdict.base)) if has_base else None,
+        "timeouts": sum(verdict.status is Status.TIMEOUT for verdict in every),
     }
-    for k in sorted(k for k in set(ks) if 1 < k <= fewest):
-        found[f"pass@{k}"] = sum(pass_at_k(len(row), sum(row), k) for row in correct_PK) / len(rows)
-    if all(verdict.base is not None for row in rows for verdict in row):
-        found["base pass@1"] = _interval([[bool(verdict.base) for verdict in row] for row in rows])
-    found["timeouts"] = sum(verdict.status is Status.TIMEOUT for row in rows for verdict in row)
-    return found
-
-
-def _interval(correct_PK: Sequence[Sequence[bool]]) -> dict[str, float]:
-    interval = bootstrap([sum(row) / len(row) for row in correct_PK], seed=0)
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def control_programs(tasks: Sequence[CodeTask], kind: str) -> dict[str, list[str]]:

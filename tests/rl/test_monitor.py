@@ -3,7 +3,7 @@
 import pytest
 
 from thor_tir.rl.config import MonitorConfig
-from thor_tir.rl.metrics import RoundMonitor
+from thor_tir.rl.metrics import RoundMonitor, round_line
 from thor_tir.storage.journal import Journal
 
 
@@ -18,8 +18,11 @@ class Curves:
         self.seen.append((-1, {}))
 
 
-def record(step: int, share: float = 0.5) -> dict:
-    return {"step": step, "dropped_share": share, "dropped": {"episode: all wrong": 7, "machine fault": 2}}
+def record(step: int, share: float = 0.5, answers: float | None = 0.5, repairs: float | None = 0.5) -> dict:
+    levels = {"episode": {"reward": answers}, "step": {"reward": repairs}}
+    counts = {"sampled": 20, "rows_episode": 8, "rows_step": 3}
+    dropped = {"dropped_share": share, "dropped": {"episode: all wrong": 7, "machine fault": 2}}
+    return {"step": step, "levels": levels, "answer_reward": answers, "step_reward": repairs, **counts, **dropped}
 
 
 def watch_of(tmp_path, said: list[str], **config) -> tuple[RoundMonitor, Curves]:
@@ -48,6 +51,40 @@ def test_a_run_that_loses_more_than_its_share_says_so_once_with_the_causes_the_m
     (line,) = said
     assert "round 2: 95 %" in line
     assert "(episode: all wrong 7, machine fault 2)" in line
+
+
+@pytest.mark.parametrize(("reward", "said_of"), [(0.0, "0"), (1.0, "1")])
+@pytest.mark.parametrize("level", ["answers", "repairs"])
+def test_a_round_whose_rewards_are_all_alike_says_so_once(tmp_path, reward, said_of, level):
+    said: list[str] = []
+    watch, _ = watch_of(tmp_path, said)
+    for number in range(3):
+        watch.take(number, record(number + 1, **{level: reward}))
+    (line,) = said
+    name = {"answers": "episode", "repairs": "step"}[level]
+    assert line.startswith(f"round 1: every reward of its {name} is {said_of}: ")
+
+
+@pytest.mark.parametrize("reward", [None, 0.01, 0.5, 0.99])
+def test_a_round_whose_rewards_differ_or_that_has_none_says_nothing(tmp_path, reward):
+    said: list[str] = []
+    watch, _ = watch_of(tmp_path, said)
+    watch.take(0, record(1, answers=reward, repairs=reward))
+    assert said == []
+
+
+def test_a_round_and_a_run_say_what_was_left_out_and_why(tmp_path):
+    expected = (
+        "round 1: answers 0.50, repairs 0.50, rows 11 of 20 samples, left out: episode: all wrong 7, machine fault 2"
+    )
+    assert round_line(record(1)) == expected
+    said: list[str] = []
+    watch, _ = watch_of(tmp_path, said)
+    watch.take(0, record(1))
+    again, _ = watch_of(tmp_path, said)  # a run that is continued counts the rounds before it too
+    again.take(1, record(2))
+    again.close()
+    assert said == ["22 of 40 samples were trained on; left out: episode: all wrong 14, machine fault 4"]
 
 
 @pytest.mark.parametrize(("every", "shown"), [(0, []), (1, [0, 1, 2, 3, 4]), (3, [0, 3, 4]), (9, [0, 4])])

@@ -7,7 +7,17 @@ import pytest
 from rl_steps import attempt_with, called, said, spell
 from thor_tir.execution import Status
 from thor_tir.rl.config import EpisodeConfig
-from thor_tir.rl.episode import episode_rows, failed_call, no_box, rules_of, too_short, truncated, unscored, void_turn
+from thor_tir.rl.episode import (
+    episode_rows,
+    failed_call,
+    no_box,
+    no_room,
+    rules_of,
+    too_short,
+    truncated,
+    unscored,
+    void_turn,
+)
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
@@ -64,7 +74,7 @@ def test_only_the_limit_of_tokens_truncates():
 
 def test_a_trajectory_without_a_verdict_leaves_whatever_filters_are_chosen():
     rules = rules_of((), min_tokens=0, box_window=1, decode=None)
-    assert rules == [unscored]
+    assert rules == [no_room, unscored]
     assert unscored(attempt_with(said("4"), outcome=Outcome.UNSCORED)) == "unscored"
 
 

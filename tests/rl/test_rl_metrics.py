@@ -43,7 +43,8 @@ GATHERED = RoundSamples(
 
 
 def drift(largest: float) -> dict:
-    return {"mean_log_ratio": 0.1, "max_log_ratio": largest, "histogram": [0] * 11, "high_share": 0.5}
+    shares = {"low_share": 0.0, "high_share": 0.5, "dual_share": 0.0, "approx_kl": 0.0}
+    return {"mean_log_ratio": 0.1, "max_log_ratio": largest, "histogram": [0] * 11, **shares}
 
 
 MEASURED = [
@@ -60,7 +61,7 @@ def rows(dropped: Counter[str]) -> list[TrainingSample]:
 def line() -> dict:
     dropped: Counter[str] = Counter({"machine fault": 1})
     made = rows(dropped)
-    return record_of(6, GATHERED, made, dropped, MEASURED, sampled=made, num_steps=6)
+    return record_of(6, GATHERED, made, dropped, MEASURED, sampled=made, num_steps=6, train_s=4.0)
 
 
 def test_the_figures_of_trajectories_and_of_repairs_are_kept_apart():
@@ -69,6 +70,8 @@ def test_the_figures_of_trajectories_and_of_repairs_are_kept_apart():
     assert told == {"reward": 1 / 4, "pass_rate": 1 / 2, "tokens": 13 / 4, "longest": 5, "calls": 1 / 2, "groups": 2}
     told = {name: step[name] for name in ("reward", "pass_rate", "tokens", "longest", "calls", "groups")}
     assert told == {"reward": 1 / 2, "pass_rate": 1.0, "tokens": (2 + 4) / 2, "longest": 4, "calls": 1 / 2, "groups": 1}
+    # of two calls one failed; the one repair that called succeeded
+    assert [(level["calls_ran"], level["call_success"]) for level in (episode, step)] == [(0.5, 0.5), (1.0, 1.0)]
     # every sampled token was given e^-1
     assert (episode["entropy"], step["entropy"]) == pytest.approx((1.0, 1.0))
 
@@ -100,7 +103,7 @@ def test_once_rows_are_corrected_the_mismatch_is_what_they_were_corrected_by():
     made = rows(Counter())
     shift = {row.id: tuple(lp + (0.05 if n % 2 else -2.0) for n, lp in enumerate(row.old_logprobs)) for row in made}
     scored = corrected(made, shift, cap=2.0)
-    record = record_of(0, GATHERED, scored, Counter(), MEASURED, sampled=made, num_steps=1)
+    record = record_of(0, GATHERED, scored, Counter(), MEASURED, sampled=made, num_steps=1, train_s=0.0)
     mismatch = record["levels"]["episode"]["mismatch"]
     assert mismatch["max_log_ratio"] == pytest.approx(2.0)
     assert sum(mismatch["histogram"]) == sum(row.num_trained for row in made if not row.parent)
@@ -117,6 +120,26 @@ def test_each_gap_is_counted_between_its_edges():
 
 def test_a_round_without_any_sample_is_a_line_too():
     nothing = RoundSamples(groups=[], repairs=[], num_lost=0, rollout_s=0.0, repair_s=0.0, grade_s=0.0)
-    record = record_of(0, nothing, [], Counter(), [], sampled=[], num_steps=0)
+    record = record_of(0, nothing, [], Counter(), [], sampled=[], num_steps=0, train_s=0.0)
     assert (record["answer_reward"], record["dropped_share"], record["staleness"]) == (None, 0.0, None)
     assert record["levels"]["step"]["mismatch"] is None
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "reward"), [("RRU", 1.0), ("RWU", 0.5), ("WUU", 0.0), ("UU", None), ("RWWW", 0.25)]
+)
+def test_an_answer_that_cannot_be_graded_has_no_reward(outcomes, reward):
+    kinds = {"R": Outcome.CORRECT, "W": Outcome.WRONG, "U": Outcome.UNSCORED}
+    group = [named(str(n), attempt_with(said("x"), outcome=kinds[kind])) for n, kind in enumerate(outcomes)]
+    samples = RoundSamples(groups=[group], repairs=[], num_lost=0, rollout_s=0.0, repair_s=0.0, grade_s=0.0)
+    record = record_of(0, samples, [], Counter(), [], sampled=[], num_steps=5, train_s=0.0)
+    assert record["answer_reward"] == record["levels"]["episode"]["reward"] == reward
+
+
+def test_a_prompt_that_fills_the_context_is_counted_and_makes_nothing_stale():
+    empty = [named(id, attempt_with(), version=0) for id in "xy"]
+    dropped: Counter[str] = Counter()
+    made = episode_rows([empty, GATHERED.groups[0]], EpisodeConfig(), dropped)
+    assert dropped == {"episode: prompt fills the context": 2, "episode: too few survivors": 0}
+    samples = replace(GATHERED, groups=[empty, GATHERED.groups[0]], repairs=[])
+    assert record_of(0, samples, made, dropped, [], sampled=made, num_steps=6, train_s=0.0)["staleness"] == {"max": 2}

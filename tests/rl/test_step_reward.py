@@ -94,7 +94,7 @@ def test_rows_metrics_and_transcripts_know_one_reward(reward, earned):
 
     times = {"rollout_s": 0.0, "repair_s": 0.0, "grade_s": 0.0}
     samples = RoundSamples(groups=[], repairs=[(prompt, repairs)], num_lost=0, **times)
-    line = record_of(0, samples, rows, dropped, [], sampled=rows, num_steps=1)
+    line = record_of(0, samples, rows, dropped, [], sampled=rows, num_steps=1, train_s=0.0)
     assert (line["step_reward"], line["levels"]["step"]["reward"]) == (sum(earned) / 4, sum(earned) / 4)
     assert line["levels"]["step"]["pass_rate"] == float(any(earned))
 

@@ -13,7 +13,7 @@ from thor_tir.execution import ExecutionResult
 from thor_tir.learner.learner import Learner
 from thor_tir.rl.collect import problems_of_round
 from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
-from thor_tir.rl.metrics import Validation
+from thor_tir.rl.figures import Validation
 from thor_tir.rollout.loop import RolloutConfig
 from told_sandbox import ToldSandbox
 from toy_task import BREAKS, LIMITS, OTHER, PROBLEMS, PROGRAMS, RIGHT, primed_model, run
@@ -62,6 +62,9 @@ class FusedProgress:
     def advance(self, units: int = 1) -> None:
         if units:
             self.fuse.burn()
+
+    def note(self, line: str) -> None:
+        assert line.startswith("round ")
 
 
 def model():

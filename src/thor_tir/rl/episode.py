@@ -24,6 +24,11 @@ def unscored(attempt: Attempt) -> str | None:
     return "unscored" if attempt.verdict.outcome is Outcome.UNSCORED else None
 
 
+def no_room(attempt: Attempt) -> str | None:
+    """Prompts that fill the model's context leave room for no token; this rule is no choice."""
+    return None if attempt.trajectory.num_model_tokens else "prompt fills the context"
+
+
 def failed_call(attempt: Attempt, rule: CallSuccess = "printed") -> str | None:
     """The fault may lie in a single call, which the step level repairs (paper, section 2.3.2)."""
     return "failed call" if any(step.fails(rule) for step in attempt.trajectory.steps) else None
@@ -62,7 +67,7 @@ def rules_of(
     decode: Decode | None,
     call_success: CallSuccess = "printed",
 ) -> list[DropRule]:
-    """The rules of these names in this order, after the one that always holds."""
+    """The rules of these names in this order, between the two that always hold."""
 
     def lacks_box(attempt: Attempt) -> str | None:
         if decode is None:
@@ -76,7 +81,7 @@ def rules_of(
         "void-turn": void_turn,
         "truncated": truncated,
     }
-    return [*(known[name] for name in names), unscored]
+    return [no_room, *(known[name] for name in names), unscored]
 
 
 def episode_rows(

@@ -6,42 +6,22 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from thor_tir.learner.metrics import HISTOGRAM_EDGES, StepMetrics
+from thor_tir.learner.metrics import HISTOGRAM_EDGES, Drift, StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import MonitorConfig
+from thor_tir.rl.figures import Gap, LevelFigures, RoundFigures, UpdateDrift, UpdateFigures, Validation
 from thor_tir.rl.samples import EPISODE, STEP
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal
 from thor_tir.tracking import Tracker, open_trackers, scalars
-from thor_tir.trajectory import Author, Span
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """One evaluation on problems that training never sees."""
-
-    accuracy: float | None
-    """Share of right attempts; None where none was scored."""
-    ci95: tuple[float, float] | None
-    """95 % interval of the accuracy, over problems."""
-    num_problems: int
-    """Problems with a scored attempt."""
-    num_lost: int
-    """Attempts that a fault of the machine ended."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The figures as they stand in a round's record."""
-        return {
-            "validation": self.accuracy,
-            "validation_ci95": self.ci95,
-            "validation_problems": self.num_problems,
-            "validation_lost": self.num_lost,
-        }
+from thor_tir.trajectory import Author, Span, Step
+from thor_tir.verdict import Outcome
 
 
 def record_of(
@@ -49,23 +29,24 @@ def record_of(
     gathered: RoundSamples,
     rows: Sequence[TrainingSample],
     dropped: Counter[str],
-    measured: Sequence[Mapping[str, Any]],
+    measured: Sequence[UpdateFigures],
     *,
     sampled: Sequence[TrainingSample],
     num_steps: int,
-) -> dict[str, Any]:
+    train_s: float,
+) -> RoundFigures:
     """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th.
 
-    `sampled` are the rows as the engine left them, before they were scored.
+    `sampled` are the rows as the engine left them, before they were scored; `train_s` are the seconds of the updates.
     """
     attempts, repairs = gathered.attempts, gathered.repaired
     calls = [step for attempt in attempts for step in attempt.trajectory.calls]
     tools = [*calls, *(repair.step for repair in repairs)]
-    versions = [attempt.trajectory.policy_version for attempt in attempts]
+    versions = [attempt.trajectory.policy_version for attempt in attempts if attempt.trajectory.steps]
     is_repair = [bool(row.parent) for row in rows]
     return {
         "step": number + 1,
-        "answer_reward": _mean([float(attempt.is_correct) for attempt in attempts]),
+        "answer_reward": _mean(_rewards(attempts)),
         "call_success": _mean([float(step.succeeded) for step in calls]),
         "calls_ran": _mean([float(step.ran) for step in calls]),
         "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
@@ -73,88 +54,113 @@ def record_of(
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
         "queries": len(gathered.repairs),
+        "sampled": gathered.num_sampled,
         "rows_episode": len(rows) - sum(is_repair),
         "rows_step": sum(is_repair),
         "dropped": dict(+dropped),
         "dropped_share": dropped.total() / max(1, gathered.num_sampled),
         "levels": {
-            "episode": _episodes(gathered) | _credit(rows, sampled, EPISODE, measured),
-            "step": _repairs(gathered) | _credit(rows, sampled, STEP, measured),
+            EPISODE: _level(_Samples.of_trajectories(gathered), rows, sampled, measured),
+            STEP: _level(_Samples.of_repairs(gathered), rows, sampled, measured),
         },
         "staleness": {"max": num_steps - 1 - min(versions)} if versions else None,
         "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
         "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
         "tool_seconds": sum(s.observation.result.seconds for s in tools if s.observation is not None),
-        "seconds": {"rollout": gathered.rollout_s, "repair": gathered.repair_s, "grade": gathered.grade_s},
+        "seconds": {
+            "rollout": gathered.rollout_s,
+            "repair": gathered.repair_s,
+            "grade": gathered.grade_s,
+            "train": train_s,
+        },
     }
 
 
-def measures_of(step: StepMetrics) -> dict[str, Any]:
-    """The part of an update that the round's record needs, as JSON: checkpoints keep it until the round ends."""
+def figures_of(step: StepMetrics) -> UpdateFigures:
+    """The part of an update that the round's record needs."""
     return {
         "loss": {name: term.loss for name, term in step.terms.items()},
-        "drift": {
-            name: asdict(term.drift) | {"histogram": list(term.drift.histogram)}
-            for name, term in step.terms.items()
-            if term.drift is not None
-        },
+        "drift": {name: _drift(term.drift) for name, term in step.terms.items() if term.drift is not None},
         "grad_norm": step.gradient_norm,
     }
 
 
-def _episodes(gathered: RoundSamples) -> dict[str, Any]:
-    attempts = gathered.attempts
+def _drift(drift: Drift) -> UpdateDrift:
     return {
-        "reward": _mean([float(attempt.is_correct) for attempt in attempts]),
-        "pass_rate": _mean([float(any(a.is_correct for a in group)) for group in gathered.groups if group]),
-        "entropy": _surprise([span for attempt in attempts for span in attempt.trajectory.spans]),
-        "tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
-        "longest": max((a.trajectory.num_model_tokens for a in attempts), default=0),
-        "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
-        "groups": len(gathered.groups),
+        "mean_log_ratio": drift.mean_log_ratio,
+        "max_log_ratio": drift.max_log_ratio,
+        "histogram": list(drift.histogram),
+        "low_share": drift.low_share,
+        "high_share": drift.high_share,
+        "dual_share": drift.dual_share,
+        "approx_kl": drift.approx_kl,
     }
 
 
-def _repairs(gathered: RoundSamples) -> dict[str, Any]:
-    repairs = gathered.repaired
-    lengths = [sum(len(s) for s in r.step.spans if s.author is Author.MODEL) for r in repairs]
-    return {
-        "reward": _mean([repair.reward for repair in repairs]),
-        "pass_rate": _mean([float(any(r.reward for r in group)) for _, group in gathered.repairs if group]),
-        "entropy": _surprise([span for repair in repairs for span in repair.step.spans]),
-        "tokens": _mean(list(map(float, lengths))),
-        "longest": max(lengths, default=0),
-        "calls": _mean([float(repair.step.action is not None) for repair in repairs]),
-        "ran": _mean([float(repair.step.ran) for repair in repairs]),
-        "printed": _mean([float(repair.step.succeeded) for repair in repairs]),
-        "groups": len(gathered.repairs),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Samples:
+    """The samples of one level, whatever they are."""
+
+    name: str
+    """Name of the level's surrogate."""
+    rewards: Sequence[Sequence[float]]
+    """Rewards of the scored members of each group."""
+    steps: Sequence[Sequence[Step]]
+    """Steps of each sample."""
+
+    @classmethod
+    def of_trajectories(cls, gathered: RoundSamples) -> "_Samples":
+        steps = [attempt.trajectory.steps for attempt in gathered.attempts]
+        return cls(name=EPISODE, rewards=[_rewards(group) for group in gathered.groups], steps=steps)
+
+    @classmethod
+    def of_repairs(cls, gathered: RoundSamples) -> "_Samples":
+        rewards = [[repair.reward for repair in group] for _, group in gathered.repairs]
+        return cls(name=STEP, rewards=rewards, steps=[[repair.step] for repair in gathered.repaired])
 
 
-def _credit(
+def _level(
+    samples: _Samples,
     rows: Sequence[TrainingSample],
     sampled: Sequence[TrainingSample],
-    level: str,
-    measured: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """The credit of a level's rows, and the distances between engine, trainer and updated policy."""
-    carried = [any(t.name == level for t in row.terms) for row in rows]
-    advantages = [t.advantage for row in rows for t in row.terms if t.name == level]
-    drifts = [update["drift"][level] for update in measured if level in update["drift"]]
-    pairs = [(row, old) for row, old, is_in in zip(rows, sampled, carried, strict=True) if is_in and row.correction]
-    first = {name: drifts[0][name] for name in _GAP} if drifts else None
+    measured: Sequence[UpdateFigures],
+) -> LevelFigures:
+    """Samples of a level, the credit of its rows, and the distances between engine, trainer and updated policy."""
+    spans = [[s for step in steps for s in step.spans if s.author is Author.MODEL] for steps in samples.steps]
+    lengths = [sum(map(len, own)) for own in spans]
+    calls = [step for steps in samples.steps for step in steps if step.is_call]
+    pairs = [
+        (row, old) for row, old in zip(rows, sampled, strict=True) if any(t.name == samples.name for t in row.terms)
+    ]
+    advantages = [t.advantage for row in rows for t in row.terms if t.name == samples.name]
+    drifts = [update["drift"][samples.name] for update in measured if samples.name in update["drift"]]
+    corrected = [(row, old) for row, old in pairs if row.correction]
     return {
-        "groups_kept": len({row.group for row, is_in in zip(rows, carried, strict=True) if is_in}),
+        "reward": _mean([reward for group in samples.rewards for reward in group]),
+        "pass_rate": _mean([float(any(group)) for group in samples.rewards if group]),
+        "entropy": _surprise([span for own in spans for span in own]),
+        "tokens": _mean(list(map(float, lengths))),
+        "longest": max(lengths, default=0),
+        "calls": len(calls) / len(samples.steps) if samples.steps else None,
+        "calls_ran": _mean([float(step.ran) for step in calls]),
+        "call_success": _mean([float(step.succeeded) for step in calls]),
+        "groups": len(samples.rewards),
+        "groups_kept": len({row.group for row, _ in pairs}),
         "advantage_std": pstdev(advantages) if advantages else None,
-        "mismatch": engine_gap(pairs) if pairs else first,
+        "mismatch": engine_gap(corrected) if corrected else _gap(drifts[0]) if drifts else None,
         "drift": drifts[-1] if drifts else None,
     }
 
 
-_GAP = ("mean_log_ratio", "max_log_ratio", "histogram")
+def _gap(drift: UpdateDrift) -> Gap:
+    return {
+        "mean_log_ratio": drift["mean_log_ratio"],
+        "max_log_ratio": drift["max_log_ratio"],
+        "histogram": drift["histogram"],
+    }
 
 
-def engine_gap(pairs: Sequence[tuple[TrainingSample, TrainingSample]]) -> dict[str, Any]:
+def engine_gap(pairs: Sequence[tuple[TrainingSample, TrainingSample]]) -> Gap:
     """The log ratios of trainer to engine over trained tokens, from rows after and before they were corrected."""
     gaps = [
         new - old
@@ -166,6 +172,11 @@ def engine_gap(pairs: Sequence[tuple[TrainingSample, TrainingSample]]) -> dict[s
     histogram = [counts[place] for place in range(len(HISTOGRAM_EDGES) + 1)]
     sizes = list(map(abs, gaps))
     return {"mean_log_ratio": _mean(sizes), "max_log_ratio": max(sizes, default=0.0), "histogram": histogram}
+
+
+def _rewards(attempts: Sequence[Attempt]) -> list[float]:
+    """Rewards of the attempts that were scored: one that could not be graded has none."""
+    return [float(a.is_correct) for a in attempts if a.verdict.outcome is not Outcome.UNSCORED]
 
 
 def _surprise(spans: Sequence[Span]) -> float | None:
@@ -196,8 +207,8 @@ class RoundMonitor:
     """Places where curves go."""
     say: Say = silent
     """Function that prints one line for a person."""
-    has_warned: bool = field(default=False, init=False)
-    """True once the warning about lost samples was given."""
+    warned: set[str] = field(default_factory=set, init=False)
+    """Warnings that were given: each is given once."""
 
     @classmethod
     def begin(cls, config: MonitorConfig, metrics: Journal, folder: Path, say: Say) -> "RoundMonitor":
@@ -205,26 +216,66 @@ class RoundMonitor:
         trackers = open_trackers(config.report_to, folder, say) if metrics.is_ours else []
         return cls(config=config, metrics=metrics, trackers=trackers, say=say)
 
-    def take(self, number: int, record: Mapping[str, Any]) -> None:
-        """Write a round down, unless it stands there from a time that a kill undid."""
+    def take(self, number: int, record: RoundFigures, validation: Validation | None = None) -> None:
+        """Write a round down with its validation, unless it stands there from a time that a kill undid."""
         if str(number) in self.metrics:
             return
-        self.metrics.add(str(number), dict(record))
+        line = {**record, **({} if validation is None else validation.as_json())}
+        self.metrics.add(str(number), line)
         for tracker in self.trackers:
-            tracker.log(int(record["step"]), scalars(record))
-        self._warn(record)
+            tracker.log(record["step"], scalars(line))
+        share = record["dropped_share"]
+        if share > self.config.warn_dropped_share:
+            causes = counted(record["dropped"])
+            self._warn("dropped", f"round {record['step']}: {100 * share:.0f} % of its samples gave no row ({causes})")
+        for level, advice in ADVICE.items():
+            reward = record["levels"][level]["reward"]
+            if reward in (0, 1):
+                self._warn(level, f"round {record['step']}: every reward of its {level} is {reward:.0f}: {advice}")
 
     def close(self) -> None:
-        """No more rounds."""
+        """No more rounds: say how much of all that was sampled was trained on."""
+        if summary := lost_line(list(self.metrics)):
+            self.say(summary)
         self.metrics.close()
         for tracker in self.trackers:
             tracker.close()
 
-    def _warn(self, record: Mapping[str, Any]) -> None:
-        share = record["dropped_share"]
-        if share <= self.config.warn_dropped_share or self.has_warned:
-            return
-        self.has_warned = True
-        causes = sorted(record["dropped"].items(), key=lambda cause: -cause[1])
-        counts = ", ".join(f"{cause} {count}" for cause, count in causes)
-        self.say(f"round {record['step']}: {100 * share:.0f} % of its samples gave no row ({counts}); said once a run")
+    def _warn(self, name: str, sentence: str) -> None:
+        if name not in self.warned:
+            self.warned.add(name)
+            self.say(f"{sentence}; said once a run")
+
+
+ADVICE = {
+    EPISODE: "nothing is learnt from answers; see with `thor show` whether they are found and graded as they should be",
+    STEP: "nothing is learnt from repairs",
+}
+"""Remarks on a round whose rewards at a level are all equal."""
+
+
+def counted(causes: Mapping[str, int]) -> str:
+    """Causes with their counts, the most frequent first."""
+    return ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items(), key=lambda item: -item[1]))
+
+
+def round_line(record: RoundFigures) -> str:
+    """One round in a line, for a person who watches."""
+    num_rows = record["rows_episode"] + record["rows_step"]
+    rewards = [
+        f"{name} {reward:.2f}"
+        for name, reward in (("answers", record["answer_reward"]), ("repairs", record["step_reward"]))
+        if reward is not None
+    ]
+    left = f", left out: {counted(record['dropped'])}" if record["dropped"] else ""
+    rows = f"rows {num_rows} of {record['sampled']} samples"
+    return f"round {record['step']}: {', '.join([*rewards, rows])}{left}"
+
+
+def lost_line(records: Sequence[Mapping[str, Any]]) -> str:
+    """All rounds in a line: samples, rows, and the causes of the difference; empty where nothing was sampled."""
+    sampled = sum(record["sampled"] for record in records)
+    num_rows = sum(record["rows_episode"] + record["rows_step"] for record in records)
+    dropped: Counter[str] = sum((Counter(record["dropped"]) for record in records), Counter())
+    left = f"; left out: {counted(dropped)}" if dropped else ""
+    return f"{num_rows:,} of {sampled:,} samples were trained on{left}" if sampled else ""

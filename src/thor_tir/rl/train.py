@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Any
 
 from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
@@ -24,8 +23,9 @@ from thor_tir.rl.algorithms import compose
 from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
+from thor_tir.rl.figures import UpdateFigures, Validation
 from thor_tir.rl.logprob_correction import Scorer
-from thor_tir.rl.metrics import RoundMonitor, Say, Validation, measures_of, record_of, silent
+from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_line, silent
 from thor_tir.rl.step import step_rows
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import Journal
@@ -51,6 +51,18 @@ class TrainerInputs:
     """Function that prints one line for a person."""
     validate: Callable[[int], Awaitable[Validation]] | None = None
     """Evaluation on problems that training never sees, given the version of the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The place of a run in its rounds, as checkpoints keep it."""
+
+    round: int = 0
+    """Round that comes next, or is under way, counted from 0."""
+    update: int = 0
+    """Updates of that round that are done."""
+    measured: Sequence[UpdateFigures] = ()
+    """Figures of these updates."""
 
 
 def learner_config(config: RLConfig) -> LearnerConfig:
@@ -85,7 +97,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         raise UsageError("a KL needs a whole copy of the first weights in one process; set --beta 0")
     learner = Learner(inputs.model, learner_config(config), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
-    place: dict[str, Any] = {"round": 0, "update": 0, "measured": []}
+    place = Position()
     scorer = Scorer.begin(
         inputs.model if inputs.replica is None else inputs.replica,
         config.loss,
@@ -95,46 +107,55 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         micro_batch_tokens=config.micro_batch_tokens,
     )
     if checkpoint is not None:
-        place |= load_checkpoint(checkpoint, learner, options=_compared(config))
+        place = Position(**load_checkpoint(checkpoint, learner, options=_compared(config)))
     await _renew(inputs, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     if progress is not None:
-        progress.advance(place["round"])
-    for number in range(place["round"], config.num_rounds):
-        first_update = place["update"] if number == place["round"] else 0
+        progress.advance(place.round)
+    for number in range(place.round, config.num_rounds):
+        first_update = place.update if number == place.round else 0
         gathered = await collect(number, inputs.source, config)
         if ranks.leads and inputs.exhibit is not None and config.monitor.is_shown(number, config.num_rounds):
             inputs.exhibit(number, gathered)
         dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
         sampled = _rows(gathered, inputs, config, dropped)
         rows = scorer.score(sampled)
-        measured = place["measured"] if number == place["round"] else []  # of updates that an earlier process did
-        train_s = perf_counter()
+        measured = list(place.measured) if number == place.round else []  # of updates that an earlier process did
+        began = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
             check_rows(updates, learner.num_steps + 1, part)
             step = learner.step(part)
             enter_update(updates, number, part, step)
-            measured.append(measures_of(step))
+            measured.append(figures_of(step))
             await _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
             if is_last:
-                record = record_of(
-                    number, gathered, rows, dropped, measured, sampled=sampled, num_steps=learner.num_steps
+                figures = record_of(
+                    number,
+                    gathered,
+                    rows,
+                    dropped,
+                    measured,
+                    sampled=sampled,
+                    num_steps=learner.num_steps,
+                    train_s=perf_counter() - began,
                 )
-                record["seconds"]["train"] = perf_counter() - train_s
+                validated = None
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:
-                    record |= (await inputs.validate(learner.num_steps)).as_json()
-                monitor.take(number, record)
-            here: dict[str, Any] = {"round": number, "update": update + 1, "measured": measured}
+                    validated = await inputs.validate(learner.num_steps)
+                monitor.take(number, figures, validated)
+                if progress is not None:
+                    progress.note(round_line(figures))
+            here = Position(round=number, update=update + 1, measured=tuple(measured))
             if is_last:
-                here = {"round": number + 1, "update": 0, "measured": []}
+                here = Position(round=number + 1)
             save_checkpoint(
                 folder / "checkpoints",
                 learner,
                 tokenizer=inputs.tokenizer,
-                extra=here,
+                extra=asdict(here),
                 options=_compared(config),
                 keep=config.save_total_limit,
             )

@@ -34,7 +34,7 @@ from thor_tir.problems.sources import Split, held_out, load_problems, normalised
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
-from thor_tir.rl.metrics import Validation
+from thor_tir.rl.figures import Validation
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.seeds import seed_for

@@ -1,0 +1,164 @@
+"""Figures of a round as one line of metrics.jsonl holds them; `docs/rl.md` says what to look for."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+
+class Gap(TypedDict):
+    """Log ratios of two policies over trained tokens, in nats."""
+
+    mean_log_ratio: float | None
+    """Mean of their absolute values."""
+    max_log_ratio: float
+    """Largest absolute value."""
+    histogram: list[int]
+    """Tokens by log ratio, between `HISTOGRAM_EDGES`."""
+
+
+class UpdateDrift(Gap):
+    """Distance of the policy from the one that sampled, at one update (`learner/metrics.py: Drift`)."""
+
+    low_share: float
+    """Share of tokens of negative advantage below the clip range."""
+    high_share: float
+    """Share of tokens of positive advantage above the clip range."""
+    dual_share: float
+    """Share of tokens whose loss the dual clip caps."""
+    approx_kl: float
+    """Estimated KL(old || new) in nats per token."""
+
+
+class UpdateFigures(TypedDict):
+    """The part of one update that its round's record needs; checkpoints keep it until the round ends."""
+
+    loss: dict[str, float]
+    """Summand of the objective, by term."""
+    drift: dict[str, UpdateDrift]
+    """Distance of the policies, by surrogate."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+
+
+class LevelFigures(TypedDict):
+    """Samples of one level, their credit and what became of it."""
+
+    reward: float | None
+    """Mean reward of the samples that have one."""
+    pass_rate: float | None
+    """Share of groups with a success among them."""
+    entropy: float | None
+    """Mean -log probability of sampled tokens, nats."""
+    tokens: float | None
+    """Sampled tokens of a sample."""
+    longest: int
+    """Sampled tokens of the longest sample."""
+    calls: float | None
+    """Calls of a sample."""
+    calls_ran: float | None
+    """Share of these calls that ran to their end."""
+    call_success: float | None
+    """Share of these calls that ran and printed something."""
+    groups: int
+    """Groups that were sampled."""
+    groups_kept: int
+    """Groups that gave rows."""
+    advantage_std: float | None
+    """Deviation of the rows' advantages."""
+    mismatch: Gap | None
+    """Trainer against engine, on the same weights."""
+    drift: UpdateDrift | None
+    """Distance of the policies at the round's last update."""
+
+
+class Seconds(TypedDict):
+    """Wall-clock seconds of a round."""
+
+    rollout: float
+    """Seconds of sampling trajectories."""
+    repair: float
+    """Seconds of sampling repairs."""
+    grade: float
+    """Seconds of grading, summed over attempts that are graded at the same time."""
+    train: float
+    """Seconds of the updates."""
+
+
+class RoundFigures(TypedDict):
+    """One line of metrics.jsonl."""
+
+    step: int
+    """Number of the round, from 1."""
+    answer_reward: float | None
+    """Mean reward of trajectories that were scored."""
+    call_success: float | None
+    """Share of calls in trajectories that ran and printed something."""
+    calls_ran: float | None
+    """Share of these calls that ran to their end."""
+    call_limit_share: float | None
+    """Share of trajectories that wanted more calls than they had."""
+    step_reward: float | None
+    """Mean reward of repairs."""
+    response_tokens: float | None
+    """Sampled tokens of a trajectory."""
+    calls: float | None
+    """Calls of a trajectory."""
+    queries: int
+    """Failed calls that were repaired."""
+    sampled: int
+    """Trajectories and repairs, those that were lost included."""
+    rows_episode: int
+    """Rows of whole trajectories."""
+    rows_step: int
+    """Rows of repairs."""
+    dropped: dict[str, int]
+    """Samples that gave no row, by cause."""
+    dropped_share: float
+    """Share of all samples that gave no row."""
+    levels: dict[str, LevelFigures]
+    """Figures of `episode` and `step`."""
+    staleness: dict[str, int] | None
+    """Updates between the oldest sample and the last update."""
+    loss: dict[str, float]
+    """Summand of the objective at the last update, by term."""
+    grad_norm: float
+    """Largest norm of a gradient before clipping."""
+    tool_seconds: float
+    """Seconds of programs, summed over what runs at the same time."""
+    seconds: Seconds
+    """Wall-clock seconds."""
+
+
+class ValidationFigures(TypedDict):
+    """The part of a round's line that its validation adds."""
+
+    validation: float | None
+    """Accuracy."""
+    validation_ci95: tuple[float, float] | None
+    """95 % interval of the accuracy."""
+    validation_problems: int
+    """Problems with a scored attempt."""
+    validation_lost: int
+    """Attempts that a fault of the machine ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """One evaluation on problems that training never sees."""
+
+    accuracy: float | None
+    """Share of right attempts; None where none was scored."""
+    ci95: tuple[float, float] | None
+    """95 % interval of the accuracy, over problems."""
+    num_problems: int
+    """Problems with a scored attempt."""
+    num_lost: int
+    """Attempts that a fault of the machine ended."""
+
+    def as_json(self) -> ValidationFigures:
+        """The figures as they stand in a round's record."""
+        return {
+            "validation": self.accuracy,
+            "validation_ci95": self.ci95,
+            "validation_problems": self.num_problems,
+            "validation_lost": self.num_lost,
+        }

@@ -44,7 +44,7 @@ from thor_tir.problems.sources import Split, load_problems
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.storage.journal import line_of, writing_atomically
-from thor_tir.tirgen.dataset import read_dataset, to_row
+from thor_tir.tirgen.dataset import SampleFacts, read_dataset, to_row
 from thor_tir.tirgen.rules import Candidate
 from thor_tir.tirgen.selection import FilterConfig, examine_candidate
 from thor_tir.trajectory import Author, Span, Step, Thought, Trajectory
@@ -188,7 +188,7 @@ async def cold_starts(
         for name, samples in found.items():
             data = folder / name / "dataset.jsonl"
             with writing_atomically(data) as out:
-                out.writelines(line_of(to_row(attempt, told={})) for attempt in samples.values())
+                out.writelines(line_of(to_row(attempt, SampleFacts())) for attempt in samples.values())
             place = folder / name / f"sft-{seed}"
             if not (place / "model").exists():
                 settings = replace(config.sft, seed=seed, save_steps=1000)

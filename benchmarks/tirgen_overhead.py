@@ -133,7 +133,7 @@ async def make(port: int, path: Path, *, attempts: int, program_s: float, watch:
             assert sample.critic["rewritten"] == 1
             right = Verdict(outcome=Outcome.CORRECT, extracted="77", reason="fixed")
             attempt = Attempt(problem=wanted.problem, trajectory=sample.trajectory, verdict=right)
-            return {**attempt_to_json(attempt), "critic": dict(sample.critic), "spent": dict(sample.spent)}
+            return {**attempt_to_json(attempt), "critic": dict(sample.critic), "spent": sample.spent.to_json()}
 
         schedule = AttemptSchedule(problems, Journal(path, brief=brief), AttemptScheduleConfig())
         num_made = 0

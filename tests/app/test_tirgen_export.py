@@ -21,7 +21,7 @@ from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.examples import sft_row
 from thor_tir.tirgen.critic import Critic, CriticConfig
-from thor_tir.tirgen.dataset import from_row, to_row
+from thor_tir.tirgen.dataset import SampleFacts, from_row, to_row
 from thor_tir.tirgen.generate import TirgenAgents, TirgenConfig, generate
 from thor_tir.tirgen.publish.export import IGNORED, message_row, token_row, turn_row
 from thor_tir.trajectory import Author, Completion, Span, StopReason
@@ -71,7 +71,7 @@ def generated(actors: Any = None) -> Attempt:
 
 
 def row_of(attempt: Attempt) -> dict[str, object]:
-    return json.loads(json.dumps(to_row(attempt, told={"no_tools": None, "seed": 5, "provenance": "abc"})))
+    return json.loads(json.dumps(to_row(attempt, SampleFacts(seed=5, provenance="abc"))))
 
 
 def data_set(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
+from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
 from thor_tir.tirgen.critic import Critic, CriticConfig
@@ -123,7 +124,7 @@ def test_the_critic_rewrites_a_whole_window_with_several_programs_and_reads_each
     assert stage.critic.asked[1].text.endswith(first)  # it read the true output before it wrote on
     assert sample.critic == Counter({"rewritten": 1})
     assert sample.trajectory.finish is Finish.ENDED
-    assert sample.spent["critic calls"] == 3
+    assert sample.spent.calls["critic"] == 3
 
 
 def test_the_critic_sees_neither_tags_nor_question_nor_the_answer_after_thinking():
@@ -184,3 +185,33 @@ def test_a_window_whose_rewriting_changes_its_words_stays_as_it_is():
 def test_windows_that_contradict_themselves_are_refused():
     with pytest.raises(ValueError, match="min_window_tokens <= window_tokens"):
         ThinkingConfig(window_tokens=10, min_window_tokens=11)
+
+
+def test_a_window_that_fills_the_critics_context_stays_as_it_is_under_that_name():
+    class Full(ScriptedPolicy):
+        async def sample(self, token_ids, sampling):
+            raise ContextFull("full")
+
+    stage = Stage([f"<think>{FIRST}{ANSWER}", ANSWER.removeprefix("</think>")], [])
+    stage.critic = Full(stage.tokenizer, [])
+    sample = stage.run()
+    assert text_of(sample) == f"<think>{FIRST}{ANSWER}"
+    assert sample.critic == Counter({"step too long": 1})
+
+
+def test_a_rewriting_with_more_programs_than_are_allowed_is_refused():
+    stage = Stage(
+        [f"<think>{FIRST}{SECOND}{ANSWER}", ANSWER.removeprefix("</think>")], [FIRST_REWRITTEN, SECOND_REWRITTEN]
+    )
+    sample = stage.run(max_calls=1)
+    assert text_of(sample) == f"<think>{FIRST}{SECOND}{ANSWER}"
+    assert sample.critic == Counter({"truncated": 1})
+
+
+def test_fences_as_chat_models_write_them_are_taught_in_the_strict_form():
+    first = FIRST_REWRITTEN.replace("```python", "```py").replace("\n", "\r\n")
+    second = SECOND_REWRITTEN.removesuffix("\n").replace("```python", "``` Python ")
+    stage = Stage([f"<think>{FIRST}{SECOND}{ANSWER}", ANSWER], [first, second, ""])
+    sample = stage.run()
+    outputs = ("```output\n77\n```\n", "```output\n154\n```\n")
+    assert text_of(sample) == f"<think>{FIRST_REWRITTEN}{outputs[0]}{SECOND_REWRITTEN}{outputs[1]}{ANSWER}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.rollout.sample_many import attempt_to_json
-from thor_tir.tirgen.dataset import to_row
+from thor_tir.tirgen.dataset import SampleFacts, to_row
 from thor_tir.verdict import Outcome
 from thor_tir.view.entries import Entry, RowKind, entry_of, kind_of, parsed, texts_of, without_tokens
 from viewed_runs import FAILED, HOSTILE, RIGHT, attempt, evaluation_run, problem, training_run
@@ -66,7 +66,7 @@ def test_tokens_of_versions_that_were_cut_away_count_as_they_do_in_results(tmp_p
 
 def test_a_row_of_a_data_set_is_a_copy_with_the_same_facts() -> None:
     made = attempt("p/0", problem("p"), RIGHT, Outcome.CORRECT, "12")
-    line = json.dumps(to_row(made, told={})).encode()
+    line = json.dumps(to_row(made, SampleFacts())).encode()
     row = parsed(without_tokens(line))
     assert row is not None
     entry = entry_of(row, kind_of(row), place=0, length=1)

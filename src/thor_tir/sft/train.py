@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
@@ -17,7 +16,7 @@ from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.journal import Journal, JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def cold_start(
     for number in range(learner.num_steps, len(steps)):
         measured = learner.step(steps[number])
         is_last = number + 1 == len(steps)
-        row: dict[str, Any] = {
+        row: JsonObject = {
             "step": measured.step,
             "loss": measured.loss,
             "lr": measured.learning_rate,

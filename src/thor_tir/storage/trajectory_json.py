@@ -8,9 +8,10 @@ Writing the values to a file, one a line, is the caller's business.
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ MAX_NESTING = 16
 """How deep discarded steps may hold discarded steps; self-correction nests them once."""
 
 
-def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
+def trajectory_to_json(trajectory: Trajectory) -> JsonObject:
     """A trajectory as JSON values. Raises ValueError for a number that JSON cannot hold (NaN or infinite)."""
     return {
         "id": trajectory.id,
@@ -52,7 +53,7 @@ def trajectory_from_json(row: object) -> Trajectory:
 # ---- writing
 
 
-def _span_to_json(span: Span) -> dict[str, Any]:
+def _span_to_json(span: Span) -> JsonObject:
     if span.logprobs is not None:
         for index, logprob in enumerate(span.logprobs):
             _finite(logprob, f"logprobs[{index}]")
@@ -63,7 +64,7 @@ def _span_to_json(span: Span) -> dict[str, Any]:
     }
 
 
-def _step_to_json(step: Step) -> dict[str, Any]:
+def _step_to_json(step: Step) -> JsonObject:
     action, observation = step.action, step.observation
     return {
         "thought": {"text": step.thought.text, **_span_to_json(step.thought.span)},
@@ -73,7 +74,7 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     }
 
 
-def _observation_to_json(observation: Observation) -> dict[str, Any]:
+def _observation_to_json(observation: Observation) -> JsonObject:
     result = observation.result
     return {
         "text": observation.text,

@@ -67,8 +67,12 @@ class IsolatedStep:
 
         A critic leaves such blanks out, and they are the actor's: many models open their thoughts with a line break.
         """
-        plain = words if "\r" in self.text else words.replace("\r\n", "\n")
-        return self.text[: len(self.text) - len(self.text.lstrip())] + plain.strip() + "\n"
+        blanks = self.text[: len(self.text) - len(self.text.lstrip())]
+        return blanks + self.broken_alike(words).strip() + "\n"
+
+    def broken_alike(self, words: str) -> str:
+        """Words with line breaks as the step has them."""
+        return words if "\r" in self.text else words.replace("\r\n", "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

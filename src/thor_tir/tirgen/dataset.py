@@ -6,7 +6,7 @@ written, with each token's author. It also says who made it (`provenance`), from
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt
+from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Author
 from thor_tir.verdict import Outcome, Verdict
@@ -22,8 +23,34 @@ THOUGHT, CODE, OUTPUT = "thought", "code", "output"
 """Kinds of segments. The model is the author of the first two."""
 
 
-def to_row(attempt: Attempt, *, told: Mapping[str, Any]) -> dict[str, Any]:
-    """A sample as it stands in the file; `told` holds what is known about it beside the attempt itself."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoToolsCount:
+    """Samples without tools of a question."""
+
+    samples: int
+    """Number of graded samples."""
+    right: int
+    """Number of right ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFacts:
+    """What is known of a sample beside the attempt itself."""
+
+    no_tools: NoToolsCount | None = None
+    """Samples without tools of its question; None where none were drawn."""
+    solved_share: float | None = None
+    """Share of all graded attempts at its question that were right."""
+    critic: Mapping[str, int] = field(default_factory=dict)
+    """Fates of the steps that the critic saw, counted."""
+    seed: int | None = None
+    """Seed of the attempt."""
+    provenance: str | None = None
+    """Name of the record of the run that made it."""
+
+
+def to_row(attempt: Attempt, facts: SampleFacts) -> JsonObject:
+    """A sample as it stands in the file."""
     whole = trajectory_to_json(attempt.trajectory)
     segments = [segment for step in whole["steps"] for segment in _segments(step)]
     return {
@@ -36,13 +63,13 @@ def to_row(attempt: Attempt, *, told: Mapping[str, Any]) -> dict[str, Any]:
         "segments": segments,
         "num_calls": len(attempt.trajectory.calls),
         "num_tokens": sum(len(segment["ids"]) for segment in segments),
-        **told,
+        **asdict(facts),
     }
 
 
 def from_row(row: Mapping[str, Any]) -> Attempt:
     """The sample of a row. Raises ValueError, KeyError or TypeError for a damaged one."""
-    steps: list[dict[str, Any]] = []
+    steps: list[JsonObject] = []
     for segment in row["segments"]:
         if segment["type"] == THOUGHT or not steps:
             steps.append({"thought": _model_part("text", ""), "action": None, "observation": None, "discarded": []})
@@ -60,7 +87,7 @@ def from_row(row: Mapping[str, Any]) -> Attempt:
     return Attempt(problem=Problem(**row["problem"]), trajectory=trajectory_from_json(trajectory), verdict=verdict)
 
 
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path) -> Iterator[JsonObject]:
     """The rows of a data set, one after the other. Raises UsageError naming the first bad line."""
     for _, row in _numbered(path):
         yield row
@@ -80,7 +107,7 @@ def attempts_of(path: Path) -> Iterator[Attempt]:
             raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(path: Path) -> Iterator[tuple[int, JsonObject]]:
     if not path.is_file():
         raise UsageError(f"no data set at {path}; `thor tirgen` writes one")
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -97,7 +124,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _segments(step: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+def _segments(step: Mapping[str, Any]) -> Sequence[JsonObject]:
     thought, action, seen = step["thought"], step["action"], step["observation"]
     found = [{"type": THOUGHT, "text": thought["text"], "ids": thought["ids"]}]
     if action is not None:
@@ -110,7 +137,7 @@ def _segments(step: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _part(segment: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _part(segment: Mapping[str, Any]) -> tuple[str, JsonObject]:
     """Which part of a step a segment is, as the archive spells it."""
     kind, text, ids = segment["type"], segment["text"], segment["ids"]
     if kind == THOUGHT:
@@ -123,5 +150,5 @@ def _part(segment: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     raise ValueError(f"a segment is {THOUGHT}, {CODE} or {OUTPUT}, found {kind!r}")
 
 
-def _model_part(name: str, text: str, ids: Sequence[int] = ()) -> dict[str, Any]:
+def _model_part(name: str, text: str, ids: Sequence[int] = ()) -> JsonObject:
     return {name: text, "author": Author.MODEL.value, "ids": list(ids), "logprobs": None}

@@ -6,14 +6,16 @@ form of an actor that answers at once (short chains of thought); `thinking.py` t
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from time import perf_counter
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
+from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
@@ -69,7 +71,51 @@ class TirgenConfig:
             raise ValueError(f"limits must be positive, found {self}")
 
 
-ACTOR, CRITIC = "actor", "critic"
+REWRITTEN = "rewritten"
+"""Fate of a step that has its program; a step that stays in words has a `Refusal` or one of `FAILED`."""
+FAILED: Mapping[Status, str] = {status: f"failed: {status}" for status in Status}
+"""Fate of a step whose program failed, by the status of its end."""
+
+
+class Role(StrEnum):
+    """Models that make a trajectory."""
+
+    ACTOR = "actor"
+    CRITIC = "critic"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What models were asked for, by role."""
+
+    calls: Counter[Role] = field(default_factory=Counter)
+    """Number of completions."""
+    tokens: Counter[Role] = field(default_factory=Counter)
+    """Number of tokens sampled, as the server counts them where there is one."""
+
+    def add(self, other: "Spent") -> None:
+        """Count what another has spent, too."""
+        self.calls.update(other.calls)
+        self.tokens.update(other.tokens)
+
+    def to_json(self) -> dict[str, int]:
+        """As it stands in rows: `actor calls`, `actor tokens` and so on, for each role that was asked."""
+        return {
+            name: count
+            for role in Role
+            if self.calls[role]
+            for name, count in ((_CALLS[role], self.calls[role]), (_TOKENS[role], self.tokens[role]))
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, int]) -> "Spent":
+        """What a row says; nothing for a role that it does not name."""
+        calls, tokens = (Counter({role: row.get(names[role], 0) for role in Role}) for names in (_CALLS, _TOKENS))
+        return cls(calls=calls, tokens=tokens)
+
+
+_CALLS = {role: f"{role} calls" for role in Role}
+_TOKENS = {role: f"{role} tokens" for role in Role}
 
 
 @dataclass(slots=True, eq=False)
@@ -78,17 +124,17 @@ class Metered:
 
     policy: Policy
     """Policy that is asked."""
-    role: str
+    role: Role
     """Role under which the cost is noted."""
-    spent: Counter[str] = field(default_factory=Counter)
-    """`actor calls`, `actor tokens` and so on, as the server counts them where there is one."""
+    spent: Spent
+    """Place where it is noted."""
 
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         """As the policy does."""
         completion = await self.policy.sample(token_ids, sampling)
         count = len(completion.span) if completion.num_tokens is None else completion.num_tokens
-        self.spent[f"{self.role} calls"] += 1
-        self.spent[f"{self.role} tokens"] += count
+        self.spent.calls[self.role] += 1
+        self.spent.tokens[self.role] += count
         return completion
 
     def attend(self) -> AbstractContextManager[None]:
@@ -117,10 +163,10 @@ class RawSample:
     trajectory: Trajectory
     """Trajectory that was made."""
     critic: Counter[str]
-    """Fate of each step the critic saw: `rewritten`, a refusal's name, or `failed: <status>`."""
+    """Fates of the steps that the critic saw, counted: REWRITTEN, those of `Refusal`, and those of FAILED."""
     kept: tuple[float, ...] = ()
     """Share of words that are the step's own, for each reply with a program."""
-    spent: Counter[str] = field(default_factory=Counter)
+    spent: Spent = field(default_factory=Spent)
     """Calls and tokens of actor and critic."""
     seconds: float = 0.0
     """Duration of the attempt in seconds."""
@@ -165,12 +211,12 @@ async def generate(
 
     Raises SandboxUnavailable, EngineFault and RequestFault; the caller counts.
     """
-    spent: Counter[str] = Counter()
+    spent = Spent()
     began = perf_counter()
     metered = replace(
         agents,
-        actor=Metered(agents.actor, ACTOR, spent),
-        critic=replace(agents.critic, policy=Metered(agents.critic.policy, CRITIC, spent)),
+        actor=Metered(agents.actor, Role.ACTOR, spent),
+        critic=replace(agents.critic, policy=Metered(agents.critic.policy, Role.CRITIC, spent)),
     )
     growing = Growing(prompt=agents.dialect.prompt(problem.question), words=unsampled(()))
     with agents.actor.attend():  # the critic's engine shares the actor's barrier
@@ -241,9 +287,9 @@ async def _computed(
             return None
         result = await agents.sandbox.run(reply.verdict.code)
         if not result.succeeds():
-            growing.fate[f"failed: {result.status}"] += 1
+            growing.fate[FAILED[result.status]] += 1
             continue
-        growing.fate["rewritten"] += 1
+        growing.fate[REWRITTEN] += 1
         thought = growing.words + unsampled(agents.dialect.encode(reply.verdict.logic))
         return Step(
             thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),

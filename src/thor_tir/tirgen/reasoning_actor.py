@@ -9,11 +9,19 @@ rewritten, and from then on the actor is left alone.
 
 from dataclasses import dataclass
 
-from thor_tir.engines.protocol import ContextFull
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import FENCES, Critic, IsolatedStep, Refusal, compared, without_program
-from thor_tir.tirgen.generate import Growing, TirgenAgents, TirgenConfig, action_of, actor_writes, unsampled
+from thor_tir.tirgen.generate import (
+    FAILED,
+    REWRITTEN,
+    Growing,
+    TirgenAgents,
+    TirgenConfig,
+    action_of,
+    actor_writes,
+    unsampled,
+)
 from thor_tir.trajectory import Finish, Span, Step, StopReason, Thought, Trajectory
 
 
@@ -72,20 +80,21 @@ async def _refine(
         if isinstance(verdict, Refusal):
             growing.fate[verdict.value] += 1
             return False
-        if isinstance(draft, Trajectory) and (failed := next((s for s in draft.calls if not _is_ok(s)), None)):
+        if isinstance(draft, Trajectory) and (failed := next((s for s in draft.calls if not s.succeeded), None)):
             assert failed.observation is not None
-            growing.fate[f"failed: {failed.observation.result.status}"] += 1
+            growing.fate[FAILED[failed.observation.result.status]] += 1
             continue
         assert isinstance(draft, Trajectory)
         first, *others = draft.calls
         begun = isolated.begun_with(first.thought.text)
         steps = [
             _in_actors_tokens(first, begun, agents, before=found.before),
-            *(_in_actors_tokens(step, step.thought.text.rstrip() + "\n", agents) for step in others),
+            *(_in_actors_tokens(s, isolated.broken_alike(s.thought.text).rstrip() + "\n", agents) for s in others),
         ]
-        growing.fate["rewritten"] += 1
+        growing.fate[REWRITTEN] += 1
         growing.steps += steps
-        rest = "".join(step.thought.text for step in draft.steps if step.action is None).rstrip()
+        left = "".join(step.thought.text for step in draft.steps if step.action is None)
+        rest = isolated.broken_alike(left).rstrip()
         growing.words = unsampled(agents.dialect.encode(f"{rest}\n")) if rest else unsampled(())
         return True
     return False
@@ -115,12 +124,12 @@ async def _rewritten(
         top_k=critic.config.top_k,
         stop_at_failure=True,
         fences=FENCES,
+        at_call_limit="stop",  # a window of more programs is refused: none of them would be left unrun
     )
     draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
-    try:
-        return await rollout(draft, Agent(policy=critic.policy, sandbox=agents.sandbox, dialect=critic.dialect), rules)
-    except ContextFull:
-        return Refusal.STEP_TOO_LONG
+    agent = Agent(policy=critic.policy, sandbox=agents.sandbox, dialect=critic.dialect)
+    written = await rollout(draft, agent, rules)
+    return written if written.steps else Refusal.STEP_TOO_LONG
 
 
 def _judged(draft: Trajectory, step: IsolatedStep, critic: Critic, growing: Growing) -> Refusal | None:
@@ -135,10 +144,6 @@ def _judged(draft: Trajectory, step: IsolatedStep, critic: Critic, growing: Grow
     words = compared(step, [each.thought.text for each in draft.steps])
     growing.kept.append(words.kept)
     return words.refusal(critic.config)
-
-
-def _is_ok(step: Step) -> bool:
-    return step.succeeded
 
 
 def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: Span | None = None) -> Step:

@@ -6,18 +6,17 @@ with the run. What is finished is in a journal, of which only a summary stays in
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from sys import intern
 from time import perf_counter
-from typing import Any
 
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import DROPPED, Chain, ChainEvents, KeyedUnit, record_chains
 from thor_tir.storage.journal import Journal, JsonObject
-from thor_tir.tirgen.generate import ACTOR, CRITIC
+from thor_tir.tirgen.generate import FAILED, REWRITTEN, Role, Spent
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
@@ -41,11 +40,11 @@ class Budget:
         if any(bound is not None and bound <= 0 for bound in (self.tokens, self.calls, self.hours)):
             raise ValueError(f"a budget is positive, found {self}")
 
-    def used_up(self, spent: Counter[str], seconds: float) -> str | None:
-        """What is used up, in words; None while something is left of everything."""
+    def used_up(self, spent: Spent, seconds: float) -> str | None:
+        """The bound that is reached, for a person; None while something is left of everything."""
         found = (
-            ("tokens", self.tokens, spent[f"{ACTOR} tokens"] + spent[f"{CRITIC} tokens"]),
-            ("calls", self.calls, spent[f"{ACTOR} calls"] + spent[f"{CRITIC} calls"]),
+            ("tokens", self.tokens, spent.tokens.total()),
+            ("calls", self.calls, spent.calls.total()),
             ("hours", self.hours, seconds / 3600),
         )
         return next((f"{bound:g} {name}" for name, bound, used in found if bound is not None and used >= bound), None)
@@ -102,7 +101,7 @@ def brief(row: JsonObject) -> JsonObject:
     return {
         "is_right": is_right,
         "wrote_nothing": wrote_nothing(row),
-        "is_promising": is_right and row.get("critic", {}).get("rewritten", 0) > 0,
+        "is_promising": is_right and row.get("critic", {}).get(REWRITTEN, 0) > 0,
         "spent": {intern(name): spent[name] for name in sorted(spent)},
         "seconds": row.get("seconds", 0.0),
     }
@@ -130,8 +129,9 @@ class AttemptSchedule:
         self._began = perf_counter()
         self._solved: set[str] = set()
         self._open: dict[str, int] = {}
-        self._spent = Counter[str]()
-        self._by_question: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._spent = Spent()
+        self._by_question: defaultdict[str, Spent] = defaultdict(Spent)
+        self._milliseconds_by_question = Counter[str]()
         for problem in problems:
             made = [AttemptKey(problem=problem, number=n) for n in range(config.attempts)]
             made = [wanted for wanted in made if wanted.key in journal]
@@ -177,8 +177,8 @@ class AttemptSchedule:
         id = problem_id_of(key)
         if self.config.until_solved and id in self._solved:
             return False
-        own = self._by_question[id] if id in self._by_question else Counter[str]()
-        if self.config.per_question.used_up(own, own["milliseconds"] / 1000) is not None:
+        own = self._by_question.get(id, Spent())
+        if self.config.per_question.used_up(own, self._milliseconds_by_question[id] / 1000) is not None:
             return False
         self.ended_by = self.config.total.used_up(self._spent, perf_counter() - self._began)
         return self.ended_by is None
@@ -195,10 +195,11 @@ class AttemptSchedule:
     def _note(self, problem_id: str, row: JsonObject) -> None:
         if row.get("is_right"):
             self._solved.add(problem_id)
-        self._spent.update(row.get("spent", {}))
+        spent = Spent.from_json(row.get("spent", {}))
+        self._spent.add(spent)
         if self.config.per_question != Budget():
-            cost = {**row.get("spent", {}), "milliseconds": round(1000 * row.get("seconds", 0.0))}
-            self._by_question[problem_id].update(cost)
+            self._by_question[problem_id].add(spent)
+            self._milliseconds_by_question[problem_id] += round(1000 * row.get("seconds", 0.0))
 
 
 @contextmanager
@@ -217,9 +218,6 @@ def _settled_objects() -> Iterator[None]:
         gc.unfreeze()
 
 
-FAILED = "failed: "
-
-
 class ProgressLine:
     """Counts of this process; questions done and solved are the run's."""
 
@@ -227,19 +225,19 @@ class ProgressLine:
         self.attempts = 0
         self.critic: Counter[str] = Counter()
         """Fates of steps."""
-        self.spent: Counter[str] = Counter()
+        self.spent = Spent()
         self.dropped: Counter[str] = Counter()
         self._schedule = schedule
         self._began = perf_counter()
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: JsonObject) -> None:
         """One more attempt."""
         self.attempts += 1
         if DROPPED in row:
             self.dropped[row[DROPPED]] += 1
             return
         self.critic.update(row["critic"])
-        self.spent.update(row["spent"])
+        self.spent.add(Spent.from_json(row["spent"]))
 
     def line(self) -> str:
         """Questions, attempts, tokens by role, what the critic and the sandbox did, time left."""
@@ -248,10 +246,10 @@ class ProgressLine:
         done = schedule.num_done
         parts = [f"{done} of {schedule.num_questions} questions, {schedule.num_solved} solved"]
         parts.append(f"{self.attempts / seconds:.1f} attempts/s")
-        parts += [f"{role} {self.spent[f'{role} tokens'] / seconds:,.0f} tokens/s" for role in ("actor", "critic")]
+        parts += [f"{role} {self.spent.tokens[role] / seconds:,.0f} tokens/s" for role in Role]
         if judged := sum(self.critic.values()):
-            parts.append(f"critic {100 * self.critic['rewritten'] / judged:.0f} % accepted")
-        failures = {name.removeprefix(FAILED): n for name, n in self.critic.items() if name.startswith(FAILED)}
+            parts.append(f"critic {100 * self.critic[REWRITTEN] / judged:.0f} % accepted")
+        failures = {str(status): n for status, fate in FAILED.items() if (n := self.critic[fate])}
         if failures:
             parts.append("programs failed: " + ", ".join(f"{n} {name}" for name, n in sorted(failures.items())))
         if self.dropped:

@@ -21,7 +21,7 @@ from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.sft.examples import sft_row, spelled_for
 from thor_tir.storage.journal import JsonObject, line_of, write_atomically, writing_atomically
-from thor_tir.tirgen.dataset import attempts_of, rows_of, to_row
+from thor_tir.tirgen.dataset import NoToolsCount, SampleFacts, attempts_of, rows_of, to_row
 from thor_tir.tirgen.publish.export import message_row, table_row, token_row, turn_row, write_parquet
 from thor_tir.tirgen.raw_rows import (
     NO_TOOLS,
@@ -136,14 +136,14 @@ def _write_dataset(path: Path, selection: Selection, reading: _Reading, no_tools
             row = read_at(place)
             attempt = attempt_of(row, place)
             verdicts = no_tools.get(attempt.problem.id)
-            told = {
-                "no_tools": {"samples": len(verdicts), "right": sum(verdicts)} if verdicts else None,
-                "solved_share": round(selection.solved[attempt.problem.id], 6),
-                "critic": row.get("critic", {}),
-                "seed": row.get("seed"),
-                "provenance": row.get("provenance"),
-            }
-            out.write(line_of(to_row(attempt, told=told)))
+            facts = SampleFacts(
+                no_tools=NoToolsCount(samples=len(verdicts), right=sum(verdicts)) if verdicts else None,
+                solved_share=round(selection.solved[attempt.problem.id], 6),
+                critic=row.get("critic", {}),
+                seed=row.get("seed"),
+                provenance=row.get("provenance"),
+            )
+            out.write(line_of(to_row(attempt, facts)))
 
 
 ExportForm = Literal["parquet", "messages", "turns", "tokens"]

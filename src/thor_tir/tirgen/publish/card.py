@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import told_when_full, write_atomically
+from thor_tir.storage.journal import JsonObject, told_when_full, write_atomically
 from thor_tir.tirgen.dataset import CODE, OUTPUT, THOUGHT, rows_of
 from thor_tir.tirgen.publish.export import spelled
 from thor_tir.tirgen.raw_rows import PROVENANCE, read_provenance
@@ -136,7 +136,7 @@ def _by_calls(counts: Counter[str]) -> dict[str, int]:
     return {name: counts[name] for name in (["0", *columns] if counts["0"] else columns)}
 
 
-def _funnel(path: Path) -> dict[str, Any]:
+def _funnel(path: Path) -> JsonObject:
     if not path.is_file():
         raise UsageError(f"no funnel.json at {path.parent}; `thor tirgen filter` writes it beside the data set")
     try:
@@ -275,7 +275,7 @@ def write_card(folder: Path, output: Path, *, title: str, licence: str = "") -> 
     return page
 
 
-def _derived(facts: CardFacts) -> dict[str, Any]:
+def _derived(facts: CardFacts) -> JsonObject:
     before = [facts.stages[0]["kept"], *(stage["kept"] for stage in facts.stages)]
     total = max(1, sum(facts.parts.values()))
     return {

@@ -19,6 +19,7 @@ from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.storage.journal import JsonObject
 from thor_tir.tirgen.dataset import CODE, OUTPUT
 
 ChatMessage = dict[str, str]
@@ -74,7 +75,7 @@ def token_row(row: TrainingSample) -> dict[str, list[int]]:
     return {"input_ids": list(row.token_ids), "labels": labels}
 
 
-def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def table_row(row: Mapping[str, Any]) -> JsonObject:
     """A flat row of the Parquet table; what has no fixed shape is JSON text."""
     problem, no_tools = row["problem"], row.get("no_tools") or {}
     flat = {
@@ -95,7 +96,7 @@ def table_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "extra": json.dumps(problem.get("extra", {}), ensure_ascii=False),
     }
     # Arrow holds UTF-8 alone: half a surrogate pair becomes a question mark.
-    whole: dict[str, Any] = json.loads(json.dumps(flat, ensure_ascii=False).encode("utf-8", "replace"))
+    whole: JsonObject = json.loads(json.dumps(flat, ensure_ascii=False).encode("utf-8", "replace"))
     return whole
 
 
@@ -146,7 +147,7 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
         yield chunk
 
 
-def _flat(segment: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(segment: Mapping[str, Any]) -> JsonObject:
     told = segment.get("execution") or {}
     return {
         "type": segment["type"],

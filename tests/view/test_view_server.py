@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.view.server import POLICY, ViewConfig, asset
+from thor_tir.view.assets import asset
+from thor_tir.view.server import POLICY, ViewConfig
 from view_server import TOKEN, viewing
 from viewed_runs import HOSTILE, evaluation_run, training_run
 

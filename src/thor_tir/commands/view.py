@@ -28,6 +28,11 @@ class ViewRuns:
     port: int = 8765
     """Port to listen on; 0 lets the system choose."""
 
+    export: Path | None = None
+    """HTML file to write instead, which shows the runs without a server."""
+    trajectories: int = 400
+    """Most trajectories of each run in that file."""
+
     def run(self) -> None:
         """Serve until Ctrl-C, and say where. Set THOR_VIEW_TOKEN for addresses that stay the same."""
         from thor_tir.view.run import open_runs
@@ -35,6 +40,12 @@ class ViewRuns:
         if not self.folders:
             raise UsageError("give the folder of a run, such as runs/quickstart")
         runs = open_runs(list(self.folders))
+        if self.export is not None:
+            from thor_tir.view.export import export
+
+            done = export(runs, self.export, most=self.trajectories)
+            ConsoleReporter().say(f"{done.path}: {done.shown:,} of {done.total:,} trajectories")
+            return
         try:
             from thor_tir.view.server import View, ViewConfig, serve
         except ModuleNotFoundError as missing:

@@ -210,6 +210,20 @@ def open_runs(folders: list[Path]) -> list[ViewedRun]:
     return runs
 
 
+def state_of(run: ViewedRun) -> dict[str, Any]:
+    """How far a run was read, and what was lost."""
+    with run.lock:
+        return {
+            "name": run.name,
+            "folder": str(run.folder),
+            "version": run.version,
+            "unread": run.num_unread,
+            "rows": sum(len(file.entries) for file in run.files if not file.is_copy),
+            "lost": sum(file.lost for file in run.files),
+            "damaged": sum(file.damaged for file in run.files),
+        }
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file, None for each number that is not finite; empty where there is none, or a damaged one."""
     try:

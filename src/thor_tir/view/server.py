@@ -8,7 +8,7 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module, resources
+from importlib import import_module
 from threading import Thread
 from typing import Any
 
@@ -18,10 +18,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from thor_tir.errors import UsageError
+from thor_tir.view.assets import TYPES, asset
 from thor_tir.view.curves import curves
 from thor_tir.view.detail import candidates, detail, tokens
 from thor_tir.view.outcomes import outcomes
-from thor_tir.view.run import ViewedRun
+from thor_tir.view.run import ViewedRun, state_of
 from thor_tir.view.selection import PAGE_ROWS, Selection, choose, facets, listed
 from thor_tir.web_service import LOOPBACK, GracefulServer, Place
 
@@ -38,7 +39,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "txt": "text/plain"}
 BUDGET_S = 0.6
 """Time that one request may spend on reading what is new."""
 
@@ -174,29 +174,6 @@ class View:
             return _json({"error": "there is no such page"}, 404)
         kind = TYPES[name.rpartition(".")[2]]
         return Response(text, headers={}, media_type=f"{kind}; charset=utf-8")
-
-
-def asset(name: str) -> str | None:
-    """A file of the page by its name below `page/`; None where there is none."""
-    parts = name.split("/")
-    if any(part.startswith(".") or not part for part in parts) or parts[-1].rpartition(".")[2] not in TYPES:
-        return None
-    found = resources.files("thor_tir.view").joinpath("page", *parts)
-    return found.read_text(encoding="utf-8") if found.is_file() else None
-
-
-def state_of(run: ViewedRun) -> dict[str, Any]:
-    """How far a run was read, and what was lost."""
-    with run.lock:
-        return {
-            "name": run.name,
-            "folder": str(run.folder),
-            "version": run.version,
-            "unread": run.num_unread,
-            "rows": sum(len(file.entries) for file in run.files if not file.is_copy),
-            "lost": sum(file.lost for file in run.files),
-            "damaged": sum(file.damaged for file in run.files),
-        }
 
 
 def page_of(run: ViewedRun, selection: Selection) -> dict[str, Any]:

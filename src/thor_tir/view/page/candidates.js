@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { link } from "./address.js";
 import { el, number, plain, seconds, shown } from "./dom.js";
-import { output, program, thought } from "./detail.js";
+import { output, program, thought } from "./turns.js";
 
 export async function candidates({ run, file, key }) {
   const it = await get(`${run}/candidates`, { file, key });

@@ -1,19 +1,17 @@
 // One trajectory: its head, its steps by author, and the repairs that hang under a failed call.
-import { get } from "./api.js";
+import { get, isAlone } from "./api.js";
 import { link } from "./address.js";
 import { candidates } from "./candidates.js";
 import { el, number, plain, plural, seconds, shown, signed } from "./dom.js";
-import { python } from "./highlight.js";
 import { prose } from "./latex.js";
 import { tokens } from "./tokens.js";
-
-const SHOWN_LINES = 4000;
+import { block, output, program, thought } from "./turns.js";
 
 export async function detail(place, { run, file, key, back }) {
   const it = await get(`${run}/trajectory`, { file, key });
   const more = el("div", { class: "more" });
   const toggle = { tokens: button("tokens", "t", () => open("tokens", tokens)), candidates: button(`${plural(it.candidates.length, "attempt")} side by side`, "c", () => open("candidates", candidates)) };
-  const hasMany = it.candidates.length > 1 && it.kind === "trajectory";
+  const hasMany = !isAlone && it.candidates.length > 1 && it.kind === "trajectory";
   let opened = "";
 
   async function open(name, fill) {
@@ -33,15 +31,15 @@ export async function detail(place, { run, file, key, back }) {
 
   place.replaceChildren(
     el("article", {},
-      el("div", { class: "tools" }, el("button", { type: "button", class: "back", onclick: back }, "‹ list"), toggle.tokens, hasMany ? toggle.candidates : null,
-        el("a", { href: `api/${run}/row?${new URLSearchParams({ file, key })}`, download: "row.json", class: "quiet" }, "row as JSON")),
+      el("div", { class: "tools" }, el("button", { type: "button", class: "back", onclick: back }, "‹ list"), isAlone ? null : toggle.tokens, hasMany ? toggle.candidates : null,
+        isAlone ? null : el("a", { href: `api/${run}/row?${new URLSearchParams({ file, key })}`, download: "row.json", class: "quiet" }, "row as JSON")),
       head(it, run, file), more,
       el("details", { class: "turn prompt" }, el("summary", {}, `Prompt · ${plural(it.prompt.tokens, "token")}`), block(it.prompt.text === null ? "No tokenizer of this model was found on this machine, so the prompt cannot be shown." : it.prompt.text)),
       it.steps.map((step, n) => turn(step, n, it, run, file)),
       answerOf(it)));
   return {
     key(name) {
-      if (name === "t") open("tokens", tokens);
+      if (name === "t" && !isAlone) open("tokens", tokens);
       else if (name === "c" && hasMany) open("candidates", candidates);
       else return false;
       return true;
@@ -88,45 +86,6 @@ function turn(step, n, it, run, file) {
     step.branches ? branches(step, run, file) : null);
 }
 
-function thought(text, number) {
-  if (!text.trim()) return null;
-  return el("div", { class: "turn thought" }, el("h3", {}, number ? `thought ${number}` : "thought"), el("div", { class: "text" }, lines(text, prose)));
-}
-
-function program(step) {
-  if (step.code === undefined) return null;
-  return el("div", { class: "turn code" }, el("h3", {}, "code"), el("pre", {}, python(step.code)));
-}
-
-function output(it) {
-  const words = it.status.replaceAll("_", " ");
-  const name = it.class && it.class !== it.status ? `${words}: ${it.class}` : words;
-  const whole = [["stdout", it.stdout], ["stderr", it.stderr]].filter(([, text]) => text.trim() && text.trim() !== it.text.trim());
-  return el("div", { class: `turn output ${it.ran ? "ran" : "failed"}` },
-    el("h3", {}, "output ", el("span", { class: `tag ${it.ran ? "good" : "bad"}` }, plain(name)), el("span", { class: "seconds" }, seconds(it.seconds)),
-      it.exit ? el("span", { class: "seconds" }, ` exit ${it.exit}`) : null),
-    block(it.text),
-    whole.map(([name, text]) => el("details", {}, el("summary", {}, `all of ${name}`), block(text))));
-}
-
-function block(text) {
-  return el("pre", {}, lines(text.replace(/\n$/, ""), shown));
-}
-
-// Very many lines are laid out by the browser one by one; the rest waits for a click.
-function lines(text, set) {
-  let end = -1;
-  for (let n = 0; n < SHOWN_LINES && end < text.length; n++) {
-    const next = text.indexOf("\n", end + 1);
-    if (next < 0) return set(text);
-    end = next;
-  }
-  const rest = el("button", { type: "button", class: "quiet", onclick: () => rest.replaceWith(set(text.slice(end))) }, "show the rest");
-  const both = document.createDocumentFragment();
-  both.append(set(text.slice(0, end)), "\n", rest);
-  return both;
-}
-
 // A version that self-correction cut away: its thought is the part that was written again.
 function cut(old, place, count, step) {
   const stands = step.output && step.output.ran;
@@ -156,7 +115,7 @@ function branch(it, step, isOpen, run, file) {
     el("summary", {}, el("span", { class: `tag ${it.output && it.output.ran ? "good" : "bad"}` }, plain(status)),
       el("span", { class: "credit" }, `reward ${number(it.reward)}`), el("span", { class: "credit" }, it.advantage === null ? "not trained" : `advantage ${signed(it.advantage)}`),
       it.update ? el("span", { class: "credit dim" }, `update ${it.update}`) : null,
-      el("a", { class: "dim", href: link("trajectories", { run, any: "1", level: "repairs", in: file, key: it.key }) }, "open")),
+      isAlone ? null : el("a", { class: "dim", href: link("trajectories", { run, any: "1", level: "repairs", in: file, key: it.key }) }, "open")),
     el("div", { class: "turn thought" }, el("h3", {}, "thought"), el("div", { class: "text" },
       step.kept === null ? null : el("span", { class: "kept", title: "kept from the failed call's thought" }, shown(step.kept)),
       el("span", { class: "new", title: "written again" }, prose(it.thought)))),
@@ -167,5 +126,3 @@ function answerOf(it) {
   if (it.kind === "repair") return null;
   return el("footer", { class: `answer ${it.outcome}` }, it.answer === null ? "no answer found" : ["answer ", el("b", {}, shown(it.answer))], el("span", { class: "seconds" }, it.outcome));
 }
-
-export { output, program, thought };

@@ -1,8 +1,8 @@
 // The frame of the page: its head, which view is shown, and the question whether there is something new.
-import { get } from "./api.js";
+import { get, isAlone } from "./api.js";
 import { go, here, link } from "./address.js";
 import { curves } from "./curves.js";
-import { el } from "./dom.js";
+import { el, number } from "./dom.js";
 import { results } from "./results.js";
 import { trajectories } from "./trajectories.js";
 
@@ -30,7 +30,7 @@ function drawHead() {
     : el("span", { class: "run", title: state.runs[0]?.folder }, state.runs[0]?.name || "");
   const unread = state.runs.reduce((sum, each) => sum + each.unread, 0);
   const damaged = state.runs.reduce((sum, each) => sum + each.damaged, 0);
-  const news = unread ? `reading, ${(unread / 2 ** 20).toFixed(1)} MB left` : damaged ? `${damaged} damaged lines left out` : "";
+  const news = unread ? `reading, ${(unread / 2 ** 20).toFixed(1)} MB left` : damaged ? `${damaged} damaged lines left out` : isAlone ? `${number(state.runs[run]?.shown)} of ${number(state.runs[run]?.total)} trajectories` : "";
   head.replaceChildren(
     el("a", { class: "brand", href: "#" }, "THOR ", el("b", {}, "view")), choice, el("nav", { "aria-label": "Views" }, tabs),
     el("span", { class: "news" }, news),
@@ -110,4 +110,4 @@ try {
 }
 await show();
 document.body.dataset.ready = "yes";
-setTimeout(ask, 100);
+if (!isAlone) setTimeout(ask, 100);

@@ -36,8 +36,8 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
 NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
     rank(
-        "errors execution problem trajectory verdict address chat_template distributed pretrained provenance seeds "
-        "storage web_service",
+        "errors execution hooks problem trajectory verdict address chat_template distributed pretrained provenance "
+        "seeds storage web_service",
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),

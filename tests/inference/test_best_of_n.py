@@ -1,5 +1,7 @@
 """Which of N attempts is taken."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +122,21 @@ def test_there_is_nothing_to_choose_from_no_candidates():
 def test_an_unknown_selector_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="known: pass-rate, ran-rate, vote, pass-rate-then-vote"):
         selector("longest")
+
+
+def test_a_selector_of_ones_own_ranks_the_candidates(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def fewest(attempt, candidates):\n    return -len(attempt.trajectory.calls)\n"
+        "def breaks(attempt, candidates):\n    return attempt.nothing\n"
+        "def text(attempt, candidates):\n    return 'much'\n"
+    )
+    candidates = [attempt_of("++", id="two"), attempt_of("-", id="one"), attempt_of("+++", id="three")]
+    own = selector(f"{tmp_path / 'mine.py'}:fewest")
+    assert select(candidates, own.score, seed=0).trajectory.id == "one"
+    assert own.title.format(8) == f"{tmp_path / 'mine.py'}:fewest of 8"
+    with pytest.raises(UsageError, match=r"the selector .*:breaks raised AttributeError.*mine.py, line 4"):
+        select(candidates, selector(f"{tmp_path / 'mine.py'}:breaks").score, seed=0)
+    with pytest.raises(UsageError, match="returned 'much', which is no finite number"):
+        select(candidates, selector(f"{tmp_path / 'mine.py'}:text").score, seed=0)
+    with pytest.raises(UsageError, match="there is no file"):
+        selector("nowhere.py:f")

@@ -1,6 +1,7 @@
 """Who is grouped with whom at the episode level, which trajectories count, and what they earn."""
 
 from collections import Counter
+from dataclasses import replace
 from math import sqrt
 
 import pytest
@@ -9,6 +10,7 @@ from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.rl.config import EpisodeConfig
 from thor_tir.rl.episode import episode_rows
+from thor_tir.rollout.rewards import Judged
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -129,3 +131,20 @@ def test_only_right_attempts_carry_the_likelihood_term():
 def test_groups_that_can_have_no_baseline_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field} is {value}"):
         EpisodeConfig(**{field: value})
+
+
+def test_a_reward_of_ones_own_is_what_credit_is_given_for() -> None:
+    rewards = (0.25, 0.75, 0.5)
+    judged = [
+        replace(each, judged=Judged(total=reward, parts={"mine": reward}))
+        for each, reward in zip(group(WRONG, WRONG, UNSCORED), rewards, strict=True)
+    ]
+    silent = replace(attempt(RIGHT, number=3), judged=Judged(total=None, parts={}))
+    advantages, dropped = trained([[*judged, silent]], filters=())
+    assert list(advantages.values()) == pytest.approx([-1, 1, 0], abs=1e-5)
+    assert dropped == {"episode: unscored": 1}
+
+
+def test_equal_rewards_of_ones_own_teach_nothing() -> None:
+    same = [replace(each, judged=Judged(total=0.3, parts={})) for each in group(WRONG, RIGHT)]
+    assert trained([same], filters=()) == ({}, {"episode: all equal": 2})

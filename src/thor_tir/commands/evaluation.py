@@ -61,7 +61,7 @@ class Eval:
     """Run the programs in a response; --no-tools asks for an answer without any."""
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again."""
-    select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)}}}")] = None
+    select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)},FILE.py:FUNCTION}}")] = None
     """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
     extractor: ExtractorName = "thor"
     """Way from a reply to its program, for benchmarks of programs: thor's own, or that of EvalPlus or LiveCodeBench

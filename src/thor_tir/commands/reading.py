@@ -15,7 +15,7 @@ from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 
-SELECTOR_NAMES = f"{{{','.join(SELECTORS)}}}"
+SELECTOR_NAMES = f"{{{','.join(SELECTORS)},FILE.py:FUNCTION}}"
 """The selectors as help shows them."""
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
+from thor_tir.hooks import hook_fault, is_hook, load_hook, number_of
 from thor_tir.rollout.sample_many import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
@@ -74,14 +75,31 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
         "pass-rate-then-vote": Selector(title="best then vote of {}", score=hybrid),
     }
 )
-"""All selectors by the name that options take; `pass-rate` is the paper's. A new one is a line here."""
+"""All selectors by the name that options take; `pass-rate` is the paper's. A new one is a line here;
+one of the user's own is named as file.py:function."""
 
 
 def selector(name: str) -> Selector:
-    """The selector of that name. Raises UsageError for an unknown one."""
-    if name not in SELECTORS:
-        raise UsageError(f"unknown selector {name!r}; known: {', '.join(SELECTORS)}")
-    return SELECTORS[name]
+    """The selector of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
+    if name in SELECTORS:
+        return SELECTORS[name]
+    if not is_hook(name):
+        raise UsageError(f"unknown selector {name!r}; known: {', '.join(SELECTORS)}, or your own as file.py:function")
+    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", score=_own_score(name))
+
+
+def _own_score(name: str) -> Score:
+    """The score of a function of the user's own, which returns a number or several that are compared in order."""
+    function = load_hook("selector", name)
+
+    def score(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+        try:
+            value = function(attempt, candidates)
+        except Exception as error:
+            raise hook_fault(f"the selector {name}", error) from error
+        return tuple(number_of(v, f"the selector {name}") for v in (value if isinstance(value, tuple) else (value,)))
+
+    return score
 
 
 def select(candidates: Sequence[Attempt], score: Score, *, seed: int) -> Attempt:

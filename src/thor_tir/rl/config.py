@@ -172,6 +172,9 @@ class RLConfig:
     """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
     """Sampling of trajectories."""
+    reward: tuple[str, ...] = ("exact",)
+    """Rewards of a trajectory, added up, each with a weight behind `=` if it is not 1: `exact` (the answer is right,
+    the paper's), `boxed`, `calls`, `kilotokens`, or a function of your own as module:function or file.py:function."""
     episode: Annotated[EpisodeConfig, tyro.conf.arg(name="")] = field(default_factory=EpisodeConfig)
     """The episode level."""
     step: StepConfig = field(default_factory=StepConfig)

@@ -14,14 +14,13 @@ from thor_tir.rl.config import EpisodeConfig, FilterName
 from thor_tir.rl.samples import episode_row
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Decode, Finish
-from thor_tir.verdict import Outcome
 
 DropRule = Callable[[Attempt], str | None]
 
 
 def unscored(attempt: Attempt) -> str | None:
-    """Without a verdict there is no reward; this rule is no choice."""
-    return "unscored" if attempt.verdict.outcome is Outcome.UNSCORED else None
+    """Without a reward there is no credit; this rule is no choice."""
+    return "unscored" if attempt.reward is None else None
 
 
 def no_room(attempt: Attempt) -> str | None:
@@ -109,12 +108,12 @@ def episode_rows(
     rows: list[TrainingSample] = []
     for group in groups:
         members = [attempt for attempt in group if _counts(attempt, rules, dropped)]
-        rewards = [float(attempt.is_correct) for attempt in members]
+        rewards = [attempt.reward for attempt in members if attempt.reward is not None]
         if len(members) < config.quota:
             dropped["episode: too few survivors"] += len(members)
             continue
         if min(rewards) == max(rewards):
-            dropped[f"episode: all {'right' if rewards[0] else 'wrong'}"] += len(members)
+            dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
             continue
         for attempt, advantage in zip(members, advantages(rewards), strict=True):
             rows.append(
@@ -126,6 +125,10 @@ def episode_rows(
                 )
             )
     return rows
+
+
+_NAMED = {1.0: "right", 0.0: "wrong"}
+"""Names of the rewards that an answer alone earns."""
 
 
 def _counts(attempt: Attempt, rules: Sequence[DropRule], dropped: Counter[str]) -> bool:

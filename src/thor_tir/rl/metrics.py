@@ -50,6 +50,7 @@ def record_of(
         "call_success": _mean([float(step.succeeded) for step in calls]),
         "calls_ran": _mean([float(step.ran) for step in calls]),
         "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
+        "rewards": _parts(attempts),
         "step_reward": _mean([repair.reward for repair in repairs]),
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
@@ -104,19 +105,24 @@ class _Samples:
     name: str
     """Name of the level's surrogate."""
     rewards: Sequence[Sequence[float]]
-    """Rewards of the scored members of each group."""
+    """Rewards of those members of each group that have one."""
+    passed: Sequence[float]
+    """1 for each group with such a member in which one is right, 0 for the others."""
     steps: Sequence[Sequence[Step]]
     """Steps of each sample."""
 
     @classmethod
     def of_trajectories(cls, gathered: RoundSamples) -> "_Samples":
         steps = [attempt.trajectory.steps for attempt in gathered.attempts]
-        return cls(name=EPISODE, rewards=[_rewards(group) for group in gathered.groups], steps=steps)
+        rewards = [[a.reward for a in group if a.reward is not None] for group in gathered.groups]
+        passed = [float(any(answers)) for group in gathered.groups if (answers := _rewards(group))]
+        return cls(name=EPISODE, rewards=rewards, passed=passed, steps=steps)
 
     @classmethod
     def of_repairs(cls, gathered: RoundSamples) -> "_Samples":
         rewards = [[repair.reward for repair in group] for _, group in gathered.repairs]
-        return cls(name=STEP, rewards=rewards, steps=[[repair.step] for repair in gathered.repaired])
+        passed = [float(any(group)) for group in rewards if group]
+        return cls(name=STEP, rewards=rewards, passed=passed, steps=[[repair.step] for repair in gathered.repaired])
 
 
 def _level(
@@ -137,7 +143,7 @@ def _level(
     corrected = [(row, old) for row, old in pairs if row.correction]
     return {
         "reward": _mean([reward for group in samples.rewards for reward in group]),
-        "pass_rate": _mean([float(any(group)) for group in samples.rewards if group]),
+        "pass_rate": _mean(samples.passed),
         "entropy": _surprise([span for own in spans for span in own]),
         "tokens": _mean(list(map(float, lengths))),
         "longest": max(lengths, default=0),
@@ -177,6 +183,13 @@ def engine_gap(pairs: Sequence[tuple[TrainingSample, TrainingSample]]) -> Gap:
 def _rewards(attempts: Sequence[Attempt]) -> list[float]:
     """Rewards of the attempts that were scored: one that could not be graded has none."""
     return [float(a.is_correct) for a in attempts if a.verdict.outcome is not Outcome.UNSCORED]
+
+
+def _parts(attempts: Sequence[Attempt]) -> dict[str, float | None]:
+    """Mean of each reward that the run names, before weights; empty where the answer is the reward."""
+    found = [attempt.judged.parts for attempt in attempts if attempt.judged is not None]
+    names = sorted({name for parts in found for name in parts})
+    return {name: _mean([parts[name] for parts in found if name in parts]) for name in names}
 
 
 def _surprise(spans: Sequence[Span]) -> float | None:

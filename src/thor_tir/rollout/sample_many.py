@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -12,6 +12,7 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
+from thor_tir.rollout.rewards import Judged, WeightedReward, judged
 from thor_tir.storage.journal import Journal, JsonObject, exchange
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
@@ -40,6 +41,16 @@ class Attempt:
     """Trajectory that was sampled."""
     verdict: Verdict
     """Verdict on its answer."""
+    judged: Judged | None = None
+    """Rewards of a run that names other ones than the answer; None where the answer is the reward."""
+
+    @property
+    def reward(self) -> float | None:
+        """Reward of the episode level; None where there is none. By default 1 for a right answer and 0 for a wrong one
+        (paper, section 2.3.1)."""
+        if self.judged is not None:
+            return self.judged.total
+        return None if self.verdict.outcome is Outcome.UNSCORED else float(self.is_correct)
 
     @property
     def is_correct(self) -> bool:
@@ -61,6 +72,7 @@ def attempt_to_json(attempt: Attempt) -> JsonObject:
         "extracted": verdict.extracted,
         "reason": verdict.reason,
         "by_judge": verdict.by_judge,
+        **({} if attempt.judged is None else {"judged": asdict(attempt.judged)}),
         "trajectory": trajectory_to_json(attempt.trajectory),
     }
 
@@ -75,7 +87,12 @@ def attempt_from_json(row: JsonObject, problem: Problem) -> Attempt:
         reason=row["reason"],
         by_judge=row["by_judge"],
     )
-    return Attempt(problem=problem, trajectory=trajectory_from_json(row["trajectory"]), verdict=verdict)
+    return Attempt(
+        problem=problem,
+        trajectory=trajectory_from_json(row["trajectory"]),
+        verdict=verdict,
+        judged=Judged(**row["judged"]) if "judged" in row else None,
+    )
 
 
 T = TypeVar("T")
@@ -115,6 +132,8 @@ class SamplingSetup:
     """Limits and sampling of each trajectory."""
     graded: Callable[[Trajectory], str] = written_text
     """Function from a trajectory to the text that is graded."""
+    rewards: Sequence[WeightedReward] = ()
+    """Rewards that judge a trajectory; none where the answer is the reward."""
     repair: StepRepair | None = None
     """Function that repairs a failed step; None where failures stay."""
     concurrency: int = 256
@@ -133,7 +152,8 @@ async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
     )
     trajectory = await rollout(draft, setup.agent, setup.config, setup.repair)
     verdict = await setup.grade(request.problem, setup.graded(trajectory))
-    return Attempt(problem=request.problem, trajectory=trajectory, verdict=verdict)
+    found = await judged(setup.rewards, request.problem, trajectory, verdict) if setup.rewards else None
+    return Attempt(problem=request.problem, trajectory=trajectory, verdict=verdict, judged=found)
 
 
 async def attempt_all(

@@ -36,6 +36,7 @@ from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
 from thor_tir.rl.figures import Validation
 from thor_tir.rl.step import StepPrompt, StepSample
+from thor_tir.rollout.rewards import load_rewards
 from thor_tir.rollout.sample_many import Progress
 from thor_tir.seeds import seed_for
 from thor_tir.storage.journal import Journal
@@ -68,7 +69,9 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
             tokenizer=tokenizer,
             policy=engine,
             source=RoundSource(
-                setup=runtime.setup(engine, dialect, config.rl.rollout),
+                setup=replace(
+                    runtime.setup(engine, dialect, config.rl.rollout), rewards=load_rewards(config.rl.reward)
+                ),
                 problems=problems.train,
                 rollouts=runtime.journal(folder / "rollouts.jsonl"),
                 is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,

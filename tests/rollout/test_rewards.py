@@ -1,0 +1,161 @@
+"""Rewards of one's own: loaded by name, added up, and never silently wrong."""
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+
+from fake_trajectory import call
+from thor_tir.errors import SandboxUnavailable, UsageError
+from thor_tir.execution import Status
+from thor_tir.hooks import load_hook
+from thor_tir.problem import Problem
+from thor_tir.rollout.rewards import PACKAGED, judged, load_rewards
+from thor_tir.rollout.sample_many import Attempt, attempt_from_json, attempt_to_json
+from thor_tir.trajectory import Author, Finish, Span, Trajectory
+from thor_tir.verdict import Outcome, Verdict
+
+PROBLEM = Problem(id="p", question="1+1?", answer="2", source="test")
+RIGHT = Verdict(outcome=Outcome.CORRECT, extracted="2", reason="equal")
+WRONG = Verdict(outcome=Outcome.WRONG, extracted="3", reason="other")
+UNSCORED = Verdict(outcome=Outcome.UNSCORED, extracted=None, reason="no reference")
+
+MINE = """
+import asyncio
+from thor_tir.errors import SandboxUnavailable
+
+def half(problem, trajectory, verdict):
+    return 0.5
+
+async def slow(problem, trajectory, verdict):
+    await asyncio.sleep(0)
+    return -2
+
+def parts(problem, trajectory, verdict):
+    return {"style": 0.25, "length": -1}
+
+def silent(problem, trajectory, verdict):
+    return None
+
+def breaks(problem, trajectory, verdict):
+    raise KeyError("difficulty")
+
+def unreadable(problem, trajectory, verdict):
+    return float("nan")
+
+def text(problem, trajectory, verdict):
+    return "0.5"
+
+def no_machine(problem, trajectory, verdict):
+    raise SandboxUnavailable("no sandbox")
+
+def too_few(problem):
+    return 1
+
+NOT_A_FUNCTION = 3
+"""
+
+
+def trajectory_of() -> Trajectory:
+    prompt = Span(token_ids=(1,), author=Author.PROMPT)
+    steps = (call(3, 4, Status.OK), call(5, 6, Status.RUNTIME))
+    return Trajectory(id="t", problem_id="p", prompt=prompt, steps=steps, finish=Finish.ENDED)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+def judge(specs: list[str], verdict: Verdict = RIGHT) -> tuple[float | None, dict[str, float]]:
+    found = asyncio.run(judged(load_rewards(specs), PROBLEM, trajectory_of(), verdict))
+    return found.total, dict(found.parts)
+
+
+def test_the_papers_reward_alone_needs_no_record_and_is_the_answer() -> None:
+    assert load_rewards(["exact"]) == ()
+    attempts = [Attempt(problem=PROBLEM, trajectory=trajectory_of(), verdict=v) for v in (RIGHT, WRONG, UNSCORED)]
+    assert [a.reward for a in attempts] == [1.0, 0.0, None]
+    assert "judged" not in attempt_to_json(attempts[0]), "journals of such a run keep the bits that they had"
+
+
+def test_rewards_are_added_up_with_their_weights(mine: Path) -> None:
+    total, parts = judge(["exact", f"{mine}:half=4", f"{mine}:slow=0.25", f"{mine}:parts=2"])
+    assert total == pytest.approx(1 + 4 * 0.5 + 0.25 * -2 + 2 * (0.25 - 1))
+    assert parts == {
+        "exact": 1.0,
+        f"{mine}:half": 0.5,
+        f"{mine}:slow": -2.0,
+        f"{mine}:parts/style": 0.25,
+        f"{mine}:parts/length": -1.0,
+    }
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_each_packaged_reward_judges_each_verdict(name: str) -> None:
+    for verdict in (RIGHT, WRONG, UNSCORED):
+        total, _ = judge([f"{name}=1"], verdict)
+        assert total is None or math.isfinite(total)
+    assert judge(["exact=1"], UNSCORED)[0] is None
+    assert judge(["exact=1"], WRONG)[0] == 0
+
+
+def test_one_reward_that_cannot_say_leaves_the_trajectory_without_one(mine: Path) -> None:
+    assert judge(["exact", f"{mine}:silent"])[0] is None
+    assert judge(["boxed=1"], UNSCORED)[0] == 0.0, "a reward that reads no verdict needs no reference"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("breaks", r"the reward .*mine.py:breaks raised KeyError: 'difficulty' \(.*mine.py, line 19\)"),
+        ("unreadable", r"returned 'nan', which is no finite number"),
+        ("text", r"returned '0.5', which is no finite number"),
+    ],
+)
+def test_a_function_that_fails_ends_the_run_with_its_place(mine: Path, function: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        judge([f"{mine}:{function}"])
+
+
+def test_faults_of_the_machine_stay_faults_of_the_machine(mine: Path) -> None:
+    with pytest.raises(SandboxUnavailable):
+        judge([f"{mine}:no_machine"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mine.py:half", "there is no file mine.py"),
+        ("{mine}:nowhere", "has no 'nowhere'; its functions are: half, slow"),
+        ("{mine}:too_few", r"called with 3 arguments \(problem, trajectory, verdict\)"),
+        ("{mine}:NOT_A_FUNCTION", "is no function but int"),
+        ("no.such.module:f", "loading no.such.module:f raised ModuleNotFoundError"),
+        ("brilliance", "unknown reward 'brilliance'"),
+        ("exact=much", "the weight behind = is a number"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_before_anything_runs(mine: Path, spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_rewards([spec.format(mine=mine), "boxed"])
+
+
+def test_a_reward_named_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="named twice"):
+        load_rewards(["exact", "exact=0.5"])
+
+
+def test_a_file_that_does_not_compile_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
+    with pytest.raises(UsageError, match="SyntaxError"):
+        load_hook("reward", f"{tmp_path / 'broken.py'}:f")
+
+
+def test_a_judged_attempt_survives_its_journal(mine: Path) -> None:
+    found = asyncio.run(judged(load_rewards([f"{mine}:parts"]), PROBLEM, trajectory_of(), RIGHT))
+    attempt = Attempt(problem=PROBLEM, trajectory=trajectory_of(), verdict=RIGHT, judged=found)
+    assert attempt_from_json(attempt_to_json(attempt), PROBLEM) == attempt
+    assert attempt.reward == -0.75

@@ -120,7 +120,7 @@ def bad_rows(root: Path) -> dict[str, list[object]]:
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        ("conflict", r"attempt 'e/0' is told in two ways: .*raw.jsonl, line 1 and .*raw.jsonl, line 2"),
+        ("conflict", r"attempt 'e/0' stands in two ways: .*raw.jsonl, line 1 and .*raw.jsonl, line 2"),
         ("not json", r"raw.jsonl, line 2 is damaged \(expected an object with a key\)"),
         ("no problem", r"raw.jsonl, line 1 is no raw trajectory of TIRGen: 'problem'"),
         ("other key", r"the trajectory is 'e/0' and the key 'f/0'"),

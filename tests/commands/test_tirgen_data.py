@@ -74,3 +74,9 @@ def test_stages_can_be_skipped_by_name(capsys: pytest.CaptureFixture[str]):
 )
 def test_a_mistake_is_named(command: str, told: str, capsys: pytest.CaptureFixture[str]):
     assert told in told_by(capsys, command, status=2)
+
+
+def test_a_filter_that_leaves_nothing_says_so(capsys: pytest.CaptureFixture[str]):
+    told = told_by(capsys, "tirgen filter two --filter.min-tokens 100000")
+    assert "no sample is left: rejected.jsonl has the stage and the reason of each" in told
+    assert "no sample is left" not in told_by(capsys, "tirgen filter two")

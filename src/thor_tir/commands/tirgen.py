@@ -5,7 +5,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,7 +15,7 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import shard_of
+from thor_tir.storage.journal import JsonObject, shard_of
 from thor_tir.tirgen.generate import TirgenConfig
 from thor_tir.tirgen.schedule import AttemptScheduleConfig
 from thor_tir.tirgen.selection import FilterConfig
@@ -99,8 +99,8 @@ class TirgenGenerate:
         """Files and folders that the run is made from, where they are local."""
         return self.actor, self.critic, self.problems
 
-    def options(self) -> dict[str, Any]:
-        """What makes two commands the same run: not where it is kept, which part is done, and how much is tried."""
+    def options(self) -> JsonObject:
+        """Options that make two commands the same run: not which part is done, and not how much is tried."""
         return {name: v for name, v in dataclasses.asdict(self).items() if name not in ("shard", "output", "schedule")}
 
     def config(self) -> RunConfig:
@@ -282,7 +282,10 @@ class TirgenCard:
 
 
 def tell_funnel(folder: Path, reporter: ConsoleReporter) -> None:
-    """One line for each stage of the filter."""
+    """One line for each stage of the filter, and one that says so where nothing is left."""
+    stage: JsonObject = {}
     for stage in json.loads((folder / "funnel.json").read_text(encoding="utf-8"))["stages"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in stage["rejected"].items())
         reporter.say(f"{stage['kept']:>7} after {stage['name']}" + (f" (dropped: {reasons})" if reasons else ""))
+    if not stage.get("kept"):
+        reporter.say("no sample is left: rejected.jsonl has the stage and the reason of each")

@@ -75,7 +75,7 @@ TORN = "\N{REPLACEMENT CHARACTER}"
 
 
 def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
-    """Whether a model reads in the ids of a trajectory what was written there."""
+    """True where a model reads in the ids of a trajectory what was written there."""
     ids = [token for step in trajectory.steps for span in step.spans for token in span.token_ids]
     if ids and is_text_level(ids):
         return False

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: journals, who may write, records as JSON."""
+"""Files that a run leaves on disk: journals, who may write, records as JSON."""

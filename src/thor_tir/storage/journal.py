@@ -108,11 +108,11 @@ def line_of(row: Mapping[str, Any]) -> str:
 
 
 _COMMITTED = b', "commits": true}\n'
-"""How the last line of each commit ends in a journal that holds its lines."""
+"""End of the last line of each commit in a journal that holds its lines."""
 
 
 Brief = Callable[[JsonObject], JsonObject]
-"""What of a row stays in memory."""
+"""Function from a row to the part of it that stays in memory."""
 
 
 def _whole(row: JsonObject) -> JsonObject:
@@ -216,7 +216,7 @@ class Journal:
 
 
 class BesideJournal(Journal):
-    """What one process adds to a journal that another one writes."""
+    """Rows that one process adds to a journal that another one writes."""
 
     def clear(self) -> None:
         """Empty the file: its rows are in the journal now. They stay known."""
@@ -283,11 +283,11 @@ class Shard:
 
     @property
     def is_whole(self) -> bool:
-        """Whether this is everything."""
+        """True where this is everything."""
         return self.count == 1
 
     def owns(self, position: int) -> bool:
-        """Whether the problem at a position of its set is this shard's; all its samples then are."""
+        """True where the problem at a position of its set is this shard's; all its samples then are."""
         return position % self.count == self.index - 1
 
     def file(self, folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 MAX_NESTING = 16
-"""How deep discarded steps may hold discarded steps; self-correction nests them once."""
+"""Depth to which discarded steps may hold discarded steps; self-correction nests them once."""
 
 
 def trajectory_to_json(trajectory: Trajectory) -> JsonObject:

@@ -29,7 +29,7 @@ FENCES: FenceReading = "lenient"
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
-    """How the critic is sampled and what of its replies is believed."""
+    """Sampling of the critic, and bounds on what of its replies is believed."""
 
     max_tokens: int = 1024
     """Largest number of tokens of a reply."""
@@ -102,7 +102,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticReply:
-    """What the critic made of a step."""
+    """The critic's reply about a step."""
 
     verdict: Rewriting | Refusal
     """Rewriting with its program, or the reason why there is none."""
@@ -148,7 +148,7 @@ class Critic:
         return CriticReply(verdict=rewriting, kept=words.kept)
 
     def _sampling(self, seed: int, written: int) -> Sampling:
-        """How the reply is drawn on after `written` tokens."""
+        """Sampling of the rest of a reply of which `written` tokens are there."""
         return Sampling(
             max_tokens=self.config.max_tokens - written,
             temperature=self.config.temperature,
@@ -158,7 +158,7 @@ class Critic:
         )
 
     def prompt(self, step: IsolatedStep) -> Span:
-        """All that the critic is told."""
+        """All that the critic reads."""
         return self.dialect.prompt(step.text)
 
 
@@ -171,7 +171,7 @@ def without_program(text: str, stop: StopReason) -> Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """How the words of a reply differ from those of the step."""
+    """Differences between the words of a reply and those of the step."""
 
     kept: float
     """Share of the reply's words, as characters, in runs that the step has too."""
@@ -183,7 +183,7 @@ class Compared:
     """It states an answer that the step does not state."""
 
     def refusal(self, config: CriticConfig) -> Refusal | None:
-        """What is wrong with it; None where it may stand."""
+        """The reason why it may not stand; None where it may."""
         goes_on = self.added_chars > config.max_added_chars and self.kept_before >= config.min_kept
         if self.has_new_box or goes_on:
             return Refusal.ADDED_SOLUTION

@@ -35,7 +35,7 @@ class NoToolsCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleFacts:
-    """What is known of a sample beside the attempt itself."""
+    """Facts about a sample beside the attempt itself."""
 
     no_tools: NoToolsCount | None = None
     """Samples without tools of its question; None where none were drawn."""

@@ -86,7 +86,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What models were asked for, by role."""
+    """Completions and tokens that models were asked for, by role."""
 
     calls: Counter[Role] = field(default_factory=Counter)
     """Number of completions."""
@@ -109,7 +109,7 @@ class Spent:
 
     @classmethod
     def from_json(cls, row: Mapping[str, int]) -> "Spent":
-        """What a row says; nothing for a role that it does not name."""
+        """The costs in a row; nothing for a role that it does not name."""
         calls, tokens = (Counter({role: row.get(names[role], 0) for role in Role}) for names in (_CALLS, _TOKENS))
         return cls(calls=calls, tokens=tokens)
 
@@ -158,7 +158,7 @@ class TirgenAgents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawSample:
-    """What one attempt yielded, before any filter."""
+    """The yield of one attempt, before any filter."""
 
     trajectory: Trajectory
     """Trajectory that was made."""
@@ -201,7 +201,7 @@ class Growing:
 
 
 StepForm = Callable[[Growing, TirgenAgents, TirgenConfig, int], Awaitable[None]]
-"""How a trajectory grows from a seed: in steps, or in windows of thinking."""
+"""A way in which a trajectory grows from a seed: in steps, or in windows of thinking."""
 
 
 async def generate(
@@ -258,7 +258,7 @@ async def reason(growing: Growing, agents: TirgenAgents, config: TirgenConfig, s
 async def actor_writes(
     growing: Growing, agents: TirgenAgents, config: TirgenConfig, most: int, stop: tuple[str, ...], seed: int
 ) -> Completion | None:
-    """What the actor writes next from the revised context; None where there is no room for it."""
+    """The actor's next words from the revised context; None where there is no room for them."""
     room = growing.room(config.max_completion_length)
     if room < 1:
         return None

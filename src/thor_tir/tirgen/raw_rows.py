@@ -84,7 +84,7 @@ def rows(files: Sequence[Path]) -> Iterator[tuple[RowPlace, JsonObject]]:
                 yield place, row
             elif read_at(seen[key]) != row:
                 raise UsageError(
-                    f"attempt {key!r} is told in two ways: {seen[key]} and {place}; "
+                    f"attempt {key!r} stands in two ways: {seen[key]} and {place}; "
                     "files can be united where each attempt was made once"
                 )
     yield from (found for key, found in lost.items() if key not in seen)
@@ -108,7 +108,7 @@ def attempt_of(row: Mapping[str, Any], place: RowPlace) -> Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoToolsVerdicts:
-    """What samples without tools showed."""
+    """Verdicts on samples without tools."""
 
     by_problem: Mapping[str, Sequence[bool]]
     """For each question by its id, whether its graded samples were right."""
@@ -198,7 +198,7 @@ def read_provenance(files: Iterable[Path]) -> JsonObject:
 
 
 def thinking_in(record: Mapping[str, Any]) -> Thinking:
-    """What a record says about think tags; none where it says nothing."""
+    """The form of think tags that a record names; none where it names none."""
     try:
         return Thinking(record.get("thinking", Thinking.NONE))
     except ValueError:
@@ -207,7 +207,7 @@ def thinking_in(record: Mapping[str, Any]) -> Thinking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitedRaw:
-    """How many rows the united files hold."""
+    """Numbers of rows that the united files hold."""
 
     attempts: int
     """Number of attempts."""

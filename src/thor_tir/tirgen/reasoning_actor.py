@@ -133,7 +133,7 @@ async def _rewritten(
 
 
 def _judged(draft: Trajectory, step: IsolatedStep, critic: Critic, growing: Growing) -> Refusal | None:
-    """What is wrong with a rewriting apart from programs that fail; None where it may stand."""
+    """The reason why a rewriting may not stand, apart from programs that fail; None where it may."""
     if draft.finish is Finish.FAILED_CALL:
         return None
     if not draft.calls:

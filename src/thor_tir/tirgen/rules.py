@@ -37,7 +37,7 @@ class Candidate:
 
     @property
     def num_tokens(self) -> int:
-        """Of the whole response, outputs included."""
+        """Length of the whole response in tokens, outputs included."""
         return sum(len(span) for step in self.trajectory.steps for span in step.spans)
 
 

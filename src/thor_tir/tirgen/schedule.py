@@ -21,12 +21,12 @@ from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
 YOUNG_OBJECTS = 20_000
-"""So many more objects made than freed, and the garbage collector looks at them; Python's own value is 700."""
+"""Objects made and not freed after which the garbage collector looks at them; Python's own value is 700."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What may be spent, by one question or by a whole run. An attempt that has begun is finished."""
+    """Bounds on what one question or a whole run may cost. An attempt that has begun is finished."""
 
     tokens: int | None = None
     """Sampled by actor and critic; None for no bound."""
@@ -52,7 +52,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptScheduleConfig:
-    """How much is tried."""
+    """Number of attempts, and bounds on their cost."""
 
     attempts: int = 1
     """At each question, with seeds of their own."""
@@ -93,7 +93,7 @@ Make = Callable[[AttemptKey], Awaitable[JsonObject]]
 
 
 def brief(row: JsonObject) -> JsonObject:
-    """What of a raw row stays in memory."""
+    """The part of a raw row that stays in memory."""
     if DROPPED in row:
         return {"key": row["key"], DROPPED: row[DROPPED]}
     is_right = row.get("outcome") == Outcome.CORRECT.value
@@ -204,7 +204,7 @@ class AttemptSchedule:
 
 @contextmanager
 def _settled_objects() -> Iterator[None]:
-    """What exists now is left alone by the garbage collector, whose look at it all would stop every request at once.
+    """The garbage collector leaves alone what exists now: its look at it all would stop every request at once.
 
     It also looks less often at what is new: nearly all of that goes without it.
     """

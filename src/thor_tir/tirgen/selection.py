@@ -33,12 +33,12 @@ Stage = Literal[
     "answer", "calls", "format", "code", "repetition", "length", "no-tools", "overlap", "question", "balance"
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""In the order in which they are applied; the first that rejects a sample is told as the reason."""
+"""In the order in which they are applied; the first that rejects a sample is named as the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
-    """What is kept."""
+    """Options of the filter: what is kept."""
 
     skip: tuple[Stage, ...] = ()
     """Stages that are left out."""
@@ -94,7 +94,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageCount:
-    """What one stage of the filter left, and why it dropped the rest."""
+    """Numbers of samples that one stage of the filter left and dropped."""
 
     name: str
     """Name of the stage."""
@@ -137,12 +137,12 @@ class Selection:
 
 
 MOST_CALLS = 4
-"""So many calls and more are one stratum, as in the paper's figure 6."""
+"""Number of calls from which on all are one stratum, as in the paper's figure 6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What the selection needs to know of a sample: small, so that all samples fit into memory at once."""
+    """A sample as the selection knows it: small, so that all samples fit into memory at once."""
 
     id: str
     """Id of the trajectory, unique."""
@@ -337,7 +337,7 @@ def fair_cap(sizes: Sequence[int], max_share: float) -> int | None:
 
 
 def levelled(sizes: Sequence[int], room: int) -> list[int]:
-    """How many of each cell stay where only `room` may: small cells whole, large ones cut to one height."""
+    """Numbers that stay of each cell where only `room` may: small cells whole, large ones cut to one height."""
     left, order = room, sorted(range(len(sizes)), key=lambda i: (sizes[i], i))
     allowed = [0] * len(sizes)
     for place, cell in enumerate(order):
@@ -347,7 +347,7 @@ def levelled(sizes: Sequence[int], room: int) -> list[int]:
 
 
 def tally(entries: Iterable[Entry]) -> Mapping[tuple[int, int], int]:
-    """How many samples each stratum of calls and difficulty holds."""
+    """Numbers of samples in each stratum of calls and difficulty."""
     return Counter((entry.calls, entry.difficulty) for entry in entries)
 
 

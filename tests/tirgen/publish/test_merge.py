@@ -38,7 +38,7 @@ def test_one_attempt_told_in_two_ways_is_a_mistake_that_names_both_lines_and_wri
     one, two = shard(tmp_path / "one", "a", "b"), shard(tmp_path / "two", "c")
     write_lines(two / "raw.jsonl", [raw_row(candidate(question="b", verdict=WRONG), provenance="p")])
     with pytest.raises(
-        UsageError, match=r"'b/0' is told in two ways: \S*one/raw.jsonl, line 2 and \S*two/raw.jsonl, line 1"
+        UsageError, match=r"'b/0' stands in two ways: \S*one/raw.jsonl, line 2 and \S*two/raw.jsonl, line 1"
     ):
         unite_raw([one, two], tmp_path / "out")
     assert not (tmp_path / "out" / "raw.jsonl").exists()

@@ -60,7 +60,7 @@ async def generate_raw(
 ) -> None:
     """Write or continue `raw.jsonl` and `no_tools.jsonl`, or those of one shard.
 
-    `models.json` then says how the models were reached and what they cost.
+    `models.json` then says how the models were models and what they cost.
     """
     everything = tirgen_problems(config)
     problems = [p for position, p in enumerate(everything) if shard.owns(position)]
@@ -79,13 +79,13 @@ async def generate_raw(
                 promising = [p for p in problems if _is_promising(p, raw, config)]
                 await _answer_without_tools(promising, maker, no_tools, reporter)
             finally:
-                told = {"actor": dict(actor.about()), "critic": dict(critic.about())}
-                write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+                models = {"actor": dict(actor.about()), "critic": dict(critic.about())}
+                write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(models, indent=1) + "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maker:
-    """What raw rows are made with."""
+    """Everything that raw rows are made with."""
 
     config: RunConfig
     """Configuration of the run."""
@@ -129,7 +129,7 @@ def _maker(config: RunConfig, folder: Path, runtime: Runtime, actor: LoadedModel
 
 
 def _seed(config: RunConfig, wanted: AttemptKey) -> int:
-    """Of one attempt, whatever shard or batch it is made in."""
+    """Seed of one attempt, whatever shard or batch it is made in."""
     first = (config.seed, "tirgen", wanted.problem.id)
     return seed_of(*first, wanted.number) if wanted.number else seed_of(*first)
 
@@ -155,7 +155,7 @@ async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, rep
 
 
 def provenance_of(config: RunConfig, dialect: Dialect) -> JsonObject:
-    """What every raw row of this run has in common."""
+    """Facts that all raw rows of this run have in common."""
     return {
         "actor": config.actor,
         "critic": config.critic,
@@ -176,7 +176,7 @@ def _is_promising(problem: Problem, raw: Journal, config: RunConfig) -> bool:
 
 
 def _rows_of(problem: Problem, raw: Journal, config: RunConfig) -> list[JsonObject]:
-    """What the journal keeps in memory of the attempts at a problem, by whatever process they were made."""
+    """Rows of the attempts at a problem, as the journal keeps them in memory, by whatever process they were made."""
     keys = (AttemptKey(problem=problem, number=number).key for number in range(config.schedule.attempts))
     return [raw[key] for key in keys if key in raw]
 

@@ -42,7 +42,7 @@ from thor_tir.tirgen.selection import GENERATED, Examined, FilterConfig, Rejecte
 
 @dataclass(slots=True)
 class _Reading:
-    """What the first reading of the raw files finds."""
+    """Findings of the first reading of the raw files."""
 
     examined: list[Examined] = field(default_factory=list)
     """Findings on each raw attempt, in the order of the files."""

@@ -158,7 +158,7 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 INK, FAINT, MAIN, SECOND = "#1f2933", "#c9d1d9", "#2f6f8f", "#d98e4a"
 MAX_BARS = 24
-"""Of a figure; the rest is one bar, and the table has all of them."""
+"""Bars of a figure; the rest is one bar, and the table has all of them."""
 
 
 def draw_figures(facts: CardFacts, folder: Path) -> dict[str, str]:
@@ -267,11 +267,11 @@ def write_card(folder: Path, output: Path, *, title: str, licence: str = "") -> 
     """
     facts = card_facts(folder)
     captions = draw_figures(facts, output / "figures")
-    told = {"title": title, "licence": licence, "facts": facts, "captions": captions, **_derived(facts)}
+    content = {"title": title, "licence": licence, "facts": facts, "captions": captions, **_derived(facts)}
     images = {name: base64.b64encode((output / "figures" / name).read_bytes()).decode() for name in captions}
-    write_atomically(output / "README.md", _render("card.md", {**told}, is_page=False))
+    write_atomically(output / "README.md", _render("card.md", content, is_page=False))
     page = output / "card.html"
-    write_atomically(page, _render("card.html", {**told, "images": images}, is_page=True))
+    write_atomically(page, _render("card.html", {**content, "images": images}, is_page=True))
     return page
 
 
@@ -294,13 +294,13 @@ def _derived(facts: CardFacts) -> JsonObject:
     }
 
 
-def _render(name: str, told: Mapping[str, Any], *, is_page: bool) -> str:
+def _render(name: str, content: Mapping[str, Any], *, is_page: bool) -> str:
     environment = Environment(
         autoescape=is_page, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"thousands": "{:,}".format, "percent": _percent, "cell": _cell, "pretty": _pretty}
     source = resources.files("thor_tir.tirgen.publish").joinpath(name).read_text(encoding="utf-8")
-    text = environment.from_string(source).render(told)
+    text = environment.from_string(source).render(content)
     return text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be written
 
 

@@ -39,7 +39,7 @@ class ChatRow(TypedDict):
 IGNORED = -100
 """The label that cross-entropy leaves out, by PyTorch's and everybody's convention."""
 ROWS_AT_ONCE = 1000
-"""Of a Parquet file's row group: so many are in memory."""
+"""Rows of a Parquet file's row group, which are in memory together."""
 
 
 def spelled(segment: Mapping[str, Any]) -> str:
@@ -70,7 +70,7 @@ def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
 
 
 def token_row(row: TrainingSample) -> dict[str, list[int]]:
-    """What the learner would train, as ids and labels."""
+    """Ids and labels as the learner would train them."""
     labels = [id if trained else IGNORED for id, trained in zip(row.token_ids, row.trained, strict=True)]
     return {"input_ids": list(row.token_ids), "labels": labels}
 
@@ -148,11 +148,11 @@ def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
 
 
 def _flat(segment: Mapping[str, Any]) -> JsonObject:
-    told = segment.get("execution") or {}
+    ended = segment.get("execution") or {}
     return {
         "type": segment["type"],
         "text": segment["text"],
-        **{name: told.get(name) for name in ("status", "seconds", "stdout_sha256")},
+        **{name: ended.get(name) for name in ("status", "seconds", "stdout_sha256")},
     }
 
 

@@ -78,6 +78,9 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
 """All selectors by the name that options take; `pass-rate` is the paper's. A new one is a line here;
 one of the user's own is named as file.py:function."""
 
+COMPARED = ("pass-rate", "vote", "pass-rate-then-vote")
+"""Selectors that the quickstart compares."""
+
 
 def selector(name: str) -> Selector:
     """The selector of that name, or one of the user's own. Raises UsageError for one that cannot be had."""

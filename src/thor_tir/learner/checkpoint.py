@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -32,7 +33,7 @@ from transformers import PreTrainedTokenizerBase
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.learner import Learner
 from thor_tir.provenance import versions
-from thor_tir.storage.journal import told_when_full
+from thor_tir.storage.journal import JsonObject, told_when_full
 from thor_tir.storage.run_lock import changes
 
 _LOG = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def newest_checkpoint(root: Path) -> Path | None:
     return next(reversed(_complete(root)), None)
 
 
-def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None) -> JsonObject:
     """Put weights, optimiser, counters and random states back as they were saved; returns `extra`.
 
     Raises UsageError where files are missing or damaged, and where the model or the run's options are others. The
@@ -104,8 +105,7 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
             f"the checkpoint {path} cannot be loaded into this model ({error}); {_advice(path)}"
         ) from error
     learner.num_steps, learner.num_skipped, learner.failures_in_a_row = manifest["counters"]
-    extra: dict[str, Any] = manifest["extra"]
-    return extra
+    return manifest["extra"]
 
 
 def _place(root: Path, num_steps: int) -> Path:
@@ -118,9 +118,28 @@ def _place(root: Path, num_steps: int) -> Path:
     return root / f"{serial:06d}-step-{num_steps}"
 
 
-def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], options: Mapping[str, Any] | None) -> None:
+class Manifest(TypedDict):
+    """The content of a checkpoint's manifest.json."""
+
+    format: int
+    """Format of the checkpoint."""
+    versions: dict[str, str]
+    """Versions of the packages that compute."""
+    processes: int
+    """Processes that wrote it."""
+    counters: list[int]
+    """Steps taken, steps skipped, and steps skipped in a row."""
+    options: Mapping[str, Any] | None
+    """Options that the run must be continued with."""
+    extra: JsonObject
+    """State of the caller."""
+    digests: dict[str, str]
+    """SHA-256 of each file, by its place in the checkpoint."""
+
+
+def _seal(draft: Path, final: Path, learner: Learner, extra: JsonObject, options: Mapping[str, Any] | None) -> None:
     """Write the manifest, put everything on disk, and only then give the directory its name."""
-    manifest = {
+    manifest: Manifest = {
         "format": FORMAT,
         "versions": versions(COMPUTING),
         "processes": learner.ranks.size,
@@ -136,10 +155,10 @@ def _seal(draft: Path, final: Path, learner: Learner, extra: dict[str, Any], opt
     _sync(final.parent)
 
 
-def _verified(path: Path) -> dict[str, Any]:
+def _verified(path: Path) -> Manifest:
     """The manifest of a checkpoint whose files are what they were when they were written."""
     try:
-        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise UsageError(
                 f"the checkpoint {path} has format {manifest['format']}, this version of THOR reads {FORMAT}; continue "
@@ -260,12 +279,23 @@ def _plainly() -> Iterator[None]:
             raise fault from fault.__cause__ or fault.__context__  # such as the full disk that a writer stumbled over
 
 
-def _random_states() -> dict[str, Any]:
-    states = {"torch": torch.get_rng_state()}
-    return {**states, "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+class RandomStates(TypedDict):
+    """States of torch's random numbers in one process."""
+
+    torch: Tensor
+    """State on the CPU."""
+    cuda: list[Tensor]
+    """State on each GPU."""
 
 
-def _restore_random_states(states: dict[str, Any]) -> None:
+def _random_states() -> RandomStates:
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_states(states: RandomStates) -> None:
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from time import perf_counter
-from typing import Any
 
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
@@ -24,7 +23,7 @@ from thor_tir.rl.step import (
 from thor_tir.rl.step_reward import IsSubstantial
 from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, Grade, SamplingSetup, attempt_all, record_all
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.verdict import Verdict
 
 
@@ -145,7 +144,7 @@ async def _repairs(
         call_success=config.rollout.call_success,
     )
 
-    async def one(query: StepPrompt, sample: int) -> dict[str, Any]:
+    async def one(query: StepPrompt, sample: int) -> JsonObject:
         step = await sample_repair(query, sample, source.setup.agent, config.rollout, seed=config.seed)
         return repair_to_json(query, query.repair_id(sample), step)
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from thor_tir.execution import CallSuccess, Status
 from thor_tir.learner.sample import TrainingSample
@@ -21,6 +20,7 @@ from thor_tir.rollout.backtrack import failed_prefix
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
+from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 
@@ -169,12 +169,12 @@ def step_rows(
     return rows
 
 
-def repair_to_json(query: StepPrompt, id: str, step: Step) -> dict[str, Any]:
+def repair_to_json(query: StepPrompt, id: str, step: Step) -> JsonObject:
     """A repair as it stands in journals: a trajectory of one step, and no reward."""
     carrier = Trajectory(id=id, problem_id=query.id, prompt=query.prefix.spans[0], steps=(step,), finish=Finish.ENDED)
     return {"query": query.id, "trajectory": trajectory_to_json(carrier)}
 
 
-def repair_from_json(row: dict[str, Any]) -> Step:
+def repair_from_json(row: JsonObject) -> Step:
     """The repair a journal's row stands for. Raises ValueError for a damaged row."""
     return trajectory_from_json(row["trajectory"]).steps[0]

@@ -27,7 +27,7 @@ from thor_tir.eval.report.report import write_report
 from thor_tir.eval.results import Results
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript import Exhibit, exhibit
-from thor_tir.inference.best_of_n import SELECTORS
+from thor_tir.inference.best_of_n import COMPARED, SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
 from thor_tir.provenance import file_digest, machine, versions
@@ -118,7 +118,7 @@ def specs_of(config: RunConfig, folder: Path) -> list[EvalSpec]:
         EvalSpec(name=SFT, model=tuned, samples=samples),
         EvalSpec(name=RL, model=trained, samples=num),
         EvalSpec(name=CORRECTED, model=trained, samples=samples, correction=config.eval.correction),
-        *(EvalSpec(name=best_row(name, num), model=trained, samples=num, select=name) for name in SELECTORS),
+        *(EvalSpec(name=best_row(name, num), model=trained, samples=num, select=name) for name in COMPARED),
     ]
 
 

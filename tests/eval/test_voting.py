@@ -12,20 +12,21 @@ from thor_tir.eval.statistics import majority_at_k
 
 def by_counting(answers: list[str | None], correct: list[bool], k: int) -> float:
     """Every subset of k attempts holds its vote."""
-    candidates = ["right" if ok else a for a, ok in zip(answers, correct, strict=True)]
+    credit = {a: sum(ok for b, ok in zip(answers, correct, strict=True) if b == a) / answers.count(a) for a in answers}
     credits = []
-    for subset in combinations(candidates, k):
+    for subset in combinations(answers, k):
         votes = Counter(c for c in subset if c is not None)
         top = max(votes.values(), default=0)
         winners = [c for c, count in votes.items() if count == top]
-        credits.append(("right" in winners) / len(winners) if winners else 0.0)
+        credits.append(sum(credit[c] for c in winners) / len(winners) if winners else 0.0)
     return sum(credits) / len(credits)
 
 
 ATTEMPTS = st.lists(
-    st.sampled_from([("1", True), ("1.0", True), ("2", False), ("3", False), ("4", False), (None, False)]), min_size=1,
+    st.sampled_from([("1", True), ("1.0", True), ("2", False), ("2", True), ("3", False), ("4", False), (None, False)]),
+    min_size=1,
     max_size=8,
-)  # fmt: skip
+)
 
 
 @given(ATTEMPTS, st.data())
@@ -41,11 +42,16 @@ def test_two_right_against_two_different_wrong_ones_win_together_and_tie_alone()
     assert majority_at_k(["7", "7", "x", "y"], [True, True, False, False], 4) == 1.0
 
 
-def test_a_vote_of_one_is_the_accuracy_and_spellings_of_the_right_answer_stand_together() -> None:
+def test_a_vote_of_one_is_the_accuracy_and_no_reference_joins_right_answers() -> None:
     answers, correct = ["1/2", "0.5", "2", "2", "2"], [True, True, False, False, False]
     assert majority_at_k(answers, correct, 1) == pytest.approx(2 / 5)
     assert majority_at_k(answers, correct, 5) == 0.0  # 2 against 3
-    assert majority_at_k(["1/2", "0.5", "2", "3"], [True, True, False, False], 4) == 1.0
+    # Two right answers that are two candidates tie with two wrong ones: 2 of 4 win.
+    assert majority_at_k(["a", "b", "c", "d"], [True, True, False, False], 4) == 0.5
+
+
+def test_equal_answers_that_were_judged_differently_earn_the_share_that_is_right() -> None:
+    assert majority_at_k(["5", "5", "5", "6"], [True, False, False, True], 4) == pytest.approx(1 / 3)
 
 
 def test_attempts_without_an_answer_abstain() -> None:

@@ -102,9 +102,15 @@ def test_the_choice_does_not_know_which_attempts_are_correct(calls, seed, data):
 
 
 def test_a_vote_counts_equal_answers_whatever_their_blanks_and_nothing_for_no_answer():
-    candidates = [attempt_of("", a) for a in ("1 2", "12", "3", None, None)]
+    candidates = [attempt_of("", a) for a in (" 12 ", "12", "3", None, None)]
     # of five candidates two say 12
     assert [vote_share(c, candidates) for c in candidates] == [2 / 5, 2 / 5, 1 / 5, 0.0, 0.0]
+
+
+def test_spellings_of_one_value_vote_together():
+    candidates = [attempt_of("", a) for a in ("1/2", "0.5", r"\frac{1}{2}", "3", "3")]
+    assert [vote_share(c, candidates) for c in candidates] == [3 / 5] * 3 + [2 / 5] * 2
+    assert select(candidates, self_consistent, seed=0).verdict.extracted != "3"
 
 
 def test_the_majority_wins_the_vote_and_breaks_ties_of_the_pass_rate():

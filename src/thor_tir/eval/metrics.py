@@ -22,7 +22,7 @@ from thor_tir.eval.statistics import (
     mantel_haenszel,
     pass_at_k,
 )
-from thor_tir.inference.best_of_n import answer_without_blanks
+from thor_tir.inference.best_of_n import ballots
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import Attempt
@@ -288,8 +288,7 @@ def _pass(k: int) -> Callable[[Group], float]:
 
 def _majority(k: int) -> Callable[[Group], float]:
     def measure(group: Group) -> float:
-        answers = [answer_without_blanks(attempt) for attempt in group]
-        return majority_at_k(answers, [attempt.is_correct for attempt in group], k)
+        return majority_at_k(ballots(group), [attempt.is_correct for attempt in group], k)
 
     return measure
 

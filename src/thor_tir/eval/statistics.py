@@ -85,14 +85,15 @@ def pass_at_k(num_attempts: int, num_correct: int, k: int) -> float:
 def majority_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k: int) -> float:
     """Expected credit of a plurality vote over all C(n, k) subsets of a problem's n attempts, in [0, 1].
 
-    Attempts with equal `answers` vote for the same candidate; all correct ones do, however they are spelled, since each
-    equals the reference. None abstains. In a subset the most frequent candidate wins; t candidates that share the first
-    place have 1/t of a chance each, so a tie in which the correct one takes part earns 1/t, and a subset without any
-    vote earns 0. For k = 1 this is the accuracy, for k = n the vote of all attempts.
+    Attempts with equal `answers` vote for the same candidate, whether right or wrong: no reference joins them. None
+    abstains. In a subset the most frequent candidate wins; t candidates that share the first place have 1/t of a chance
+    each, and a subset without any vote earns 0. The credit of a candidate is the share of its attempts that are right,
+    which is 0 or 1 unless the grader judged equal answers differently. For k = 1 this is the accuracy of the attempts
+    that answer, for k = n the vote of all attempts.
 
-    Computed exactly. With m votes for the correct candidate and v_1, v_2, ... for the others,
+    Computed exactly. For a candidate with m votes and credit c, and v_1, v_2, ... votes for the others,
 
-        maj@k = sum over w = 1..k and j >= 0 of  C(m, w) * T_w(k - w, j) / ((1 + j) C(n, k))
+        its share of maj@k = c * sum over w = 1..k and j >= 0 of  C(m, w) * T_w(k - w, j) / ((1 + j) C(n, k))
 
     where T_w(s, j) counts the ways to take s attempts of the others (abstentions included) so that j of them have w
     votes and none has more. Raises ValueError unless both sequences have n >= k >= 1 entries.
@@ -100,14 +101,18 @@ def majority_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k
     num = len(answers)
     if len(correct) != num or not 1 <= k <= num:
         raise ValueError(f"maj@{k} cannot be computed from {num} answers with {len(correct)} verdicts")
-    right = sum(correct)
-    voters = [a for a, is_correct in zip(answers, correct, strict=True) if not is_correct]
-    abstentions = sum(a is None for a in voters)
-    rivals = list(Counter(a for a in voters if a is not None).values())
+    sizes = Counter(answer for answer in answers if answer is not None)
+    right = Counter(answer for answer, is_right in zip(answers, correct, strict=True) if is_right)
+    abstentions = num - sizes.total()
     won = 0.0
-    for votes in range(1, min(k, right) + 1):
-        ties = _ways(rivals, abstentions, k - votes, votes)
-        won += math.comb(right, votes) * sum(ways / (1 + tied) for tied, ways in ties.items())
+    for candidate, size in sizes.items():
+        if not right[candidate]:
+            continue
+        rivals = [votes for other, votes in sizes.items() if other != candidate]
+        for votes in range(1, min(k, size) + 1):
+            ties = _ways(rivals, abstentions, k - votes, votes)
+            share = sum(ways / (1 + tied) for tied, ways in ties.items())
+            won += right[candidate] / size * math.comb(size, votes) * share
     return won / math.comb(num, k)
 
 

@@ -11,7 +11,7 @@ from thor_tir.problem import Problem
 from thor_tir.verdict import Verdict
 
 _LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime", "mpmath")
-_NO_RULES = frozenset({"grader", "judge", "pool", "process", "types"})
+_NO_RULES = frozenset({"grader", "judge", "pool", "process", "types", "voting"})
 """Modules that move answers and verdicts about without deciding any."""
 
 

@@ -4,7 +4,6 @@ The paper leaves three things open, settled here: a candidate that made no call 
 was computed; among equal pass rates one with an answer wins; what is still equal is drawn from a seed.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -12,6 +11,7 @@ from types import MappingProxyType
 
 from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
+from thor_tir.grading.voting import candidates_of
 from thor_tir.hooks import hook_fault, is_hook, load_hook, number_of
 from thor_tir.rollout.sample_many import Attempt
 
@@ -25,26 +25,30 @@ def call_pass_rate(attempt: Attempt, rule: CallSuccess = "printed") -> float:
     return sum(step.succeeds(rule) for step in calls) / len(calls) if calls else 0.0
 
 
-def answer_without_blanks(attempt: Attempt) -> str | None:
-    """The text by which attempts vote: the answer without white space, None where nothing is left."""
-    return "".join((attempt.verdict.extracted or "").split()) or None
+def has_answer(attempt: Attempt) -> bool:
+    """True if an answer was found in the attempt."""
+    return bool((attempt.verdict.extracted or "").strip())
+
+
+def ballots(attempts: Sequence[Attempt]) -> list[int | None]:
+    """The candidate that each attempt votes for, by the grader's equivalence of answers; None where it abstains."""
+    return candidates_of(attempt.verdict.extracted for attempt in attempts)
 
 
 def vote_share(attempt: Attempt, candidates: Sequence[Attempt]) -> float:
     """Share of the candidates that give the same answer; 0 without an answer."""
-    answers = Counter(map(answer_without_blanks, candidates))
-    answer = answer_without_blanks(attempt)
-    return 0.0 if answer is None else answers[answer] / len(candidates)
+    *votes, own = ballots([*candidates, attempt])
+    return 0.0 if own is None else votes.count(own) / len(candidates)
 
 
 def self_rewarded(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
     """The paper's score, by execution pass rate."""
-    return call_pass_rate(attempt), float(answer_without_blanks(attempt) is not None)
+    return call_pass_rate(attempt), float(has_answer(attempt))
 
 
 def clean_runs(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
     """The paper's score with another rule of success: calls that ran, whether or not they printed anything."""
-    return call_pass_rate(attempt, "ran"), float(answer_without_blanks(attempt) is not None)
+    return call_pass_rate(attempt, "ran"), float(has_answer(attempt))
 
 
 def self_consistent(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ variables; every other font command is dropped. The functions take at most a few
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from thor_tir.grading.rules.arithmetic import joined_thousands
 from thor_tir.grading.rules.latex_parser import FUNCTIONS
@@ -176,6 +177,7 @@ def is_affordable(answer: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)
 def canonical(text: str) -> str:
     r"""The text in one spelling, for the rules and the parser; reading it needs no knowledge of Unicode or of fonts.
 

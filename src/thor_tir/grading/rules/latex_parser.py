@@ -6,6 +6,7 @@ it does not know it refuses with Unreadable; it never guesses. The tree consists
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 Tree = tuple[Any, ...]
@@ -48,6 +49,7 @@ class NumbersCollide(Unreadable):
     """Two numbers stand side by side, which says nothing: `\\frac{98}51` is neither a product nor a number."""
 
 
+@lru_cache(maxsize=1024)
 def parse_expression(text: str) -> Tree:
     """The tree of a canonical text. Raises Unreadable."""
     return _Parser(text).whole()

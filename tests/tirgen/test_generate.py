@@ -56,6 +56,15 @@ def test_the_true_output_stands_where_the_actor_had_computed_and_the_actor_goes_
     assert stage.actor.asked[1].text.endswith("```output\n77\n```\n")
 
 
+def test_the_words_that_a_rewriting_stands_for_are_kept_beside_it_for_people():
+    sample = Set([PLAN, WRONG_SUM, WRONG_SUM, ANSWER], ["NONE", REWRITTEN, REWRITTEN, "NONE"]).run()
+    assert [(each.step, each.num_steps, each.text) for each in sample.replaced] == [
+        (0, 1, WRONG_SUM),  # what the actor wrote, its wrong result among it; the plan before it stays as it is
+        (1, 1, WRONG_SUM),
+    ]
+    assert "78" not in text_of(sample)
+
+
 def test_an_output_that_the_critic_predicts_is_never_kept():
     stage = Set([WRONG_SUM, ANSWER], [f"{REWRITTEN}```output\n79\n```\n", "NONE"])
     assert text_of(stage.run()) == f"{REWRITTEN}```output\n77\n```\n{ANSWER}"

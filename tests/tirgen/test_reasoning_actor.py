@@ -125,6 +125,8 @@ def test_the_critic_rewrites_a_whole_window_with_several_programs_and_reads_each
     assert sample.critic == Counter({"rewritten": 1})
     assert sample.trajectory.finish is Finish.ENDED
     assert sample.spent.calls["critic"] == 3
+    (replaced,) = sample.replaced
+    assert (replaced.step, replaced.num_steps, replaced.text) == (0, 2, FIRST + SECOND)
 
 
 def test_the_critic_sees_neither_tags_nor_question_nor_the_answer_after_thinking():

@@ -1,14 +1,27 @@
 """One trajectory with its repairs, credit, tokens and the other attempts at its problem."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from thor_tir.errors import UsageError
+from thor_tir.rollout.sample_many import attempt_to_json
+from thor_tir.verdict import Outcome
 from thor_tir.view.detail import MAX_CHARS, bounded, candidates, detail, tokens
 from thor_tir.view.run import ViewedRun, open_runs
-from viewed_runs import FAILED, GOOD_THOUGHT, HOSTILE, evaluation_run, span, training_run
+from viewed_runs import (
+    FAILED,
+    GOOD_THOUGHT,
+    HOSTILE,
+    RIGHT,
+    attempt,
+    evaluation_run,
+    problem,
+    span,
+    training_run,
+)
 
 
 def opened(folder: Path) -> ViewedRun:
@@ -111,6 +124,30 @@ def test_versions_that_self_correction_cut_away_stand_before_the_step(tmp_path: 
     shown = detail(opened(evaluation_run(tmp_path / "run")), "attempts/toy", "p-0/3")
     (cut,) = shown["steps"][0]["discarded"]
     assert (cut["thought"], cut["output"]["class"]) == (FAILED.thought.text, "NameError")
+
+
+def test_the_words_that_tirgens_critic_replaced_stand_beside_the_step(tmp_path: Path) -> None:
+    asked = problem("p")
+    row = attempt_to_json(attempt("p/0", asked, RIGHT, Outcome.CORRECT, "12"))
+    replaced = [
+        {"step": 0, "num_steps": 1, "text": "The divisor of 84 and 36 is 6."},
+        {"step": 7, "num_steps": 1, "text": "of no step"},
+        {"step": "0", "text": 3},
+        None,
+    ]
+    raw = {
+        "key": "p/0",
+        **row,
+        "replaced": replaced,
+        "critic": {"rewritten": 1},
+        "kept": [0.9],
+        "problem": asdict(asked),
+    }
+    (tmp_path / "raw.jsonl").write_text(json.dumps(raw) + "\n")
+    shown = detail(opened(tmp_path), "raw", "p/0")
+    assert shown["steps"][0]["replaced"] == {"text": "The divisor of 84 and 36 is 6.", "steps": 1}
+    assert "replaced" not in shown["steps"][1]
+    assert shown["tirgen"]["fates"] == {"rewritten": 1}
 
 
 def test_a_text_of_megabytes_keeps_its_two_ends() -> None:

@@ -157,6 +157,18 @@ class TirgenAgents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedText:
+    """The actor's words that a rewriting stands for: nothing reads them but people."""
+
+    step: int
+    """Number of the first step of the rewriting, counted from 0."""
+    num_steps: int
+    """Steps of the rewriting."""
+    text: str
+    """Words of the actor, its own results among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RawSample:
     """The yield of one attempt, before any filter."""
 
@@ -166,6 +178,8 @@ class RawSample:
     """Fates of the steps that the critic saw, counted: REWRITTEN, those of `Refusal`, and those of FAILED."""
     kept: tuple[float, ...] = ()
     """Share of words that are the step's own, for each reply with a program."""
+    replaced: tuple[ReplacedText, ...] = ()
+    """Words that rewritings stand for, in the order of the steps."""
     spent: Spent = field(default_factory=Spent)
     """Calls and tokens of actor and critic."""
     seconds: float = 0.0
@@ -186,6 +200,8 @@ class Growing:
     """Fates of the steps that the critic saw, counted."""
     kept: list[float] = field(default_factory=list)
     """Share of words that are the step's own, for each reply with a program."""
+    replaced: list[ReplacedText] = field(default_factory=list)
+    """Words that rewritings stand for, in the order of the steps."""
     finish: Finish = Finish.TOKEN_LIMIT
     """Way in which the trajectory ended."""
 
@@ -231,6 +247,7 @@ async def generate(
         trajectory=trajectory,
         critic=growing.fate,
         kept=tuple(growing.kept),
+        replaced=tuple(growing.replaced),
         spent=spent,
         seconds=perf_counter() - began,
     )
@@ -290,6 +307,7 @@ async def _computed(
             growing.fate[FAILED[result.status]] += 1
             continue
         growing.fate[REWRITTEN] += 1
+        growing.replaced.append(ReplacedText(step=len(growing.steps), num_steps=1, text=isolated.text))
         thought = growing.words + unsampled(agents.dialect.encode(reply.verdict.logic))
         return Step(
             thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),

@@ -16,6 +16,7 @@ from thor_tir.tirgen.generate import (
     FAILED,
     REWRITTEN,
     Growing,
+    ReplacedText,
     TirgenAgents,
     TirgenConfig,
     action_of,
@@ -92,6 +93,7 @@ async def _refine(
             *(_in_actors_tokens(s, isolated.broken_alike(s.thought.text).rstrip() + "\n", agents) for s in others),
         ]
         growing.fate[REWRITTEN] += 1
+        growing.replaced.append(ReplacedText(step=len(growing.steps), num_steps=len(steps), text=isolated.text))
         growing.steps += steps
         left = "".join(step.thought.text for step in draft.steps if step.action is None)
         rest = isolated.broken_alike(left).rstrip()

@@ -16,7 +16,7 @@ from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Step, Trajectory
 from thor_tir.view.credit import Credit, episode_credit, kept_before, options_of, step_credits, updates_beside
 from thor_tir.view.entries import Entry, RowKind
-from thor_tir.view.run import ViewedFile, ViewedRun
+from thor_tir.view.run import ViewedFile, ViewedRun, objects
 from thor_tir.view.selection import clipped
 from thor_tir.view.vocabulary import Vocabulary, vocabulary_of
 
@@ -62,6 +62,7 @@ def detail(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
             "tirgen": _tirgen(row),
             "candidates": [_beside(e) for e in _group(file, entry)[:MAX_CANDIDATES]],
         }
+        _add_replaced(steps, row)
         if entry.kind is RowKind.REPAIR:
             return {**shown, **_credit(_repair_credits(run, file, entry)[entry.key])}
         _add_branches(steps, run, file, entry, whole, vocabulary)
@@ -191,6 +192,14 @@ def _add_branches(
         steps[call]["branches"] = [
             {"key": key, **_step(repair), **_credit(credits[key])} for key, repair in sampled.items()
         ]
+
+
+def _add_replaced(steps: list[dict[str, Any]], row: Mapping[str, Any]) -> None:
+    """Put beside each step that TIRGen's critic wrote the words of the actor that it stands for."""
+    for each in objects(row.get("replaced")):
+        step, text = each.get("step"), each.get("text")
+        if isinstance(step, int) and 0 <= step < len(steps) and isinstance(text, str):
+            steps[step]["replaced"] = {"text": bounded(text), "steps": each.get("num_steps", 1)}
 
 
 def _repair_credits(run: ViewedRun, file: ViewedFile, entry: Entry) -> dict[str, Credit]:

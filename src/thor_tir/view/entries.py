@@ -177,6 +177,7 @@ def texts_of(row: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(problem, Mapping):
         yield str(problem.get("question", ""))
     yield str(row.get("extracted") or "")
+    yield from (str(each["text"]) for each in row.get("replaced") or ())
     body = row["trajectory"] if "trajectory" in row else _of_segments(row)
     yield from _texts(body["steps"])
 

@@ -1,13 +1,13 @@
 """The results of a run, as its files hold them, and what its journals say while there are none yet."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from thor_tir.verdict import Outcome
 from thor_tir.view.entries import Entry, RowKind
-from thor_tir.view.run import ViewedRun, folders_of, read_json
+from thor_tir.view.run import ViewedRun, folders_of, objects, read_json
 
 RESULT_FIELDS = (
     "avg",
@@ -64,13 +64,13 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [
         {"name": str(each.get("name", "")), "model": str(each.get("model", "")), "set": str(entry.get("title", ""))}
         | {name: entry[name] for name in RESULT_FIELDS if name in entry}
-        for each in _objects(runs)
-        for entry in _objects(each.get("sets"))
+        for each in objects(runs)
+        for entry in objects(each.get("sets"))
     ]
 
 
 def _funnel(path: Path, root: Path) -> dict[str, Any]:
-    stages = _objects(read_json(path).get("stages"))
+    stages = objects(read_json(path).get("stages"))
     return {"name": str(path.parent.relative_to(root)), "stages": stages}
 
 
@@ -115,7 +115,3 @@ def _failures(name: str, entries: list[Entry]) -> list[dict[str, Any]]:
             number = part[0].round if len(rounds) > 1 else None
             found.append({"name": title, "file": name, "round": number, "calls": calls, "classes": classes})
     return found
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []

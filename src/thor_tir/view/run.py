@@ -243,6 +243,11 @@ def folders_of(root: Path) -> list[Path]:
     return found
 
 
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The JSON objects of a list; empty for anything else."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
 def _journals(root: Path) -> Iterator[Path]:
     return (path for folder in folders_of(root) for path in sorted(folder.glob("*.jsonl")) if path.name[0] != ".")
 

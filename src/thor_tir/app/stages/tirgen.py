@@ -108,6 +108,7 @@ class _Maker:
             **attempt_to_json(attempt),
             "critic": dict(sample.critic),
             "kept": [round(share, 4) for share in sample.kept],
+            "replaced": [asdict(words) for words in sample.replaced],
             "spent": sample.spent.to_json(),
             "seconds": round(sample.seconds, 3),
             "seed": seed,

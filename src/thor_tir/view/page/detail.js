@@ -82,8 +82,17 @@ function turn(step, n, it, run, file) {
   const failed = step.output && !step.output.ran;
   return el("section", { class: `step${failed ? " failed" : ""}`, "aria-label": `Step ${n + 1}` },
     step.discarded.map((old, place) => cut(old, place, step.discarded.length, step)),
-    thought(step.thought, it.steps.length > 1 ? n + 1 : 0), program(step), step.output ? output(step.output) : null,
+    beside(step.replaced, [thought(step.thought, it.steps.length > 1 ? n + 1 : 0), program(step), step.output ? output(step.output) : null]),
     step.branches ? branches(step, run, file) : null);
+}
+
+// What TIRGen's critic wrote, beside the words of the actor that it stands for.
+function beside(replaced, turns) {
+  if (!replaced) return turns;
+  const many = replaced.steps > 1 ? `, here and in the next ${plural(replaced.steps - 1, "step")}` : "";
+  return el("div", { class: "pair" },
+    el("div", { class: "turn before" }, el("h3", {}, `before: the actor's own words${many}`), el("div", { class: "text" }, prose(replaced.text.trim()))),
+    el("div", { class: "after" }, turns));
 }
 
 // A version that self-correction cut away: its thought is the part that was written again.

@@ -47,7 +47,7 @@ export function answers({ runs, curves, data }) {
       const parts = [row.key, row.problem, whole.question || "", whole.answer || ""];
       const add = (steps) => steps.forEach((step) => {
         add(step.discarded);
-        parts.push(step.thought, step.code || "", step.output?.text || "");
+        parts.push(step.replaced?.text || "", step.thought, step.code || "", step.output?.text || "");
       });
       add(whole.steps);
       texts.set(row, parts.join("\n").toLowerCase());

@@ -48,6 +48,9 @@ COMMANDS: Mapping[str, Command] = {
 }
 """Every command; a name of two words belongs to a group. A new command is its own file and a line here."""
 
+FILES = "--config FILE takes options from a TOML, YAML or JSON file, or from the run.json of a run; later words win."
+"""Said in the help of every command."""
+
 SHARED = ("sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
 
@@ -82,12 +85,14 @@ def members(group: str) -> list[str]:
 def _parsed(name: str, args: list[str]) -> Any:
     import tyro
 
+    from thor_tir.commands.config_file import with_config
     from thor_tir.commands.options import defaults
 
     kind = options_of(name)
+    args = with_config(kind, args)
     beside = members(name)
     more = f"\n\nBeside it: {', '.join(f'`thor {name} {member}`' for member in beside)}." if beside else ""
-    description = f"{kind.__doc__ or ''}{more}"
+    description = f"{kind.__doc__ or ''}\n\n{FILES}{more}"
     try:
         return tyro.cli(kind, args=args, prog=f"thor {name}", description=description, default=defaults(kind, args))
     except ValueError as error:

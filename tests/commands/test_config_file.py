@@ -1,0 +1,83 @@
+"""Options from a file: every option of every command can stand there, and nothing that is no option."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import tyro
+
+from thor_tir import commands
+from thor_tir.commands.config_file import with_config
+from thor_tir.commands.options import defaults
+from thor_tir.errors import UsageError
+
+WHOLE = ("quickstart", "tirgen", "tirgen generate", "sft", "rl", "eval")
+"""Commands that need no word to begin."""
+
+
+def parsed(name: str, *args: str) -> object:
+    kind = commands.options_of(name)
+    words = with_config(kind, args)
+    return tyro.cli(kind, args=words, default=defaults(kind, words))
+
+
+def written(folder: Path, text: str, name: str = "options.toml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_options_of_a_run_read_back_are_its_options(name: str, tmp_path: Path) -> None:
+    kind = commands.options_of(name)
+    preset = ("--preset", "paper") if "preset" in {f.name for f in dataclasses.fields(kind)} else ()
+    given = ("--seed", "7", *preset)
+    options = parsed(name, *given)
+    record = {"command": "thor ...", "options": dataclasses.asdict(options), "versions": {}}
+    file = written(tmp_path, json.dumps(record, default=str), "run.json")
+    assert parsed(name, "--config", file) == options
+
+
+def test_names_may_be_nested_or_dotted_with_dashes_or_underscores(tmp_path: Path) -> None:
+    nested = written(tmp_path, "learning_rate = 1e-4\n[step]\nsuffix_tokens = 6\n[rollout]\nstop_at_failure = false\n")
+    dotted = written(tmp_path, '"learning-rate": 1e-4\nstep.suffix-tokens: 6\nrollout.stop-at-failure: no\n', "o.yaml")
+    assert parsed("rl", "--config", nested) == parsed("rl", f"--config={dotted}")
+    assert parsed("rl", "--config", nested).rl.step.suffix_tokens == 6
+
+
+def test_words_of_the_command_line_win_and_a_later_file_wins_over_an_earlier(tmp_path: Path) -> None:
+    first = written(tmp_path, 'num-rounds = 3\nproblems-per-round = 5\nreward = ["exact", "boxed=0.5"]\n', "a.toml")
+    second = written(tmp_path, "num-rounds = 4\n", "b.toml")
+    options = parsed("rl", "--config", first, "--config", second, "--problems-per-round", "6").rl
+    assert (options.num_rounds, options.problems_per_round) == (4, 6)
+    assert options.reward == ("exact", "boxed=0.5")
+
+
+def test_a_preset_in_the_file_is_a_preset(tmp_path: Path) -> None:
+    file = written(tmp_path, 'preset = "paper"\n')
+    assert parsed("rl", "--config", file) == parsed("rl", "--preset", "paper")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "lerning-rate = 1\n", "lerning-rate is no option of this command; did you mean learning-rate"),
+        ("a.toml", "[rollout]\nbanana = 1\n", "rollout.banana is no option of this command"),
+        ("a.toml", "x = [\n", "is no valid TOML"),
+        ("a.json", "[1]", "holds no table of options but list"),
+        ("a.json", "{", "is no valid JSON"),
+        ("a.yaml", "a: [", "is no valid YAML"),
+        ("a.yaml", "!!python/object/apply:os.system ['echo']", "is no valid YAML"),
+        ("a.ini", "[rl]\n", "a file of options ends in .toml, .yaml or .json"),
+    ],
+)
+def test_what_is_no_file_of_options_is_said_in_a_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parsed("rl", "--config", written(tmp_path, text, name))
+
+
+def test_a_missing_file_and_a_missing_word_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        parsed("rl", "--config", str(tmp_path / "nowhere.toml"))
+    with pytest.raises(UsageError, match="--config needs a file"):
+        parsed("rl", "--config")

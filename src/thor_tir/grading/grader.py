@@ -23,7 +23,7 @@ from thor_tir.grading.rules.canonical import MAX_CHARS
 from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.grading.types import Graded, GradingRoute, Submission, SubmissionKind, Tally, pair
 from thor_tir.grading.workers.pool import Considered, Pool
-from thor_tir.grading.workers.process import GraderLimits, IpcRow
+from thor_tir.grading.workers.process import GraderLimits, GradingQuestion
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, calls_only_maths
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome, Strictness, Verdict
@@ -197,7 +197,7 @@ class Grader:
 
     def _submit(self, key: Key, problem: Problem, answer: str) -> "Future[Considered]":
         """Hand a pair to the pool; the lock is held."""
-        self._under_way[key] = considered = self.pool.submit(_request(problem, answer, self.strictness))
+        self._under_way[key] = considered = self.pool.submit(_question(problem, answer, self.strictness))
         considered.add_done_callback(lambda done: self._remember(key, done))
         return considered
 
@@ -277,7 +277,7 @@ def _with_plain_reference(problem: Problem) -> Problem:
     return problem if reference == problem.answer else replace(problem, answer=reference)
 
 
-def _request(problem: Problem, answer: str, strictness: Strictness) -> IpcRow:
+def _question(problem: Problem, answer: str, strictness: Strictness) -> GradingQuestion:
     if not problem.source.startswith(GYM):
         return {"kind": "math", "reference": problem.answer, "answer": answer, "strictness": strictness}
     entry = {"question": problem.question, "answer": problem.answer, "metadata": {}, **problem.extra}

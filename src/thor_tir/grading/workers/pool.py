@@ -12,7 +12,14 @@ from queue import SimpleQueue
 from time import perf_counter
 
 from thor_tir.errors import GraderUnavailable
-from thor_tir.grading.workers.process import GraderLimits, GraderProcess, IpcRow, ItemLost
+from thor_tir.grading.workers.process import (
+    GraderLimits,
+    GraderProcess,
+    GradingQuestion,
+    ItemLost,
+    JudgeReply,
+    QuestionKind,
+)
 from thor_tir.verdict import Outcome
 
 _LEAST_S = 0.5
@@ -33,7 +40,7 @@ class Considered:
     """True if the comparison ended by a limit or took its process with it."""
 
 
-Job = tuple[IpcRow, "Future[Considered]"]
+Job = tuple[GradingQuestion, "Future[Considered]"]
 
 
 class Pool:
@@ -51,13 +58,13 @@ class Pool:
         self.running: set[GraderProcess] = set()
         """Processes alive, the spare among them."""
         self._lock = threading.RLock()
-        self._kinds = ["math"]
+        self._kinds: list[QuestionKind] = ["math"]
         self._spare: GraderProcess | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, request: IpcRow) -> "Future[Considered]":
-        """Have a request judged. The future raises GraderUnavailable where no process can be had."""
+    def submit(self, question: GradingQuestion) -> "Future[Considered]":
+        """Have a question judged. The future raises GraderUnavailable where no process can be had."""
         future: Future[Considered] = Future()
         future.set_running_or_notify_cancel()  # several may wait for it, so nobody can cancel it
         with self._lock:
@@ -65,7 +72,7 @@ class Pool:
                 future.set_exception(GraderUnavailable("the grader is closed"))
                 return future
             self._start_threads()
-            self._jobs.put((request, future))
+            self._jobs.put((question, future))
         return future
 
     def warm(self) -> None:
@@ -100,9 +107,9 @@ class Pool:
         with contextlib.suppress(GraderUnavailable):  # the first request tries again and raises
             process = self._take()
         while (job := self._jobs.get()) is not None:
-            request, future = job
+            question, future = job
             try:
-                considered, process = self._judge(request, process)
+                considered, process = self._judge(question, process)
             except GraderUnavailable as fault:
                 process = None
                 future.set_exception(fault)
@@ -111,15 +118,17 @@ class Pool:
         if process is not None:
             self._discard(process)
 
-    def _judge(self, request: IpcRow, process: GraderProcess | None) -> tuple[Considered, GraderProcess | None]:
+    def _judge(
+        self, question: GradingQuestion, process: GraderProcess | None
+    ) -> tuple[Considered, GraderProcess | None]:
         """A process that dies may have been killed by anyone, so the item gets another; a time-out is its own doing."""
         left_s = self.limits.process_s
         spent_s = 0.0
         while True:
-            process = self._ready(process, request["kind"])
+            process = self._ready(process, question["kind"])
             began = perf_counter()
             try:
-                reply = process.ask(request, left_s - spent_s)
+                reply = process.ask(question, left_s - spent_s)
             except ItemLost as lost:
                 self._discard(process)
                 is_first = spent_s == 0
@@ -128,9 +137,9 @@ class Pool:
                     return _lost(lost, spent_s), self._replacement()
                 process = None
             else:
-                return _told(reply, spent_s + perf_counter() - began), self._renewed(process)
+                return _considered(reply, spent_s + perf_counter() - began), self._renewed(process)
 
-    def _ready(self, process: GraderProcess | None, kind: str) -> GraderProcess:
+    def _ready(self, process: GraderProcess | None, kind: QuestionKind) -> GraderProcess:
         """A process that can judge requests of that kind at once. Raises GraderUnavailable."""
         with self._lock:
             if kind not in self._kinds:
@@ -180,7 +189,7 @@ class Pool:
             self.running.discard(process)
 
 
-def _told(reply: IpcRow, seconds: float) -> Considered:
+def _considered(reply: JudgeReply, seconds: float) -> Considered:
     return Considered(
         outcome=Outcome(reply["outcome"]), reason=reply["reason"], seconds=seconds, was_killed=reply["was_cut"]
     )

@@ -15,11 +15,99 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from time import monotonic
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO, Literal, TypedDict, final
 
 from thor_tir.errors import GraderUnavailable
 
-IpcRow = dict[str, Any]
+QuestionKind = Literal["math", "gym"]
+"""The two kinds of questions: by our rules, or by the scorer of a family of reasoning-gym."""
+
+
+class MathQuestion(TypedDict):
+    """A pair for our rules."""
+
+    kind: Literal["math"]
+    """Kind of the question."""
+    reference: str
+    """The reference answer."""
+    answer: str
+    """The answer to be compared with it."""
+    strictness: str
+    """Reading of both, by its value."""
+
+
+class GymQuestion(TypedDict):
+    """An answer for the scorer of a family."""
+
+    kind: Literal["gym"]
+    """Kind of the question."""
+    family: str
+    """Family of reasoning-gym."""
+    answer: str
+    """The answer to be scored."""
+    entry: dict[str, object]
+    """Question, answer and metadata, as the family's scorer reads them."""
+
+
+GradingQuestion = MathQuestion | GymQuestion
+
+
+class PrepareRequest(TypedDict):
+    """Import what a kind of question needs."""
+
+    do: Literal["prepare"]
+    """Kind of the request."""
+    kind: QuestionKind
+    """Kind of the questions to come."""
+    memory_bytes: int
+    """Address space allowed on top of what the imports hold."""
+
+
+class JudgeRequest(TypedDict):
+    """Answer a question within bounds."""
+
+    do: Literal["judge"]
+    """Kind of the request."""
+    question: GradingQuestion
+    """The question."""
+    alarm_s: float
+    """Seconds after which the process gives up by itself."""
+    cpu_s: int
+    """Seconds of processor time after which the system ends it."""
+
+
+@final
+class JudgeReply(TypedDict):
+    """The reply to a question."""
+
+    outcome: str
+    """The outcome, by its value."""
+    reason: str
+    """The reason, one clause for a person to read."""
+    was_cut: bool
+    """True if a limit ended the comparison."""
+    resident_bytes: int
+    """Memory that the process holds afterwards."""
+
+
+@final
+class ReadyReply(TypedDict):
+    """The reply to a preparation."""
+
+    ready: QuestionKind
+    """Kind of the questions that can be asked now."""
+
+
+@final
+class PastReference(TypedDict):
+    """Said on the way to a reply: what happens from now on is the answer's doing."""
+
+    past: Literal["reference"]
+    """Always the reference."""
+
+
+WorkerRequest = PrepareRequest | JudgeRequest
+WorkerReply = JudgeReply | ReadyReply | PastReference
 
 HEADER = struct.Struct(">I")
 """The length of a frame's JSON, in bytes."""
@@ -55,19 +143,19 @@ class GraderLimits:
         return 0.6 * self.timeout_s
 
 
-def encode_message(message: IpcRow) -> bytes:
+def encode_message(message: WorkerRequest | WorkerReply) -> bytes:
     """A message as it travels through the pipe, either way."""
     body = json.dumps(message).encode()
     return HEADER.pack(len(body)) + body
 
 
-def read_message(stream: BinaryIO) -> IpcRow | None:
-    """The next message of a blocking stream, or None when the other side has gone."""
+def read_request(stream: BinaryIO) -> WorkerRequest | None:
+    """The next request of a blocking stream, or None when the other side has gone."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
-    message: IpcRow = json.loads(stream.read(HEADER.unpack(header)[0]))
-    return message
+    request: WorkerRequest = json.loads(stream.read(HEADER.unpack(header)[0]))
+    return request
 
 
 class ItemLost(Exception):
@@ -89,7 +177,7 @@ class GraderProcess:
         self.num_items = 0
         self._resident_bytes = 0
         self._is_past_reference = False
-        self._prepared: list[str] = []
+        self._prepared: list[QuestionKind] = []
         self._num_unconfirmed = 0
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since nobody reads along
         self._process = _spawn(self._stderr)
@@ -109,11 +197,11 @@ class GraderProcess:
         """True if it has served long enough, or grown too large, and should be replaced."""
         return self.num_items >= _MAX_ITEMS or self._resident_bytes > _MAX_RESIDENT_BYTES
 
-    def load_libraries(self, kind: str) -> None:
+    def load_libraries(self, kind: QuestionKind) -> None:
         """Have it import what requests of `kind` ("math" or "gym") need; returns at once."""
         if kind in self._prepared:
             return
-        request = {"do": "prepare", "kind": kind, "memory_bytes": self.limits.memory_bytes}
+        request: PrepareRequest = {"do": "prepare", "kind": kind, "memory_bytes": self.limits.memory_bytes}
         self._prepared.append(kind)
         self._num_unconfirmed += 1
         with contextlib.suppress(EOFError, ConnectionError, TimeoutError):  # `await_ready` meets the same, says why
@@ -134,14 +222,15 @@ class GraderProcess:
                 ) from error
             self._num_unconfirmed -= 1
 
-    def ask(self, request: IpcRow, limit_s: float) -> IpcRow:
-        """The reply to one request of a prepared kind. Raises ItemLost, the process being gone then."""
+    def ask(self, question: GradingQuestion, limit_s: float) -> JudgeReply:
+        """The reply to one question of a prepared kind. Raises ItemLost, the process being gone then."""
         self.num_items += 1
         self._is_past_reference = False
-        bounds = {"alarm_s": min(self.limits.alarm_s, 0.75 * limit_s), "cpu_s": int(limit_s) + 2}
+        alarm_s = min(self.limits.alarm_s, 0.75 * limit_s)
+        request: JudgeRequest = {"do": "judge", "question": question, "alarm_s": alarm_s, "cpu_s": int(limit_s) + 2}
         used_s = _cpu_seconds(self.pid)
         try:
-            return self._round_trip(encode_message(request | bounds | {"do": "judge"}), monotonic() + limit_s)
+            return self._round_trip(encode_message(request), monotonic() + limit_s)
         except TimeoutError as error:
             is_busy = _cpu_seconds(self.pid) - used_s >= 0.4 * limit_s
             self.kill()
@@ -173,7 +262,7 @@ class GraderProcess:
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing on stderr"
 
-    def _round_trip(self, blob: bytes, deadline: float) -> IpcRow:
+    def _round_trip(self, blob: bytes, deadline: float) -> JudgeReply:
         self._send(blob, deadline)
         while True:
             reply = self._receive_frame(deadline)
@@ -182,9 +271,9 @@ class GraderProcess:
                 return reply
             self._is_past_reference = True
 
-    def _receive_frame(self, deadline: float) -> IpcRow:
+    def _receive_frame(self, deadline: float) -> WorkerReply:
         (size,) = HEADER.unpack(self._receive(HEADER.size, deadline))
-        reply: IpcRow = json.loads(self._receive(size, deadline))
+        reply: WorkerReply = json.loads(self._receive(size, deadline))
         return reply
 
     def _send(self, blob: bytes, deadline: float) -> None:

@@ -1,10 +1,9 @@
 """Verdicts of reasoning-gym's own scorers; runs inside the grading process, since they may parse hostile text."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
-from thor_tir.grading.workers.process import IpcRow
 from thor_tir.verdict import Outcome
 
 UNREADABLE = (
@@ -46,7 +45,7 @@ def calls_only_maths(answer: str) -> bool:
     return True
 
 
-def gym_outcome(family: str, answer: str, entry: IpcRow) -> tuple[Outcome, str]:
+def gym_outcome(family: str, answer: str, entry: Mapping[str, object]) -> tuple[Outcome, str]:
     """The verdict of the reasoning-gym family's own scorer. Its partial credit is not correct.
 
     A scorer that cannot read the answer makes it wrong, provided that the scorer accepts its own reference.
@@ -58,7 +57,7 @@ def gym_outcome(family: str, answer: str, entry: IpcRow) -> tuple[Outcome, str]:
     try:
         value = float(score(answer, entry))
     except UNREADABLE as error:
-        if float(score(entry["answer"], entry)) < 1:
+        if float(score(str(entry["answer"]), entry)) < 1:
             return Outcome.UNSCORED, f"reasoning-gym's scorer of {family} refuses its own reference"
         return Outcome.WRONG, f"reasoning-gym's scorer of {family} cannot read it ({type(error).__name__})"
     outcome = Outcome.CORRECT if value >= 1 - 1e-6 else Outcome.WRONG
@@ -66,8 +65,8 @@ def gym_outcome(family: str, answer: str, entry: IpcRow) -> tuple[Outcome, str]:
 
 
 @cache
-def _gym_scorer(family: str) -> Callable[[str, IpcRow], float]:
+def _gym_scorer(family: str) -> Callable[[str, Mapping[str, object]], float]:
     from reasoning_gym import get_score_answer_fn
 
-    scorer: Callable[[str, IpcRow], float] = get_score_answer_fn(family)
+    scorer: Callable[[str, Mapping[str, object]], float] = get_score_answer_fn(family)
     return scorer

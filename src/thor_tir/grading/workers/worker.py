@@ -18,7 +18,16 @@ from functools import lru_cache
 from threading import Event
 
 from thor_tir.grading.rules.algebra import algebraic_outcome
-from thor_tir.grading.workers.process import IpcRow, encode_message, read_message
+from thor_tir.grading.workers.process import (
+    JudgeReply,
+    JudgeRequest,
+    PastReference,
+    PrepareRequest,
+    ReadyReply,
+    WorkerReply,
+    encode_message,
+    read_request,
+)
 from thor_tir.grading.workers.reasoning_gym import UNREADABLE, gym_outcome
 from thor_tir.verdict import Outcome, Strictness
 
@@ -63,20 +72,20 @@ def _try_reference(reference: str, strictness: Strictness) -> None:
     algebraic_outcome(reference, "0", strictness)
 
 
-def judge(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
-    """The reply to one request: an outcome and its reason. `tell` hears when the reference has been read."""
-    is_past_reference = False
+def judge(request: JudgeRequest, tell: Callable[[PastReference], None]) -> JudgeReply:
+    """The outcome and its reason. `tell` is called when the reference has been read."""
+    question, is_past_reference = request["question"], False
     try:
         with _alarm(request["alarm_s"]):
-            if request["kind"] == "gym":
-                outcome, reason = gym_outcome(request["family"], request["answer"], request["entry"])
+            if question["kind"] == "gym":
+                outcome, reason = gym_outcome(question["family"], question["answer"], question["entry"])
             else:
-                strictness = Strictness(request["strictness"])
-                _try_reference(request["reference"], strictness)
+                strictness = Strictness(question["strictness"])
+                _try_reference(question["reference"], strictness)
                 is_past_reference = True
                 tell({"past": "reference"})
-                outcome, reason = algebraic_outcome(request["reference"], request["answer"], strictness)
-        return {"outcome": outcome, "reason": reason, "was_cut": False}
+                outcome, reason = algebraic_outcome(question["reference"], question["answer"], strictness)
+        return _judged(outcome, reason)
     except _TookTooLong:
         cause = f"took longer than {request['alarm_s']:g} s"
     except MemoryError:
@@ -84,12 +93,16 @@ def judge(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
     except UNREADABLE as error:
         cause = f"failed ({type(error).__name__})"
     if is_past_reference:
-        return {"outcome": Outcome.WRONG, "reason": f"the comparison {cause}; no plain answer does", "was_cut": True}
-    return {"outcome": Outcome.UNSCORED, "reason": f"reading the reference {cause}", "was_cut": True}
+        return _judged(Outcome.WRONG, f"the comparison {cause}; no plain answer does", was_cut=True)
+    return _judged(Outcome.UNSCORED, f"reading the reference {cause}", was_cut=True)
 
 
-def load_libraries(request: IpcRow) -> IpcRow:
-    """Import what a kind of request needs, before any limit on time or memory counts."""
+def _judged(outcome: Outcome, reason: str, *, was_cut: bool = False) -> JudgeReply:
+    return {"outcome": outcome, "reason": reason, "was_cut": was_cut, "resident_bytes": _pages(1)}
+
+
+def load_libraries(request: PrepareRequest) -> ReadyReply:
+    """Import what a kind of question needs, before any limit on time or memory counts."""
     _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
     _limit(resource.RLIMIT_CPU, resource.RLIM_INFINITY)
     if request["kind"] == "gym":
@@ -143,15 +156,14 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _serve_one(request: IpcRow, tell: Callable[[IpcRow], None]) -> IpcRow:
+def _serve_one(request: JudgeRequest, tell: Callable[[PastReference], None]) -> JudgeReply:
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + request["cpu_s"])
     _judging.set()
     try:
-        reply = judge(request, tell)
+        return judge(request, tell)
     finally:
         _judging.clear()
-    return reply | {"resident_bytes": _pages(1)}
 
 
 def serve() -> None:
@@ -164,12 +176,12 @@ def serve() -> None:
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
-    def tell(message: IpcRow) -> None:
+    def tell(message: WorkerReply) -> None:
         stream.write(encode_message(message))
         stream.flush()
 
     num_served = 0
-    while (request := read_message(sys.stdin.buffer)) is not None:
+    while (request := read_request(sys.stdin.buffer)) is not None:
         if request["do"] == "prepare":
             tell(load_libraries(request))
             continue

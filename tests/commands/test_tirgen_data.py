@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from thor_tir import cli
+from thor_tir.commands.tirgen import Tirgen
+from thor_tir.tirgen.selection import FilterConfig
 from tirgen_samples import WRONG, candidate, raw_row, write_lines
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; it comes with the extra report")
@@ -80,3 +82,8 @@ def test_a_filter_that_leaves_nothing_says_so(capsys: pytest.CaptureFixture[str]
     told = told_by(capsys, "tirgen filter two --filter.min-tokens 100000")
     assert "no sample is left: rejected.jsonl has the stage and the reason of each" in told
     assert "no sample is left" not in told_by(capsys, "tirgen filter two")
+
+
+def test_a_run_knows_its_benchmarks_and_tokenizers_as_inputs_too():
+    options = Tirgen(actor_tokenizer="a", critic_tokenizer="c", filter=FilterConfig(benchmarks=("one", "two")))
+    assert options.inputs[2:] == ("reasoning_gym", "a", "c", "one", "two")

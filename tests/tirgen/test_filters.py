@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.tirgen.rules import Candidate
-from thor_tir.tirgen.selection import STAGES, FilterConfig, choose, examine_candidate, sieve, solved_shares
+from thor_tir.tirgen.selection import STAGES, FilterConfig, choose_samples, examine_candidate, sieve, solved_shares
 from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 from tirgen_samples import CORRECT, WRONG, candidate, without_calls
@@ -61,7 +61,7 @@ def test_the_counts_of_all_stages_add_up_and_name_each_reason():
 
 def test_every_sample_is_either_kept_or_named_with_its_stage_and_reason():
     pool = pool_of_every_fault()
-    selection = choose([examine_candidate(c, FilterConfig()) for c in pool], FilterConfig())
+    selection = choose_samples([examine_candidate(c, FilterConfig()) for c in pool], FilterConfig())
     assert sorted([*selection.kept, *(r.id for r in selection.rejected)]) == sorted(ids(pool))
     told = {r.id: (r.stage, r.reason) for r in selection.rejected}
     assert told["a/0"] == ("answer", "answer wrong")
@@ -77,7 +77,7 @@ def test_a_stage_that_is_skipped_rejects_nothing_and_has_no_count(stage):
     short = replace(short, trajectory=replace(short.trajectory, steps=short.trajectory.steps[:1]), question="y")
     pool = [*pool_of_every_fault(), replace(short, verdict=CORRECT)]
     both = [
-        choose([examine_candidate(c, config) for c in pool], config, benchmark=benchmark)
+        choose_samples([examine_candidate(c, config) for c in pool], config, benchmark=benchmark)
         for config in (with_it, without)
     ]
     assert stage in {s.name for s in both[0].stages} - {s.name for s in both[1].stages}
@@ -93,14 +93,16 @@ def test_a_question_of_a_benchmark_is_left_out_whether_it_equals_one_or_shares_a
         Problem(id="bench/1", question="what is asked in it", answer="", source=""),
         Problem(id="bench/2", question=f"{asked}, and what then?", answer="", source=""),
     ]
-    selection = choose([examine_candidate(c, FilterConfig()) for c in pool], FilterConfig(), benchmark=benchmark)
+    selection = choose_samples(
+        [examine_candidate(c, FilterConfig()) for c in pool], FilterConfig(), benchmark=benchmark
+    )
     assert selection.kept == ("other/0",)
     assert {r.id: r.reason for r in selection.rejected} == {
         "same/0": "equals bench/1",
         "copied/0": "shares words with bench/2",
     }
     longer = FilterConfig(ngram=30)
-    assert len(choose([examine_candidate(c, longer) for c in pool], longer, benchmark=benchmark).kept) == 2
+    assert len(choose_samples([examine_candidate(c, longer) for c in pool], longer, benchmark=benchmark).kept) == 2
 
 
 def test_samples_of_one_question_are_found_wherever_they_stand_in_the_set():

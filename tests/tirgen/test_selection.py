@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.tirgen.selection import Entry, balance, fair_cap, levelled, per_question, tally
+from thor_tir.tirgen.selection import SampleEntry, balance, fair_cap, levelled, per_question, tally
 
 sizes_st = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 
 
-def entries(*strata: tuple[int, int], solved: float = 0.0) -> list[Entry]:
+def entries(*strata: tuple[int, int], solved: float = 0.0) -> list[SampleEntry]:
     """So many samples with so many calls each, every one of a question of its own."""
     return [
-        Entry(id=f"c{calls}-{n}-{solved}/0", problem_id=f"c{calls}-{n}-{solved}", num_calls=calls, solved=solved)
+        SampleEntry(id=f"c{calls}-{n}-{solved}/0", problem_id=f"c{calls}-{n}-{solved}", num_calls=calls, solved=solved)
         for calls, number in strata
         for n in range(number)
     ]
 
 
-def by_calls(pool: list[Entry], chosen: set[str]) -> dict[int, int]:
+def by_calls(pool: list[SampleEntry], chosen: set[str]) -> dict[int, int]:
     return dict(Counter(e.calls for e in pool if e.id in chosen))
 
 
@@ -90,11 +90,11 @@ pool_st = st.lists(
     st.tuples(st.integers(0, 8), st.integers(0, 3), st.integers(1, 5), st.sampled_from([0, 0.3, 1])),
     unique_by=lambda t: t[:2],
     max_size=40,
-).map(lambda rows: [Entry(id=f"q{q}/{n}", problem_id=f"q{q}", num_calls=c, solved=s) for q, n, c, s in rows])
+).map(lambda rows: [SampleEntry(id=f"q{q}/{n}", problem_id=f"q{q}", num_calls=c, solved=s) for q, n, c, s in rows])
 
 
 @given(pool_st, st.randoms(use_true_random=False), st.integers(1, 3))
-def test_the_order_of_the_samples_decides_nothing(pool: list[Entry], random: Random, most: int):
+def test_the_order_of_the_samples_decides_nothing(pool: list[SampleEntry], random: Random, most: int):
     mixed = random.sample(pool, len(pool))
     assert per_question(pool, most, seed=1) == per_question(mixed, most, seed=1)
     kept = {"max_share": 0.5, "min_kept": 0.2, "seed": 1}
@@ -102,7 +102,7 @@ def test_the_order_of_the_samples_decides_nothing(pool: list[Entry], random: Ran
 
 
 @given(pool_st, st.integers(1, 3))
-def test_choosing_again_from_what_was_chosen_changes_nothing(pool: list[Entry], most: int):
+def test_choosing_again_from_what_was_chosen_changes_nothing(pool: list[SampleEntry], most: int):
     once = [e for e in pool if e.id in per_question(pool, most, seed=1)]
     assert per_question(once, most, seed=1) == {e.id for e in once}
     even = [e for e in pool if e.id in balance(pool, max_share=0.5, min_kept=0, seed=1)]
@@ -110,7 +110,7 @@ def test_choosing_again_from_what_was_chosen_changes_nothing(pool: list[Entry], 
 
 
 @given(pool_st, st.integers(1, 3))
-def test_every_question_gives_as_many_samples_as_it_has_and_may(pool: list[Entry], most: int):
+def test_every_question_gives_as_many_samples_as_it_has_and_may(pool: list[SampleEntry], most: int):
     chosen = per_question(pool, most, seed=1)
     had = Counter(e.problem_id for e in pool)
     assert Counter(e.problem_id for e in pool if e.id in chosen) == {q: min(n, most) for q, n in had.items()}

@@ -97,7 +97,7 @@ class TirgenGenerate:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Files and folders that the run is made from, where they are local."""
-        return self.actor, self.critic, self.problems
+        return self.actor, self.critic, self.problems, self.actor_tokenizer, self.critic_tokenizer
 
     def options(self) -> JsonObject:
         """Options that make two commands the same run: not which part is done, and not how much is tried."""
@@ -132,6 +132,11 @@ class Tirgen(TirgenGenerate):
 
     filter: FilterConfig = NANO.filter
     """Options of the filter."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Files and folders that the run is made from, where they are local."""
+        return *super().inputs, *self.filter.benchmarks
 
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""

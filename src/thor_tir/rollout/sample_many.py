@@ -207,7 +207,7 @@ class KeyedUnit:
     """Function that does the work."""
 
 
-Chain = Sequence[KeyedUnit]
+UnitChain = Sequence[KeyedUnit]
 """Units that are done one after the other, since what one gives may make the next ones needless."""
 
 
@@ -219,11 +219,13 @@ class ChainEvents:
     """Function that is asked before a unit is begun; False leaves it out, and the rest of its chain."""
     made: Callable[[str, JsonObject], None] = lambda key, row: None
     """Function that hears of each row that this process made, by its key."""
-    ended: Callable[[Chain], None] = lambda chain: None
+    ended: Callable[[UnitChain], None] = lambda chain: None
     """Function that hears of each chain that is done."""
 
 
-async def record_chains(chains: Iterable[Chain], journal: Journal, events: ChainEvents, *, concurrency: int) -> None:
+async def record_chains(
+    chains: Iterable[UnitChain], journal: Journal, events: ChainEvents, *, concurrency: int
+) -> None:
     """Run chains of units, at most `concurrency` at once, and journal each row: the only fan-out of the package.
 
     A chain is taken when there is room for it, so that no more of them exist than are in flight. Units the journal
@@ -232,7 +234,7 @@ async def record_chains(chains: Iterable[Chain], journal: Journal, events: Chain
     """
     held: dict[str, JsonObject] = {}
 
-    async def run(chain: Chain) -> None:
+    async def run(chain: UnitChain) -> None:
         for unit in chain:
             if unit.key in journal:
                 continue

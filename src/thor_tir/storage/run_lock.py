@@ -64,7 +64,7 @@ def _moved(folder: Path, old: Any, new: Mapping[str, Any]) -> dict[str, str]:
     recorded = recorded_inputs(folder)
     moved: dict[str, str] = {}
     others: list[Change] = []
-    for change in differences(old, new):
+    for change in option_changes(old, new):
         was, now = (each if isinstance(each, list) else [each] for each in (change.old, change.new))
         pairs = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
         if len(was) == len(now) and all(is_same_input(recorded, *pair) for pair in pairs):
@@ -97,16 +97,16 @@ class Change:
 
 def changes(old: Any, new: Any) -> list[str]:
     """Where two sets of options, as JSON holds them, differ: `rl.seed was 0, is 1`."""
-    return [str(change) for change in differences(old, new)]
+    return [str(change) for change in option_changes(old, new)]
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[Change]:
+def option_changes(old: Any, new: Any, name: str = "") -> list[Change]:
     """The options that two sets, as JSON holds them, have differently."""
     new = json.loads(json.dumps(new, default=str))
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [Change(name=name, old=old, new=new)]
     keys = sorted(old.keys() | new.keys())
-    return [c for key in keys for c in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    return [c for key in keys for c in option_changes(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
 
 
 def _short(value: Any) -> str:

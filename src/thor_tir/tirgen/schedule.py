@@ -14,7 +14,7 @@ from sys import intern
 from time import perf_counter
 
 from thor_tir.problem import Problem
-from thor_tir.rollout.sample_many import DROPPED, Chain, ChainEvents, KeyedUnit, record_chains
+from thor_tir.rollout.sample_many import DROPPED, ChainEvents, KeyedUnit, UnitChain, record_chains
 from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.tirgen.generate import FAILED, REWRITTEN, Role, Spent
 from thor_tir.trajectory import Finish
@@ -154,7 +154,7 @@ class AttemptSchedule:
             self._note(problem_id_of(key), brief({"key": key, **row}))
             made(key, row)
 
-        def close(chain: Chain) -> None:
+        def close(chain: UnitChain) -> None:
             if self._closes(problem_id_of(chain[0].key)) and self.ended_by is None:
                 self.num_done += 1
                 done()
@@ -163,7 +163,7 @@ class AttemptSchedule:
         with _settled_objects():
             await record_chains(self._chains(make), self._journal, events, concurrency=concurrency)
 
-    def _chains(self, make: Make) -> Iterator[Chain]:
+    def _chains(self, make: Make) -> Iterator[UnitChain]:
         """Attempts that must follow each other, question by question, until a budget is used up."""
         for problem in self._problems:
             wanted = [AttemptKey(problem=problem, number=number) for number in range(self.config.attempts)]

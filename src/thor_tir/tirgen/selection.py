@@ -1,8 +1,8 @@
 """The multi-stage filter: which raw trajectories become training data (paper, section 2.2; specification, 3.3 and 3.5).
 
 First each trajectory is judged alone (`examine_candidate`), then those that passed are weighed against each other
-(`choose`). Between the two only small entries are kept, so that the trajectories need not fit into memory. Every
-rejected one is named with its stage and reason. The same trajectories and seed give the same selection, in
+(`choose_samples`). Between the two only small entries are kept, so that the trajectories need not fit into memory.
+Every rejected one is named with its stage and reason. The same trajectories and seed give the same selection, in
 whatever order they come: every choice is by rank, a number drawn from seed and id.
 """
 
@@ -123,7 +123,7 @@ class Examined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class FilterSelection:
     """The outcome."""
 
     kept: tuple[str, ...]
@@ -141,7 +141,7 @@ MOST_CALLS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class SampleEntry:
     """A sample as the selection knows it: small, so that all samples fit into memory at once."""
 
     id: str
@@ -199,14 +199,14 @@ def _rules(config: FilterConfig) -> Sequence[tuple[Stage, Callable[[Candidate], 
     )
 
 
-def choose(
+def choose_samples(
     examined: Sequence[Examined],
     config: FilterConfig,
     *,
     seed: int = 0,
     no_tools: Mapping[str, Sequence[bool]] | None = None,
     benchmark: Iterable[Problem] = (),
-) -> Selection:
+) -> FilterSelection:
     """Weigh those that passed against each other, with a choice by `seed` among equals.
 
     `no_tools` are the verdicts on samples without tools by problem id.
@@ -214,7 +214,7 @@ def choose(
     solved = solved_shares(examined, no_tools or {})
     passed = {e.id: e for e in examined if e.rejected is None}
     left = [
-        Entry(id=e.id, problem_id=e.problem_id, num_calls=e.num_calls, solved=solved.get(e.problem_id, 0.0))
+        SampleEntry(id=e.id, problem_id=e.problem_id, num_calls=e.num_calls, solved=solved.get(e.problem_id, 0.0))
         for e in passed.values()
     ]
     rejected = [e.rejected for e in examined if e.rejected is not None]
@@ -226,7 +226,7 @@ def choose(
         rejected += [_rejected(e, stage, _CROWDED[stage]) for e in left if e.id not in chosen]
         left = [e for e in left if e.id in chosen]
     order = sorted(left, key=lambda e: rank(e, seed, "order"))
-    return Selection(
+    return FilterSelection(
         kept=tuple(e.id for e in order),
         rejected=tuple(sorted(rejected, key=lambda r: (_ORDER[r.stage], r.id))),
         stages=_counted(len(examined), rejected, config),
@@ -240,7 +240,7 @@ _CROWDED = {"question": "another sample of the question", "balance": "too many o
 _ORDER = {name: place for place, name in enumerate((GENERATED, *STAGES))}
 
 
-def _selections(config: FilterConfig, seed: int) -> Sequence[tuple[Stage, Callable[[Sequence[Entry]], set[str]]]]:
+def _selections(config: FilterConfig, seed: int) -> Sequence[tuple[Stage, Callable[[Sequence[SampleEntry]], set[str]]]]:
     return (
         ("question", lambda entries: per_question(entries, config.per_question, seed)),
         (
@@ -258,7 +258,7 @@ def _copied(passed: Iterable[Examined], benchmark: Iterable[Problem], config: Fi
     return {o.train_id: f"equals {o.exact[0]}" if o.exact else f"shares words with {o.shared[0]}" for o in found}
 
 
-def _rejected(entry: Entry, stage: str, reason: str) -> Rejected:
+def _rejected(entry: SampleEntry, stage: str, reason: str) -> Rejected:
     return Rejected(id=entry.id, problem_id=entry.problem_id, stage=stage, reason=reason)
 
 
@@ -287,22 +287,22 @@ def sieve(
     candidates: Sequence[Candidate], config: FilterConfig, *, seed: int = 0
 ) -> tuple[list[Candidate], tuple[StageCount, ...]]:
     """The selection of candidates that are all in memory, and what each stage left."""
-    selection = choose([examine_candidate(candidate, config) for candidate in candidates], config, seed=seed)
+    selection = choose_samples([examine_candidate(candidate, config) for candidate in candidates], config, seed=seed)
     by_id = {candidate.trajectory.id: candidate for candidate in candidates}
     return [by_id[id] for id in selection.kept], selection.stages
 
 
-def rank(entry: Entry, seed: int, purpose: str) -> tuple[int, str]:
+def rank(entry: SampleEntry, seed: int, purpose: str) -> tuple[int, str]:
     """Its place in the order of one purpose: the same for a seed, whatever other samples there are."""
     return seed_of(seed, purpose, entry.id), entry.id
 
 
-def per_question(entries: Sequence[Entry], most: int, seed: int) -> set[str]:
+def per_question(entries: Sequence[SampleEntry], most: int, seed: int) -> set[str]:
     """Ids of at most so many samples of each question, chosen over the whole set at once."""
     return {e.id for group in _grouped(entries, lambda e: e.problem_id) for e in _first(group, most, seed, "question")}
 
 
-def balance(entries: Sequence[Entry], *, max_share: float, min_kept: float, seed: int) -> set[str]:
+def balance(entries: Sequence[SampleEntry], *, max_share: float, min_kept: float, seed: int) -> set[str]:
     """Ids that are left when no number of calls may make up more than `max_share` of the selection.
 
     A stratum that is too large is sampled down, but never below `min_kept` of what it had: the down-sampling of the
@@ -346,18 +346,18 @@ def levelled(sizes: Sequence[int], room: int) -> list[int]:
     return allowed
 
 
-def tally(entries: Iterable[Entry]) -> Mapping[tuple[int, int], int]:
+def tally(entries: Iterable[SampleEntry]) -> Mapping[tuple[int, int], int]:
     """Numbers of samples in each stratum of calls and difficulty."""
     return Counter((entry.calls, entry.difficulty) for entry in entries)
 
 
-def _first(group: Sequence[Entry], most: int, seed: int, purpose: str) -> list[Entry]:
+def _first(group: Sequence[SampleEntry], most: int, seed: int, purpose: str) -> list[SampleEntry]:
     return sorted(group, key=lambda entry: rank(entry, seed, purpose))[:most]
 
 
-def _grouped(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> list[list[Entry]]:
+def _grouped(entries: Iterable[SampleEntry], key: Callable[[SampleEntry], Hashable]) -> list[list[SampleEntry]]:
     """Groups in the order of their keys, so that the order of the entries decides nothing."""
-    groups: dict[Hashable, list[Entry]] = {}
+    groups: dict[Hashable, list[SampleEntry]] = {}
     for entry in entries:
         groups.setdefault(key(entry), []).append(entry)
     return [groups[name] for name in sorted(groups)]  # type: ignore[type-var]

@@ -37,7 +37,15 @@ from thor_tir.tirgen.raw_rows import (
     write_provenance,
 )
 from thor_tir.tirgen.rules import Candidate
-from thor_tir.tirgen.selection import GENERATED, Examined, FilterConfig, Rejected, Selection, choose, examine_candidate
+from thor_tir.tirgen.selection import (
+    GENERATED,
+    Examined,
+    FilterConfig,
+    FilterSelection,
+    Rejected,
+    choose_samples,
+    examine_candidate,
+)
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ def filter_raw(sources: Sequence[Path], config: FilterConfig, folder: Path, *, s
     provenance = read_provenance(raw_files(sources, PROVENANCE))
     benchmark = benchmark_questions(config.benchmarks)
     reading = _read(files, no_tools, provenance, config)
-    selection = choose(reading.examined, config, seed=seed, no_tools=no_tools, benchmark=benchmark)
+    selection = choose_samples(reading.examined, config, seed=seed, no_tools=no_tools, benchmark=benchmark)
     path = folder / "dataset.jsonl"
     _write_dataset(path, selection, reading, no_tools)
     with writing_atomically(folder / "rejected.jsonl") as out:
@@ -129,7 +137,9 @@ def _lost(row: JsonObject) -> Examined:
     return Examined(id=key, problem_id=problem_id, question="", num_calls=0, is_correct=None, rejected=rejected)
 
 
-def _write_dataset(path: Path, selection: Selection, reading: _Reading, no_tools: Mapping[str, Sequence[bool]]) -> None:
+def _write_dataset(
+    path: Path, selection: FilterSelection, reading: _Reading, no_tools: Mapping[str, Sequence[bool]]
+) -> None:
     with writing_atomically(path) as out:
         for id in selection.kept:
             place = reading.places[id]

@@ -139,3 +139,16 @@ def test_an_end_that_a_user_names_ends_turns_of_a_model_that_is_known_by_text_al
     found, server = asyncio.run(work())
     assert (text_of(found), found.stop) == ("four", StopReason.END)
     assert server.asked[-1].body["stop"] == ["<|eot|>", FENCE]
+
+
+@pytest.mark.parametrize("head", [b"", b"\n "])
+def test_a_server_that_does_not_stream_is_read_whole(head):
+    async def work() -> tuple[Completion, Server]:
+        plain = completion(f"print(4){FENCE}more")
+        async with serving(usual=says(head + json.dumps(plain).encode())) as server, policy_on(server) as policy:
+            assert not policy.speech.tells_stop
+            return await policy.sample(Dialect(policy.tokenizer).prompt("2 + 2?").token_ids, ENOUGH), server
+
+    found, server = asyncio.run(work())
+    assert server.asked[-1].body["stream"] is True
+    assert (text_of(found), found.stop) == (f"print(4){FENCE}", StopReason.STOP)

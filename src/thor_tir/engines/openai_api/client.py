@@ -120,12 +120,15 @@ class ApiClient:
                 await self._body(reply)
             rest = b""
             async for chunk in self._chunks(reply):
+                if (rest + chunk).lstrip()[:1] == b"{":  # no event begins so: the server does not stream
+                    rest += chunk
+                    continue
                 # By newlines alone: text may hold other characters that Python takes for ends of lines.
                 *lines, rest = (rest + chunk).split(b"\n")
                 if any(gathering.add(line.decode("utf-8", errors="replace").rstrip("\r")) for line in lines):
                     reply.close()  # an unfinished reply is hung up on, which stops a server that notices
                     break
-        return gathering.reply()
+        return whole_reply(rest, expected) if rest.lstrip()[:1] == b"{" else gathering.reply()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> "AbstractAsyncContextManager[ClientResponse]":
         data = json.dumps(body).encode()

@@ -51,7 +51,9 @@ def test_a_program_alone_is_no_answer_without_tools(tmp_path: Path) -> None:
 
 
 def test_the_prompt_alone_says_whether_programs_are_run() -> None:
-    stops = {style: dialect_of(tiny_tokenizer(), style).stop for style in (NO_TOOLS, CODE, TOOLS, CODE_TOOLS, CRITIC)}
+    stops = {
+        style: dialect_of(tiny_tokenizer(), style).stops() for style in (NO_TOOLS, CODE, TOOLS, CODE_TOOLS, CRITIC)
+    }
     assert [bool(stop) for stop in stops.values()] == [False, False, True, True, True]
     rows = {spec.name: spec.has_tools for spec in specs_of(RunConfig(), Path())}
     assert [name for name, has_tools in rows.items() if not has_tools] == ["base actor, without tools"]

@@ -14,16 +14,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
-from typing import Any
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
+from thor_tir.eval.results import Manifest
 from thor_tir.inference.best_of_n import select, selector
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, Shard, open_shared, write_atomically
+from thor_tir.storage.journal import Journal, JsonObject, Shard, open_shared, write_atomically
 from thor_tir.verdict import Outcome
 
 
@@ -76,36 +76,25 @@ class EvalFolder:
         return (self.path / "manifest.json").is_file()
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """The manifest that `start` wrote. Raises UsageError where there is no evaluation."""
         if not self.exists:
             raise UsageError(f"{self.path} holds no manifest.json; give the --output of `thor eval`")
         try:
-            found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            found: Manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
             if {"sets", "samples", "seed", "name"} <= found.keys():
                 return found
         except (ValueError, AttributeError) as error:
             raise UsageError(f"{self.path / 'manifest.json'} is damaged: {error}") from error
         raise UsageError(f"{self.path / 'manifest.json'} is damaged: it lacks sets, samples, seed or name")
 
-    def start(self, sets: tuple[ProblemSet, ...], manifest: Mapping[str, Any]) -> None:
+    def start(self, sets: tuple[ProblemSet, ...], manifest: Manifest) -> None:
         """Write problems and manifest, unless an earlier process of the same run did."""
         if self.exists:
             return
         for each in sets:
             write_problems(self._problems(each.name), each.problems)
-        entries = [
-            {
-                "name": s.name,
-                "title": s.title,
-                "kind": s.kind.value,
-                "n": len(s.problems),
-                "sha256": s.sha256,
-                "notes": list(s.notes),
-            }
-            for s in sets
-        ]
-        write_atomically(self.path / "manifest.json", json.dumps({**manifest, "sets": entries}, indent=1) + "\n")
+        write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
     @property
     def sets(self) -> tuple[ProblemSet, ...]:
@@ -130,9 +119,9 @@ class EvalFolder:
         """That file, open; processes that share a model fill it together."""
         return open_shared(self.file(name, shard), ranks, hold=hold)
 
-    def rows(self, name: str, *, besides: Path | None = None) -> dict[str, dict[str, Any]]:
+    def rows(self, name: str, *, besides: Path | None = None) -> Mapping[str, JsonObject]:
         """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, JsonObject] = {}
         for path in sorted((self.path / "attempts").glob(f"{escape(name)}*.jsonl")):
             is_ours = path.name == f"{name}.jsonl" or path.name.removeprefix(f"{name}.").split("-")[0].isdecimal()
             if is_ours and path != besides:
@@ -177,7 +166,7 @@ class EvalFolder:
         return self.path / "problems" / f"{name}.jsonl"
 
 
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+def _whole_lines(path: Path) -> Iterator[JsonObject]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             row = json.loads(line)

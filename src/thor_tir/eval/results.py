@@ -1,7 +1,71 @@
-"""The schema of results.json, which every evaluation writes, and of a comparison. What does not exist is null."""
+"""The schemas of an evaluation's manifest.json and results.json, and of a comparison. What does not exist is null."""
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
+
+
+class AskedSet(TypedDict):
+    """One set of problems in a manifest."""
+
+    name: str
+    """Name of the set, and of its files."""
+    title: str
+    """Title of the set in tables."""
+    kind: NotRequired[str]
+    """Kind of the answers; mathematics where none is named."""
+    n: int
+    """Problems that were asked."""
+    sha256: str
+    """Digest of the problems."""
+    notes: list[str]
+    """Departures from the registered set."""
+
+
+class Manifest(TypedDict):
+    """Everything that is needed to repeat an evaluation, apart from the problems, whose digests it holds."""
+
+    schema: int
+    """Version of this form: 1."""
+    name: str
+    """Name of the configuration."""
+    model: str
+    """Model by name or address."""
+    served: Mapping[str, Any] | None
+    """Name, tokenizer and key's variable of a model behind an address."""
+    weights_sha256: str | None
+    """Digest of the weights; null where they are elsewhere."""
+    samples: int
+    """Attempts per problem."""
+    select: str | None
+    """Selector that takes one of them; null where all count."""
+    seed: int
+    """Seed of the attempts."""
+    reasoning: bool
+    """True for a reasoning model."""
+    prompts: Mapping[str, Any]
+    """Prompt by the kind of problems."""
+    observation: Mapping[str, Any] | None
+    """Form of what the model reads of a program's end; null without tools."""
+    rollout: Mapping[str, Any]
+    """Limits and sampling."""
+    correction: Mapping[str, Any] | None
+    """Self-correction; null for none."""
+    resources: Mapping[str, Any]
+    """Parts of the machine that were used."""
+    sandbox: str
+    """Level of the sandbox."""
+    grader: Mapping[str, str]
+    """Version and strictness of the grader."""
+    extractor: str
+    """Way from a reply to its program."""
+    judge: Mapping[str, str] | None
+    """Language model that judged; null for none."""
+    versions: Mapping[str, str]
+    """Versions of the packages that results depend on."""
+    machine: str
+    """Class of the machine."""
+    sets: list[AskedSet]
+    """Sets that were asked."""
 
 
 class Estimate(TypedDict):

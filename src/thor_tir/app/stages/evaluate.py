@@ -2,12 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
-from typing import Any
 
 from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
@@ -22,7 +21,7 @@ from thor_tir.eval.code.check import CodeGrader, written
 from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.eval.folder import EvalFolder, best_of
 from thor_tir.eval.metrics import averages, set_result
-from thor_tir.eval.results import Results
+from thor_tir.eval.results import Manifest, Results
 from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
@@ -34,7 +33,7 @@ from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import WHOLE, Shard, write_atomically
+from thor_tir.storage.journal import WHOLE, JsonObject, Shard, write_atomically
 from thor_tir.verdict import Strictness
 
 
@@ -193,7 +192,7 @@ def requests_of(run: EvalRun, asked: ProblemSet) -> list[AttemptRequest]:
     ]
 
 
-async def _timed(request: AttemptRequest, setup: SamplingSetup, why: list[str]) -> dict[str, Any]:
+async def _timed(request: AttemptRequest, setup: SamplingSetup, why: list[str]) -> JsonObject:
     """The row of one attempt. What a fault of the machine says is added to `why`, and the fault passes through."""
     began = perf_counter()
     try:
@@ -269,8 +268,8 @@ def results_of(folder: EvalFolder, *, name: str | None = None, select: str | Non
     }
 
 
-def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Mapping[str, Any]:
-    """Everything that is needed to repeat the run, apart from the data, whose digests are added per set."""
+def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Manifest:
+    """Everything that is needed to repeat the run, apart from the problems, whose digests it holds."""
     spec = run.spec
     return {
         "schema": 1,
@@ -293,6 +292,17 @@ def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Mapping[str,
         "judge": None if run.judge is None else {"model": run.judge.model, "address": run.judge.base_url},
         "versions": versions(),
         "machine": machine(),
+        "sets": [
+            {
+                "name": s.name,
+                "title": s.title,
+                "kind": s.kind.value,
+                "n": len(s.problems),
+                "sha256": s.sha256,
+                "notes": list(s.notes),
+            }
+            for s in run.sets
+        ],
     }
 
 

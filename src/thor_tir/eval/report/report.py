@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NotRequired, TypedDict, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 
 from thor_tir.eval.report.run_folder import Difference, RunFolder, mapping, number, parse, read_run
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.trajectory_json import trajectory_from_json
-from thor_tir.trajectory import Trajectory
 
 MAX_EXHIBIT_BYTES = 3_000_000
 """Bytes of trajectories on the page, escapes included, which keeps all of it below about 5 MB."""
@@ -41,11 +40,72 @@ MAX_SEGMENTS = 80
 """Of one trajectory or repair."""
 
 
+class PageSegment(TypedDict):
+    """A segment as the page shows it."""
+
+    author: str
+    """Part of the interaction."""
+    text: str
+    """Its text, perhaps clipped."""
+    call: NotRequired[int]
+    """Number of the call, of an action or an observation."""
+    status: NotRequired[str | None]
+    """Status of that call."""
+
+
+class PageRepair(TypedDict):
+    """A repair as the page shows it."""
+
+    call: float | None
+    """Number of the call that it repairs."""
+    reward: float | None
+    """Reward that it earned."""
+    status: str | None
+    """Status of its call."""
+    segments: list[PageSegment]
+    """The new call, and what it printed."""
+
+
+class PageExhibit(TypedDict):
+    """A trajectory as the page shows it."""
+
+    id: str
+    """Id of the trajectory."""
+    stage: str
+    """Place in the run where it was sampled."""
+    family: str
+    """Source of the problem."""
+    question: str
+    """The question."""
+    answer: str
+    """The reference."""
+    outcome: str
+    """Outcome of the verdict."""
+    extracted: str | None
+    """Answer that was found."""
+    segments: list[PageSegment]
+    """Its text by author."""
+    repairs: list[PageRepair]
+    """Failed calls that were written again."""
+    statuses: list[str]
+    """Status of each call."""
+    advantage: float | None
+    """Advantage in training."""
+    reward: float | None
+    """Reward in training."""
+    finish: str
+    """How it ended."""
+    tokens: int
+    """Tokens that the model wrote."""
+    calls: int
+    """Calls that stand in it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """The chosen trajectories, with what was not chosen."""
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[PageExhibit, ...]
     """JSON values for the page, in the order of the file."""
     num_total: int
     """Readable trajectories in the file."""
@@ -162,7 +222,7 @@ def sample(path: Path, *, max_bytes: int, max_exhibits: int = MAX_EXHIBITS) -> S
                 groups[row["stage"], row["outcome"]].append(file.tell() - len(line))
             except ValueError:
                 damaged += 1
-        rows: dict[int, dict[str, Any]] = {}
+        rows: dict[int, PageExhibit] = {}
         num_bytes = 0
         for offset in spread_over(groups.values()):
             file.seek(offset)
@@ -190,7 +250,7 @@ def spread(members: Sequence[T]) -> list[T]:
     return [members[i] for i in dict.fromkeys(r * len(members) >> bits for r in reversed_bits)]
 
 
-def exhibit_of(row: object) -> dict[str, Any]:
+def exhibit_of(row: object) -> PageExhibit:
     """The part that the page shows of one line of `trajectories.jsonl`. Raises ValueError where the line is damaged."""
     fields = mapping(row)
     trajectory = trajectory_from_json(fields.get("trajectory"))
@@ -209,11 +269,13 @@ def exhibit_of(row: object) -> dict[str, Any]:
         "statuses": statuses,
         "advantage": number(fields.get("advantage")),
         "reward": number(fields.get("reward")),
-        **_costs(trajectory),
+        "finish": trajectory.finish.value,
+        "tokens": trajectory.num_model_tokens,
+        "calls": len(trajectory.calls),
     }
 
 
-def json_block(value: Any) -> str:
+def json_block(value: object) -> str:
     """JSON that is safe inside a `<script type="application/json">`: nothing in it can end the element or a line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
@@ -226,26 +288,23 @@ def clipped(value: object) -> str:
     return text if lost <= 0 else f"{text[:MAX_CHARACTERS]}\n[{lost:,} more characters left out]"
 
 
-def _costs(trajectory: Trajectory) -> dict[str, Any]:
-    return {"finish": trajectory.finish.value, "tokens": trajectory.num_model_tokens, "calls": len(trajectory.calls)}
-
-
-def _segments(value: object, statuses: Sequence[str]) -> list[dict[str, Any]]:
+def _segments(value: object, statuses: Sequence[str]) -> list[PageSegment]:
     """Segments with the call they belong to; the status of a call is the archived one, not what a line claims."""
-    segments: list[dict[str, Any]] = []
+    segments: list[PageSegment] = []
     call = -1
     for each in _list(value)[:MAX_SEGMENTS]:
         fields = mapping(each)
         author = clipped(fields.get("author"))
         call += author == "action"
-        segment: dict[str, Any] = {"author": author, "text": clipped(fields.get("text"))}
+        segment: PageSegment = {"author": author, "text": clipped(fields.get("text"))}
         if author in ("action", "observation"):
-            segment |= {"call": call, "status": statuses[call] if 0 <= call < len(statuses) else None}
+            segment["call"] = call
+            segment["status"] = statuses[call] if 0 <= call < len(statuses) else None
         segments.append(segment)
     return segments
 
 
-def _repair(fields: dict[str, Any]) -> dict[str, Any]:
+def _repair(fields: Mapping[str, object]) -> PageRepair:
     status = None if fields.get("status") is None else clipped(fields["status"])
     return {
         "call": number(fields.get("call")),
@@ -255,5 +314,5 @@ def _repair(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else []

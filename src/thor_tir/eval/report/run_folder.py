@@ -167,7 +167,7 @@ def number(value: object) -> float | None:
     return value if abs(value) < 1e300 else None
 
 
-def mapping(value: object) -> dict[str, Any]:
+def mapping(value: object) -> Mapping[str, object]:
     """The value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
@@ -185,7 +185,7 @@ def _read(path: Path) -> Any:
         raise UsageError(f"{path} is not valid JSON ({error}); repair or delete it") from error
 
 
-def _metrics(path: Path) -> tuple[dict[str, Any], ...]:
+def _metrics(path: Path) -> tuple[Mapping[str, object], ...]:
     """Rounds in file order. A torn last line, which a kill leaves behind, is not a round."""
     if not path.is_file():
         return ()
@@ -240,7 +240,7 @@ def _counts(value: object) -> dict[str, int]:
     return {name: int(count) for name, count in _numbers(value).items()}
 
 
-def _summary(fields: dict[str, Any]) -> Summary:
+def _summary(fields: Mapping[str, object]) -> Summary:
     paired = fields.get("paired")
     return Summary(
         paired=tuple(d for row in paired if (d := _difference(mapping(row)))) if isinstance(paired, list) else (),
@@ -254,12 +254,12 @@ def _summary(fields: dict[str, Any]) -> Summary:
     )
 
 
-def _difference(fields: dict[str, Any]) -> Difference | None:
+def _difference(fields: Mapping[str, object]) -> Difference | None:
     difference = _estimate(fields.get("difference"), fields.get("ci95"))
     return None if difference is None else Difference(name=str(fields.get("name", "")), difference=difference)
 
 
-def _tool_success(fields: dict[str, Any]) -> ShownToolSuccess | None:
+def _tool_success(fields: Mapping[str, object]) -> ShownToolSuccess | None:
     match fields.get("table"):
         case [[int(a), int(b)], [int(c), int(d)]]:
             names = ("chi2", "p", "phi", "odds_ratio")
@@ -267,7 +267,7 @@ def _tool_success(fields: dict[str, Any]) -> ShownToolSuccess | None:
     return None
 
 
-def _funnel(fields: dict[str, Any]) -> tuple[FunnelStage, ...]:
+def _funnel(fields: Mapping[str, object]) -> tuple[FunnelStage, ...]:
     stages = fields.get("stages")
     rows = [mapping(row) for row in stages] if isinstance(stages, list) else []
     return tuple(

@@ -133,7 +133,7 @@ def problems_of(config: RunConfig) -> TrainingProblems:
     asked = ProblemSet(
         name="validation", title="validation", problems=tuple(kept), sha256=digest_of(kept), notes=(origin,)
     )
-    remark = f"validation: {len(kept)} problems {origin}; none of them is trained on"
+    remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them"
     if not kept:
         remark = f"no validation: none of the {len(problems)} problems of {spec} falls into the part that is held out"
     return TrainingProblems(train=problems[: config.num_rl], validation=asked if kept else None, remark=remark)

@@ -15,7 +15,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Author(StrEnum):
-    """Who put a token into the context: the one source of every loss mask."""
+    """The author of a token in the context: the one source of every loss mask."""
 
     PROMPT = "prompt"
     MODEL = "model"

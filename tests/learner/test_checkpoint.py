@@ -266,7 +266,7 @@ def test_want_of_room_is_recognised_in_the_words_of_libraries(module, tmp_path, 
             raise RuntimeError("writer failed") from OSError(errno.ENOSPC, "No space left on device")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("thor_tir.learner.checkpoint.export", full)
+    monkeypatch.setattr("thor_tir.learner.checkpoint.export_model", full)
     with pytest.raises(DiskFull):
         save_checkpoint(tmp_path, learner_of(tiny_model()))
     assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def save_checkpoint(
     try:
         with told_when_full(root):
             _write_state(draft / _STATE, learner)
-            export(draft / _MODEL, learner, tokenizer)
+            export_model(draft / _MODEL, learner, tokenizer)
             learner.ranks.lead(lambda: _seal(draft, final, learner, dict(extra or {}), options))
     except DiskFull:
         shutil.rmtree(draft, ignore_errors=True)
@@ -238,7 +238,7 @@ def _write_state(folder: Path, learner: Learner) -> None:
     (folder / _RANDOM.format(learner.ranks.rank)).write_bytes(states.getvalue())
 
 
-def export(folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def export_model(folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase | None) -> None:
     """The model as a Hugging Face folder, written by the first process; all must call it."""
     model: Any = learner.model
     whole = None

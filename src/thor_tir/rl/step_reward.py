@@ -12,7 +12,7 @@ from thor_tir.trajectory import Step
 IsSubstantial = Callable[[str], bool]
 """True for a program that does more than print what it was given."""
 
-Reward = Callable[[Sequence[Step], IsSubstantial], list[float]]
+StepReward = Callable[[Sequence[Step], IsSubstantial], list[float]]
 
 
 def prints(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
@@ -47,7 +47,7 @@ def _printed(step: Step) -> str:
 
 
 RewardName = Literal["prints", "runs", "substantial", "agrees"]
-REWARDS: Mapping[RewardName, Reward] = {
+REWARDS: Mapping[RewardName, StepReward] = {
     "prints": prints,
     "runs": runs,
     "substantial": substantial,

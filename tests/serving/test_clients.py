@@ -65,6 +65,16 @@ def test_the_official_clients_own_stream_helper_puts_the_answer_together(client:
     assert "\\boxed{1}" in text
 
 
+def test_the_official_client_asks_by_responses_and_streams_them(client: Any) -> None:
+    asked: Any = {"model": "nano/actor", "input": GCD, "temperature": 0}
+    whole = client.responses.create(**asked)
+    assert whole.model_extra["thor"]["answer"] == "1"
+    with client.responses.stream(**asked) as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert final.output_text == whole.output_text == text
+
+
 def test_the_official_client_lists_models_and_continues_a_text(client: Any) -> None:
     assert [model.id for model in client.models.list()] == ["nano/actor"]
     assert client.models.retrieve("nano/actor").id == "nano/actor"

@@ -18,10 +18,15 @@ from thor_tir.serving.completions import complete
 from thor_tir.serving.fields import MalformedRequest
 from thor_tir.serving.replies import error_json, model_json
 from thor_tir.serving.reply import Reply
+from thor_tir.serving.responses import respond
 from thor_tir.serving.service import Endpoint, Service, Work
 from thor_tir.web_service import GracefulServer, Place
 
-_ANSWERING: Mapping[str, Work] = {"/v1/chat/completions": chat, "/v1/completions": complete}
+_ANSWERING: Mapping[str, Work] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": complete,
+    "/v1/responses": respond,
+}
 """Routes that ask the model."""
 
 

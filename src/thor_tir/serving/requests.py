@@ -131,7 +131,7 @@ def chat_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) 
     fields = Fields(body)
     check_model(fields, model)
     turns = _turns(fields, defaults.bounds)
-    _refuse_foreign(fields)
+    refuse_foreign(fields)
     fields.unsupported("stop", [], reason="the model's own end and the end of a program are what stops it here")
     fields.unsupported("logprobs", False, reason="an answer is made of several samples")
     fields.unsupported("top_logprobs", 0, reason="an answer is made of several samples")
@@ -156,7 +156,7 @@ def completion_request(body: Mapping[str, Any], model: str, defaults: ServedDefa
     """Read a body of `/v1/completions`. Raises MalformedRequest."""
     fields, bounds = Fields(body), defaults.bounds
     check_model(fields, model)
-    _refuse_foreign(fields)
+    refuse_foreign(fields)
     fields.unsupported("logprobs", 0, reason="log-probabilities are not told")
     fields.unsupported("echo", False, reason="the prompt is not repeated")
     fields.unsupported("best_of", 1, reason="ask /v1/chat/completions for thor.attempts")
@@ -249,7 +249,8 @@ def _seed(fields: Fields) -> int:
     return fields.integer("seed", secrets.randbits(31), 1 - SEEDS, SEEDS - 1)
 
 
-def _refuse_foreign(fields: Fields) -> None:
+def refuse_foreign(fields: Fields) -> None:
+    """Pass over notes, and refuse what OpenAI's models do and this server does not."""
     fields.ignored(*NOTES)
     fields.unsupported("tools", [], reason=_OWN_TOOLS)
     fields.unsupported("functions", [], reason=_OWN_TOOLS)
@@ -300,8 +301,10 @@ def _turn(fields: Fields) -> Turn:
     return {"role": "system" if role == "developer" else role, "content": content}
 
 
-def text_content(fields: Fields, name: str, kinds: tuple[str, ...], *, required: bool = True) -> str:
-    """A string, or a list of parts each of which is text."""
+def text_content(
+    fields: Fields, name: str, kinds: tuple[str, ...], ignored: tuple[str, ...] = (), *, required: bool = True
+) -> str:
+    """A string, or a list of parts each of which is text; fields of parts that say nothing more are ignored."""
     value = fields.any(name)
     if value is None and not required:
         return ""
@@ -314,6 +317,8 @@ def text_content(fields: Fields, name: str, kinds: tuple[str, ...], *, required:
         if kind not in kinds:
             part.refuse("type", f"is {str(kind)[:60]!r}; the model reads text alone", code="unsupported_parameter")
         parts.append(part.text("text", "") or "")
+        part.ignored(*ignored)
+        part.end()
     return "".join(parts)
 
 

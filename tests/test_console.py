@@ -148,3 +148,13 @@ def test_nothing_else_prints_to_a_terminal() -> None:
                 case ast.Attribute(attr="write", value=ast.Attribute(attr="stdout" | "stderr")):
                     found.add(place)
     assert found <= allowed.keys()
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_no_figure_of_a_table_is_cut_however_narrow_the_place_is(width: int) -> None:
+    sent = io.StringIO()
+    cells = ["a row with a long name, as models have", "33.6 %", "29.2 - 38.2", "12345", "98.7 %", "1.62", "98765"]
+    head = ["", "accuracy", "95 % interval", "n", "calls ok", "calls", "tokens of the response"]
+    ConsoleReporter(Console(file=sent, width=width)).show(text_table("Held-out test problems", head, [cells]))
+    assert all(cell in sent.getvalue() for cell in [*cells, *head])
+    assert "…" not in sent.getvalue()

@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+MOST_COLUMNS = 1_000
+"""Columns of the widest table."""
 NOTE_EVERY_S = 30.0
 """Where there is no terminal, progress of a long stage is printed this often."""
 
@@ -95,8 +97,18 @@ class ConsoleReporter:
         self.console.print(visible(text), markup=False, emoji=False, soft_wrap=True)
 
     def show(self, shown: RenderableType) -> None:
-        """A table or a transcript, whose makers have made foreign text visible."""
-        self.console.print(shown)
+        """A table or a transcript, whose makers have made foreign text visible.
+
+        A table keeps its own width where the place is narrower: a long line can be scrolled to, a figure that was cut
+        cannot be read.
+        """
+        wide = self.console.options.update(width=MOST_COLUMNS)
+        needed = self.console.measure(shown, options=wide).maximum if isinstance(shown, Table) else 0
+        if needed <= self.console.width:
+            self.console.print(shown)
+        else:
+            wider = Console(file=self.console.file, width=needed, quiet=self.console.quiet, highlight=False)
+            wider.print(shown, crop=False, soft_wrap=False)
 
 
 def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -1,5 +1,6 @@
 """Nothing is dropped in silence: what was lost stands on the console, in results.json, and beside every score."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 from test_benchmark_runs import SUMS, status_of
 
+from endpoint_server import completion, says, serving
 from scripted_agent import OFFLINE, program
 from scripted_benchmark import Quiet, play, right, scripted_run, set_of, wrong
 from thor_tir.app.stages.evaluate import check_measured, write_results
@@ -159,3 +161,37 @@ def test_a_comparison_of_runs_that_share_no_graded_problem_has_a_row_and_no_diff
     head, (row,) = comparison_rows(compare(*folders))
     shown = dict(zip(head, row, strict=True))
     assert (shown["n"], shown["lost"], shown["difference"]) == ("0", "2", "-")
+
+
+def test_a_server_that_refuses_a_prompt_for_its_length_is_counted_the_same_way(tmp_path: Path) -> None:
+    from thor_tir.app.config import EvalConfig, RunConfig
+    from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate
+    from thor_tir.eval.folder import EvalFolder
+    from thor_tir.rollout.loop import RolloutConfig
+
+    long = Problem(id="long", question="What is 1 plus 1, at length?", answer="2", source="mine")
+    refusal = {
+        "error": {"message": "This model's maximum context length is 64 tokens, you asked for 5000", "code": 400}
+    }
+
+    async def answer(asked, writer) -> None:
+        is_long = "at length" in json.dumps(asked.body)
+        behave = says(refusal, 400) if is_long else says(completion(right(SUMS[0])[0], stop_reason=None))
+        await behave(asked, writer)
+
+    async def work() -> None:
+        async with serving() as server:
+            server.usual = answer
+            run = EvalRun(
+                spec=EvalSpec(name="tools", model=server.address, samples=1),
+                sets=(set_of(SUMS[0], long),),
+                config=RunConfig(eval=EvalConfig(rollout=RolloutConfig(max_completion_length=200))),
+                folder=EvalFolder(path=tmp_path / "run"),
+            )
+            await evaluate(run, Quiet())
+
+    asyncio.run(work())
+    results = write_results(EvalFolder(path=tmp_path / "run"), Quiet())
+    assert results is not None
+    (entry,) = results["sets"]
+    assert (entry["lost"]["no_room"], entry["ends"]["correct"], entry["ends"]["no_room"]) == (1, 1, 1)

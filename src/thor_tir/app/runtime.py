@@ -1,4 +1,4 @@
-"""What the stages of a run share: models by name, an engine over each, one sandbox, one grader, journals."""
+"""Resources that the stages of a run share: models by name, an engine over each, one sandbox, one grader, journals."""
 
 import filecmp
 import shutil
@@ -62,7 +62,7 @@ class Reporter(Protocol):
 
 
 class Runtime:
-    """What stages share: a sandbox and a grader that are started once, and how engines are made."""
+    """Resources that stages share: a sandbox and a grader that are started once, and how engines are made."""
 
     def __init__(self, resources: ResourceConfig, sandbox: Sandbox, grader: Grader, ranks: Ranks = ALONE) -> None:
         self.ranks = ranks
@@ -150,8 +150,8 @@ def dialect_of(
     tokenizer: Tokenizer, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
 ) -> Dialect:
     """The conventions of one model under one prompt; `observation` matters where programs are run."""
-    told = observation or ObservationConfig()
-    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning, observation=told))
+    form = observation or ObservationConfig()
+    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning, observation=form))
 
 
 def without_tools(max_tokens: int) -> RolloutConfig:

@@ -19,7 +19,7 @@ from thor_tir.problems.benchmarks import HubSet, hub_rows
 from thor_tir.problems.code_tasks import (
     CodeRow,
     CodeTask,
-    Fields,
+    TaskFields,
     humaneval_fields,
     humaneval_plus_fields,
     livecodebench_fields,
@@ -29,12 +29,12 @@ from thor_tir.problems.code_tasks import (
 from thor_tir.problems.livecodebench import FILES, NUM_TASKS, release_files, release_tasks
 
 MOST_BYTES = 2**28
-"""Of a packed file, unpacked; the largest, HumanEval+, has a twentieth of it."""
+"""Most bytes of a packed file, unpacked; the largest, HumanEval+, has a twentieth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeBenchmark:
-    """What is known about one benchmark."""
+    """One benchmark: its files, its known edition, its limits."""
 
     title: str
     """In tables."""
@@ -50,14 +50,14 @@ class CodeBenchmark:
     """Place that publishes the benchmark."""
     licence: str
     """Licence of the tasks."""
-    read: Callable[[CodeRow], Fields] | None = None
+    read: Callable[[CodeRow], TaskFields] | None = None
     """From a row to the fields of a task; None for a release of LiveCodeBench."""
     hub: HubSet | None = None
     """None where the hub has no copy of just these tasks."""
 
     @property
     def release(self) -> int:
-        """Of LiveCodeBench: how many of its files; 0 for another benchmark."""
+        """Number of LiveCodeBench's files; 0 for another benchmark."""
         return len(self.files) if self.read is None else 0
 
 
@@ -143,8 +143,8 @@ def _tasks(name: str, known: CodeBenchmark, data: Path | None) -> Iterator[CodeT
 
 def _how_to_obtain(name: str, known: CodeBenchmark) -> str:
     join = " and " if known.read is None else " or "
-    told = f"give --data the file of {name}, or a folder with {join.join(known.files)}"
-    return told if known.hub is None else f"{told}; {known.hub.path} on the Hugging Face hub has it"
+    advice = f"give --data the file of {name}, or a folder with {join.join(known.files)}"
+    return advice if known.hub is None else f"{advice}; {known.hub.path} on the Hugging Face hub has it"
 
 
 def _find(name: str, known: CodeBenchmark, data: Path) -> Path:
@@ -175,7 +175,7 @@ def _unpacked(file: Path) -> bytes:
 def _task(
     name: str,
     known: CodeBenchmark,
-    read: Callable[[CodeRow], Fields],
+    read: Callable[[CodeRow], TaskFields],
     row: bytes | Mapping[str, Any],
     where: str,
 ) -> CodeTask:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Pair = tuple[str, str]
-"""What goes in and what should come out."""
+"""An input and the output that it should give."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,40 +93,40 @@ class CodeTask:
         return self.benchmark.startswith("humaneval")
 
 
-Fields = dict[str, Any]
+TaskFields = dict[str, Any]
 CodeRow = Mapping[str, Any]
 
 
-def humaneval_fields(row: CodeRow) -> Fields:
+def humaneval_fields(row: CodeRow) -> TaskFields:
     """HumanEval: the head of a function, and `check(candidate)` with assertions."""
     return {**_function(row), "tests": AssertTests(text=row["test"], checks=True)}
 
 
-def humaneval_plus_fields(row: CodeRow) -> Fields:
+def humaneval_plus_fields(row: CodeRow) -> TaskFields:
     """HumanEval+: the same heads with tables of arguments and results."""
     return {**_function(row), "tests": _call_tests(row["test"], num_base=None)}
 
 
-def mbpp_fields(row: CodeRow) -> Fields:
+def mbpp_fields(row: CodeRow) -> TaskFields:
     """MBPP: a sentence, and three assertions that call the function by name."""
     imports = "\n".join(row["test_imports"])
     tests = AssertTests(text="\n".join([imports, *row["test_list"]]), checks=False)
     return {**_sentence(row), "tests": tests}
 
 
-def mbpp_plus_fields(row: CodeRow) -> Fields:
+def mbpp_plus_fields(row: CodeRow) -> TaskFields:
     """MBPP+: the same sentences with tables of arguments and results."""
     return {**_sentence(row), "tests": _call_tests(row["test"], num_base=len(row["test_list"]))}
 
 
-def livecodebench_fields(row: CodeRow) -> Fields:
+def livecodebench_fields(row: CodeRow) -> TaskFields:
     """LiveCodeBench as it is carried with its public tests alone: `public_tests` is a list, and nothing is packed."""
     fields = contest_fields(row, [(test["input"], test["output"]) for test in row["public_tests"]])
     return {**fields, "id": row["id"], "prompt": row["prompt"]}
 
 
-def contest_fields(row: CodeRow, pairs: list[Pair]) -> Fields:
-    """What a row of LiveCodeBench says in either form. As in its own runner, `func_name` makes a task a method's."""
+def contest_fields(row: CodeRow, pairs: list[Pair]) -> TaskFields:
+    """Fields of a row of LiveCodeBench in either form. As in its own runner, `func_name` makes a task a method's."""
     if not pairs:
         raise ValueError("no public tests")
     name = json.loads(row["metadata"]).get("func_name")
@@ -141,7 +141,7 @@ def contest_fields(row: CodeRow, pairs: list[Pair]) -> Fields:
     }
 
 
-def _function(row: CodeRow) -> Fields:
+def _function(row: CodeRow) -> TaskFields:
     return {
         "id": row.get("id") or row["task_id"],
         "prompt": row["prompt"],
@@ -150,7 +150,7 @@ def _function(row: CodeRow) -> Fields:
     }
 
 
-def _sentence(row: CodeRow) -> Fields:
+def _sentence(row: CodeRow) -> TaskFields:
     imports = "\n".join(row["test_imports"])
     return {
         "id": row.get("id") or f"MBPP/{row['task_id']}",

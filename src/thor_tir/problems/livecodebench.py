@@ -22,10 +22,10 @@ from thor_tir.problems.code_tasks import CodeTask, ExampleTests, Pair, contest_f
 
 HUB = "livecodebench/code_generation_lite"
 NUM_TASKS = (400, 511, 612, 713, 880, 1055)
-"""Of the releases 1 to 6, the files before included."""
+"""Number of tasks of the releases 1 to 6, the files before included."""
 FILES = ("test.jsonl", *(f"test{number}.jsonl" for number in range(2, len(NUM_TASKS) + 1)))
 MOST_BYTES = 2**30
-"""Of one task's hidden tests, unpacked."""
+"""Most bytes of one task's hidden tests, unpacked."""
 
 
 def release_files(release: int, data: Path | None) -> list[Path]:

@@ -43,7 +43,7 @@ _LCB_IMPORTS = "\n".join(
         "sys.setrecursionlimit(50000)",
     ]
 )
-"""What LiveCodeBench's own runner puts before every program."""
+"""Imports that LiveCodeBench's own runner puts before every program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ SET_TASKS = frozenset(
 PRESENCE_TASKS = frozenset({"check_str", "text_match_three", "text_starta_endb"})
 """Entry points of MBPP+ where any value but None counts as True (`MBPP_OUTPUT_NOT_NONE_TASKS`)."""
 _FAILURES = (ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError, MemoryError)
-"""What comparing values of unlike kinds may raise: they are not equal then."""
+"""Exceptions of comparing values of unlike kinds: these are not equal then."""
 
 
 def matches_evalplus(out: Any, expected: Any, inputs: Sequence[Any], entry_point: str, tolerance: float) -> bool:

@@ -181,7 +181,7 @@ def _end_of_code(lines: Sequence[str], start: int) -> int:
 
 
 def _num_readable(lines: Sequence[str], *, head: str) -> tuple[int, bool]:
-    """How many of the first lines Python can read together, and True if more lines could make it more."""
+    """Number of the first lines that Python can read together, and True if more lines could make it more."""
     num, is_open = len(lines), False
     while num:
         try:

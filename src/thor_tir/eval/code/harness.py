@@ -17,7 +17,7 @@ from thor_tir.eval.code import value_json as exchange
 from thor_tir.problems.code_tasks import CallTests
 
 MOST_BYTES = 2**28
-"""Of one outcome, unpacked."""
+"""Most bytes of one outcome, unpacked."""
 MARK = "\x1e"
 """First character of the lines that the programs here write for us."""
 

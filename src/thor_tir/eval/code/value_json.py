@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 MOST_ITEMS = 100_000
-"""Of an iterator; one that yields more is taken for endless."""
+"""Most items of an iterator; one that yields more is taken for endless."""
 LONG_TEXT = 100_000
 """Characters; a longer text travels as a sentence with its digest, so that only equality can be tested."""
 LONG_LIST = 200_000

@@ -35,9 +35,9 @@ T = TypeVar("T")
 MAX_EXHIBITS = 400
 """More than a person browses, few enough for a page that opens at once."""
 MAX_CHARACTERS = 6000
-"""Of one text; a flood of output says nothing new after that."""
+"""Longest text that is shown whole; a flood of output says nothing new after that."""
 MAX_SEGMENTS = 80
-"""Of one trajectory or repair."""
+"""Most segments of one trajectory or repair."""
 
 
 class PageSegment(TypedDict):
@@ -94,7 +94,7 @@ class PageExhibit(TypedDict):
     reward: float | None
     """Reward in training."""
     finish: str
-    """How it ended."""
+    """Reason for which it ended."""
     tokens: int
     """Tokens that the model wrote."""
     calls: int
@@ -257,13 +257,13 @@ def exhibit_of(row: object) -> PageExhibit:
     problem = mapping(fields.get("problem"))
     statuses = [step.observation.result.status.value for step in trajectory.calls if step.observation]
     return {
-        "id": clipped(trajectory.id),
-        "stage": clipped(fields.get("stage")) or "unnamed stage",
-        "family": clipped(problem.get("source")),
-        "question": clipped(problem.get("question")),
-        "answer": clipped(problem.get("answer")),
-        "outcome": clipped(fields.get("outcome")) or "unscored",
-        "extracted": None if fields.get("extracted") is None else clipped(fields["extracted"]),
+        "id": clipped_text(trajectory.id),
+        "stage": clipped_text(fields.get("stage")) or "unnamed stage",
+        "family": clipped_text(problem.get("source")),
+        "question": clipped_text(problem.get("question")),
+        "answer": clipped_text(problem.get("answer")),
+        "outcome": clipped_text(fields.get("outcome")) or "unscored",
+        "extracted": None if fields.get("extracted") is None else clipped_text(fields["extracted"]),
         "segments": _segments(fields.get("segments"), statuses),
         "repairs": [_repair(mapping(repair)) for repair in _list(fields.get("repairs"))[:MAX_SEGMENTS]],
         "statuses": statuses,
@@ -281,7 +281,7 @@ def json_block(value: object) -> str:
     return text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-def clipped(value: object) -> str:
+def clipped_text(value: object) -> str:
     """A text as it is, or its beginning and how much was left out."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
     lost = len(text) - MAX_CHARACTERS
@@ -294,9 +294,9 @@ def _segments(value: object, statuses: Sequence[str]) -> list[PageSegment]:
     call = -1
     for each in _list(value)[:MAX_SEGMENTS]:
         fields = mapping(each)
-        author = clipped(fields.get("author"))
+        author = clipped_text(fields.get("author"))
         call += author == "action"
-        segment: PageSegment = {"author": author, "text": clipped(fields.get("text"))}
+        segment: PageSegment = {"author": author, "text": clipped_text(fields.get("text"))}
         if author in ("action", "observation"):
             segment["call"] = call
             segment["status"] = statuses[call] if 0 <= call < len(statuses) else None
@@ -305,7 +305,7 @@ def _segments(value: object, statuses: Sequence[str]) -> list[PageSegment]:
 
 
 def _repair(fields: Mapping[str, object]) -> PageRepair:
-    status = None if fields.get("status") is None else clipped(fields["status"])
+    status = None if fields.get("status") is None else clipped_text(fields["status"])
     return {
         "call": number(fields.get("call")),
         "reward": number(fields.get("reward")),

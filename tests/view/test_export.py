@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_every_module_is_in_the_bundle_once_and_no_import_is_left() -> None:
     folder = Path(module.__file__).parent / "page"
     assert sorted(modules) == sorted(path.stem for path in folder.glob("*.js"))
     assert modules[-1] == "main"
+
+
+def test_the_wheel_carries_every_file_of_the_page() -> None:
+    root = Path(__file__).parents[2]
+    globs = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["thor_tir"]
+    package = root / "src" / "thor_tir"
+    carried = {path for pattern in globs for path in package.glob(pattern)}
+    files = [path for path in (package / "view" / "page").rglob("*") if path.is_file()]
+    assert len(files) > 15
+    assert set(files) <= carried
 
 
 def test_nothing_in_the_page_can_end_an_element_early() -> None:

@@ -73,9 +73,10 @@ def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
     from thor_tir.rl.step import CUTS
 
     step = options_of(run, file).get("step")
-    if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int) or step.get("cut") not in CUTS:
+    if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int):
         return None
-    return kept_thought(failed, suffix_tokens=CUTS[step["cut"]](failed, step["suffix_tokens"]))
+    cut = next((cut for name, cut in CUTS.items() if name == step.get("cut")), None)
+    return None if cut is None else kept_thought(failed, suffix_tokens=cut(failed, step["suffix_tokens"]))
 
 
 def _advantages(run: ViewedRun, file: ViewedFile, rewards: Sequence[float]) -> list[float]:

@@ -113,10 +113,12 @@ def candidates(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
         group = _group(file, entry)[:MAX_CANDIDATES]
         asked = run.problems.get(entry.problem_id)
         attempts = [_attempt(run, file, e) for e in group]
-        seed = run.json_above(file, "manifest.json").get("seed")
+        known = run.json_above(file, "manifest.json").get("seed")
+        name_of = entry.problem_id.encode("utf-8", "replace").decode()  # half a character has no seed
+        seed = seed_of(known, name_of) if isinstance(known, int) else None
     scored = []
     for selector_name, selector in SELECTORS.items():
-        chosen = select(attempts, selector.score, seed=seed_of(seed, entry.problem_id)) if seed is not None else None
+        chosen = select(attempts, selector.score, seed=seed) if seed is not None else None
         scored.append(
             {
                 "name": selector_name,
@@ -251,6 +253,8 @@ def _attempt(run: ViewedRun, file: ViewedFile, entry: Entry) -> Attempt:
     row = run.row(file, entry)
     problem = Problem(id=str(row.get("problem_id")), question="", answer="", source="")
     try:
+        if not isinstance(row["extracted"], str | None):
+            raise ValueError(f"the answer is {clipped(repr(row['extracted']), 80)}")
         return attempt_from_json(row, problem)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file.path}: the row {entry.key!r} is no attempt that can be compared: {error}") from error

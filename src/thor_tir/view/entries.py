@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 from thor_tir.execution import ExecutionResult, Status
@@ -91,12 +92,20 @@ def without_tokens(line: bytes) -> bytes:
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """The object of a line; None for anything else."""
+    """The object of a line, with null for each number that is not finite or very large; None for anything else."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=lambda name: None, parse_float=_finite, parse_int=_small)
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _finite(digits: str) -> float | None:
+    return value if isfinite(value := float(digits)) else None
+
+
+def _small(digits: str) -> int | None:
+    return value if abs(value := int(digits)) < 2**63 else None
 
 
 def kind_of(row: Mapping[str, Any]) -> RowKind:
@@ -149,7 +158,7 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
         problem_id=problem_id,
         family=_family(problem, problem_id if kind is not RowKind.REPAIR else ""),
         outcome=outcome,
-        answer=row.get("extracted", row.get("answer")),
+        answer=None if (answer := row.get("extracted", row.get("answer"))) is None else str(answer),
         calls=len(results),
         failures=failures,
         tokens=sum(map(_tokens_of, steps)),
@@ -159,7 +168,7 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
         parent=parent,
         call=call,
         seconds=row["seconds"] if _is_number(row.get("seconds")) else sum(r.seconds for r in results),
-        start=next((s["thought"]["text"][:160] for s in steps), ""),
+        start=next((str(s["thought"]["text"])[:160] for s in steps), ""),
     )
 
 
@@ -171,8 +180,15 @@ def _result(found: Mapping[str, Any]) -> ExecutionResult:
     )
 
 
-def texts_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """Everything of a row that a person reads, in its order."""
+def texts_of(row: Mapping[str, Any]) -> list[str]:
+    """Everything of a row that a person reads, in its order; nothing of a damaged one."""
+    try:
+        return [text for text in _readable(row) if isinstance(text, str)]
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return []
+
+
+def _readable(row: Mapping[str, Any]) -> Iterator[str]:
     problem = row.get("problem")
     if isinstance(problem, Mapping):
         yield str(problem.get("question", ""))

@@ -4,7 +4,6 @@ Files are told apart by the rows they hold, not by their names. Nothing is writt
 so that a run that goes on does not notice.
 """
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -227,10 +226,9 @@ def state_of(run: ViewedRun) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file, None for each number that is not finite; empty where there is none, or a damaged one."""
     try:
-        found = json.loads(path.read_bytes(), parse_constant=lambda name: None)
-    except (OSError, ValueError, RecursionError):
+        return parsed(path.read_bytes()) or {}
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def folders_of(root: Path) -> list[Path]:

@@ -24,7 +24,7 @@ class Vocabulary:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return str(self._tokenizer.decode([id for id in ids if id < 2**32], skip_special_tokens=False))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text that each id adds. A character of several tokens stands at the last of them."""

@@ -60,14 +60,14 @@ export async function trajectories(main, page) {
     }
   }
 
-  async function fill() {
+  async function fill(isRenewal = false) {
     const { run, ...selection } = asked;
     list.setAttribute("aria-busy", "true");
     const [found, facets] = await Promise.all([get(`${run}/trajectories`, selection), get(`${run}/facets`, { file: selection.file })]);
     answer = found;
     known = facets;
     list.removeAttribute("aria-busy");
-    drawFilters();
+    if (!isRenewal || !form.contains(document.activeElement)) drawFilters(); // a menu that is open stays open
     drawList();
   }
 
@@ -203,5 +203,5 @@ export async function trajectories(main, page) {
     else put({ page: asked.page });
   }
 
-  return { move, key, renew: fill };
+  return { move, key, renew: () => fill(true) };
 }

@@ -10,6 +10,7 @@ from thor_tir.verdict import Strictness
 
 PUMPED = [
     *(r"€", r"\$", "USD ", "½", "°", "%", "(A) ", "Answer: ", "A. ", "(", "[", "{", r"\{", "|", "-", ",", "1,", "1, "),
+    *("1j", "1e1", "np.int64(", "Interval(", "Union(", "complex(", "'a' ", "1 111 ", "2^3 ", "12 ", r"\text{1 a "),
     *("1 ", "1 1/2 ", "x=", "x<", "3:", " m", " cm", r"\text{a}", r"\text{", r"\pm", r"\pm 1", "^2", "_2", "!", "'"),
     *(r"\frac", r"\frac12", r"\cup(1,2)", " and 1", r"\\", r"\left(", r"\begin{pmatrix}", "million ", "to ", ".", "U"),
 ]  # fmt: skip

@@ -143,6 +143,10 @@ SAME = {
     ],
 }
 OTHER = {
+    "functions with steps": [
+        (r"\lfloor\sqrt{n-1}\rfloor", r"\lfloor\sqrt{n+1}\rfloor"),
+        (r"\lceil n/2 \rceil", r"\lfloor n/2 \rfloor"),
+    ],
     "complex numbers as Python prints them": [
         ("2-7i", "(2+7j)"),
         ("5i", "5"),
@@ -267,7 +271,15 @@ OTHER = {
         (r"\begin{bmatrix}1&2&3\end{bmatrix}", r"\begin{bmatrix}1\\2\\3\end{bmatrix}"),
         (r"\begin{pmatrix}1\\2\end{pmatrix}", "(2,1)"),
     ],
-    "bases": [("40_9", "40_8"), ("40_9", "41_9"), ("36", "40_9"), ("40_9", "36"), ("1101_2", "1101_3")],
+    "bases": [
+        ("40_9", "40_8"),
+        ("40_9", "41_9"),
+        ("2215_6", "22 15_6"),
+        ("110010_2", "11 0010 0_2"),
+        ("36", "40_9"),
+        ("40_9", "36"),
+        ("1101_2", "1101_3"),
+    ],
 }
 REFUSED_AS_REWARD = {
     "decimals beside whole numbers": [

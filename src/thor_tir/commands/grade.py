@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import tyro
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GradeFile:
-    """GradeFile answers against references, a pair a line, within bounds. Exit status 0 whatever the verdicts."""
+    """Grade answers against references, a pair a line, within bounds. Exit status 0 whatever the verdicts."""
 
     jsonl: Path
     """Pairs, one JSON object a line: id, gold, pred, kind (`answer`, or `response`, in which an answer is found)."""
@@ -60,7 +60,7 @@ class GradeFile:
         return Strictness.LENIENT if self.lenient or self.strictness == "lenient" else Strictness.STRICT
 
     def run(self) -> None:
-        """GradeFile and write. Raises UsageError for a malformed line before anything is written."""
+        """Grade and write. Raises UsageError for a malformed line before anything is written."""
         from thor_tir.grading.grader import Grader
         from thor_tir.grading.judge import opened
         from thor_tir.grading.workers.process import GraderLimits
@@ -77,17 +77,42 @@ class GradeFile:
             _grade(pairs, grader, self.output, reporter)
 
 
+class _VerdictRow(TypedDict):
+    """A line of the file of verdicts."""
+
+    id: str | int
+    """The pair's id."""
+    outcome: str
+    """The outcome."""
+    extracted: str | None
+    """The answer that was found."""
+    reason: str
+    """The reason."""
+    seconds: float
+    """Seconds that the verdict took."""
+
+
 def _grade(pairs: "list[tuple[str | int, Submission]]", grader: "Grader", out: Path, reporter: ConsoleReporter) -> None:
+    from thor_tir.grading.references import check_references
     from thor_tir.grading.types import grader_version
     from thor_tir.storage.journal import write_atomically
 
-    rows: list[dict[str, Any]] = []
+    for fault in check_references(submission.problem for _, submission in pairs):
+        reporter.say(fault.sentence(len(pairs)))
+    rows: list[_VerdictRow] = []
     began = perf_counter()
     with reporter.stage("graded", len(pairs)) as bar:
         for (id, _), graded in zip(pairs, grader.iter_graded(s for _, s in pairs), strict=True):
             verdict, seconds = graded.verdict, round(graded.seconds, 6)
-            row = {"id": id, "outcome": verdict.outcome, "extracted": verdict.extracted, "reason": verdict.reason}
-            rows.append({**row, "seconds": seconds})
+            rows.append(
+                {
+                    "id": id,
+                    "outcome": verdict.outcome,
+                    "extracted": verdict.extracted,
+                    "reason": verdict.reason,
+                    "seconds": seconds,
+                }
+            )
             bar.advance()
     # ASCII, since an answer may hold half of a surrogate pair, which no encoding writes.
     write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))

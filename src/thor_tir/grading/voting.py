@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from thor_tir.errors import GraderUnavailable
 from thor_tir.grading.grader import Grader
 from thor_tir.grading.rules.canonical import bare_letters, canonical, is_affordable
-from thor_tir.grading.rules.matching import quick_outcome
+from thor_tir.grading.rules.matching import MAX_QUICK_CHARS, quick_outcome
 from thor_tir.grading.types import pair
 from thor_tir.verdict import Outcome
 
@@ -31,7 +31,8 @@ def candidates_of(answers: Iterable[str | None]) -> list[int | None]:
 @lru_cache(maxsize=8192)
 def _spelling(answer: str) -> str:
     """The answer in the one spelling in which most equal answers are equal letter for letter."""
-    return (bare_letters(canonical(answer)) or answer) if is_affordable(answer) else answer
+    is_short = len(answer) <= MAX_QUICK_CHARS and is_affordable(answer)
+    return (bare_letters(canonical(answer)) or answer) if is_short else answer
 
 
 @lru_cache(maxsize=1024)

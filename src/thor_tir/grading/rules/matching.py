@@ -34,7 +34,7 @@ from thor_tir.verdict import Outcome, Strictness
 
 T = TypeVar("T")
 _MAX_ITEMS = 64
-_MAX_QUICK_CHARS = 512
+MAX_QUICK_CHARS = 512
 """Characters compared in the caller's own thread, which nothing can stop; the grading process takes the rest."""
 
 
@@ -52,7 +52,7 @@ def quick_outcome(
         return Outcome.CORRECT, "the reference, letter for letter"
     if not is_affordable(answer):
         return Outcome.WRONG, "longer or deeper than any answer"
-    if max(len(reference), len(answer)) > _MAX_QUICK_CHARS:
+    if max(len(reference), len(answer)) > MAX_QUICK_CHARS:
         return None
     try:
         is_same = _is_same(reference, answer, RationalArithmetic(strictness))
@@ -95,6 +95,8 @@ def _wording(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
 
 
 _BASED = re.compile(r"\(?([0-9A-Fa-f]+)\)?_(?:\{?\(?(\d+)\)?\}?|\{?\\text\{(\w+)\}\}?)")
+_GROUPED_DIGITS = re.compile(r"\(?[0-9A-Fa-f]{1,4}(?:(?: [0-9A-Fa-f]{4})+|(?: [0-9A-Fa-f]{3})+)\)?_")
+"""Digits in groups of three or four, as `1111\\,1011_2`."""
 _BASE_NAMES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _BASE_NAMES |= {"ten": "10", "twelve": "12", "sixteen": "16"}
 _DIGITS = re.compile(r"[0-9A-Fa-f]+")
@@ -110,7 +112,9 @@ def _based(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
 
 
 def _digits_and_base(text: str) -> tuple[str, str] | None:
-    if found := _BASED.fullmatch("".join(text.split()).replace(",", "")):  # `1111\,1011_2` is grouped by fours
+    if _GROUPED_DIGITS.match(text):
+        text = "".join(text.split())
+    if found := _BASED.fullmatch(squeezed(text).replace(",", "")):
         base = found[2] or _BASE_NAMES.get(found[3], found[3])
         is_number = not base.isdigit() or all(int(digit, 16) < int(base) for digit in found[1])
         return (found[1].lstrip("0").upper(), base) if is_number else None  # `E_2` is a name

@@ -18,7 +18,8 @@ _COMPLEX = re.compile(
     rf"(?<![\w.\\])(?:mpmath\.)?(?:complex|mpc)\(\s*(?:real\s*=\s*)?{_QUOTED}\s*,\s*(?:imag\s*=\s*)?{_QUOTED}\s*\)"
 )
 _WRAPPED_COMPLEX = re.compile(r"(?<![\w.\\])(?:np\.|numpy\.)?complex(?:64|128)\(([^()]*)\)")
-_ONLY_COMPLEX = re.compile(r"(?=.*\dj)(?:\d*\.?\d+(?:e[+-]?\d+)?j?|\d+\.|[\s+\-*/()\[\]{}\\,;])+", re.IGNORECASE)
+_EXPONENT = re.compile(r"(?<=[\d.])[eE](?=[+-]?\d)")
+_LETTER = re.compile(r"[a-zA-Z\\]")
 _IMAGINARY = re.compile(r"(?<=[\d.])j(?![a-zA-Z\d])")
 _SET_CALL = re.compile(
     r"(?<![\w.\\])(?:(?:sp|sympy|sets)\.)?(Interval(?:\.(?:open|Lopen|Ropen))?|FiniteSet|Union|Eq)\("
@@ -42,7 +43,8 @@ def from_python(text: str) -> str:
                 break
             text = rewritten
     text = _NAME.sub(lambda name: _NAMES[name[0]], text)
-    return _IMAGINARY.sub("i", text) if _ONLY_COMPLEX.fullmatch(text.strip()) else text
+    is_complex_alone = not _LETTER.search(_EXPONENT.sub("", _IMAGINARY.sub("", text)))  # `4i + 2j + 3k` is a vector
+    return _IMAGINARY.sub("i", text) if is_complex_alone else text
 
 
 def _first_set(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Every web service of ours at its door: bounded bodies, clients that leave or dawdle, and an orderly end.
+"""Every web service of ours at its door: bounded connections, heads, bodies, replies and log, and an orderly end.
 
 The services themselves (`sandbox/remote/server.py`, `serving/`) say who is let in and what is done. Nothing here
 encrypts: outside a trusted network put a TLS proxy or an SSH tunnel in front.
@@ -6,16 +6,22 @@ encrypts: outside a trusted network put a TLS proxy or an SSH tunnel in front.
 
 import asyncio
 import logging
+import time
 from asyncio import TimerHandle, Transport
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from socket import socket
 from types import FrameType
 from typing import Protocol, TypeVar, cast
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from thor_tir.errors import UsageError
@@ -25,6 +31,16 @@ T = TypeVar("T")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 HEAD_S = 10.0
 """A client that has not sent a whole request line with its headers by then is hung up on."""
+TAKE_S = 60.0
+"""A client that has taken next to nothing of its reply for so long is hung up on."""
+MOST_CONNECTIONS = 1024
+"""Connections that are open at once, at most, and no more than half of the descriptors that the process may have."""
+LOG_EVERY_S = 60.0
+"""Of what clients can cause, one line of a kind is written so often."""
+_BACKLOG = 128
+"""Connections that are accepted in one turn of the event loop, before any of them is looked at."""
+_PIECE = 65_536
+_LOGGERS = ("uvicorn.error", "uvicorn.asgi", "asyncio", __name__)
 
 
 class TurnedAway(Exception):
@@ -62,6 +78,22 @@ class Endable(Protocol):
     def drop(self) -> None:
         """Give up what is still in work: its time is over."""
         ...
+
+
+def refuse_other_hosts(headers: Mapping[str, str]) -> None:
+    """Raise TurnedAway for what a web page sends from a browser on this machine, seen by its origin or a forged name.
+
+    For services that ask for no key and so answer this machine alone.
+    """
+    for name, value in (("Host", headers.get("host", "")), ("Origin", headers.get("origin"))):
+        if value is None:
+            continue
+        try:
+            host = urlsplit(value if name == "Origin" else f"//{value}").hostname
+        except ValueError:
+            host = None
+        if host not in LOOPBACK:
+            raise TurnedAway(403, f"{name} is not this machine, the only one that a service without a token answers")
 
 
 async def json_body(request: Request, *, most_bytes: int, within_s: float) -> bytes:
@@ -103,14 +135,117 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
+class PacedResponse(Response):
+    """A reply that is handed over in pieces, so that no more of it is buffered than its client takes."""
+
+    def __init__(self, body: bytes, headers: Mapping[str, str], media_type: str, on_sent: Callable[[], None]) -> None:
+        super().__init__(body, headers=headers, media_type=media_type)
+        self._on_sent = on_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; `on_sent` is called when the last piece is handed over, or when that failed."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for at in range(0, len(self.body), _PIECE):
+                await send({"type": "http.response.body", "body": self.body[at : at + _PIECE], "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._on_sent()
+
+
+class _OneLineAMinute(logging.Filter):
+    """Of records of one kind, one a minute: a client can cause as many as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for the first record of a kind in a minute, which says how many were kept back before."""
+        kind, now = str(record.msg).partition("\n")[0][:200], time.monotonic()
+        if now - self._said.get(kind, float("-inf")) < LOG_EVERY_S:
+            self._unsaid[kind] += 1
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[kind] = now
+        if num_unsaid := self._unsaid.pop(kind, 0):
+            record.msg = f"{str(record.msg).rstrip()} ({num_unsaid} more like it since the last line)"
+        return True
+
+
+@contextmanager
+def bounded_log() -> Iterator[None]:
+    """Let the web server and the event loop write one line of a kind a minute."""
+    loggers, bound = [logging.getLogger(name) for name in _LOGGERS], _OneLineAMinute()
+    for logger in loggers:
+        logger.addFilter(bound)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(bound)
+
+
+def most_connections() -> int:
+    """Connections that may be open at once in this process."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return MOST_CONNECTIONS
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if descriptors < 0 else min(MOST_CONNECTIONS, max(1, descriptors // 2))
+
+
 class _TimedProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on a client whose next request does not begin in time."""
+    """HTTP/1.1 that hangs up on a client that dawdles, and on the one that has dawdled longest when there are many."""
 
     _late: TimerHandle | None = None
+    _taking: TimerHandle | None = None
+    _idle_since = 0.0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
+        if len(self.connections) > most_connections():
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Hang up on the client that has asked for nothing for longest: on the newest where all others are served."""
+        _LOG.warning("as many connections are open as may be, %d; idle ones are closed", len(self.connections) - 1)
+        timed = [one for one in self.connections if isinstance(one, _TimedProtocol)]
+        last = min((one for one in timed if one.is_idle), key=lambda one: one._idle_since)
+        self.connections.discard(last)
+        last.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_taking()
+
+    def resume_writing(self) -> None:
+        self._forget_taking()
+        super().resume_writing()
+
+    def _expect_taking(self) -> None:
+        self._forget_taking()
+        left = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(TAKE_S, self._check_taking, left)
+
+    def _check_taking(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() > left - _PIECE:
+            self.transport.abort()
+        else:
+            self._expect_taking()
+
+    def _forget_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -118,10 +253,12 @@ class _TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
+        self._forget_taking()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
         self._forget()
+        self._idle_since = self.loop.time()
         self._late = self.loop.call_later(HEAD_S, self._hang_up)
 
     def _forget(self) -> None:
@@ -129,7 +266,7 @@ class _TimedProtocol(H11Protocol):
             self._late.cancel()
 
     def _hang_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self.is_idle:
             self.transport.abort()
 
 
@@ -142,6 +279,7 @@ class GracefulServer(uvicorn.Server):
                 app,
                 host=place.host,
                 port=place.port,
+                backlog=min(_BACKLOG, max(16, most_connections() // 4)),
                 lifespan="off",
                 http=_TimedProtocol,
                 ws="none",
@@ -187,7 +325,8 @@ class GracefulServer(uvicorn.Server):
     async def until_ended(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises UsageError when it cannot listen at its place."""
         try:
-            await self.serve()
+            with bounded_log():
+                await self.serve()
         except SystemExit as failure:  # how uvicorn says that it could not listen
             raise UsageError(
                 f"cannot listen on {self._place.host} port {self._place.port}: the port is taken, or the address is "

@@ -5,7 +5,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -33,7 +33,7 @@ async def run_batch(
 
 async def stream(
     sandbox: Sandbox, snippets: Iterable[Snippet], *, concurrency: int = CONCURRENCY
-) -> AsyncIterator[tuple[int, ExecutionResult | SandboxUnavailable]]:
+) -> AsyncGenerator[tuple[int, ExecutionResult | SandboxUnavailable], None]:
     """Yield (position, result) as programs end; a fault of the machine stands in its program's place.
 
     Raises SandboxLost where no further program can be run.

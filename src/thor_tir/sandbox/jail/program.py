@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import errno
 import gc
+import importlib
 import io
 import json
 import linecache
@@ -209,7 +210,6 @@ _PROCESS_CALLS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "ex
 
 def refuse_processes() -> None:
     """Have all that starts processes say why it cannot; it is the filter of calls that keeps programs from it."""
-    import _multiprocessing
     import _posixsubprocess
     import posix
     import subprocess
@@ -220,11 +220,9 @@ def refuse_processes() -> None:
             setattr(module, name, _refuse)
     _posixsubprocess.fork_exec = subprocess._fork_exec = _refuse  # type: ignore[attr-defined]
     unix_events._UnixSubprocessTransport._start = _refuse  # type: ignore[attr-defined]
-    _multiprocessing.SemLock = _ThreadSemaphore  # type: ignore[attr-defined]
+    importlib.import_module("_multiprocessing").SemLock = _ThreadSemaphore  # type: ignore[attr-defined]
     with contextlib.suppress(ImportError):
-        import _posixshmem
-
-        _posixshmem.shm_open = _refuse  # type: ignore[attr-defined]
+        importlib.import_module("_posixshmem").shm_open = _refuse  # type: ignore[attr-defined]
 
 
 def _seed(seed: int) -> None:

@@ -1,17 +1,18 @@
 """Any sandbox of ours as a web service that speaks SandboxFusion's HTTP API, for other machines and foreign clients.
 
 `POST /run_code` (the official format), `POST /run_batch` (many at once, ours), `GET /v1/ping`, `/metrics`, `/health`.
-What confines programs is the sandbox behind it; this module guards the door: a token, bounded bodies, a bounded queue,
-and an orderly end. It does not encrypt: outside a trusted network put a TLS proxy or an SSH tunnel in front.
+What confines programs is the sandbox behind it; this module guards the door: a token, or this machine alone; bounded
+bodies, queue and replies; and an orderly end. It does not encrypt: outside a trusted network put a TLS proxy or an SSH
+tunnel in front.
 """
 
 import hmac
 import logging
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
@@ -19,12 +20,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thor_tir.errors import SandboxUnavailable, UsageError
+from thor_tir.errors import SandboxLost, SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.batch import stream
 from thor_tir.sandbox.protocol import Sandbox, Snippet
 from thor_tir.sandbox.remote import sandboxfusion_json as fusion
-from thor_tir.web_service import LOOPBACK, GracefulServer, Place, TurnedAway, json_body, unless_gone
+from thor_tir.web_service import (
+    LOOPBACK,
+    GracefulServer,
+    PacedResponse,
+    Place,
+    TurnedAway,
+    json_body,
+    refuse_other_hosts,
+    unless_gone,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +48,7 @@ class ServerConfig:
     port: int = 8080
     """0 lets the system choose."""
     token: str | None = field(default=None, repr=False)
-    """Clients must send it as a bearer token; None lets everybody on this machine in."""
+    """Clients must send it as a bearer token; None lets everybody on this machine in, but no web page."""
     workers: int = 1
     """Programs that the sandbox runs at the same time."""
     queue: int = 256
@@ -47,6 +57,11 @@ class ServerConfig:
     """Longer requests are turned away with 413."""
     body_s: float = 30.0
     """A request that takes longer to arrive is turned away with 408."""
+    batch_bytes: int = 2**27
+    """A batch whose replies are longer than that together is turned away with 413; one reply of the longest output is
+    not."""
+    held_bytes: int = 2**29
+    """Length of all replies that clients have not taken yet, at most; then programs are turned away with 429."""
     drain_s: float = 60.0
     """After SIGTERM, what runs may take that long to finish."""
     rules: fusion.RequestRules = field(default_factory=fusion.RequestRules)
@@ -69,12 +84,12 @@ class Metrics:
 
     def __init__(self, service: "Service") -> None:
         self.registry = CollectorRegistry()
-        kinds: dict[str, Any] = {"registry": self.registry}
-        self.programs = Counter("thor_sandbox_programs", "Programs by how they ended", ["status"], **kinds)
-        self.turned_away = Counter("thor_sandbox_turned_away", "Requests not carried out", ["code"], **kinds)
-        self.seconds = Histogram("thor_sandbox_program_seconds", "Wall-clock time of programs", **kinds)
-        running = Gauge("thor_sandbox_running", "Programs that run now", **kinds)
-        queued = Gauge("thor_sandbox_queued", "Programs that wait for a worker", **kinds)
+        book = self.registry
+        self.programs = Counter("thor_sandbox_programs", "Programs by how they ended", ["status"], registry=book)
+        self.turned_away = Counter("thor_sandbox_turned_away", "Requests not carried out", ["code"], registry=book)
+        self.seconds = Histogram("thor_sandbox_program_seconds", "Wall-clock time of programs", registry=book)
+        running = Gauge("thor_sandbox_running", "Programs that run now", registry=book)
+        queued = Gauge("thor_sandbox_queued", "Programs that wait for a worker", registry=book)
         running.set_function(lambda: min(service.in_flight, service.config.workers))
         queued.set_function(lambda: max(0, service.in_flight - service.config.workers))
 
@@ -95,6 +110,8 @@ class Service:
         self.config = config
         self.in_flight = 0
         """Programs taken on and not answered yet."""
+        self.held_bytes = 0
+        """Length of the replies that are made and not yet taken by their clients."""
         self.is_draining = False
         """No new programs: the service is about to end."""
         self.metrics = Metrics(self)
@@ -113,15 +130,14 @@ class Service:
     async def _run_code(self, request: Request) -> Response:
         body = await self._body(request)
         snippet = self._snippet(body)
-        [reply] = await self._carry_out(request, [snippet])
-        return self._json(reply)
+        return await self._carry_out(request, [snippet], b"".join)
 
     async def _run_batch(self, request: Request) -> Response:
         body = await self._body(request)
         if not isinstance(body, dict) or not isinstance(body.get("snippets"), list):
             raise TurnedAway(422, 'the body must be {"snippets": [...]}, each as /run_code takes them')
         snippets = [self._snippet(part, f"snippets[{i}]: ") for i, part in enumerate(body["snippets"])]
-        return self._json({"results": await self._carry_out(request, snippets)})
+        return await self._carry_out(request, snippets, lambda replies: b'{"results": [' + b", ".join(replies) + b"]}")
 
     async def _ping(self, request: Request) -> Response:
         if self.is_draining:
@@ -161,8 +177,11 @@ class Service:
 
     def _admit(self, request: Request) -> None:
         token = self.config.token
+        if token is None:
+            refuse_other_hosts(request.headers)
+            return
         given = request.headers.get("authorization", "").encode("utf-8", errors="replace")
-        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise TurnedAway(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> object:
@@ -180,14 +199,22 @@ class Service:
         except fusion.MalformedRequest as error:
             raise TurnedAway(422, f"{where}{error}") from error
 
-    async def _carry_out(self, request: Request, snippets: list[Snippet]) -> list[dict[str, Any]]:
-        """Replies in order. Turns away what does not fit the queue; stops the programs when the client hangs up."""
+    async def _carry_out(
+        self, request: Request, snippets: list[Snippet], join: Callable[[list[bytes]], bytes]
+    ) -> Response:
+        """Run the programs. Turns away what does not fit; stops the programs when the client hangs up."""
         self._check_room(len(snippets))
         self.in_flight += len(snippets)
         try:
-            return await unless_gone(request, self._answers(snippets))
+            replies = await unless_gone(request, self._answers(snippets))
         finally:
             self.in_flight -= len(snippets)
+        held_bytes = sum(map(len, replies))
+
+        def let_go() -> None:
+            self.held_bytes -= held_bytes
+
+        return PacedResponse(join(replies), self._headers(), "application/json", let_go)
 
     def _check_room(self, num_programs: int) -> None:
         """Turn away what cannot be taken on now."""
@@ -199,15 +226,40 @@ class Service:
         if self.in_flight + num_programs > room:
             raise TurnedAway(429, f"{self.in_flight} programs run or wait, and {room} fit", {"Retry-After": "1"})
 
-    async def _answers(self, snippets: list[Snippet]) -> list[dict[str, Any]]:
-        replies: dict[int, dict[str, Any]] = {}
-        async for index, outcome in stream(self.sandbox, snippets, concurrency=2 * self.config.workers):
-            self.metrics.count(outcome)
-            if isinstance(outcome, ExecutionResult):
-                replies[index] = fusion.reply_to_json(outcome)
-            else:
-                replies[index] = fusion.fault_to_json(str(outcome))
+    async def _answers(self, snippets: list[Snippet]) -> list[bytes]:
+        """Replies in order, as JSON; they count as held until they are sent."""
+        replies: dict[int, bytes] = {}
+        try:
+            async with aclosing(stream(self.sandbox, snippets, concurrency=2 * self.config.workers)) as outcomes:
+                async for index, outcome in outcomes:
+                    self.metrics.count(outcome)
+                    if isinstance(outcome, ExecutionResult):
+                        replies[index] = fusion.to_json(fusion.reply_to_json(outcome))
+                    else:
+                        replies[index] = fusion.to_json(fusion.fault_to_json(str(outcome)))
+                    self.held_bytes += len(replies[index])
+                    self._check_replies(sum(map(len, replies.values())) if len(snippets) > 1 else 0)
+        except SandboxLost as fault:
+            self._let_go(replies)
+            raise TurnedAway(503, str(fault)) from fault
+        except BaseException:
+            self._let_go(replies)
+            raise
         return [replies[index] for index in range(len(snippets))]
+
+    def _let_go(self, replies: Mapping[int, bytes]) -> None:
+        self.held_bytes -= sum(map(len, replies.values()))
+
+    def _check_replies(self, batch_bytes: int) -> None:
+        """Turn away what has become too long to be kept until it is sent."""
+        most = self.config.batch_bytes
+        if batch_bytes > most:
+            raise TurnedAway(
+                413, f"the replies of this batch are longer than {most} bytes; send fewer programs at once"
+            )
+        if self.held_bytes > self.config.held_bytes:
+            told = f"{self.held_bytes} bytes of replies wait for their clients, and {self.config.held_bytes} fit"
+            raise TurnedAway(429, told, {"Retry-After": "1"})
 
     def drop(self) -> None:
         """Say what the end cuts short: the replies to these programs."""
@@ -217,8 +269,10 @@ class Service:
         return TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
 
     def _json(self, value: object, status_code: int = 200) -> Response:
-        headers = {fusion.LEVEL_HEADER: self.sandbox.level}
-        return Response(fusion.to_json(value), status_code, headers, media_type="application/json")
+        return Response(fusion.to_json(value), status_code, self._headers(), media_type="application/json")
+
+    def _headers(self) -> dict[str, str]:
+        return {fusion.LEVEL_HEADER: self.sandbox.level}
 
 
 def server_of(service: Service, announce: Callable[[str], None]) -> GracefulServer:

@@ -133,3 +133,14 @@ def test_curl_asks(server: NanoServer, is_stream: bool) -> None:
         assert '"answer": "1"' in told
     else:
         assert json.loads(told)["choices"][0]["thor"]["answer"] == "1"
+
+
+def test_a_model_behind_an_address_is_served_as_one_that_is_here(server: NanoServer) -> None:
+    import httpx
+
+    asked = {"messages": MESSAGES, "temperature": 0, "stream": False}
+    options = ("--model", server.url, "--model-tokenizer", "nano/actor", "--served-name", "far")
+    with nano_server(*options) as there:
+        reply = httpx.post(f"{there.url}/chat/completions", json={"model": "far", **asked}, timeout=60, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["choices"][0]["thor"]["answer"] == "1"

@@ -5,8 +5,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import pytest
 
+from hostile_server import until
 from scripted_agent import program
 from served_scripts import ANSWER, DEFAULTS, serving
 from thor_tir.sandbox.local.probe import probe
@@ -111,3 +113,29 @@ def test_a_server_whose_machine_lacks_a_layer_does_not_start(monkeypatch: pytest
 
     with pytest.raises(SandboxUnavailable, match="full: "):
         asyncio.run(main())
+
+
+def test_sandbox_processes_that_are_killed_under_load_lose_no_request() -> None:
+    rounds, clients = 5, 8
+    names = [f"Q{n}?" for n in range(rounds * clients)]
+    replies = [program("import time\ntime.sleep(0.05)\nprint(77)"), ANSWER]
+    done: list[str] = []
+
+    async def main() -> None:
+        async with (
+            LocalSandbox(LocalSandboxConfig(workers=2, limits=LIMITS, least="full")) as sandbox,
+            serving(dict.fromkeys(names, replies), sandbox=sandbox, defaults=DEFAULTS) as running,
+        ):
+
+            async def ask(name: str) -> None:
+                reply = await running.ask(name, thor={"correction": False})
+                done.append(reply.json()["choices"][0]["thor"]["answer"])
+
+            asking = [asyncio.create_task(ask(name)) for name in names]
+            for number in range(rounds):
+                await until(lambda: len(done) > number * clients // 2)  # noqa: B023 - awaited at once
+                psutil.Process().children()[0].kill()
+            await asyncio.gather(*asking)
+
+    asyncio.run(main())
+    assert done == ["77"] * len(names)

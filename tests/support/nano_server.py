@@ -29,9 +29,13 @@ def nano_server(*options: str, **environment: str) -> Iterator[NanoServer]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"serving at (http://\S+/v1)", line)
-        assert found, line
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if found := re.search(r"serving at (http://\S+/v1)", line):
+                break
+        else:
+            raise AssertionError("".join(said) or "the server ended without a word")
         yield NanoServer(found[1], process)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -51,11 +51,12 @@ async def complete(service: Service, request: Request, reply: Reply, record: Aud
 
 
 def _prompt_ids(service: Service, asked: CompletionRequest) -> tuple[int, ...]:
+    """The prompt as ids. Names of control tokens are control tokens: who continues a text writes its template too."""
     if not service.served.continues_text:
         raise MalformedRequest("the served model is reached by messages alone, so that no text can be continued")
     if isinstance(asked.prompt, tuple):
         return asked.prompt
-    return service.served.in_words.encode(asked.prompt)
+    return tuple(service.served.in_words.tokenizer(asked.prompt, add_special_tokens=False)["input_ids"])
 
 
 async def _continuations(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import Turn
@@ -63,7 +64,7 @@ class ServedDefaults:
             asked.max_completion_length > self.bounds.max_tokens
             or asked.max_tool_calling_iterations > self.bounds.calls
         ):
-            raise ValueError(f"the defaults of a request stand above the bounds: {asked} and {self.bounds}")
+            raise UsageError(f"the defaults of a request stand above the bounds: {asked} and {self.bounds}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

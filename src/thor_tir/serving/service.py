@@ -60,9 +60,9 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
-            raise ValueError(f"a port is from 0 to 65535, found {self.port}")
+            raise UsageError(f"a port is from 0 to 65535, found {self.port}")
         if self.body_bytes < 1 or min(self.body_s, self.send_s, self.request_s) <= 0 or self.drain_s < 0:
-            raise ValueError(f"limits of size and time must be positive, found {self}")
+            raise UsageError(f"limits of size and time must be positive, found {self}")
 
     def check_keys(self, keys: Keys) -> None:
         """Raise UsageError for a place where strangers could ask without a key."""

@@ -126,6 +126,16 @@ def test_keys_walk_through_the_list_and_the_address_follows(browser: Browser, ad
     browser.wait("return document.querySelector('.count').textContent.includes('round 3')")
 
 
+def test_keys_in_quick_succession_open_the_last_one_asked_for(browser: Browser, address: str) -> None:
+    browser.open(f"{address}?quick#trajectories?run=0&any=1")
+    browser.wait("return document.querySelectorAll('.rows a').length === 12")
+    browser.press(*"jjjjjjjjkk")
+    browser.wait("return document.querySelector('.open .id')?.textContent === 'round1/0/2'")
+    browser.wait("return !document.querySelector('.open[aria-busy]')")
+    assert text(browser, ".open .id") == "round1/0/2"  # the sixth of twelve, newest first
+    assert text(browser, ".rows a[aria-current=true] .facts").startswith("gcd · round 2")
+
+
 def test_a_run_that_goes_on_appears_without_being_asked(tmp_path: Path, browser: Browser) -> None:
     folder = training_run(tmp_path / "live", rounds=1)
     with viewing(folder) as found:

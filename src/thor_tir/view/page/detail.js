@@ -7,8 +7,9 @@ import { prose } from "./latex.js";
 import { tokens } from "./tokens.js";
 import { block, output, program, thought } from "./turns.js";
 
-export async function detail(place, { run, file, key, back }) {
+export async function detail(place, { run, file, key, back, isWanted }) {
   const it = await get(`${run}/trajectory`, { file, key });
+  if (!isWanted()) return null; // another one was opened meanwhile
   const more = el("div", { class: "more" });
   const toggle = { tokens: button("tokens", "t", () => open("tokens", tokens)), candidates: button(`${plural(it.candidates.length, "attempt")} side by side`, "c", () => open("candidates", candidates)) };
   const hasMany = !isAlone && it.candidates.length > 1 && it.kind === "trajectory";

@@ -61,9 +61,11 @@ export async function trajectories(main, page) {
   }
 
   async function fill(isRenewal = false) {
+    const mine = asked;
     const { run, ...selection } = asked;
     list.setAttribute("aria-busy", "true");
     const [found, facets] = await Promise.all([get(`${run}/trajectories`, selection), get(`${run}/facets`, { file: selection.file })]);
+    if (mine !== asked) return; // something else was asked for meanwhile
     answer = found;
     known = facets;
     list.removeAttribute("aria-busy");
@@ -157,19 +159,24 @@ export async function trajectories(main, page) {
   }
 
   async function show(run, file, key) {
+    const mine = shownKey;
     open.setAttribute("aria-busy", "true");
+    live = null;
     try {
-      live = await detail(open, { run, file, key, back: () => put({ page: asked.page }) });
+      const drawn = await detail(open, { run, file, key, back: () => put({ page: asked.page }), isWanted: () => shownKey === mine });
+      if (!drawn) return;
+      live = drawn;
       open.scrollTop = 0;
       if (matchMedia("(max-width: 56rem)").matches) scrollTo(0, 0);
     } catch (error) {
-      open.replaceChildren(el("p", { class: "nothing" }, error.message));
+      if (shownKey === mine) open.replaceChildren(el("p", { class: "nothing" }, error.message));
     }
-    open.removeAttribute("aria-busy");
+    if (shownKey === mine) open.removeAttribute("aria-busy");
   }
 
   function empty() {
     live = null;
+    open.removeAttribute("aria-busy");
     open.replaceChildren(el("p", { class: "nothing" }, answer.rows.length ? "Choose a trajectory, or press j." : ""));
   }
 
@@ -182,7 +189,8 @@ export async function trajectories(main, page) {
     const links = [...list.querySelectorAll("a")];
     const at = links.findIndex((each) => each.getAttribute("aria-current") === "true");
     const next = links[at < 0 ? 0 : at + by];
-    if (next) location.hash = next.getAttribute("href");
+    const { params } = here();
+    if (next) go("trajectories", { run: runOf(params), any: "1", ...read(params), in: next.dataset.file, key: next.dataset.key });
   }
 
   function key(name) {

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.dialect.fences import STOPS, blocks, first_block, near_misses
+from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 
 LINES = ["```python", "```", "```output", " ```python", "``` ", "python", "x = 1", "", "é\u2028😀", "``", "```python\r"]
 TEXTS = st.tuples(st.lists(st.sampled_from(LINES), max_size=8), st.booleans()).map(
@@ -151,18 +152,20 @@ def test_all_programs_of_a_text_in_order():
 
 
 @pytest.mark.parametrize(
-    ("text", "exact", "blanks", "lenient"),
+    ("thoughts", "count"),
     [
-        ("No program.", 0, 0, 0),
-        ("```python\n1\n```\n", 0, 0, 0),  # written exactly, and not run for another reason
-        ("```python \n1\n```\n", 1, 0, 0),
-        ("```py\n1\n```\n and ```` ``` ````\n~~~python\n2\n~~~", 2, 2, 0),
-        ("```python\n1\n", 0, 0, 0),
+        (["No program."], 0),
+        (["```python\n1\n```\n"], 0),  # written exactly, and not run for another reason
+        (["```python \n1\n```\n"], 1),
+        (["```py\n1\n```\n and ```` ``` ````\n~~~python\n2\n~~~"], 2),
+        (["  ```python\n  1\n  ```", "None.", "```py\n1\n```"], 2),
+        (["```python\n1\n"], 0),
     ],
 )
-def test_programs_that_were_written_and_not_read_are_counted(text, exact, blanks, lenient):
-    counts = near_misses(text, "exact"), near_misses(text, "blanks"), near_misses(text, "lenient")
-    assert counts == (exact, blanks, lenient)
+def test_programs_that_were_written_in_fences_that_are_not_read_are_counted(thoughts, count):
+    span = Span(token_ids=(), author=Author.MODEL)
+    steps = tuple(Step(thought=Thought(text=text, span=span)) for text in thoughts)
+    assert near_misses(Trajectory(id="a", problem_id="p", prompt=span, steps=steps, finish=Finish.ENDED)) == count
 
 
 @pytest.mark.parametrize("reading", ["exact", "blanks"])

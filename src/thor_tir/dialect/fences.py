@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from textwrap import dedent
 from typing import Literal
 
+from thor_tir.trajectory import Trajectory
+
 OPEN, CLOSE = "```python", "```"
 FenceReading = Literal["exact", "blanks", "lenient"]
 STOPS: Mapping[FenceReading, tuple[str, ...]] = {
@@ -22,6 +24,7 @@ STOPS: Mapping[FenceReading, tuple[str, ...]] = {
 """Texts that end a completion, since a program can be complete after each; at most four, as many as servers take."""
 
 _BLANKS = " \t\r"
+_COMPARED: tuple[FenceReading, ...] = ("lenient", "exact")
 _LANGUAGES = frozenset({"python", "python3", "py", "py3"})
 _OPENING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*)")
 _CLOSING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t\r]*")
@@ -74,13 +77,14 @@ def blocks(text: str, reading: FenceReading = "exact", *, has_ended: bool = Fals
             code.append(line)
 
 
-def near_misses(text: str, reading: FenceReading) -> int:
-    """Number of programs that the lenient reading finds in a text and this one does not: they were written and not run.
+def near_misses(trajectory: Trajectory) -> int:
+    """Number of programs that a model wrote in other fences than the exact ones, and that were not run.
 
-    Asked of what a model wrote outside of the programs that were run.
+    A program that was run is part of no thought, whatever its fences.
     """
-    lenient, own = (sum(1 for _ in blocks(text, each, has_ended=True)) for each in ("lenient", reading))
-    return max(0, lenient - own)
+    texts = [step.thought.text for step in trajectory.steps]
+    lenient, exact = (sum(1 for text in texts for _ in blocks(text, reading, has_ended=True)) for reading in _COMPARED)
+    return max(0, lenient - exact)
 
 
 def _opening(line: str, reading: FenceReading) -> _Fence | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
 
+from thor_tir.dialect.fences import near_misses
 from thor_tir.eval.folder import Evaluation
 from thor_tir.eval.results import Average, Averages, Costs, Estimate, Losses, SetResult, ToolSuccess
 from thor_tir.eval.statistics import (
@@ -107,6 +108,7 @@ def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, see
         "call_success": None if success is None else as_json(success),
         "calls_ran": sum(step.ran for step in calls) / len(calls) if calls else None,
         "call_limit_share": sum(a.trajectory.wanted_more_calls for a in attempts) / max(1, len(attempts)),
+        "near_miss_share": sum(near_misses(a.trajectory) > 0 for a in attempts) / max(1, len(attempts)),
         "repairs": sum(len(step.discarded) for a in attempts for step in a.trajectory.steps) / num,
         "tokens_kept": (sum(a.trajectory.num_model_tokens for a in attempts) - lost) / num,
         "tokens_discarded": lost / num,
@@ -154,6 +156,11 @@ def remarks(entry: SetResult) -> list[str]:
         said.append(
             f"the prompts of {lost['no_room']} of {asked} attempts fill the model's whole context: nothing could be "
             "written, which counts as wrong"
+        )
+    if share := entry.get("near_miss_share", 0.0):
+        said.append(
+            f"{100 * share:.0f} % of the attempts wrote a program in fences that are not read, such as ```py or "
+            "indented ones, and it was not run; --rollout.fences lenient reads them"
         )
     right = graded["correct"]
     num = sum(graded.values()) - graded["unscored"] - graded["dropped"]

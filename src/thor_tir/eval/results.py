@@ -126,6 +126,8 @@ class Costs(TypedDict):
     """Share of calls that ran, whether or not they printed anything."""
     call_limit_share: float
     """Share of attempts that wanted more calls than they had."""
+    near_miss_share: float
+    """Share of attempts that wrote a program in fences that were not read, so that it was not run."""
     repairs: float
     """Versions of steps that self-correction cut away."""
     tokens_kept: float

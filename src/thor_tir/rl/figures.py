@@ -96,6 +96,8 @@ class RoundFigures(TypedDict):
     """Share of these calls that ran to their end."""
     call_limit_share: float | None
     """Share of trajectories that wanted more calls than they had."""
+    near_miss_share: float | None
+    """Share of attempts that wrote a program in fences that were not read, so that it was not run."""
     rewards: dict[str, float | None]
     """Mean of each reward that the run names, before weights; empty where the answer is the reward."""
     step_reward: float | None

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
+from thor_tir.dialect.fences import near_misses
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, Drift, StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.collect import RoundSamples
@@ -50,6 +51,7 @@ def record_of(
         "call_success": _mean([float(step.succeeded) for step in calls]),
         "calls_ran": _mean([float(step.ran) for step in calls]),
         "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
+        "near_miss_share": _mean([float(near_misses(a.trajectory) > 0) for a in attempts]),
         "rewards": _parts(attempts),
         "step_reward": _mean([repair.reward for repair in repairs]),
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),

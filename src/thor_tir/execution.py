@@ -10,7 +10,7 @@ empty program, `pass` or a comment is none (the released code asks for output to
 
 
 class Status(StrEnum):
-    """The way a program ended, known from the sandbox's own clock and from wait(), never guessed from its output."""
+    """Ways in which a program ends, known from the sandbox's clock and from wait(), never guessed from output."""
 
     OK = "ok"
     """Exit code 0 and something on stdout."""

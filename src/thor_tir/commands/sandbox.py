@@ -42,7 +42,7 @@ class SandboxRun:
     least: Literal["full", "landlock", "none"] = "landlock"
     """The weakest confinement to accept; `none` confines nothing and is for hosts that are thrown away."""
     strongest: Literal["full", "landlock", "none"] = "full"
-    """Where to begin; lower it to see what a host that offers less would do."""
+    """The level to begin with; lower it to see what a host that offers less would do."""
 
     def run(self) -> None:
         """Run, and print or write what came out."""

@@ -1,4 +1,4 @@
-"""What every sandbox promises, so that rollouts do not care where programs run."""
+"""The interface of every sandbox, so that rollouts do not care where programs run."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from thor_tir.execution import ExecutionResult
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one program may use. It may start threads, and never another process."""
+    """Bounds of one program. It may start threads, and never another process."""
 
     timeout_s: float = 5.0
     """Wall-clock time."""
@@ -44,7 +44,7 @@ class Sandbox(Protocol):
 
     @property
     def level(self) -> str:
-        """How programs are confined, in the sandbox's words; stands in every result and in a run's record."""
+        """Level of confinement, in the sandbox's words; stands in every result and in a run's record."""
         ...
 
     async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:

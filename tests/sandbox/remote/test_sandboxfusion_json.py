@@ -42,8 +42,8 @@ def results(draw: st.DrawFn) -> ExecutionResult:
 
 @given(results())
 def test_a_result_is_the_same_after_the_wire(result: ExecutionResult) -> None:
-    wire = fusion.to_json(fusion.reply_to_json(result))
-    assert fusion.reply_from_json(fusion.from_json(wire), LIMITS) == result
+    wire = fusion.encode(fusion.reply_to_json(result))
+    assert fusion.reply_from_json(fusion.decode(wire), LIMITS) == result
 
 
 @given(results())
@@ -59,8 +59,8 @@ def test_a_client_that_knows_only_the_official_fields_sees_the_same_success_or_f
 @given(ANY_TEXT, ANY_TEXT, st.integers(0, 2**32 - 1), st.floats(0.01, 60.0), st.integers(1, 4096))
 def test_a_request_is_the_same_after_the_wire(code: str, stdin: str, seed: int, timeout_s: float, mib: int) -> None:
     limits = Limits(timeout_s=timeout_s, memory_bytes=mib * 2**20, output_bytes=5000)
-    wire = fusion.to_json(fusion.request_to_json(code, limits, stdin=stdin, seed=seed))
-    snippet = fusion.request_from_json(fusion.from_json(wire), fusion.RequestRules())
+    wire = fusion.encode(fusion.request_to_json(code, limits, stdin=stdin, seed=seed))
+    snippet = fusion.request_from_json(fusion.decode(wire), fusion.RequestRules())
     assert snippet == Snippet(code=code, limits=limits, stdin=stdin, seed=seed)
 
 
@@ -179,7 +179,7 @@ def test_a_reply_that_is_no_answer_is_never_taken_for_one(told: object) -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b"[NaN]", b"[" * 100_000, b"\xff\xfe\xfa", b"1" * 10_000])
 def test_text_that_is_not_plain_json_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the claim
-        fusion.from_json(text)
+        fusion.decode(text)
 
 
 JSON = st.recursive(

@@ -1,1 +1,1 @@
-"""What runs on the other side of the fence. These files import the standard library and one another alone."""
+"""Code of the processes that confine and run programs; it imports the standard library and itself alone."""

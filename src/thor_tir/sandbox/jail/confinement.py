@@ -109,7 +109,7 @@ def _filter(pid: int, *, may_change: bool) -> Call:
 
 
 def prepare_confinement(place: JailPlace, *, mapped: int, folder_bytes: int, folder_files: int) -> Confinement:
-    """What children of this process are confined with. Raises Missing for a layer without which the level is not it."""
+    """The means of confining children of this process. Raises Missing where the level lacks a layer that it needs."""
     last_pid, final = -1, []
     if place.level == FULL:
         root.renew_work(folder_bytes, folder_files, is_mounted=False)

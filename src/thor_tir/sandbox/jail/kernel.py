@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from thor_tir.sandbox.jail import calls
 
 AUDIT_ARCH: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""What a seccomp filter sees of the architecture (linux/audit.h)."""
+"""Architectures as a seccomp filter sees them (linux/audit.h)."""
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -136,7 +136,7 @@ class OutcomeBuffer:
 
 
 class ForkOutcome:
-    """How a child ended and what it used: the kernel's siginfo_t and struct rusage, as on every 64-bit Linux."""
+    """End of a child and its use of the machine, from the kernel's siginfo_t and rusage, as on every 64-bit Linux."""
 
     SIZE = 128 + 144
 
@@ -222,5 +222,5 @@ def personality(flags: int) -> int:
 
 
 def advise(address: int, length: int, advice: int) -> bool:
-    """madvise(2); whether the kernel took the advice."""
+    """madvise(2); true if the kernel took the advice."""
     return bool(_libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_int(advice)) == 0)

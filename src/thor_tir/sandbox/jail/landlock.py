@@ -1,4 +1,4 @@
-"""Landlock rules: what of the file system a program may read, and the one folder that it may write.
+"""Landlock rules: the files that a program may read, and the one folder that it may write.
 
 With namespaces this is the second line; without them it is the first.
 """

@@ -29,7 +29,7 @@ from thor_tir.sandbox.jail.launch import launch_template
 from thor_tir.sandbox.jail.wire import TemplateSettings
 launch_template(TemplateSettings(**settings))
 """
-"""What the interpreter is started with: it finds this file without running the package's own `__init__`, whose
+"""Source that the interpreter is started with: it finds this file without running the package's own `__init__`, whose
 dependencies another interpreter need not have."""
 
 _OTHERS = {
@@ -58,7 +58,7 @@ def enter_jail(level: str) -> JailPlace:
 
 
 def _is_readable_by(uid: int, paths: list[str]) -> bool:
-    """Whether a process of that uid could still import what it needs. Tried in a child."""
+    """True if a process of that uid could still import what it needs. Tried in a child."""
     if (pid := os.fork()) == 0:
         code = 1
         with contextlib.suppress(OSError):

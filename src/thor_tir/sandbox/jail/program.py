@@ -33,7 +33,7 @@ PROGRAM = "main.py"
 FIRST_SEED = 0
 """The seed that the template has set, so that programs which ask for no other need not."""
 _AT_ONCE = 65_536
-"""Of a request, which most are shorter than."""
+"""Bytes of a request that are read at once; most are shorter."""
 _BAD_SETUP = 125
 _SETUP_FAULTS = (OSError, ValueError, TypeError, EOFError, OverflowError)
 
@@ -47,7 +47,7 @@ class ProgramRequest(NamedTuple):
     memory_bytes: int
     cpu_s: int
     told_bytes: int
-    """Of a traceback, at most."""
+    """Largest length of a traceback in bytes."""
 
 
 def become_program(
@@ -232,7 +232,7 @@ def _seed(seed: int) -> None:
 
 
 def _arrange(code: str, stdin: str, seed: int) -> None:
-    """What a program finds that is its own."""
+    """Give a program its standard input, its seed and its source for tracebacks."""
     if stdin:
         _provide_stdin(stdin.encode("utf-8", "surrogatepass"))
         sys.stdin = sys.__stdin__ = _reading()  # type: ignore[misc]
@@ -310,7 +310,7 @@ def _leave(leaving: SystemExit, note: mmap.mmap) -> int:
 
 
 def _wind_up() -> int:
-    """What the interpreter does at the end: wait for threads, run the exit hooks, flush.
+    """Do as the interpreter does at the end: wait for threads, run the exit hooks, flush.
 
     Returns 0, or the interpreter's 120 if buffered output could not be written; a stream that the program closed is
     fine.

@@ -85,7 +85,7 @@ def renew_work(size: int, files: int, *, is_mounted: bool) -> None:
 
 
 def is_untouched() -> bool:
-    """Whether the working directory holds nothing but itself, and has its first permissions."""
+    """True if the working directory holds nothing but itself, and has its first permissions."""
     view = os.statvfs(WORK)
     return view.f_files - view.f_ffree == 1 and view.f_bfree == view.f_blocks and os.stat(WORK).st_mode & 0o777 == 0o700
 

@@ -56,7 +56,7 @@ class Child:
     """Bytes read so far of standard output and standard error."""
 
     def take(self, stream: int, bound: int) -> bool:
-        """Read what is there, up to one byte over the bound; whether there can be more."""
+        """Read what is there, up to one byte over the bound; true if there can be more."""
         wanted = min(_CHUNK, bound + 1 - len(self.printed[stream]))
         try:
             data = os.read(self.out[stream], wanted)
@@ -66,7 +66,7 @@ class Child:
         return len(data) > 0
 
     def is_full(self, bound: int) -> bool:
-        """Whether it printed more than it may."""
+        """True if it printed more than it may."""
         return len(self.printed[0]) > bound or len(self.printed[1]) > bound
 
 
@@ -137,7 +137,7 @@ class ProgramWatch:
         return Child(end=end, ready=ready, out=(out, err))
 
     def _hear(self, count: int) -> bytes:
-        """So many bytes from the template; this process ends when that does, for no other sees it."""
+        """Read bytes from the template; this process ends when that does, for no other sees it."""
         poll = select.poll()
         poll.register(self._gate, select.POLLIN)
         poll.register(self._template, select.POLLIN)
@@ -168,7 +168,7 @@ class ProgramWatch:
                 return timeout_s, output_bytes
 
     def _watch(self, child: Child, deadline: float, bound: int) -> str:
-        """Collect what the program prints until it ends or has to be ended; which of ENDINGS it is."""
+        """Collect what the program prints until it ends or has to be ended; returns one of ENDINGS."""
         poll = select.poll()
         for descriptor in (*child.out, child.end, self._control.fileno()):
             poll.register(descriptor, select.POLLIN)

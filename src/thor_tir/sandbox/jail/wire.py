@@ -1,4 +1,4 @@
-"""What a template process and its supervisor say to each other: small fixed records, which cost neither side much."""
+"""Messages between a template process and its supervisor: small fixed records, which cost neither side much."""
 
 import json
 import os
@@ -15,12 +15,12 @@ REPORT = struct.Struct("!BiddQHQQ")
 """From the template: the index in ENDINGS, exit code, processor seconds, seconds, peak bytes, and the lengths of the
 three texts that follow: the program's own note, stdout, stderr."""
 ENDINGS = ("exit", "timeout", "output", "cancel")
-"""Why the template stopped waiting for a program."""
+"""Reasons why the template stopped waiting for a program."""
 NOTE_BYTES = 512
 """Size of a program's note on how it ended."""
 
 FORK = b"f"
-"""What the watcher asks for; the answer is the number of a pidfd, and after the child's end an Outcome."""
+"""Request of the watcher for a fork; the answer is the number of a pidfd, and after the child's end a ForkOutcome."""
 REFUSED = 255
 """In the place of a pidfd: the kernel would not fork."""
 READY = b"+"
@@ -45,7 +45,7 @@ class Doors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSettings:
-    """What the launcher of a template is told, as JSON on its command line."""
+    """Settings of a template's launcher, as JSON on its command line."""
 
     control: int
     """Descriptor of the socket for bounds and reports."""

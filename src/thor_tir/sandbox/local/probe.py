@@ -1,4 +1,4 @@
-"""What this host offers the local sandbox, found by doing it: each answer comes from a program that tried."""
+"""Survey of this host for the local sandbox: each answer comes from a program that tried."""
 
 import asyncio
 import platform
@@ -15,7 +15,7 @@ from thor_tir.sandbox.protocol import Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailLayer:
-    """One thing that keeps programs from harm, and whether it holds here."""
+    """One thing that keeps programs from harm; it holds here or does not."""
 
     name: str
     """Name of the layer."""
@@ -26,13 +26,13 @@ class JailLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What the sandbox is on this host."""
+class HostFinding:
+    """Confinement of programs on this host."""
 
     level: str
     """`full`, `landlock`, or empty where programs cannot be confined."""
     missing: tuple[str, ...]
-    """Why it is not a stronger level, with the remedy."""
+    """Reasons why it is not a stronger level, with the remedy."""
     layers: tuple[JailLayer, ...]
     """Each layer, tried by a program."""
 
@@ -114,19 +114,19 @@ _ELSEWHERE = (
 )
 
 
-def probe() -> Finding:
-    """Builds the sandbox and lets programs try. Starts an event loop of its own. Takes about a second."""
+def probe() -> HostFinding:
+    """Build the sandbox and let programs try. Starts an event loop of its own. Takes about a second."""
     return asyncio.run(_probe())
 
 
-async def _probe() -> Finding:
+async def _probe() -> HostFinding:
     try:
         async with LocalSandbox(LocalSandboxConfig(workers=1, limits=_LIMITS, modules=())) as sandbox:
             layers = [_layer(trial, await sandbox.run(trial.code)) for trial in _TRIALS]
             missing = tuple(f"{reason}. {_remedy(reason)}" for reason in sandbox.missing)
-            return Finding(level=sandbox.level, missing=missing, layers=(*layers, _landlock(sandbox.level)))
+            return HostFinding(level=sandbox.level, missing=missing, layers=(*layers, _landlock(sandbox.level)))
     except SandboxUnavailable as fault:
-        return Finding(level="", missing=(str(fault) if sys.platform == "linux" else _ELSEWHERE,), layers=())
+        return HostFinding(level="", missing=(str(fault) if sys.platform == "linux" else _ELSEWHERE,), layers=())
 
 
 def _layer(trial: _Trial, result: ExecutionResult) -> JailLayer:
@@ -147,7 +147,7 @@ def _landlock(level: str) -> JailLayer:
 
 
 def _remedy(reason: str) -> str:
-    """What to do about the layer that a reason names."""
+    """Remedy for the layer that a reason names."""
     if "namespace" in reason or "read-only root" in reason:
         return (
             "Allow unprivileged user namespaces: `sysctl user.max_user_namespaces=15000`; on Ubuntu 24.04 also "

@@ -60,7 +60,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSandboxConfig:
-    """How many programs run at once, with what they start, and what they may use."""
+    """Number of programs at once, libraries that they start with, and their bounds."""
 
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Programs that run at the same time."""
@@ -70,7 +70,7 @@ class LocalSandboxConfig:
     """The weakest confinement to accept: `full` has namespaces, `landlock` does without them, `none` stops nothing but
     runaway programs and is for hosts that are thrown away."""
     strongest: Literal["full", "landlock", "none"] = "full"
-    """Where to begin; lower it to see how THOR works on a host that offers less."""
+    """The level to begin with; lower it to see how THOR works on a host that offers less."""
     modules: tuple[str, ...] = LEAN
     """Imported before any program runs. One that is not installed is skipped."""
     heavy_modules: tuple[str, ...] = HEAVY
@@ -104,7 +104,7 @@ class LocalSandbox:
     def __init__(self, config: LocalSandboxConfig | None = None) -> None:
         self.config = config or LocalSandboxConfig()
         self.missing: tuple[str, ...] = ()
-        """Why no stronger level holds, one sentence a level; empty at `full`."""
+        """Reasons why no stronger level holds, one sentence a level; empty at `full`."""
         self._preload = _Preload(self.config.modules, self.config.heavy_modules)
         self._level = ""
         self._workers: list[_Worker] = []
@@ -156,7 +156,7 @@ class LocalSandbox:
 
     @property
     def level(self) -> str:
-        """How programs are confined: `full`, `landlock` or `none`; `docs/sandbox.md` says what each stops."""
+        """Level of confinement: `full`, `landlock` or `none`; `docs/sandbox.md` says what each stops."""
         return self._level
 
     @property
@@ -280,7 +280,7 @@ class _Worker:
         self._preload = preload
         self._level = level
         self._templates: dict[bool, TemplateProcess] = {}
-        """By whether they are heavy."""
+        """The heavy one under True, the lean one under False."""
         self._forks: dict[bool, int] = {}
         self._has_heavy = bool(config.heavy_modules)
         self._heavy_faults = 0

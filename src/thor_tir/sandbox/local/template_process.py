@@ -202,7 +202,7 @@ class TemplateProcess:
         return _expected(Report, answer)
 
     async def abandon(self, patience_s: float) -> bool:
-        """Stop the program whose `ask` was cancelled; whether the process can be asked again."""
+        """Stop the program whose `ask` was cancelled; true if the process can be asked again."""
         if self.greeting is None:
             return False
         if self._owed:
@@ -262,7 +262,7 @@ def _expected(kind: type[Expected], answer: TemplateMessage) -> Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateSpec:
-    """What a template process is started with."""
+    """Choices with which a template process is started."""
 
     python: str
     """Interpreter that is started."""

@@ -32,12 +32,12 @@ SMALL_BYTES = 65_536
 _REFUSED = frozenset({400, 413, 415, 422})
 """The request itself is at fault, so no other server would take it."""
 PROBE = "print('ready')"
-"""What a server that was out must run before it gets programs again: some that run nothing still answer pings."""
+"""A server that was out must run it before it gets programs again: some that run nothing still answer pings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSandboxConfig:
-    """Where programs run, and how failures of the service are met."""
+    """Addresses of servers, and the answer to failures of the service."""
 
     endpoints: tuple[str, ...]
     """Addresses of servers, e.g. http://10.0.0.5:8080."""
@@ -129,7 +129,7 @@ class RemoteSandbox:
                 status=Status.SYNTAX, stdout="", stderr=f"{error}: a lone surrogate", error=error, level=self.level
             )
         limits = limits or self.config.limits
-        body = fusion.to_json(fusion.request_to_json(code, limits, stdin=stdin, seed=seed))
+        body = fusion.encode(fusion.request_to_json(code, limits, stdin=stdin, seed=seed))
         return await self._insist(body, limits)
 
     async def close(self) -> None:
@@ -172,7 +172,7 @@ class RemoteSandbox:
         try:
             async with asyncio.timeout(patience_s):
                 reply = await self._exchange(endpoint, body, _reply_bytes(limits))
-            result = fusion.reply_from_json(fusion.from_json(reply), limits)
+            result = fusion.reply_from_json(fusion.decode(reply), limits)
         except _Refused as refusal:
             self._fleet.failed(endpoint, f"it refuses requests: {refusal}")
             raise SandboxUnavailable(f"{endpoint.url} refuses the request: {refusal}") from refusal
@@ -205,7 +205,7 @@ class RemoteSandbox:
             raise fusion.BadReply(_explain(reply.status_code, told))
 
     async def _ping(self, endpoint: Endpoint) -> bool:
-        """Whether it answers as a sandbox; remembers its level, or what is wrong with it."""
+        """True if it answers as a sandbox; remembers its level, or what is wrong with it."""
         try:
             async with (
                 asyncio.timeout(self.config.connect_s),
@@ -223,9 +223,9 @@ class RemoteSandbox:
         return False
 
     async def _is_fit(self, endpoint: Endpoint) -> bool:
-        """Whether a server that was out is there and runs a program."""
+        """True if a server that was out is there and runs a program."""
         limits = self.config.limits
-        body = fusion.to_json(fusion.request_to_json(PROBE, limits, stdin="", seed=0))
+        body = fusion.encode(fusion.request_to_json(PROBE, limits, stdin="", seed=0))
         try:
             return await self._ping(endpoint) and isinstance(
                 await self._attempt(endpoint, body, limits), ExecutionResult

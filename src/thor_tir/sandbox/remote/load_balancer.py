@@ -1,4 +1,4 @@
-"""Which of several sandbox servers gets the next program: the one with the least to do, and none that is out.
+"""Choice of the sandbox server that gets the next program: the one with the least to do, and none that is out.
 
 A server that fails several times in a row is out (its circuit breaker is open) until it runs a program of ours again;
 one that asked for a pause rests for as long as it asked. While all are out, programs wait: a dead service costs time,
@@ -21,7 +21,7 @@ TELL_EVERY_S = 60.0
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Endpoint:
-    """One server, and what is known of it now."""
+    """One server and its present state."""
 
     url: str
     """Without a slash at its end."""
@@ -41,7 +41,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetRules:
-    """When a server is out, and how long to wait for one."""
+    """Rules of when a server is out, and of the wait for one."""
 
     concurrency: int = 32
     """Programs that one server has at once; the rest wait here."""
@@ -128,7 +128,7 @@ class Fleet:
         await asyncio.gather(*self._revivals, return_exceptions=True)
 
     def left_s(self, since: float) -> float:
-        """How long a program that has waited since then still waits. Raises SandboxLost when that is over.
+        """Time that is left to a program that has waited since then. Raises SandboxLost when that is over.
 
         Time counts while no server runs anything at all.
         """
@@ -182,7 +182,7 @@ class Fleet:
         self._announce()
 
     def _tell(self) -> bool:
-        """Say from time to time that all servers are out; whether they are."""
+        """Say from time to time that all servers are out; true if they are."""
         now = asyncio.get_running_loop().time()
         are_out = all(endpoint.is_out for endpoint in self.endpoints)
         if are_out and now - self._told_at >= TELL_EVERY_S:

@@ -43,7 +43,7 @@ class BadReply(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRules:
-    """What a server makes of the limits in a request."""
+    """Limits that a server gives a request: its defaults, and the most that may be asked for."""
 
     default: Limits = field(default_factory=Limits)
     """For what a request leaves open."""
@@ -51,12 +51,12 @@ class RequestRules:
     """Higher wishes are lowered to these."""
 
 
-def to_json(value: object) -> bytes:
+def encode(value: object) -> bytes:
     """ASCII, so that any string can be sent, lone surrogates included."""
     return json.dumps(value, allow_nan=False).encode("ascii")
 
 
-def from_json(text: bytes) -> object:
+def decode(text: bytes) -> object:
     """Raises ValueError for anything that is not plain JSON: NaN, too deep, too long a number, not UTF-8."""
     try:
         value: object = json.loads(text, parse_constant=_refuse_constant)
@@ -83,7 +83,7 @@ def request_to_json(code: str, limits: Limits, *, stdin: str, seed: int) -> dict
 
 
 def request_from_json(body: object, rules: RequestRules) -> Snippet:
-    """What a request asks for. Raises MalformedRequest with one sentence."""
+    """The program that a request asks to run. Raises MalformedRequest with one sentence."""
     if not isinstance(body, dict):
         raise MalformedRequest("the body must be a JSON object")
     if body.get("language") != "python":
@@ -180,7 +180,7 @@ def _return_code(result: ExecutionResult) -> int | None:
 
 
 def reply_from_json(reply: object, limits: Limits) -> ExecutionResult:
-    """What a reply says about the program; `level` is empty where the server does not tell.
+    """The result that a reply holds; `level` is empty where the server does not tell.
 
     Raises BadReply when it says nothing about the program, contradicts itself or has a field of a wrong type.
     """

@@ -41,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """Where the service listens, whom it lets in, and how much it takes on."""
+    """Place of the service, its token, and its bounds."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback needs a token."""
@@ -79,8 +79,8 @@ class ServerConfig:
             raise UsageError("workers must be at least 1, queue at least 0, port from 0 to 65535")
 
 
-class Metrics:
-    """What /metrics shows, in a registry of its own."""
+class SandboxMetrics:
+    """Counters behind /metrics, in a registry of their own."""
 
     def __init__(self, service: "Service") -> None:
         self.registry = CollectorRegistry()
@@ -103,7 +103,7 @@ class Metrics:
 
 
 class Service:
-    """What the requests share: the sandbox, and how much of it is taken."""
+    """State that the requests share: the sandbox, and its programs and replies that are not done with."""
 
     def __init__(self, sandbox: Sandbox, config: ServerConfig) -> None:
         self.sandbox = sandbox
@@ -114,7 +114,7 @@ class Service:
         """Length of the replies that are made and not yet taken by their clients."""
         self.is_draining = False
         """No new programs: the service is about to end."""
-        self.metrics = Metrics(self)
+        self.metrics = SandboxMetrics(self)
 
     def app(self) -> Starlette:
         """The routes."""
@@ -161,7 +161,7 @@ class Service:
         return Response(generate_latest(self.metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _guarded(self, work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """The work behind the token, its refusals told as JSON and counted."""
+        """The work behind the token, its refusals sent as JSON and counted."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -189,7 +189,7 @@ class Service:
         self._check_room(1)
         data = await json_body(request, most_bytes=self.config.body_bytes, within_s=self.config.body_s)
         try:
-            return fusion.from_json(data)
+            return fusion.decode(data)
         except ValueError as error:
             raise TurnedAway(422, f"the body is not JSON: {str(error)[:200]}") from error
 
@@ -234,9 +234,9 @@ class Service:
                 async for index, outcome in outcomes:
                     self.metrics.count(outcome)
                     if isinstance(outcome, ExecutionResult):
-                        replies[index] = fusion.to_json(fusion.reply_to_json(outcome))
+                        replies[index] = fusion.encode(fusion.reply_to_json(outcome))
                     else:
-                        replies[index] = fusion.to_json(fusion.fault_to_json(str(outcome)))
+                        replies[index] = fusion.encode(fusion.fault_to_json(str(outcome)))
                     self.held_bytes += len(replies[index])
                     self._check_replies(sum(map(len, replies.values())) if len(snippets) > 1 else 0)
         except SandboxLost as fault:
@@ -269,7 +269,7 @@ class Service:
         return TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
 
     def _json(self, value: object, status_code: int = 200) -> Response:
-        return Response(fusion.to_json(value), status_code, self._headers(), media_type="application/json")
+        return Response(fusion.encode(value), status_code, self._headers(), media_type="application/json")
 
     def _headers(self) -> dict[str, str]:
         return {fusion.LEVEL_HEADER: self.sandbox.level}

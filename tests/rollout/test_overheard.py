@@ -124,3 +124,11 @@ def test_the_notice_that_no_call_is_left_is_heard_as_well() -> None:
     listening.finished(trajectory)
     assert said(events) == stands(events) == response_of(trajectory)
     assert [e.result.status for e in events if e.result is not None] == [Status.OK, Status.NOT_RUN]
+
+
+def test_what_is_not_live_is_told_when_the_turn_has_ended_and_is_the_same_text() -> None:
+    events: list[Event] = []
+    listening = Overheard(agent_of(["A\n" + program("print(1)"), ANSWER]), events.append, is_live=False)
+    trajectory = asyncio.run(rollout(draft_of(listening.agent), listening.agent, RolloutConfig()))
+    assert said(events) == response_of(trajectory)
+    assert sum(event.kind is Happening.TEXT for event in events) == len(trajectory.steps)

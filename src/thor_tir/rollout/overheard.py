@@ -17,7 +17,7 @@ from thor_tir.rollout.loop import Agent, Draft, StepRepair
 from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.trajectory import Completion, Decode, Step, Trajectory
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """Tokens that are drawn within this time of the last text are told together."""
 LONGEST_HELD = 64
 """Tokens that no text ends with, halves of characters that never become whole, are held back no longer than this."""
@@ -91,9 +91,12 @@ class TextReader:
 class Overheard:
     """An agent's policy and sandbox, listened to; one for each trajectory."""
 
-    def __init__(self, agent: Agent, hear: Hear) -> None:
+    def __init__(self, agent: Agent, hear: Hear, *, is_live: bool = True) -> None:
+        """Text is told token by token if it `is_live`, else when the model's turn has ended, which costs less."""
         self.agent = replace(agent, policy=_HeardPolicy(agent.policy, self), sandbox=_HeardSandbox(agent.sandbox, self))
         """Agent to grow the trajectory with."""
+        self.is_live = is_live
+        """True where tokens are told as they are drawn."""
         self._dialect = agent.dialect
         self._hear = hear
         self._call = 0
@@ -211,7 +214,8 @@ class _HeardPolicy:
                 told_at = now
                 overheard.writes(reader.add(drawn[reader.num_tokens :]))
 
-        completion = await self._policy.sample(token_ids, replace(sampling, heard=heard))
+        live = replace(sampling, heard=heard) if overheard.is_live else sampling
+        completion = await self._policy.sample(token_ids, live)
         overheard.writes(reader.add(completion.span.token_ids[reader.num_tokens :], is_last=True))
         overheard.ends([*token_ids, *completion.span.token_ids])
         return completion

@@ -114,7 +114,8 @@ async def answer(
                 events[number].append(event)
 
         draft = Draft(id=str(number), problem_id="", prompt=prompt, seed=seed_of(seed, number))
-        attempt = await _attempt(draft, options, Overheard(agent, hear), thinking)
+        is_live = options.is_stream and options.attempts == 1
+        attempt = await _attempt(draft, options, Overheard(agent, hear, is_live=is_live), thinking)
         found[number] = attempt
         if options.attempts > 1:
             tell(Piece(event=candidate_json(attempt)))

@@ -23,7 +23,7 @@ async def chat(service: Service, request: Request, reply: Reply, record: AuditRe
     prompt = service.prompt(asked.turns, asked.options)
     head = service.head("chatcmpl")
     async with service.place(request, record, asked.choices * asked.options.attempts):
-        if asked.is_stream:
+        if asked.options.is_stream:
             await _stream(service, request, reply, record, asked, prompt, head)
             return
         told: list[list[Piece]] = [[] for _ in range(asked.choices)]

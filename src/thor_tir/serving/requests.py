@@ -85,6 +85,8 @@ class AnswerOptions:
     """Text that is returned: all that happened, or what stands in the model's context in the end."""
     seed: int = 0
     """Seed of the attempts and of ties among them."""
+    is_stream: bool = False
+    """True where the answer is wanted piece by piece."""
 
     def as_json(self) -> dict[str, Any]:
         """All options, for the audit log."""
@@ -101,8 +103,6 @@ class ChatRequest:
     """Limits, sampling and choice of the answer."""
     choices: int = 1
     """Answers that are wanted (`n`)."""
-    is_stream: bool = False
-    """True where the answer is wanted piece by piece."""
     tells_usage: bool = False
     """True where a stream ends with a piece that counts tokens."""
 
@@ -146,7 +146,6 @@ def chat_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) 
         turns=turns,
         options=answer_options(fields, defaults, choices=choices),
         choices=choices,
-        is_stream=fields.boolean("stream", False),
         tells_usage=_tells_usage(fields),
     )
     fields.end()
@@ -212,6 +211,7 @@ def answer_options(
         select=own.one_of("select", tuple(SELECTORS), "pass-rate"),
         transcript="kept" if own.one_of("transcript", TRANSCRIPTS, "all") == "kept" else "all",
         seed=seed,
+        is_stream=fields.boolean("stream", False),
     )
     own.end()
     return options

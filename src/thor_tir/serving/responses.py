@@ -41,8 +41,6 @@ class ResponseRequest:
     """System, user and assistant turns."""
     options: AnswerOptions
     """Limits, sampling and choice of the answer."""
-    is_stream: bool = False
-    """True where the answer is wanted piece by piece."""
 
 
 def response_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) -> ResponseRequest:
@@ -66,7 +64,6 @@ def response_request(body: Mapping[str, Any], model: str, defaults: ServedDefaul
     request = ResponseRequest(
         turns=_turns(fields, defaults),
         options=answer_options(fields, defaults, limits=("max_output_tokens",)),
-        is_stream=fields.boolean("stream", False),
     )
     fields.end()
     return request
@@ -114,7 +111,7 @@ async def respond(service: Service, request: Request, reply: Reply, record: Audi
         draft.add(piece)
 
     async with service.place(request, record, asked.options.attempts):
-        if not asked.is_stream:
+        if not asked.options.is_stream:
             answer = await unless_gone(request, service.answer(prompt, asked.options, record, hear))
             await reply.json(draft.end(answer)[-1][1]["response"])
             return

@@ -9,14 +9,14 @@ import pytest
 from thor_tir.rollout.sample_many import attempt_to_json
 from thor_tir.tirgen.dataset import SampleFacts, to_row
 from thor_tir.verdict import Outcome
-from thor_tir.view.entries import Entry, RowKind, entry_of, kind_of, parsed, texts_of, without_tokens
+from thor_tir.view.entries import Entry, RowKind, entry_of, json_object, kind_of, texts_of, without_tokens
 from viewed_runs import FAILED, HOSTILE, RIGHT, attempt, evaluation_run, problem, training_run
 
 
 def entries(path: Path) -> dict[str, Entry]:
     found = {}
     for line in path.read_bytes().splitlines(keepends=True):
-        row = parsed(without_tokens(line))
+        row = json_object(without_tokens(line))
         assert row is not None
         entry = entry_of(row, kind_of(row), place=0, length=len(line))
         assert entry is not None
@@ -37,7 +37,7 @@ def test_text_that_looks_like_tokens_stays_as_it_is(text: str) -> None:
     }
     for line in (json.dumps(row), json.dumps(row, separators=(",", ":"))):
         whole = {"ids": 3, "more": {"logprobs": 2, "prompt_ids": 0, "text": text, "ids": 1}}
-        assert parsed(without_tokens(line.encode())) == {"a": text, **whole, f"key {text}": 1}
+        assert json_object(without_tokens(line.encode())) == {"a": text, **whole, f"key {text}": 1}
 
 
 def test_facts_of_attempts_and_repairs(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_tokens_of_versions_that_were_cut_away_count_as_they_do_in_results(tmp_p
 def test_a_row_of_a_data_set_is_a_copy_with_the_same_facts() -> None:
     made = attempt("p/0", problem("p"), RIGHT, Outcome.CORRECT, "12")
     line = json.dumps(to_row(made, SampleFacts())).encode()
-    row = parsed(without_tokens(line))
+    row = json_object(without_tokens(line))
     assert row is not None
     entry = entry_of(row, kind_of(row), place=0, length=1)
     assert entry is not None
@@ -98,11 +98,11 @@ def test_a_damaged_row_is_no_entry(damage: str) -> None:
         row["trajectory"]["steps"][0]["observation"]["result"]["status"] = "no such status"
     else:
         del row["trajectory"][damage]
-    slim = parsed(without_tokens(json.dumps({"key": "p/0", **row}).encode()))
+    slim = json_object(without_tokens(json.dumps({"key": "p/0", **row}).encode()))
     assert slim is not None
     assert entry_of(slim, kind_of(slim), place=0, length=1) is None
 
 
 @pytest.mark.parametrize("line", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b"null"])
 def test_a_line_that_is_no_object_is_nothing(line: bytes) -> None:
-    assert parsed(line) is None
+    assert json_object(line) is None

@@ -29,7 +29,7 @@ class Credit:
     """Optimiser step that it was part of."""
 
 
-def options_of(run: ViewedRun, file: ViewedFile) -> Mapping[str, Any]:
+def training_options(run: ViewedRun, file: ViewedFile) -> Mapping[str, Any]:
     """The options of training beside a journal; empty where they are not written down."""
     found = run.json_above(file, "config.json").get("rl")
     return found if isinstance(found, Mapping) else {}
@@ -54,7 +54,7 @@ def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
 
 def step_credits(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) -> dict[str, Credit]:
     """The credit of all repairs of one failed call, by key."""
-    step = options_of(run, file).get("step")
+    step = training_options(run, file).get("step")
     name = step.get("reward") if isinstance(step, Mapping) else None
     reward = next((reward for known, reward in REWARDS.items() if known == name), None)
     if reward is None:
@@ -72,7 +72,7 @@ def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
     """The part of a failed step's thought that its repairs begin with; None where the cut is not written down."""
     from thor_tir.rl.step import CUTS
 
-    step = options_of(run, file).get("step")
+    step = training_options(run, file).get("step")
     if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int):
         return None
     cut = next((cut for name, cut in CUTS.items() if name == step.get("cut")), None)
@@ -82,7 +82,7 @@ def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
 def _advantages(run: ViewedRun, file: ViewedFile, rewards: Sequence[float]) -> list[float]:
     from thor_tir.rl.algorithms import ALGORITHMS
 
-    loss = options_of(run, file).get("loss")
+    loss = training_options(run, file).get("loss")
     name = loss.get("algorithm") if isinstance(loss, Mapping) else None
     make = next((make for known, make in ALGORITHMS.items() if known == name), ALGORITHMS["token-mean"])
     return make(1).advantages(rewards)

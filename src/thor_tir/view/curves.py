@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from thor_tir.storage.journal import JsonObject
 from thor_tir.tracking import scalars
 from thor_tir.view.run import ViewedRun
 
@@ -53,9 +54,9 @@ WATCHED = (
 """In the order of the page; every other number follows by its name."""
 
 
-def curves(runs: Sequence[ViewedRun]) -> list[dict[str, Any]]:
+def curves(runs: Sequence[ViewedRun]) -> list[JsonObject]:
     """Groups of charts: of training by rounds, then of each other journal of numbers."""
-    groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[str, dict[str, list[JsonObject]]] = defaultdict(lambda: defaultdict(list))
     for number, run in enumerate(runs):
         with run.lock:
             files = [(file.name, sorted(file.metrics.values(), key=lambda row: row["step"])) for file in run.files]

@@ -13,8 +13,9 @@ from thor_tir.inference.best_of_n import SELECTORS, select
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Author, Step, Trajectory
-from thor_tir.view.credit import Credit, episode_credit, kept_before, options_of, step_credits, updates_beside
+from thor_tir.view.credit import Credit, episode_credit, kept_before, step_credits, training_options, updates_beside
 from thor_tir.view.entries import Entry, RowKind
 from thor_tir.view.run import ViewedFile, ViewedRun, objects
 from thor_tir.view.selection import clipped
@@ -28,7 +29,7 @@ MAX_CANDIDATES = 64
 """Attempts at one problem that are shown side by side."""
 
 
-def detail(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
+def detail(run: ViewedRun, name: str, key: str) -> JsonObject:
     """Everything about one row. Raises UsageError where it is not there or damaged."""
     with run.lock:
         file, entry = _found(run, name, key)
@@ -66,11 +67,11 @@ def detail(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
         if entry.kind is RowKind.REPAIR:
             return {**shown, **_credit(_repair_credits(run, file, entry)[entry.key])}
         _add_branches(steps, run, file, entry, whole, vocabulary)
-        is_trained = bool(options_of(run, file)) and entry.round is not None
+        is_trained = bool(training_options(run, file)) and entry.round is not None
         return {**shown, **(_credit(episode_credit(run, file, entry)) if is_trained else {})}
 
 
-def tokens(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
+def tokens(run: ViewedRun, name: str, key: str) -> JsonObject:
     """The tokens of a row one by one: text, log-probability, the trainer's ratio to it, and whether it was trained."""
     with run.lock:
         file, entry = _found(run, name, key)
@@ -106,7 +107,7 @@ def tokens(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
 _PARTS = ("thought", "code", "output")
 
 
-def candidates(run: ViewedRun, name: str, key: str) -> dict[str, Any]:
+def candidates(run: ViewedRun, name: str, key: str) -> JsonObject:
     """The attempts at a trajectory's problem side by side, with each selector's scores and choice."""
     with run.lock:
         file, entry = _found(run, name, key)
@@ -152,8 +153,8 @@ def _found(run: ViewedRun, name: str, key: str) -> tuple[ViewedFile, Entry]:
     return found
 
 
-def _step(step: Step) -> dict[str, Any]:
-    shown: dict[str, Any] = {"thought": bounded(step.thought.text), "discarded": [_step(old) for old in step.discarded]}
+def _step(step: Step) -> JsonObject:
+    shown: JsonObject = {"thought": bounded(step.thought.text), "discarded": [_step(old) for old in step.discarded]}
     if step.action is not None and step.observation is not None:
         result = step.observation.result
         shown["code"] = bounded(step.action.code)
@@ -172,7 +173,7 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _add_branches(
-    steps: list[dict[str, Any]],
+    steps: list[JsonObject],
     run: ViewedRun,
     file: ViewedFile,
     entry: Entry,
@@ -196,7 +197,7 @@ def _add_branches(
         ]
 
 
-def _add_replaced(steps: list[dict[str, Any]], row: Mapping[str, Any]) -> None:
+def _add_replaced(steps: list[JsonObject], row: Mapping[str, Any]) -> None:
     """Put beside each step that TIRGen's critic wrote the words of the actor that it stands for."""
     for each in objects(row.get("replaced")):
         step, text = each.get("step"), each.get("text")
@@ -209,11 +210,11 @@ def _repair_credits(run: ViewedRun, file: ViewedFile, entry: Entry) -> dict[str,
     return step_credits(run, file, {e.key: run.trajectory(file, e)[1].steps[0] for e in group})
 
 
-def _credit(credit: Credit) -> dict[str, Any]:
+def _credit(credit: Credit) -> JsonObject:
     return {"reward": credit.reward, "advantage": credit.advantage, "update": credit.update}
 
 
-def _tirgen(row: Mapping[str, Any]) -> dict[str, Any] | None:
+def _tirgen(row: Mapping[str, Any]) -> JsonObject | None:
     """Facts about an attempt of TIRGen: fates of the steps that the critic saw, words kept, and what it cost."""
     fate = row.get("critic")
     if not isinstance(fate, Mapping):
@@ -236,7 +237,7 @@ def _group(file: ViewedFile, entry: Entry) -> list[Entry]:
     return sorted(group, key=lambda e: e.place)
 
 
-def _beside(entry: Entry) -> dict[str, Any]:
+def _beside(entry: Entry) -> JsonObject:
     return {
         "key": entry.key,
         "outcome": entry.outcome,

@@ -14,6 +14,7 @@ from typing import Any
 
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.rollout.sample_many import DROPPED
+from thor_tir.storage.journal import JsonObject
 
 _TOKENS = re.compile(rb'"((?:prompt_)?ids|logprobs)":\s*\[([^\[\]"]*)\]')
 """An array of numbers under one of these keys; within a string the quotes would be escaped, so nothing else matches."""
@@ -91,7 +92,7 @@ def without_tokens(line: bytes) -> bytes:
     return _TOKENS.sub(lambda found: b'"%s": %d' % (found[1], found[2].count(b",") + bool(found[2].strip())), line)
 
 
-def parsed(line: bytes) -> dict[str, Any] | None:
+def json_object(line: bytes) -> JsonObject | None:
     """The object of a line, with null for each number that is not finite or very large; None for anything else."""
     try:
         row = json.loads(line, parse_constant=lambda name: None, parse_float=_finite, parse_int=_small)
@@ -207,9 +208,9 @@ def _texts(steps: list[Any]) -> Iterator[str]:
             yield step["observation"]["text"]
 
 
-def _of_segments(row: Mapping[str, Any]) -> dict[str, Any]:
+def _of_segments(row: Mapping[str, Any]) -> JsonObject:
     """The trajectory of a data set's row, spelled as other journals do."""
-    steps: list[dict[str, Any]] = []
+    steps: list[JsonObject] = []
     for segment in row["segments"]:
         if segment["type"] == "thought" or not steps:
             steps.append({"thought": {"text": "", "ids": 0}, "action": None, "observation": None, "discarded": []})

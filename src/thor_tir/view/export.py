@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.journal import JsonObject, write_atomically
 from thor_tir.view.assets import KATEX, asset, bundle
 from thor_tir.view.curves import curves
 from thor_tir.view.detail import detail
@@ -51,7 +51,7 @@ def export(runs: Sequence[ViewedRun], path: Path, *, most: int) -> Exported:
         while run.num_unread:
             run.refresh(5)
     room = MAX_BYTES
-    shown: list[dict[str, Any]] = []
+    shown: list[JsonObject] = []
     total = 0
     for left, run in zip(range(len(runs), 0, -1), runs, strict=True):
         data, size = _run(run, most, room // left)
@@ -83,12 +83,12 @@ def page(data: Any) -> str:
     )
 
 
-def _run(run: ViewedRun, most: int, max_bytes: int) -> tuple[dict[str, Any], int]:
+def _run(run: ViewedRun, most: int, max_bytes: int) -> tuple[JsonObject, int]:
     """Everything of one run, and the bytes that its trajectories take."""
     with run.lock:
         rows = [pair for pair in run.rows() if pair[1].kind is not RowKind.REPAIR]
         chosen: list[Found] = []
-        details: dict[str, Any] = {}
+        details: JsonObject = {}
         size = 0
         for file, entry in _spread(rows):
             if len(chosen) == most:

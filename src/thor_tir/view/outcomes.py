@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from thor_tir.storage.journal import JsonObject
 from thor_tir.verdict import Outcome
 from thor_tir.view.entries import Entry, RowKind
 from thor_tir.view.run import ViewedRun, folders_of, objects, read_json
@@ -33,7 +33,7 @@ SUMMARY_FIELDS = ("paired", "chi_squared", "failure_classes", "seconds", "machin
 """Of summary.json, what the page shows."""
 
 
-def outcomes(run: ViewedRun) -> dict[str, Any]:
+def outcomes(run: ViewedRun) -> JsonObject:
     """Results, comparisons, funnel, failures and cost of a run, as far as they are there."""
     summary = read_json(run.folder / "summary.json")
     folders = folders_of(run.folder)
@@ -58,7 +58,7 @@ def _result_folders(root: Path, folders: Iterable[Path]) -> list[Path]:
     return [folder for folder in folders if (folder / "results.json").is_file()]
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path) -> list[JsonObject]:
     found = read_json(folder / "results.json")
     runs = found.get("runs", [found])
     return [
@@ -69,7 +69,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _funnel(path: Path, root: Path) -> dict[str, Any]:
+def _funnel(path: Path, root: Path) -> JsonObject:
     stages = objects(read_json(path).get("stages"))
     return {"name": str(path.parent.relative_to(root)), "stages": stages}
 
@@ -80,7 +80,7 @@ def _journals(run: ViewedRun) -> Iterable[tuple[str, Iterable[Entry]]]:
     return ((name, [entry for _, entry in run.rows(name)]) for name in names)
 
 
-def _stage(name: str, entries: list[Entry], lost: int) -> dict[str, Any]:
+def _stage(name: str, entries: list[Entry], lost: int) -> JsonObject:
     made = [entry for entry in entries if entry.kind is RowKind.TRAJECTORY]
     counts = Counter(entry.outcome for entry in made)
     scored = counts[Outcome.CORRECT] + counts[Outcome.WRONG]
@@ -101,7 +101,7 @@ def _stage(name: str, entries: list[Entry], lost: int) -> dict[str, Any]:
     }
 
 
-def _failures(name: str, entries: list[Entry]) -> list[dict[str, Any]]:
+def _failures(name: str, entries: list[Entry]) -> list[JsonObject]:
     """Failed calls by class: of the first and the last round of training, of anything else as a whole."""
     made = [entry for entry in entries if entry.kind is RowKind.TRAJECTORY]
     rounds = sorted({entry.round for entry in made if entry.round is not None})

@@ -14,10 +14,11 @@ from time import monotonic
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json
 from thor_tir.tirgen.dataset import from_row
 from thor_tir.trajectory import Trajectory
-from thor_tir.view.entries import Entry, RowKind, entry_of, kind_of, parsed, without_tokens
+from thor_tir.view.entries import Entry, RowKind, entry_of, json_object, kind_of, without_tokens
 from thor_tir.view.growing_file import GrowingFile
 
 SKIPPED = frozenset({"checkpoints", "model", "tensorboard", "nonfinite", "wandb"})
@@ -40,7 +41,7 @@ class ViewedFile:
     """Path within the run without its ending; shards and processes of one journal share it."""
     entries: dict[str, Entry] = field(default_factory=dict)
     """Trajectories and repairs by key."""
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, JsonObject] = field(default_factory=dict)
     """Rows of numbers by key."""
     trained_in: dict[str, int] = field(default_factory=dict)
     """Optimiser step by the id of a row that it was made of."""
@@ -135,14 +136,14 @@ class ViewedRun:
         found = ((f, f.entries[key]) for f in self._files.values() if f.name == name and key in f.entries)
         return next(found, None)
 
-    def row(self, file: ViewedFile, entry: Entry) -> dict[str, Any]:
+    def row(self, file: ViewedFile, entry: Entry) -> JsonObject:
         """The whole row of an entry. Raises UsageError where the file was changed since."""
-        row = parsed(file.growing.read(entry.place, entry.length))
+        row = json_object(file.growing.read(entry.place, entry.length))
         if row is None:
             raise UsageError(f"{file.path} was changed while it was read; load the page again")
         return row
 
-    def trajectory(self, file: ViewedFile, entry: Entry) -> tuple[dict[str, Any], Trajectory]:
+    def trajectory(self, file: ViewedFile, entry: Entry) -> tuple[JsonObject, Trajectory]:
         """Row and trajectory of an entry. Raises UsageError where it is damaged."""
         row = self.row(file, entry)
         try:
@@ -172,7 +173,7 @@ class ViewedRun:
 
     def _take(self, file: ViewedFile, place: int, line: bytes) -> None:
         self._changes += 1
-        row = parsed(without_tokens(line))
+        row = json_object(without_tokens(line))
         if row is None:
             file.damaged += 1
             return
@@ -209,7 +210,7 @@ def open_runs(folders: list[Path]) -> list[ViewedRun]:
     return runs
 
 
-def state_of(run: ViewedRun) -> dict[str, Any]:
+def state_of(run: ViewedRun) -> JsonObject:
     """How far a run was read, and what was lost."""
     with run.lock:
         return {
@@ -223,10 +224,10 @@ def state_of(run: ViewedRun) -> dict[str, Any]:
         }
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """The object in a file, None for each number that is not finite; empty where there is none, or a damaged one."""
     try:
-        return parsed(path.read_bytes()) or {}
+        return json_object(path.read_bytes()) or {}
     except OSError:
         return {}
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.view.entries import Entry, RowKind, parsed, texts_of, without_tokens
+from thor_tir.storage.journal import JsonObject
+from thor_tir.view.entries import Entry, RowKind, json_object, texts_of, without_tokens
 from thor_tir.view.run import ViewedFile, ViewedRun
 
 PAGE_ROWS = 50
@@ -59,7 +59,7 @@ class Selection:
     def of(cls, query: Mapping[str, str]) -> "Selection":
         """The selection of an address. Raises UsageError for what is none."""
         numbers = ("min_tokens", "max_tokens", "page")
-        known: dict[str, Any] = {name: query[name] for name in cls.__dataclass_fields__ if query.get(name)}
+        known: JsonObject = {name: query[name] for name in cls.__dataclass_fields__ if query.get(name)}
         for name in numbers:
             if name in known:
                 if not known[name].isdecimal() or len(known[name]) > 12:
@@ -152,19 +152,19 @@ def _search(rows: list[Found], text: str) -> tuple[list[Found], int]:
     for number, (file, entry) in enumerate(rows):
         if monotonic() > until:
             return found, len(rows) - number
-        row = parsed(without_tokens(file.growing.read(entry.place, entry.length)))
+        row = json_object(without_tokens(file.growing.read(entry.place, entry.length)))
         if row is not None and any(wanted in part.casefold() for part in _texts(row, entry)):
             found.append((file, entry))
     return found, 0
 
 
-def _texts(row: dict[str, Any], entry: Entry) -> Iterator[str]:
+def _texts(row: JsonObject, entry: Entry) -> Iterator[str]:
     yield entry.key
     yield entry.problem_id
     yield from texts_of(row)
 
 
-def facets(run: ViewedRun, name: str) -> dict[str, Any]:
+def facets(run: ViewedRun, name: str) -> JsonObject:
     """What the trajectories of a journal, or of all, can be filtered by, each with its number of rows."""
     with run.lock:
         rows = list(run.rows(name))
@@ -188,7 +188,7 @@ def facets(run: ViewedRun, name: str) -> dict[str, Any]:
     }
 
 
-def listed(run: ViewedRun, chosen: Chosen) -> list[dict[str, Any]]:
+def listed(run: ViewedRun, chosen: Chosen) -> list[JsonObject]:
     """The rows of a page as JSON values."""
     with run.lock:
         names = {file.name for file, _ in chosen.rows}

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from thor_tir.errors import UsageError
+from thor_tir.storage.journal import JsonObject
 from thor_tir.view.assets import TYPES, asset
 from thor_tir.view.curves import curves
 from thor_tir.view.detail import candidates, detail, tokens
@@ -128,32 +129,32 @@ class View:
         run.refresh(BUDGET_S)
         return run
 
-    def _state(self, request: Request) -> dict[str, Any]:
+    def _state(self, request: Request) -> JsonObject:
         """The runs and how far they were read: what the page asks again and again."""
         for run in self.runs:
             run.refresh(BUDGET_S / len(self.runs))
         return {"runs": [state_of(run) for run in self.runs]}
 
-    def _curves(self, request: Request) -> list[dict[str, Any]]:
+    def _curves(self, request: Request) -> list[JsonObject]:
         self._state(request)
         return curves(self.runs)
 
-    def _outcomes(self, request: Request) -> dict[str, Any]:
+    def _outcomes(self, request: Request) -> JsonObject:
         return outcomes(self._run(request))
 
-    def _facets(self, request: Request) -> dict[str, Any]:
+    def _facets(self, request: Request) -> JsonObject:
         return facets(self._run(request), request.query_params.get("file", ""))
 
-    def _trajectories(self, request: Request) -> dict[str, Any]:
+    def _trajectories(self, request: Request) -> JsonObject:
         return page_of(self._run(request), Selection.of(request.query_params))
 
-    def _trajectory(self, request: Request) -> dict[str, Any]:
+    def _trajectory(self, request: Request) -> JsonObject:
         return detail(self._run(request), *_key(request))
 
-    def _tokens(self, request: Request) -> dict[str, Any]:
+    def _tokens(self, request: Request) -> JsonObject:
         return tokens(self._run(request), *_key(request))
 
-    def _candidates(self, request: Request) -> dict[str, Any]:
+    def _candidates(self, request: Request) -> JsonObject:
         return candidates(self._run(request), *_key(request))
 
     def _row(self, request: Request) -> Response:
@@ -176,7 +177,7 @@ class View:
         return Response(text, headers={}, media_type=f"{kind}; charset=utf-8")
 
 
-def page_of(run: ViewedRun, selection: Selection) -> dict[str, Any]:
+def page_of(run: ViewedRun, selection: Selection) -> JsonObject:
     """One page of a list of trajectories."""
     chosen = choose(run, selection)
     return {

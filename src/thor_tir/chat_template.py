@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import CausalLM, Tokenizer, Turn
+from thor_tir.pretrained import CausalLM, ChatTurn, Tokenizer
 
 OPENS, CLOSES = "<think>", "</think>"
 TAGS = (
@@ -32,8 +32,8 @@ LEARNT = "reads_rules"
 """Key of `tokenizer_config.json`; false says that the model has learnt its rules, so that its template may leave them
 out."""
 _RULES, _QUESTION, _ANSWER = "thorrules", "thorquestion", "thoranswer"
-_ASKED: tuple[Turn, ...] = ({"role": "system", "content": _RULES}, {"role": "user", "content": _QUESTION})
-_ANSWERED: tuple[Turn, ...] = (_ASKED[1], {"role": "assistant", "content": _ANSWER})
+_ASKED: tuple[ChatTurn, ...] = ({"role": "system", "content": _RULES}, {"role": "user", "content": _QUESTION})
+_ANSWERED: tuple[ChatTurn, ...] = (_ASKED[1], {"role": "assistant", "content": _ANSWER})
 _OF_PARTS = ("'text':", '"text":')
 """Stands in a prompt whose template printed a list of parts as Python does."""
 
@@ -57,7 +57,7 @@ class TurnForm:
     user_in_parts: bool = False
     """The content of other turns is a list of parts."""
 
-    def applied(self, turns: Sequence[Turn]) -> list[Turn]:
+    def applied(self, turns: Sequence[ChatTurn]) -> list[ChatTurn]:
         """Turns whose content is text, as the template takes them."""
         said = list(turns)
         if not self.has_system and len(said) > 1 and said[0]["role"] == "system":
@@ -65,7 +65,7 @@ class TurnForm:
             said = [{**first, "content": f"{head['content']}\n\n{first['content']}"}, *others]
         return [{**turn, "content": self._content(turn)} for turn in said]
 
-    def _content(self, turn: Turn) -> Any:
+    def _content(self, turn: ChatTurn) -> Any:
         in_parts = self.system_in_parts if turn["role"] == "system" else self.user_in_parts
         return [{"type": "text", "text": turn["content"]}] if in_parts else turn["content"]
 
@@ -80,7 +80,9 @@ FORMS = (
 """Tried in this order."""
 
 
-def rendered(tokenizer: Tokenizer, turns: Sequence[Turn], *, begins_answer: bool = True, thinks: bool = False) -> str:
+def rendered(
+    tokenizer: Tokenizer, turns: Sequence[ChatTurn], *, begins_answer: bool = True, thinks: bool = False
+) -> str:
     """The text of some turns, with the beginning of the assistant's if asked for.
 
     Raises TemplateFault or TemplateTooSlow, in one sentence, whatever the template does.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Turn = Mapping[str, Any]
+ChatTurn = Mapping[str, Any]
 """One chat message: `role` and `content`, which is text or a list of parts."""
 
 
@@ -50,7 +50,7 @@ class Tokenizer(Protocol):
         """Added tokens and their ids: control tokens, and what else is never split."""
         ...
 
-    def apply_chat_template(self, conversation: Sequence[Turn], **options: Any) -> Any:
+    def apply_chat_template(self, conversation: Sequence[ChatTurn], **options: Any) -> Any:
         """Render chat turns; text with `tokenize=False`."""
         ...
 

@@ -14,7 +14,7 @@ from thor_tir.dialect.fences import STOPS, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
 from thor_tir.execution import ExecutionResult
-from thor_tir.pretrained import Tokenizer, Turn
+from thor_tir.pretrained import ChatTurn, Tokenizer
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Dialect:
         """The request for one question (or step) as ids."""
         return self.chat(messages(self.config.style, text))
 
-    def chat(self, turns: Sequence[Turn]) -> Span:
+    def chat(self, turns: Sequence[ChatTurn]) -> Span:
         """Whole turns as ids, ready for the model's answer.
 
         A question that spells `<|end|>` must not end the user's turn: only the template may write control tokens.
@@ -157,7 +157,7 @@ class Dialect:
         return Observation(text=text, span=span, result=result)
 
 
-def _place(number: int, turns: Sequence[Turn]) -> str:
+def _place(number: int, turns: Sequence[ChatTurn]) -> str:
     """What stands for a turn's text while the template is rendered, and in no turn."""
     place = f"[the text of turn {number}]"
     while any(place in turn["content"] for turn in turns):

@@ -4,7 +4,7 @@ role, or leaves it out, is respected."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thor_tir.pretrained import Turn
+from thor_tir.pretrained import ChatTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +78,10 @@ def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": style.system}, {"role": "user", "content": style.user.format(text=text)}]
 
 
-def conversation_messages(style: PromptStyle, turns: Sequence[Turn]) -> list[Turn]:
+def conversation_messages(style: PromptStyle, turns: Sequence[ChatTurn]) -> list[ChatTurn]:
     """The turns of a conversation, each question put as the style has it, and its rules before the user's own."""
     rules = [style.system, *(turn["content"] for turn in turns if turn["role"] == "system")]
-    said: list[Turn] = [{"role": "system", "content": "\n\n".join(rules)}]
+    said: list[ChatTurn] = [{"role": "system", "content": "\n\n".join(rules)}]
     for turn in turns:
         if turn["role"] == "user":
             said.append({"role": "user", "content": style.user.format(text=turn["content"])})

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.inference.self_correction import SelfCorrectionConfig
-from thor_tir.pretrained import Turn
+from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.fields import Fields, MalformedRequest
 
@@ -97,7 +97,7 @@ class AnswerOptions:
 class ChatRequest:
     """A conversation whose last turn is to be answered."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[ChatTurn, ...]
     """System, user and assistant turns."""
     options: AnswerOptions
     """Limits, sampling and choice of the answer."""
@@ -270,12 +270,12 @@ def _tells_usage(fields: Fields) -> bool:
     return tells
 
 
-def _turns(fields: Fields, bounds: Bounds) -> tuple[Turn, ...]:
+def _turns(fields: Fields, bounds: Bounds) -> tuple[ChatTurn, ...]:
     turns = [_turn(Fields(item, f"messages[{i}].")) for i, item in enumerate(fields.items("messages", bounds.messages))]
     return checked_turns(fields, "messages", turns, bounds)
 
 
-def checked_turns(fields: Fields, name: str, turns: list[Turn], bounds: Bounds) -> tuple[Turn, ...]:
+def checked_turns(fields: Fields, name: str, turns: list[ChatTurn], bounds: Bounds) -> tuple[ChatTurn, ...]:
     """Turns that can be answered: the last one is a question, and all together are short enough."""
     length = sum(len(turn["content"]) for turn in turns)
     if length > bounds.prompt_chars:
@@ -288,7 +288,7 @@ def checked_turns(fields: Fields, name: str, turns: list[Turn], bounds: Bounds) 
     return tuple(turns)
 
 
-def _turn(fields: Fields) -> Turn:
+def _turn(fields: Fields) -> ChatTurn:
     role = fields.text("role", "")
     if role in ("tool", "function"):
         fields.refuse("role", f"is {role!r}: {_OWN_TOOLS}", code="unsupported_parameter")

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from thor_tir.pretrained import Turn
+from thor_tir.pretrained import ChatTurn
 from thor_tir.serving.answers import Answer, Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.fields import Fields
@@ -37,7 +37,7 @@ Event = tuple[str, dict[str, Any]]
 class ResponseRequest:
     """A conversation whose last turn is to be answered, as this API puts it."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[ChatTurn, ...]
     """System, user and assistant turns."""
     options: AnswerOptions
     """Limits, sampling and choice of the answer."""
@@ -69,9 +69,9 @@ def response_request(body: Mapping[str, Any], model: str, defaults: ServedDefaul
     return request
 
 
-def _turns(fields: Fields, defaults: ServedDefaults) -> tuple[Turn, ...]:
+def _turns(fields: Fields, defaults: ServedDefaults) -> tuple[ChatTurn, ...]:
     instructions = fields.text("instructions")
-    turns: list[Turn] = [] if instructions is None else [{"role": "system", "content": instructions}]
+    turns: list[ChatTurn] = [] if instructions is None else [{"role": "system", "content": instructions}]
     asked = fields.any("input")
     if isinstance(asked, str):
         turns.append({"role": "user", "content": fields.checked_text("input", asked)})
@@ -85,7 +85,7 @@ def _turns(fields: Fields, defaults: ServedDefaults) -> tuple[Turn, ...]:
     return checked_turns(fields, "input", turns, defaults.bounds)
 
 
-def _item(fields: Fields) -> list[Turn]:
+def _item(fields: Fields) -> list[ChatTurn]:
     """The turn of one item; none of thoughts that an earlier response held."""
     kind = fields.text("type", "message")
     if kind == "reasoning":

@@ -16,7 +16,7 @@ from thor_tir.chat_template import TemplateFault
 from thor_tir.dialect.prompts import conversation_messages
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.errors import EngineFault, MachineFault, SandboxUnavailable, UsageError
-from thor_tir.pretrained import Turn
+from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.overheard import Event
 from thor_tir.seeds import seed_of
 from thor_tir.serving.answers import Answer, Served, Tell, answer
@@ -180,7 +180,7 @@ class Service:
         """The beginning of a reply."""
         return Head(id=f"{prefix}-{uuid4().hex}", created=int(time.time()), model=self.model)
 
-    def prompt(self, turns: Sequence[Turn], options: AnswerOptions) -> Span:
+    def prompt(self, turns: Sequence[ChatTurn], options: AnswerOptions) -> Span:
         """A conversation as the model reads it. Raises MalformedRequest where its template refuses the turns."""
         dialect = self.served.dialect(options)
         try:

@@ -17,7 +17,7 @@ from thor_tir.engines.openai_api.retry import Refused
 from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import Tokenizer, Turn
+from thor_tir.pretrained import ChatTurn, Tokenizer
 
 MAX_STOPS = 4
 """Stop strings that every server takes."""
@@ -108,7 +108,7 @@ class ServerCapabilities:
         said = conversation(token_ids)
         if self.manner is PromptFormat.PLAIN:
             return {"prompt": said.plain}
-        turns: list[Turn] = [{"role": "system", "content": said.system}] if said.system else []
+        turns: list[ChatTurn] = [{"role": "system", "content": said.system}] if said.system else []
         turns += [*said.earlier, {"role": "user", "content": said.user}]
         is_begun = bool(said.answer)
         if is_begun:

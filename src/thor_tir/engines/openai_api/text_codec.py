@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from thor_tir.pretrained import Turn
+from thor_tir.pretrained import ChatTurn
 
 LOWEST = 1 << 24
 """Every id here is at least this large, and no vocabulary of a model is."""
@@ -45,7 +45,7 @@ class Conversation:
     """The model's turn so far; empty where it has not begun."""
     is_thinking: bool
     """True if the model's turn opens with thoughts."""
-    earlier: tuple[Turn, ...] = ()
+    earlier: tuple[ChatTurn, ...] = ()
     """Turns of the user and of the model before the user's last one."""
 
     @property
@@ -85,7 +85,7 @@ class TextTokenizer:
 
     def apply_chat_template(
         self,
-        conversation: Sequence[Turn],
+        conversation: Sequence[ChatTurn],
         *,
         add_generation_prompt: bool = True,
         enable_thinking: bool = False,

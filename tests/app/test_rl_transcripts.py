@@ -71,12 +71,11 @@ def test_where_no_trajectory_has_a_repair_the_draw_is_full_all_the_same(tmp_path
 class Listener:
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.console = self
 
     def say(self, text: str) -> None:
         self.lines.append(text)
 
-    def print(self, shown: object) -> None:
+    def show(self, shown: object) -> None:
         from rich.console import Console
 
         console = Console(width=120)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from served_scripts import DEFAULTS, MODEL, asks
-from thor_tir.serving.fields import MAX_DEPTH, MalformedRequest, parse_json
+from thor_tir.serving.fields import MAX_DEPTH, InvalidRequest, parse_json
 from thor_tir.serving.requests import (
     Bounds,
     ChatRequest,
@@ -142,7 +142,7 @@ REFUSED = [
 def test_a_request_for_what_is_not_there_or_too_much_is_refused_by_name(
     fields: dict[str, Any], param: str, words: str
 ) -> None:
-    with pytest.raises(MalformedRequest) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         chat_request({**asks(), **fields}, MODEL, DEFAULTS)
     assert refused.value.param == param
     assert words in str(refused.value)
@@ -173,7 +173,7 @@ def test_a_plain_completion_takes_a_text_or_token_ids_and_stop_strings() -> None
     ],
 )
 def test_a_plain_completion_refuses_by_name_as_well(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(MalformedRequest) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         completion(**fields)
     assert refused.value.param == param
 
@@ -195,7 +195,7 @@ def test_a_plain_completion_refuses_by_name_as_well(fields: dict[str, Any], para
     ],
 )
 def test_a_body_that_is_no_plain_object_is_refused_in_one_sentence(body: bytes, words: str) -> None:
-    with pytest.raises(MalformedRequest, match=words):
+    with pytest.raises(InvalidRequest, match=words):
         parse_json(body)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from served_scripts import ANSWER, CALL, DEFAULTS, MODEL, SEEN, Running, with_server
-from thor_tir.serving.fields import MalformedRequest
+from thor_tir.serving.fields import InvalidRequest
 from thor_tir.serving.responses import response_request
 
 RESPONSES = "/v1/responses"
@@ -69,7 +69,7 @@ def test_input_is_text_or_messages_and_instructions_come_first() -> None:
     ],
 )
 def test_what_would_have_to_be_ignored_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(MalformedRequest) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         response_request(body(**fields), MODEL, DEFAULTS)
     assert refused.value.param == param
 

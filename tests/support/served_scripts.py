@@ -21,11 +21,11 @@ from thor_tir.pretrained import Tokenizer
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sandbox.protocol import Limits
 from thor_tir.serving.answers import Served
-from thor_tir.serving.app import server_of
+from thor_tir.serving.app import answer_server
 from thor_tir.serving.audit import AuditLog
 from thor_tir.serving.keys import Keys
 from thor_tir.serving.requests import ServedDefaults
-from thor_tir.serving.service import ServeConfig, Service
+from thor_tir.serving.service import AnswerService, ServeConfig
 from thor_tir.web_service import GracefulServer
 from tiny_models import tiny_tokenizer
 
@@ -68,7 +68,7 @@ class Running:
     """A server that runs."""
 
     url: str
-    service: Service
+    service: AnswerService
     server: GracefulServer
     client: httpx.AsyncClient
     policy: Any
@@ -125,9 +125,11 @@ async def serving(
     sandbox = sandbox or LevelledSandbox()
     policy = policy or ScriptedPolicy(tiny_tokenizer(), replies)
     what = served(policy, sandbox, tokenizer, reasoning=reasoning)
-    service = Service(what, defaults, replace(ServeConfig(port=0), **config), Keys(keys or {}), audit or AuditLog(None))
+    service = AnswerService(
+        what, defaults, replace(ServeConfig(port=0), **config), Keys(keys or {}), audit or AuditLog(None)
+    )
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    server = server_of(service, address.set_result)
+    server = answer_server(service, address.set_result)
     task = asyncio.create_task(server.until_ended())
     url = await address
     try:

@@ -76,7 +76,7 @@ class Serve:
     def run(self) -> None:
         """Load, serve, and say where."""
         try:
-            from thor_tir.serving.app import server_of
+            from thor_tir.serving.app import answer_server
         except ModuleNotFoundError as missing:
             raise UsageError(f"no module {missing.name}: install it with pip install 'thor-tir[serve]'") from None
         from thor_tir.app.runtime import open_runtime
@@ -85,7 +85,7 @@ class Serve:
         from thor_tir.serving.audit import AuditLog
         from thor_tir.serving.keys import Keys, read_keys
         from thor_tir.serving.requests import ServedDefaults
-        from thor_tir.serving.service import Service
+        from thor_tir.serving.service import AnswerService
 
         config, keys = self._config(), Keys(read_keys(self.key_file))
         config.check_keys(keys)  # before a model is loaded
@@ -103,10 +103,10 @@ class Serve:
                 runtime.load(model, served_as, reporter, thinks=self.reasoning) as loaded,
             ):
                 served = self._served(model, runtime, loaded)
-                service = Service(served, defaults, config, keys, audit)
+                service = AnswerService(served, defaults, config, keys, audit)
                 who = f"{len(keys)} keys" if len(keys) else "no key, for this machine alone"
                 told = f"model {served.name}, sandbox level {runtime.sandbox.level}, {who}"
-                await server_of(
+                await answer_server(
                     service, lambda address: reporter.say(f"serving at {address}/v1 ({told})")
                 ).until_ended()
                 if service.num_dropped:

@@ -15,11 +15,11 @@ from starlette.types import Send
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.chat import chat
 from thor_tir.serving.completions import complete
-from thor_tir.serving.fields import MalformedRequest
+from thor_tir.serving.fields import InvalidRequest
 from thor_tir.serving.replies import error_json, model_json
-from thor_tir.serving.reply import Reply
+from thor_tir.serving.reply import HttpReply
 from thor_tir.serving.responses import respond
-from thor_tir.serving.service import Endpoint, Service, Work
+from thor_tir.serving.service import AnswerService, RouteApp, Work
 from thor_tir.web_service import GracefulServer, Place
 
 _ANSWERING: Mapping[str, Work] = {
@@ -30,7 +30,7 @@ _ANSWERING: Mapping[str, Work] = {
 """Routes that ask the model."""
 
 
-def app(service: Service) -> Starlette:
+def app(service: AnswerService) -> Starlette:
     """All routes."""
     routes = [
         Route(path, service.guarded(path, work, is_work=True), methods=["POST"]) for path, work in _ANSWERING.items()
@@ -41,31 +41,31 @@ def app(service: Service) -> Starlette:
     return Starlette(routes=routes, exception_handlers={HTTPException: _nowhere})
 
 
-def server_of(service: Service, announce: Callable[[str], None]) -> GracefulServer:
+def answer_server(service: AnswerService, announce: Callable[[str], None]) -> GracefulServer:
     """The service at its place; `announce` is told the address."""
     config = service.config
     place = Place(host=config.host, port=config.port, drain_s=config.drain_s)
     return GracefulServer(app(service), service, place, announce)
 
 
-async def _models(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def _models(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     entry = model_json(service.model, service.created, service.served.max_model_len)
     await reply.json({"object": "list", "data": [entry]})
 
 
-async def _model(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def _model(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     name = request.path_params["name"]
     if name != service.model:
         message = f"the model {name[:100]!r} does not exist; this server serves {service.model!r}"
-        raise MalformedRequest(message, param="model", code="model_not_found", status=404)
+        raise InvalidRequest(message, param="model", code="model_not_found", status=404)
     await reply.json(model_json(service.model, service.created, service.served.max_model_len))
 
 
-async def _metrics(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def _metrics(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     await reply.bytes(service.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
 
-def _health(service: Service) -> Endpoint:
+def _health(service: AnswerService) -> RouteApp:
     """Open to everybody, since who watches over the server may have no key; to clients it says more."""
 
     async def serve(request: Request, send: Send) -> None:
@@ -75,10 +75,10 @@ def _health(service: Service) -> Endpoint:
             sandbox = service.served.sandbox.level
             counts = {"in_flight": service.in_flight, "waiting": service.queue.num_waiting}
             told |= {"fault": service.fault, "model": service.model, "sandbox": sandbox, **counts}
-        reply = Reply(send, id="health", send_s=service.config.send_s)
+        reply = HttpReply(send, id="health", send_s=service.config.send_s)
         await reply.json(told, 200 if state == "ok" else 503)
 
-    return Endpoint(serve)
+    return RouteApp(serve)
 
 
 async def _nowhere(request: Request, error: Exception) -> Response:

@@ -9,14 +9,14 @@ from thor_tir.rollout.sample_many import in_parallel
 from thor_tir.serving.answers import Answer, Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.replies import Head, chat_chunk, chat_json, chat_usage, last_chunk, piece_chunk, usage_chunk
-from thor_tir.serving.reply import Reply, streamed
+from thor_tir.serving.reply import HttpReply, streamed
 from thor_tir.serving.requests import ChatRequest, chat_request
-from thor_tir.serving.service import Service
+from thor_tir.serving.service import AnswerService
 from thor_tir.trajectory import Span
 from thor_tir.web_service import unless_gone
 
 
-async def chat(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def chat(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     """Answer a body of OpenAI's."""
     asked = chat_request(await service.body(request), service.model, service.defaults)
     record.options = {**asked.options.as_json(), "choices": asked.choices}
@@ -33,7 +33,7 @@ async def chat(service: Service, request: Request, reply: Reply, record: AuditRe
 
 
 async def _answers(
-    service: Service, asked: ChatRequest, prompt: Span, record: AuditRecord, tell: Callable[[int, Piece], None]
+    service: AnswerService, asked: ChatRequest, prompt: Span, record: AuditRecord, tell: Callable[[int, Piece], None]
 ) -> list[Answer]:
     """All answers that are wanted, at once."""
     made: dict[int, Answer] = {}
@@ -46,9 +46,9 @@ async def _answers(
 
 
 async def _stream(
-    service: Service,
+    service: AnswerService,
     request: Request,
-    reply: Reply,
+    reply: HttpReply,
     record: AuditRecord,
     asked: ChatRequest,
     prompt: Span,

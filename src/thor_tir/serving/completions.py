@@ -11,15 +11,15 @@ from thor_tir.rollout.sample_many import in_parallel
 from thor_tir.seeds import seed_of
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.continuation import Continuation, continued
-from thor_tir.serving.fields import MalformedRequest
+from thor_tir.serving.fields import InvalidRequest
 from thor_tir.serving.replies import completion_chunk, completion_json, usage, usage_chunk
-from thor_tir.serving.reply import Reply, streamed
+from thor_tir.serving.reply import HttpReply, streamed
 from thor_tir.serving.requests import CompletionRequest, completion_request
-from thor_tir.serving.service import Service
+from thor_tir.serving.service import AnswerService
 from thor_tir.web_service import unless_gone
 
 
-async def complete(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def complete(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     """Answer a body of OpenAI's."""
     asked = completion_request(await service.body(request), service.model, service.defaults)
     ids = _prompt_ids(service, asked)
@@ -50,23 +50,23 @@ async def complete(service: Service, request: Request, reply: Reply, record: Aud
         await reply.end_events()
 
 
-def _prompt_ids(service: Service, asked: CompletionRequest) -> tuple[int, ...]:
+def _prompt_ids(service: AnswerService, asked: CompletionRequest) -> tuple[int, ...]:
     """The prompt as ids. Names of control tokens are control tokens: who continues a text writes its template too."""
     if not service.served.continues_text:
-        raise MalformedRequest("the served model is reached by messages alone, so that no text can be continued")
+        raise InvalidRequest("the served model is reached by messages alone, so that no text can be continued")
     if isinstance(asked.prompt, tuple):
         return asked.prompt
     return tuple(service.served.in_words.tokenizer(asked.prompt, add_special_tokens=False)["input_ids"])
 
 
 async def _continuations(
-    service: Service,
+    service: AnswerService,
     asked: CompletionRequest,
     ids: tuple[int, ...],
     record: AuditRecord,
     tell: Callable[[int, str], None],
 ) -> list[Continuation]:
-    """All continuations that are wanted, at once. Raises MalformedRequest for ids that no prompt can hold."""
+    """All continuations that are wanted, at once. Raises InvalidRequest for ids that no prompt can hold."""
     served, rollout = service.served, asked.rollout
     made: dict[int, Continuation] = {}
 
@@ -80,7 +80,7 @@ async def _continuations(
             except (ContextFull, UsageError):
                 raise
             except ValueError as unfit:
-                raise MalformedRequest(str(unfit), param="prompt") from unfit
+                raise InvalidRequest(str(unfit), param="prompt") from unfit
 
     await in_parallel(range(asked.choices), one, asked.choices)
     record.spent.update(prompt=len(ids), model=sum(each.num_tokens for each in made.values()))

@@ -8,7 +8,7 @@ MAX_DEPTH = 24
 """Lists and objects within each other that a request may hold."""
 
 
-class MalformedRequest(ValueError):
+class InvalidRequest(ValueError):
     """A request that asks for what is not there, or for more than is allowed."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
@@ -22,17 +22,17 @@ class MalformedRequest(ValueError):
 
 
 def parse_json(data: bytes) -> Mapping[str, Any]:
-    """The object that a body holds. Raises MalformedRequest for anything else, however hostile."""
+    """The object that a body holds. Raises InvalidRequest for anything else, however hostile."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
         if _depth(value) > MAX_DEPTH:
             raise RecursionError
     except RecursionError:
-        raise MalformedRequest(f"the body is nested more than {MAX_DEPTH} deep") from None
+        raise InvalidRequest(f"the body is nested more than {MAX_DEPTH} deep") from None
     except ValueError as error:
-        raise MalformedRequest(f"the body is not JSON: {str(error)[:200]}") from None
+        raise InvalidRequest(f"the body is not JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
-        raise MalformedRequest("the body must be a JSON object")
+        raise InvalidRequest("the body must be a JSON object")
     return value
 
 
@@ -57,15 +57,15 @@ class Fields:
     def __init__(self, value: object, where: str = "") -> None:
         """`where` is the object's place in the request, as in `messages[0].`."""
         if not isinstance(value, Mapping):
-            raise MalformedRequest(
+            raise InvalidRequest(
                 f"{where.rstrip('.') or 'the body'} must be a JSON object", param=where.rstrip(".") or None
             )
         self.where = where
         self._rest = {name: item for name, item in value.items() if item is not None}
 
     def refuse(self, name: str, message: str, *, code: str | None = None) -> NoReturn:
-        """Raise MalformedRequest about a field."""
-        raise MalformedRequest(f"{self.where}{name} {message}", param=f"{self.where}{name}", code=code)
+        """Raise InvalidRequest about a field."""
+        raise InvalidRequest(f"{self.where}{name} {message}", param=f"{self.where}{name}", code=code)
 
     def any(self, name: str) -> Any:
         """A field of any kind; None where it is absent."""

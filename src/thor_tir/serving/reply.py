@@ -16,7 +16,7 @@ QUIET_S = 10.0
 """A stream without news for so long gets a comment, so that nobody on the way takes it for dead."""
 
 
-class Reply:
+class HttpReply:
     """What is sent back to one request."""
 
     def __init__(self, send: Send, *, id: str, send_s: float) -> None:
@@ -73,7 +73,7 @@ class Reply:
 
 async def streamed(
     request: Request,
-    reply: Reply,
+    reply: HttpReply,
     work: Callable[[Callable[[P], None]], Awaitable[T]],
     send: Callable[[P], Awaitable[None]],
 ) -> T:

@@ -13,7 +13,7 @@ from thor_tir.inference.best_of_n import SELECTORS
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
-from thor_tir.serving.fields import Fields, MalformedRequest
+from thor_tir.serving.fields import Fields, InvalidRequest
 
 TranscriptForm = Literal["all", "kept"]
 TRANSCRIPTS: tuple[TranscriptForm, ...] = ("all", "kept")
@@ -128,7 +128,7 @@ class CompletionRequest:
 
 
 def chat_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) -> ChatRequest:
-    """Read a body of `/v1/chat/completions`. Raises MalformedRequest."""
+    """Read a body of `/v1/chat/completions`. Raises InvalidRequest."""
     fields = Fields(body)
     check_model(fields, model)
     turns = _turns(fields, defaults.bounds)
@@ -153,7 +153,7 @@ def chat_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) 
 
 
 def completion_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) -> CompletionRequest:
-    """Read a body of `/v1/completions`. Raises MalformedRequest."""
+    """Read a body of `/v1/completions`. Raises InvalidRequest."""
     fields, bounds = Fields(body), defaults.bounds
     check_model(fields, model)
     refuse_foreign(fields)
@@ -182,7 +182,7 @@ def check_model(fields: Fields, model: str) -> None:
         fields.refuse("model", f"is missing; this server serves {model!r}")
     if asked != model:
         message = f"the model {asked[:100]!r} does not exist; this server serves {model!r}"
-        raise MalformedRequest(message, param="model", code="model_not_found", status=404)
+        raise InvalidRequest(message, param="model", code="model_not_found", status=404)
 
 
 def answer_options(

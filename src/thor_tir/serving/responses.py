@@ -16,7 +16,7 @@ from thor_tir.serving.answers import Answer, Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.fields import Fields
 from thor_tir.serving.replies import Head, finish_reason, thor_json
-from thor_tir.serving.reply import Reply, streamed
+from thor_tir.serving.reply import HttpReply, streamed
 from thor_tir.serving.requests import (
     AnswerOptions,
     ServedDefaults,
@@ -26,10 +26,10 @@ from thor_tir.serving.requests import (
     refuse_foreign,
     text_content,
 )
-from thor_tir.serving.service import Service
+from thor_tir.serving.service import AnswerService
 from thor_tir.web_service import unless_gone
 
-Event = tuple[str, dict[str, Any]]
+NamedEvent = tuple[str, dict[str, Any]]
 """Name and content of an event of a stream."""
 
 
@@ -44,7 +44,7 @@ class ResponseRequest:
 
 
 def response_request(body: Mapping[str, Any], model: str, defaults: ServedDefaults) -> ResponseRequest:
-    """Read a body. Raises MalformedRequest."""
+    """Read a body. Raises InvalidRequest."""
     fields = Fields(body)
     check_model(fields, model)
     refuse_foreign(fields)
@@ -100,7 +100,7 @@ def _item(fields: Fields) -> list[ChatTurn]:
     return [{"role": "system" if role == "developer" else role, "content": content}]
 
 
-async def respond(service: Service, request: Request, reply: Reply, record: AuditRecord) -> None:
+async def respond(service: AnswerService, request: Request, reply: HttpReply, record: AuditRecord) -> None:
     """Answer a body of OpenAI's."""
     asked = response_request(await service.body(request), service.model, service.defaults)
     record.options = asked.options.as_json()
@@ -117,7 +117,7 @@ async def respond(service: Service, request: Request, reply: Reply, record: Audi
             return
         await reply.begin_events()
 
-        async def send(events: list[Event]) -> None:
+        async def send(events: list[NamedEvent]) -> None:
             for name, data in events:
                 await reply.event(data, name)
 
@@ -144,14 +144,14 @@ class ResponseDraft:
         self._items: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None
 
-    def begin(self) -> list[Event]:
+    def begin(self) -> list[NamedEvent]:
         """Events before any text."""
         told = self._json("in_progress")
         return [self._event("response.created", response=told), self._event("response.in_progress", response=told)]
 
-    def add(self, piece: Piece) -> list[Event]:
+    def add(self, piece: Piece) -> list[NamedEvent]:
         """Events of one piece."""
-        events: list[Event] = []
+        events: list[NamedEvent] = []
         if piece.reasoning:
             events += self._opened("reasoning")
             self._thoughts += piece.reasoning
@@ -163,7 +163,7 @@ class ResponseDraft:
             events.append(self._delta("response.output_text.delta", piece.content, {"logprobs": [], **extra}))
         return events
 
-    def end(self, answer: Answer) -> list[Event]:
+    def end(self, answer: Answer) -> list[NamedEvent]:
         """Events after all text; the last one holds the whole response."""
         events = [*self._opened("message"), *self._closed()]
         response = self._whole(answer)
@@ -214,7 +214,7 @@ class ResponseDraft:
             "usage": None,
         }
 
-    def _opened(self, kind: str) -> Iterator[Event]:
+    def _opened(self, kind: str) -> Iterator[NamedEvent]:
         """Begin an item, unless it has begun; the thoughts end before the message begins."""
         if self._open is not None and self._open["type"] == kind:
             return
@@ -226,7 +226,7 @@ class ResponseDraft:
         yield self._event("response.output_item.added", output_index=len(self._items), item=dict(item))
         yield self._part("response.content_part.added", "")
 
-    def _closed(self) -> Iterator[Event]:
+    def _closed(self) -> Iterator[NamedEvent]:
         """End the item that is open."""
         item = self._open
         if item is None:
@@ -247,16 +247,16 @@ class ResponseDraft:
             return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         return {"type": "reasoning_text", "text": text}
 
-    def _part(self, name: str, text: str) -> Event:
+    def _part(self, name: str, text: str) -> NamedEvent:
         return self._event(name, **self._place(), part=self._content(text))
 
-    def _delta(self, name: str, text: str, more: Mapping[str, Any]) -> Event:
+    def _delta(self, name: str, text: str, more: Mapping[str, Any]) -> NamedEvent:
         return self._event(name, **self._place(), delta=text, **more)
 
     def _place(self) -> dict[str, Any]:
         assert self._open is not None
         return {"item_id": self._open["id"], "output_index": len(self._items), "content_index": 0}
 
-    def _event(self, name: str, **fields: Any) -> Event:
+    def _event(self, name: str, **fields: Any) -> NamedEvent:
         self._number += 1
         return name, {"type": name, "sequence_number": self._number - 1, **fields}

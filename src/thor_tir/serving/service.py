@@ -21,12 +21,12 @@ from thor_tir.rollout.overheard import Event
 from thor_tir.seeds import seed_of
 from thor_tir.serving.answers import Answer, Served, Tell, answer
 from thor_tir.serving.audit import AuditLog, AuditRecord
-from thor_tir.serving.fields import MalformedRequest, parse_json
+from thor_tir.serving.fields import InvalidRequest, parse_json
 from thor_tir.serving.keys import KEYS_VARIABLE, Keys
 from thor_tir.serving.metrics import Metrics
 from thor_tir.serving.queue import Queue, QueueConfig
 from thor_tir.serving.replies import Head, error_json
-from thor_tir.serving.reply import Reply
+from thor_tir.serving.reply import HttpReply
 from thor_tir.serving.requests import AnswerOptions, ServedDefaults
 from thor_tir.trajectory import Span
 from thor_tir.web_service import LOOPBACK, TurnedAway, json_body, unless_gone
@@ -73,7 +73,7 @@ class ServeConfig:
             )
 
 
-class Service:
+class AnswerService:
     """What the requests share."""
 
     def __init__(
@@ -129,11 +129,11 @@ class Service:
         for task in self._tasks:
             task.cancel()
 
-    def guarded(self, path: str, work: "Work", *, is_work: bool) -> "Endpoint":
+    def guarded(self, path: str, work: "Work", *, is_work: bool) -> "RouteApp":
         """The work of a route behind the keys: its faults are told in OpenAI's form, counted and logged."""
 
         async def serve(request: Request, send: Send) -> None:
-            reply = Reply(send, id=f"req-{uuid4().hex}", send_s=self.config.send_s)
+            reply = HttpReply(send, id=f"req-{uuid4().hex}", send_s=self.config.send_s)
             record = AuditRecord(id=reply.id, client="", route=path)
             task = asyncio.current_task()
             assert task is not None
@@ -158,10 +158,10 @@ class Service:
                 self.metrics.seconds.labels(path).observe(time.monotonic() - record.began)
                 self._audit.write(record, status)
 
-        return Endpoint(serve)
+        return RouteApp(serve)
 
     async def body(self, request: Request) -> Mapping[str, Any]:
-        """The object that a request holds. Raises TurnedAway and MalformedRequest."""
+        """The object that a request holds. Raises TurnedAway and InvalidRequest."""
         return parse_json(await json_body(request, most_bytes=self.config.body_bytes, within_s=self.config.body_s))
 
     @asynccontextmanager
@@ -181,13 +181,13 @@ class Service:
         return Head(id=f"{prefix}-{uuid4().hex}", created=int(time.time()), model=self.model)
 
     def prompt(self, turns: Sequence[ChatTurn], options: AnswerOptions) -> Span:
-        """A conversation as the model reads it. Raises MalformedRequest where its template refuses the turns."""
+        """A conversation as the model reads it. Raises InvalidRequest where its template refuses the turns."""
         dialect = self.served.dialect(options)
         try:
             return dialect.chat(conversation_messages(dialect.config.style, turns))
         except TemplateFault as refusal:
             message = f"the model's chat template refuses these messages: {str(refusal)[:200]}"
-            raise MalformedRequest(message, param="messages") from refusal
+            raise InvalidRequest(message, param="messages") from refusal
 
     async def answer(
         self, prompt: Span, options: AnswerOptions, record: AuditRecord, tell: Tell, *, index: int = 0
@@ -214,7 +214,7 @@ class Service:
         if self.is_draining:
             raise TurnedAway(503, "this server is about to end", {"Connection": "close", "Retry-After": "5"})
 
-    async def _refuse(self, reply: Reply, fault: Exception) -> int:
+    async def _refuse(self, reply: HttpReply, fault: Exception) -> int:
         """Say why there is no answer, or no more of it; returns the status of the refusal."""
         status, told, headers = self._refusal(reply, fault)
         try:
@@ -227,12 +227,12 @@ class Service:
             return GONE  # the client is not there to hear it
         return status
 
-    def _refusal(self, reply: Reply, fault: Exception) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _refusal(self, reply: HttpReply, fault: Exception) -> tuple[int, dict[str, Any], Mapping[str, str]]:
         match fault:
             case TurnedAway():
                 code = _CODES.get(fault.status_code)
                 return fault.status_code, error_json(fault.status_code, str(fault), code=code), fault.headers
-            case MalformedRequest():
+            case InvalidRequest():
                 return fault.status, error_json(fault.status, str(fault), param=fault.param, code=fault.code), {}
             case ContextFull():
                 return 400, error_json(400, str(fault), param="messages", code="context_length_exceeded"), {}
@@ -247,11 +247,11 @@ class Service:
         return 500, error_json(500, f"the server failed at this request; its log has {reply.id}"), {}
 
 
-Work = Callable[[Service, Request, Reply, AuditRecord], Awaitable[None]]
+Work = Callable[[AnswerService, Request, HttpReply, AuditRecord], Awaitable[None]]
 """The work of one route."""
 
 
-class Endpoint:
+class RouteApp:
     """An ASGI application of one route; Starlette takes functions for something else."""
 
     def __init__(self, serve: Callable[[Request, Send], Awaitable[None]]) -> None:

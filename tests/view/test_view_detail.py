@@ -172,3 +172,17 @@ def test_a_row_that_was_damaged_since_is_a_sentence(trained: ViewedRun) -> None:
     path.write_bytes(b"x" * path.stat().st_size)
     with pytest.raises(UsageError, match="changed while it was read"):
         detail(trained, "rl/rollouts", "round0/0/0")
+
+
+def test_a_run_with_rewards_of_its_own_shows_them_and_the_advantage_among_them(tmp_path: Path) -> None:
+    folder = training_run(tmp_path / "run", rounds=1)
+    journal = folder / "rl" / "rollouts.jsonl"
+    rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(row for row in rows if row["key"].startswith("round0/0/") and "query" not in row):
+        row["judged"] = {"total": number / 2, "parts": {"mine": number / 2}}
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = opened(folder)
+    first, third = (detail(run, "rl/rollouts", f"round0/0/{n}") for n in (0, 2))
+    assert (first["reward"], third["reward"]) == (0.0, 1.0)
+    # Trained are the first three with rewards 0, 1/2, 1: mean 1/2, deviation 1/2.
+    assert (first["advantage"], third["advantage"]) == pytest.approx((-1, 1), abs=1e-5)

@@ -12,7 +12,6 @@ from thor_tir.rl.step_reward import REWARDS
 from thor_tir.rollout.backtrack import kept_thought
 from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Span, Step
-from thor_tir.verdict import Outcome
 from thor_tir.view.entries import Entry, RowKind
 from thor_tir.view.run import ViewedFile, ViewedRun
 
@@ -42,14 +41,13 @@ def updates_beside(run: ViewedRun, file: ViewedFile) -> Mapping[str, int]:
 
 def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
     """The credit of a trajectory among the attempts at its problem in its round."""
-    reward = None if entry.outcome == Outcome.UNSCORED else float(entry.outcome == Outcome.CORRECT)
     updates = updates_beside(run, file)
     if entry.key not in updates:
-        return Credit(reward=reward, advantage=None, update=None)
+        return Credit(reward=entry.reward, advantage=None, update=None)
     group = [e for e in file.entries.values() if _is_beside(e, entry) and e.key in updates]
-    rewards = [float(e.outcome == Outcome.CORRECT) for e in group]
+    rewards = [e.reward or 0.0 for e in group]  # a row that was trained has one
     advantage = dict(zip((e.key for e in group), _advantages(run, file, rewards), strict=True))[entry.key]
-    return Credit(reward=reward, advantage=advantage, update=updates[entry.key])
+    return Credit(reward=entry.reward, advantage=advantage, update=updates[entry.key])
 
 
 def step_credits(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) -> dict[str, Credit]:

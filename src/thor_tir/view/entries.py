@@ -15,6 +15,7 @@ from typing import Any
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.storage.journal import JsonObject
+from thor_tir.verdict import Outcome
 
 _TOKENS = re.compile(rb'"((?:prompt_)?ids|logprobs)":\s*\[([^\[\]"]*)\]')
 """An array of numbers under one of these keys; within a string the quotes would be escaped, so nothing else matches."""
@@ -63,6 +64,8 @@ class Entry:
     """Source of the problem where the row says it, else the beginning of its id."""
     outcome: str
     """Outcome of the verdict; of a repair `ran`, `failed` or `no call`."""
+    reward: float | None
+    """Reward of a trajectory in training; None where there is none, and for a repair."""
     answer: str | None
     """Answer that was found."""
     calls: int
@@ -159,6 +162,7 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
         problem_id=problem_id,
         family=_family(problem, problem_id if kind is not RowKind.REPAIR else ""),
         outcome=outcome,
+        reward=_reward_of(row, outcome),
         answer=None if (answer := row.get("extracted", row.get("answer"))) is None else str(answer),
         calls=len(results),
         failures=failures,
@@ -242,3 +246,10 @@ def _family(problem: object, problem_id: str) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _reward_of(row: Mapping[str, Any], outcome: str) -> float | None:
+    """The total of a run with rewards of its own, else that of the answer (as `Attempt.reward` has it)."""
+    if isinstance(judged := row.get("judged"), Mapping):
+        return judged["total"] if _is_number(judged.get("total")) else None
+    return {Outcome.CORRECT: 1.0, Outcome.WRONG: 0.0}.get(Outcome(outcome)) if outcome in set(Outcome) else None

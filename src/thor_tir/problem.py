@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.journal import JsonObject, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def read_problem_file(path: Path) -> ProblemFile:
     return ProblemFile(problems=tuple(problems.values()), rows=tuple(rows), taken="; ".join(columns))
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path) -> Iterator[tuple[str, JsonObject]]:
     """The objects of a JSONL file, each with its place for messages. Raises UsageError for anything else."""
     if not path.is_file():
         raise UsageError(f"no problem file at {path}; {_EXPECTED}")
@@ -114,7 +114,7 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     write_atomically(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
 
 
-def _row(line: bytes, where: str, *, is_first: bool) -> dict[str, Any]:
+def _row(line: bytes, where: str, *, is_first: bool) -> JsonObject:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ import tyro
 
 from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.storage.journal import JsonObject
 
 if TYPE_CHECKING:
     from thor_tir.sandbox.remote.server import ServerConfig
@@ -107,7 +108,7 @@ def _text(file: Path) -> str:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _rows(source: Path) -> Iterator[dict[str, Any]]:
+def _rows(source: Path) -> Iterator[JsonObject]:
     for number, line in enumerate(_text(source).split("\n"), start=1):
         if not line.strip():
             continue
@@ -122,7 +123,7 @@ def _rows(source: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _record(identity: object, result: ExecutionResult | SandboxUnavailable) -> dict[str, Any]:
+def _record(identity: object, result: ExecutionResult | SandboxUnavailable) -> JsonObject:
     if isinstance(result, SandboxUnavailable):
         return {"id": identity, "status": "sandbox_unavailable", "error": str(result)}
     return {

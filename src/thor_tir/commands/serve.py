@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -16,6 +16,7 @@ from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.queue import QueueConfig
 from thor_tir.serving.requests import Bounds
+from thor_tir.storage.journal import JsonObject
 
 if TYPE_CHECKING:
     from thor_tir.app.runtime import LoadedModel, Runtime
@@ -132,7 +133,7 @@ class Serve:
         from thor_tir.serving.answers import Served
 
         about = loaded.about()
-        options: dict[str, Any] = {"reasoning": self.reasoning, "observation": self.observation}
+        options: JsonObject = {"reasoning": self.reasoning, "observation": self.observation}
         own_name = str(about["model"])
         return Served(
             name=self.served_name or (Path(own_name).name if Path(own_name).is_dir() else own_name),

@@ -17,6 +17,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, read_problem_file
 from thor_tir.problems.code_tasks import CodeTask
+from thor_tir.storage.journal import JsonObject
 
 
 class AnswerType(StrEnum):
@@ -275,7 +276,7 @@ def _as_known(benchmark: str, answer: str) -> str:
     return (answer.rpartition("####")[2].replace(",", "") if benchmark == "gsm8k" else answer).strip()
 
 
-def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(row: Mapping[str, Any]) -> JsonObject:
     return {name: row[name] for name in _KEPT if row.get(name) not in (None, "")}
 
 

@@ -22,6 +22,7 @@ from thor_tir.rollout.sample_many import Attempt, in_parallel, written_text
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.serving.requests import AnswerOptions
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Decode, Span
 from thor_tir.verdict import Outcome, Verdict
 
@@ -217,9 +218,9 @@ def _begun(text: str, tag: str) -> int:
     return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)
 
 
-def event_json(event: Event) -> dict[str, Any]:
+def event_json(event: Event) -> JsonObject:
     """An event as it stands in the field `thor` of a stream."""
-    told: dict[str, Any] = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
+    told: JsonObject = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
     if event.kind is Happening.CODE:
         told["code"] = event.code
     if event.result is not None:
@@ -229,7 +230,7 @@ def event_json(event: Event) -> dict[str, Any]:
     return told
 
 
-def candidate_json(attempt: Attempt) -> dict[str, Any]:
+def candidate_json(attempt: Attempt) -> JsonObject:
     """One of several attempts, as far as a choice goes by it."""
     trajectory = attempt.trajectory
     return {

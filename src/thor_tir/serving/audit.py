@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.rollout.overheard import Event, Happening
+from thor_tir.storage.journal import JsonObject
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ class AuditRecord:
     """Name of the key."""
     route: str
     """Path that was asked for."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     """Limits and options that held."""
-    programs: list[dict[str, Any]] = field(default_factory=list)
+    programs: list[JsonObject] = field(default_factory=list)
     """Digest, status and seconds of each program; status null for one that was stopped with its request."""
     spent: Counter[str] = field(default_factory=Counter)
     """Tokens that were read and written."""

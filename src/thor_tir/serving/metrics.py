@@ -1,12 +1,12 @@
 """The numbers that `/metrics` shows to Prometheus. Names of keys and all text stay out of them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from thor_tir.rollout.overheard import Event, Happening
 from thor_tir.serving.answers import Answer
+from thor_tir.storage.journal import JsonObject
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 
@@ -17,7 +17,7 @@ class Metrics:
     def __init__(self, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
         """`gauges` are numbers that are asked for when they are shown: title and function by name."""
         self.registry = CollectorRegistry()
-        kinds: dict[str, Any] = {"registry": self.registry}
+        kinds: JsonObject = {"registry": self.registry}
         self.requests = Counter("thor_serve_requests", "Requests by route and status", ["route", "status"], **kinds)
         self.seconds = Histogram(
             "thor_serve_request_seconds", "Time of whole requests", ["route"], buckets=_SECONDS, **kinds

@@ -6,6 +6,7 @@ from typing import Any
 
 from thor_tir.serving.answers import Answer, Piece, candidate_json
 from thor_tir.serving.continuation import Continuation
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Decode, Finish, Step, StopReason
 
 _FINISH: Mapping[Finish, str] = {
@@ -28,16 +29,16 @@ class Head:
     model: str
     """Name of the served model."""
 
-    def json(self, kind: str) -> dict[str, Any]:
+    def json(self, kind: str) -> JsonObject:
         """The beginning of an object of one of OpenAI's kinds."""
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def chat_json(head: Head, told: Sequence[Sequence[Piece]], answers: Sequence[Answer]) -> dict[str, Any]:
+def chat_json(head: Head, told: Sequence[Sequence[Piece]], answers: Sequence[Answer]) -> JsonObject:
     """A whole `chat.completion`: what was told of each choice, and its answer."""
     choices = []
     for index, (pieces, answer) in enumerate(zip(told, answers, strict=True)):
-        message: dict[str, Any] = {
+        message: JsonObject = {
             "role": "assistant",
             "content": "".join(piece.content for piece in pieces),
             "refusal": None,
@@ -56,15 +57,15 @@ def chat_json(head: Head, told: Sequence[Sequence[Piece]], answers: Sequence[Ans
     return {**head.json("chat.completion"), "choices": choices, "usage": chat_usage(answers)}
 
 
-def chat_chunk(head: Head, index: int, delta: Mapping[str, Any], thor: object = None) -> dict[str, Any]:
+def chat_chunk(head: Head, index: int, delta: Mapping[str, Any], thor: object = None) -> JsonObject:
     """One part of a streamed choice."""
-    choice: dict[str, Any] = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": None}
+    choice: JsonObject = {"index": index, "delta": dict(delta), "logprobs": None, "finish_reason": None}
     if thor is not None:
         choice["thor"] = thor
     return {**head.json("chat.completion.chunk"), "choices": [choice]}
 
 
-def piece_chunk(head: Head, index: int, piece: Piece) -> dict[str, Any]:
+def piece_chunk(head: Head, index: int, piece: Piece) -> JsonObject:
     """One piece of an answer."""
     delta = {"content": piece.content} if piece.content or not piece.reasoning else {}
     if piece.reasoning:
@@ -72,14 +73,14 @@ def piece_chunk(head: Head, index: int, piece: Piece) -> dict[str, Any]:
     return chat_chunk(head, index, delta, piece.event)
 
 
-def last_chunk(head: Head, index: int, answer: Answer) -> dict[str, Any]:
+def last_chunk(head: Head, index: int, answer: Answer) -> JsonObject:
     """The end of a streamed choice."""
     chunk = chat_chunk(head, index, {}, {"kind": "end", **thor_json(answer)})
     chunk["choices"][0]["finish_reason"] = finish_reason(answer)
     return chunk
 
 
-def usage_chunk(head: Head, kind: str, usage: Mapping[str, Any]) -> dict[str, Any]:
+def usage_chunk(head: Head, kind: str, usage: Mapping[str, Any]) -> JsonObject:
     """The part that counts tokens, after all choices."""
     return {**head.json(kind), "choices": [], "usage": dict(usage)}
 
@@ -89,12 +90,12 @@ def finish_reason(answer: Answer) -> str:
     return _FINISH[answer.chosen.trajectory.finish]
 
 
-def chat_usage(answers: Sequence[Answer]) -> dict[str, Any]:
+def chat_usage(answers: Sequence[Answer]) -> JsonObject:
     """Tokens as the engine counted them: the prompt once, and all that the model wrote in all attempts."""
     return usage(len(answers[0].chosen.trajectory.prompt), sum(answer.num_tokens for answer in answers))
 
 
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
+def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
     """OpenAI's count of tokens."""
     return {
         "prompt_tokens": prompt_tokens,
@@ -103,10 +104,10 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
     }
 
 
-def thor_json(answer: Answer) -> dict[str, Any]:
+def thor_json(answer: Answer) -> JsonObject:
     """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
     trajectory = answer.chosen.trajectory
-    told: dict[str, Any] = {
+    told: JsonObject = {
         "answer": answer.chosen.verdict.extracted,
         "finish": trajectory.finish.value,
         "steps": [step_json(step, answer.decode) for step in trajectory.steps],
@@ -120,9 +121,9 @@ def thor_json(answer: Answer) -> dict[str, Any]:
     return told
 
 
-def step_json(step: Step, decode: Decode) -> dict[str, Any]:
+def step_json(step: Step, decode: Decode) -> JsonObject:
     """One step; code and output are null where it made no call."""
-    told: dict[str, Any] = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
+    told: JsonObject = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
     if step.action is not None and step.observation is not None:
         result = step.observation.result
         told |= {
@@ -138,7 +139,7 @@ def step_json(step: Step, decode: Decode) -> dict[str, Any]:
     return told
 
 
-def completion_json(head: Head, prompt_tokens: int, made: Sequence[Continuation]) -> dict[str, Any]:
+def completion_json(head: Head, prompt_tokens: int, made: Sequence[Continuation]) -> JsonObject:
     """A whole `text_completion`."""
     choices = [
         {"text": each.text, "index": index, "logprobs": None, "finish_reason": _STOP[each.stop]}
@@ -148,19 +149,19 @@ def completion_json(head: Head, prompt_tokens: int, made: Sequence[Continuation]
     return {**head.json("text_completion"), "choices": choices, "usage": counted}
 
 
-def completion_chunk(head: Head, index: int, text: str, made: Continuation | None = None) -> dict[str, Any]:
+def completion_chunk(head: Head, index: int, text: str, made: Continuation | None = None) -> JsonObject:
     """One part of a streamed continuation; the last one says how it ended."""
     finish = None if made is None else _STOP[made.stop]
     choice = {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
     return {**head.json("text_completion"), "choices": [choice]}
 
 
-def model_json(model: str, created: int, max_model_len: int | None) -> dict[str, Any]:
+def model_json(model: str, created: int, max_model_len: int | None) -> JsonObject:
     """The one model that is served."""
     return {"id": model, "object": "model", "created": created, "owned_by": "thor", "max_model_len": max_model_len}
 
 
-def error_json(status: int, message: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+def error_json(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JsonObject:
     """OpenAI's form of an error."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")

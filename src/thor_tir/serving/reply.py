@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Send
 
+from thor_tir.storage.journal import JsonObject
 from thor_tir.web_service import TurnedAway, unless_gone
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class HttpReply:
         raw = [(name.lower().encode(), value.encode()) for name, value in told.items()]
         await self._write({"type": "http.response.start", "status": status, "headers": raw})
 
-    async def _write(self, message: dict[str, Any]) -> None:
+    async def _write(self, message: JsonObject) -> None:
         try:
             async with asyncio.timeout(self._send_s):
                 await self._send(message)

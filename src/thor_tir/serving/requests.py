@@ -14,6 +14,7 @@ from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.fields import Fields, InvalidRequest
+from thor_tir.storage.journal import JsonObject
 
 TranscriptForm = Literal["all", "kept"]
 TRANSCRIPTS: tuple[TranscriptForm, ...] = ("all", "kept")
@@ -88,7 +89,7 @@ class AnswerOptions:
     is_stream: bool = False
     """True where the answer is wanted piece by piece."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """All options, for the audit log."""
         return asdict(self)
 

@@ -27,9 +27,10 @@ from thor_tir.serving.requests import (
     text_content,
 )
 from thor_tir.serving.service import AnswerService
+from thor_tir.storage.journal import JsonObject
 from thor_tir.web_service import unless_gone
 
-NamedEvent = tuple[str, dict[str, Any]]
+NamedEvent = tuple[str, JsonObject]
 """Name and content of an event of a stream."""
 
 
@@ -141,8 +142,8 @@ class ResponseDraft:
         self._number = 0
         self._thoughts = ""
         self._text = ""
-        self._items: list[dict[str, Any]] = []
-        self._open: dict[str, Any] | None = None
+        self._items: list[JsonObject] = []
+        self._open: JsonObject | None = None
 
     def begin(self) -> list[NamedEvent]:
         """Events before any text."""
@@ -169,7 +170,7 @@ class ResponseDraft:
         response = self._whole(answer)
         return [*events, self._event(f"response.{response['status']}", response=response)]
 
-    def _whole(self, answer: Answer) -> dict[str, Any]:
+    def _whole(self, answer: Answer) -> JsonObject:
         is_complete = finish_reason(answer) == "stop"
         prompt, written = len(answer.chosen.trajectory.prompt), answer.num_tokens
         return {
@@ -187,7 +188,7 @@ class ResponseDraft:
             },
         }
 
-    def _json(self, status: str) -> dict[str, Any]:
+    def _json(self, status: str) -> JsonObject:
         rollout = self._asked.options.rollout
         return {
             "id": self._head.id,
@@ -219,7 +220,7 @@ class ResponseDraft:
         if self._open is not None and self._open["type"] == kind:
             return
         yield from self._closed()
-        item: dict[str, Any] = {"id": f"{kind}-{self._head.id}-{len(self._items)}", "type": kind}
+        item: JsonObject = {"id": f"{kind}-{self._head.id}-{len(self._items)}", "type": kind}
         item |= {"status": "in_progress", "content": []}
         item["role" if kind == "message" else "summary"] = "assistant" if kind == "message" else []
         self._open = item
@@ -233,7 +234,7 @@ class ResponseDraft:
             return
         text = self._text if item["type"] == "message" else self._thoughts
         name = "output_text" if item["type"] == "message" else "reasoning_text"
-        done: dict[str, Any] = {"logprobs": []} if item["type"] == "message" else {}
+        done: JsonObject = {"logprobs": []} if item["type"] == "message" else {}
         yield self._event(f"response.{name}.done", **self._place(), text=text, **done)
         yield self._part("response.content_part.done", text)
         item |= {"status": "completed", "content": [self._content(text)]}
@@ -241,7 +242,7 @@ class ResponseDraft:
         self._items.append(item)
         self._open = None
 
-    def _content(self, text: str) -> dict[str, Any]:
+    def _content(self, text: str) -> JsonObject:
         assert self._open is not None
         if self._open["type"] == "message":
             return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
@@ -253,7 +254,7 @@ class ResponseDraft:
     def _delta(self, name: str, text: str, more: Mapping[str, Any]) -> NamedEvent:
         return self._event(name, **self._place(), delta=text, **more)
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self) -> JsonObject:
         assert self._open is not None
         return {"item_id": self._open["id"], "output_index": len(self._items), "content_index": 0}
 

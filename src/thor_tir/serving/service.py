@@ -28,6 +28,7 @@ from thor_tir.serving.queue import Queue, QueueConfig
 from thor_tir.serving.replies import Head, error_json
 from thor_tir.serving.reply import HttpReply
 from thor_tir.serving.requests import AnswerOptions, ServedDefaults
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Span
 from thor_tir.web_service import LOOPBACK, TurnedAway, json_body, unless_gone
 
@@ -227,7 +228,7 @@ class AnswerService:
             return GONE  # the client is not there to hear it
         return status
 
-    def _refusal(self, reply: HttpReply, fault: Exception) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    def _refusal(self, reply: HttpReply, fault: Exception) -> tuple[int, JsonObject, Mapping[str, str]]:
         match fault:
             case TurnedAway():
                 code = _CODES.get(fault.status_code)

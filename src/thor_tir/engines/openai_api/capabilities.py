@@ -18,6 +18,7 @@ from thor_tir.engines.openai_api.text_codec import TextTokenizer, conversation
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import ChatTurn, Tokenizer
+from thor_tir.storage.journal import JsonObject
 
 MAX_STOPS = 4
 """Stop strings that every server takes."""
@@ -61,9 +62,9 @@ class ServerCapabilities:
         """Where requests go."""
         return "/chat/completions" if self.manner is PromptFormat.CHAT else "/completions"
 
-    def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> dict[str, Any]:
+    def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> JsonObject:
         """One request."""
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "model": self.model,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -98,7 +99,7 @@ class ServerCapabilities:
             has_begun_thinking=OPENS in answer and CLOSES not in answer,
         )
 
-    def _prompt(self, token_ids: Sequence[int], tokenizer: Tokenizer) -> dict[str, Any]:
+    def _prompt(self, token_ids: Sequence[int], tokenizer: Tokenizer) -> JsonObject:
         if self.manner is PromptFormat.IDS:
             return {"prompt": list(token_ids)}
         if self.manner is PromptFormat.TEXT:
@@ -113,7 +114,7 @@ class ServerCapabilities:
         is_begun = bool(said.answer)
         if is_begun:
             turns.append({"role": "assistant", "content": said.answer})
-        asked: dict[str, Any] = {"messages": turns}
+        asked: JsonObject = {"messages": turns}
         if self.has_extras:
             asked |= {"continue_final_message": is_begun, "add_generation_prompt": not is_begun}
             asked["chat_template_kwargs"] = {"enable_thinking": said.is_thinking}

@@ -16,6 +16,7 @@ from typing import Any
 
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sandbox.protocol import Limits, Snippet
+from thor_tir.storage.journal import JsonObject
 
 LEVEL_HEADER = "x-thor-sandbox-level"
 """Our server's replies name in it how programs are confined."""
@@ -69,7 +70,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def request_to_json(code: str, limits: Limits, *, stdin: str, seed: int) -> dict[str, Any]:
+def request_to_json(code: str, limits: Limits, *, stdin: str, seed: int) -> JsonObject:
     """The body that asks for one run."""
     return {
         "code": code,
@@ -129,7 +130,7 @@ def _wish(body: Mapping[str, Any], name: str, default: float) -> float:
     return value
 
 
-def reply_to_json(result: ExecutionResult) -> dict[str, Any]:
+def reply_to_json(result: ExecutionResult) -> JsonObject:
     """The reply about a program that was run."""
     run = {
         "status": "TimeLimitExceeded" if result.status is Status.TIMEOUT else "Finished",
@@ -152,7 +153,7 @@ def reply_to_json(result: ExecutionResult) -> dict[str, Any]:
     return {**_EMPTY_REPLY, "status": status, "run_result": run, "level": result.level, "thor": extra}
 
 
-def fault_to_json(sentence: str) -> dict[str, Any]:
+def fault_to_json(sentence: str) -> JsonObject:
     """The reply when the machine failed: the service answers, the program was not judged."""
     return {**_EMPTY_REPLY, "status": "SandboxError", "message": sentence}
 

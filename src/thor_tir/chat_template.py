@@ -48,7 +48,7 @@ class TemplateTooSlow(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnForm:
-    """How a template takes the turns of a request."""
+    """The form in which a template takes the turns of a request."""
 
     has_system: bool = True
     """False puts the rules at the head of the user's turn, for templates that refuse a system turn or leave it out."""

@@ -17,8 +17,8 @@ from thor_tir.errors import MachineFault
 Message = TypeVar("Message")
 
 PATIENCE = timedelta(days=1)
-"""How long one process waits for another, which may be sampling. One that died ends the run sooner: torchrun stops
-the rest."""
+"""Longest time that one process waits for another, which may be sampling. A process that dies ends the run sooner:
+torchrun stops the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Ranks:
         return self.size == 1
 
     def gather(self, message: Message) -> list[Message]:
-        """What every process said, in the order of ranks. All must call it."""
+        """The messages of all processes, in the order of ranks. Every process must call it."""
         if self.is_alone:
             return [message]
         from torch import distributed
@@ -60,7 +60,7 @@ class Ranks:
         return units[begin:end]
 
     def lead(self, act: Callable[[], Message]) -> Message:
-        """What `act` returned in the first process, where alone it is called. If it raises there, the rest end too."""
+        """The result of `act`, which is called in the first process alone. If it raises there, the rest end too."""
         outcome: list[Message] = []
         try:
             if self.leads:

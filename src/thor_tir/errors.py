@@ -1,4 +1,4 @@
-"""What the machine or the user does wrong. What the model does wrong is data and never appears here."""
+"""Faults of the machine and of the user. A fault of the model is data and has no exception here."""
 
 
 class MachineFault(Exception):
@@ -34,4 +34,4 @@ class DiskFull(MachineFault):
 
 
 class UsageError(ValueError):
-    """The user's mistake, told in one sentence: what was expected, what was found, what to do."""
+    """The user's mistake, described in one sentence: what was expected, what was found, what to do."""

@@ -59,7 +59,7 @@ def load_hook(kind: HookKind, name: str) -> Callable[..., Any]:
 
 
 def number_of(value: object, name: str) -> float:
-    """What a function returned, as a finite number. Raises UsageError for anything else."""
+    """The value that a function returned, as a finite number. Raises UsageError for anything else."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -41,7 +41,7 @@ _FORMATS = {
     b"\xff\xfe": "in UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > OUT",
     b"\xfe\xff": "in UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > OUT",
 }
-"""What other kinds of files begin with, and what to do with such a file."""
+"""First bytes of other kinds of files, and the remedy for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ END_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """What must be known to repeat a run."""
+    """The facts that are needed to repeat a run."""
 
     command: str
     """Command line that began the run, as a shell would take it."""

@@ -36,7 +36,7 @@ TAKE_S = 60.0
 MOST_CONNECTIONS = 1024
 """Connections that are open at once, at most, and no more than half of the descriptors that the process may have."""
 LOG_EVERY_S = 60.0
-"""Of what clients can cause, one line of a kind is written so often."""
+"""Least time between two log lines of one kind that clients can cause, in seconds."""
 _BACKLOG = 128
 """Connections that are accepted in one turn of the event loop, before any of them is looked at."""
 _PIECE = 65_536
@@ -154,7 +154,7 @@ class PacedResponse(Response):
 
 
 class _OneLineAMinute(logging.Filter):
-    """Of records of one kind, one a minute: a client can cause as many as it likes."""
+    """Passes one record of a kind per minute, since a client can cause as many as it likes."""
 
     def __init__(self) -> None:
         super().__init__()

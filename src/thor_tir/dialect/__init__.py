@@ -1,1 +1,1 @@
-"""How a trajectory is spelled: prompts, code fences, observation frames. The only place that turns text into tokens."""
+"""Spelling of a trajectory: prompts, code fences, observation frames. The only place that turns text into tokens."""

@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DialectConfig:
-    """How one model is spoken to."""
+    """Conventions of the conversation with one model."""
 
     style: PromptStyle = TOOLS
     """Instructions that the model gets beside the question."""
@@ -139,7 +139,7 @@ class Dialect:
         return thought, Action(code=block.code, span=span[first:last])
 
     def tokens_before(self, token_ids: Sequence[int], chars: int) -> int:
-        """How many leading tokens lie wholly within the leading characters; bisection, since decoded length grows."""
+        """Number of leading tokens wholly within the leading characters; bisection, since decoded length grows."""
         low, high = 0, len(token_ids)
         while low < high:
             middle = (low + high + 1) // 2
@@ -158,7 +158,7 @@ class Dialect:
 
 
 def _place(number: int, turns: Sequence[ChatTurn]) -> str:
-    """What stands for a turn's text while the template is rendered, and in no turn."""
+    """A placeholder for a turn's text while the template is rendered; it occurs in no turn."""
     place = f"[the text of turn {number}]"
     while any(place in turn["content"] for turn in turns):
         place = f"[{place}]"
@@ -194,7 +194,7 @@ def is_cut_short(trajectory: Trajectory, thinking: Thinking) -> bool:
 
 
 def unless_cut_short(read: Callable[[Trajectory], str], thinking: Thinking) -> Callable[[Trajectory], str]:
-    """What is graded of a trajectory, and nothing at all of one that was cut short in its thoughts."""
+    """A reader like `read`, except that a trajectory cut short in its thoughts reads as empty and so scores nothing."""
 
     def graded(trajectory: Trajectory) -> str:
         return "" if is_cut_short(trajectory, thinking) else read(trajectory)

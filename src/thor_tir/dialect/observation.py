@@ -1,7 +1,7 @@
-"""What the model is shown of a program's end: short, truthful, and unable to break out of its frame.
+"""The text that a model reads after a program: short, truthful, and unable to break out of its frame.
 
-Execution knows nothing of this: any result can be put into any of these words, and a run's `ObservationConfig` says
-into which.
+Execution does not depend on this module: any result can be shown in any of these styles, and a run's
+`ObservationConfig` chooses one.
 """
 
 import re
@@ -22,7 +22,7 @@ _SAID: dict[Status, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationConfig:
-    """How a result is put into words: the style, and how much of it. Runs of two styles are two runs."""
+    """Style and length of the text that shows a result. Runs with different styles are different runs."""
 
     style: Literal["brief", "located", "paper"] = "brief"
     """Form of a result: `brief` shows the last line of a failure's traceback, `located` also the program's own lines

@@ -1,5 +1,5 @@
-"""What a model is asked, as chat messages. Instructions are the system message; a chat template that knows no system
-role, or leaves it out, is respected."""
+"""The prompts, as chat messages. Instructions are the system message; they move to the user's turn where the chat
+template has no system role or leaves it out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from thor_tir.pretrained import ChatTurn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptStyle:
-    """How a question is put."""
+    """Instructions and question template of a prompt."""
 
     system: str
     """Rules, for models that read a system message."""

@@ -147,7 +147,7 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = ()) -> ModelTo
 
 
 def _source(name_or_path: str) -> str:
-    """What transformers is asked to load."""
+    """The path or hub name that transformers loads. Raises UsageError where there can be no model."""
     if is_address(name_or_path):
         raise UsageError(
             f"{name_or_path} serves a model, and what was asked for needs its weights here: give a folder or a hub name"

@@ -1,4 +1,4 @@
-"""What every rollout engine promises: token ids in, sampled token ids with log-probabilities out."""
+"""The interface of every rollout engine: token ids in, sampled token ids with log-probabilities out."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -17,7 +17,7 @@ class ContextFull(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How one completion is drawn."""
+    """Sampling settings of one completion."""
 
     max_tokens: int
     """Largest number of tokens of the completion."""

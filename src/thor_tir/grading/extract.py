@@ -207,7 +207,7 @@ def _outside_a_box(text: str) -> str | None:
 
 
 def _said(rest: str) -> str:
-    """What follows an announcement; on a line of its own it may be an item of a list: `- 58`."""
+    """The text after an announcement; on a line of its own it may be an item of a list: `- 58`."""
     said = rest.lstrip()
     is_new_line = "\n" in rest[: len(rest) - len(said)]
     return (_ITEM.sub("", said) if is_new_line else said)[:_MAX_FORMULA_CHARS]

@@ -90,7 +90,7 @@ def _after_hashes(text: str) -> str | None:
 
 
 def _announced(text: str) -> str:
-    """What a sentence announces that begins the text, or that is its last; the whole text where none does."""
+    """The answer announced by the text's first or last sentence; the whole text where neither announces one."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and _LABEL.fullmatch(lines[-2]):
         return lines[-1]

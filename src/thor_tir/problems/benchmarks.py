@@ -21,7 +21,7 @@ from thor_tir.storage.journal import JsonObject
 
 
 class AnswerType(StrEnum):
-    """What the reference answers of a set are."""
+    """Type of a set's reference answers."""
 
     INTEGER = "integer"
     NUMBER = "number"
@@ -180,7 +180,7 @@ SIX_SETS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 
 
 class ProblemKind(StrEnum):
-    """What an answer is."""
+    """Kind of the answers."""
 
     MATHEMATICS = "mathematics"
     CODE = "code"
@@ -235,7 +235,7 @@ def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool
 
 
 def differences(benchmark: Benchmark, problems: Iterable[Problem]) -> list[str]:
-    """How problems depart from the registered ones, in words; empty where they do not."""
+    """Sentences about how problems depart from the registered ones; empty where they do not."""
     found = list(problems)
     if len(found) != benchmark.size:
         return [f"{benchmark.name} has {benchmark.size} problems, found {len(found)}"]

@@ -17,7 +17,7 @@ _LAYOUT = re.compile(
     r"\\(?:q?quad|text(?:bf|it|rm)?|math(?:rm|bf|it)|left|right|displaystyle|limits)(?![a-z])"
     r"|\\(?:begin|end)\{(?:align|equation)\*?\}|(?<=\\)[dt](?=frac)"
 )
-"""What LaTeX writes for the eye alone: copies of one problem differ in it."""
+"""LaTeX commands for layout alone, in which copies of one problem differ."""
 _SIGNS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -115,7 +115,7 @@ class _Index:
 
 
 def _letters(question: str) -> str:
-    """What is compared exactly; a question without letters and digits is compared as it is."""
+    """The letters and digits of a question, which are compared exactly; the question itself where it has none."""
     return "".join(_WORDS.findall(_plain(question))) or question
 
 

@@ -58,7 +58,7 @@ def problem_of(task: CodeTask) -> Problem:
 
 
 def question_of(task: CodeTask) -> str:
-    """What the benchmark asks, with what it shows beside it."""
+    """The text of a task, with the code that the benchmark shows beside it."""
     if task.is_continued:
         return f"Complete this function:\n\n```\n{task.prompt.rstrip()}\n```"
     if isinstance(task.tests, ExampleTests):

@@ -68,7 +68,7 @@ class Split(StrEnum):
 
 
 _TENTHS = {Split.TRAIN: 8, Split.VALIDATION: 1, Split.TEST: 1}
-"""Of all questions, how many tenths each split owns."""
+"""Tenths of all questions that each split owns."""
 
 
 def normalised(text: str) -> str:

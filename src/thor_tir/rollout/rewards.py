@@ -75,7 +75,7 @@ def load_rewards(specs: Sequence[str]) -> tuple[WeightedReward, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What the rewards of a run say of one trajectory."""
+    """The rewards of one trajectory."""
 
     total: float | None
     """Weighted sum, the reward that is trained on; None where one of the rewards cannot say."""

@@ -213,7 +213,7 @@ UnitChain = Sequence[KeyedUnit]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainEvents:
-    """What is asked and reported while chains of units are run."""
+    """Functions that are called while chains of units are run."""
 
     is_wanted: Callable[[str], bool] = lambda key: True
     """Function that is asked before a unit is begun; False leaves it out, and the rest of its chain."""

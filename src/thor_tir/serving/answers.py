@@ -48,7 +48,7 @@ Tell = Callable[[Piece], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What every request shares."""
+    """Model, sandbox and conventions that all requests share."""
 
     name: str
     """Name by which clients ask for the model."""
@@ -72,7 +72,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client gets, and what it cost."""
+    """The answer to a client, and its cost."""
 
     chosen: Attempt
     """Attempt that is the answer."""
@@ -208,7 +208,7 @@ class ThoughtReader:
         return text[:cut], ""
 
     def rest(self) -> tuple[str, str]:
-        """What was held back as the beginning of a tag that did not come."""
+        """Thoughts, and the rest, of the text held back as the beginning of a tag that did not come."""
         text, self._held = self._held, ""
         return (text, "") if self._closing or (self._closing is None and self._is_opened) else ("", text)
 

@@ -41,7 +41,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _depth(value: object) -> int:
-    """How many lists and objects stand within each other, counted no further than is allowed."""
+    """Depth to which lists and objects are nested, counted no further than is allowed."""
     level, depth = [value], 0
     while level and depth <= MAX_DEPTH:
         inner = [item for each in level if isinstance(each, dict) for item in each.values()]

@@ -20,7 +20,7 @@ LONGEST_WAIT_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class QueueConfig:
-    """How much is taken on."""
+    """Limits of the work that a server takes on."""
 
     running: int = 64
     """Attempts in work at once."""

@@ -20,7 +20,7 @@ _STOP: Mapping[StopReason, str] = {StopReason.END: "stop", StopReason.STOP: "sto
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What all parts of a reply begin with."""
+    """The fields that every part of a reply begins with."""
 
     id: str
     """Id of the reply."""

@@ -14,11 +14,11 @@ from thor_tir.web_service import TurnedAway, unless_gone
 T = TypeVar("T")
 P = TypeVar("P")
 QUIET_S = 10.0
-"""A stream without news for so long gets a comment, so that nobody on the way takes it for dead."""
+"""A stream without news for so long gets a comment, so that no proxy on the way takes it for dead."""
 
 
 class HttpReply:
-    """What is sent back to one request."""
+    """The HTTP reply to one request."""
 
     def __init__(self, send: Send, *, id: str, send_s: float) -> None:
         self.id = id

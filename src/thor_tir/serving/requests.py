@@ -1,4 +1,4 @@
-"""What a client may ask, in OpenAI's words and ours: one record for each kind of request, within the server's bounds.
+"""Requests of clients, in OpenAI's fields and our own: one record for each kind, within the server's bounds.
 
 A field that this server would have to ignore is refused by name. Our own options stand in the object `thor`.
 """
@@ -50,7 +50,7 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedDefaults:
-    """What holds for a request that does not say otherwise."""
+    """Defaults of a request."""
 
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """Limits and sampling of each attempt."""
@@ -70,7 +70,7 @@ class ServedDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerOptions:
-    """How one question is answered."""
+    """Options with which one question is answered."""
 
     rollout: RolloutConfig
     """Limits and sampling of each attempt."""

@@ -1,4 +1,4 @@
-"""What every request to `thor serve` goes through: its key, its body, its place in the queue, its faults, its end."""
+"""The path of every request to `thor serve`: its key, its body, its place in the queue, its faults, its end."""
 
 import asyncio
 import logging
@@ -75,7 +75,7 @@ class ServeConfig:
 
 
 class AnswerService:
-    """What the requests share."""
+    """The state that all requests share, and the work that they have in common."""
 
     def __init__(
         self, served: Served, defaults: ServedDefaults, config: ServeConfig, keys: Keys, audit: AuditLog

@@ -15,7 +15,7 @@ from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, writ
 
 _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
-"""Of the options that differ, so that two unlike runs still take one sentence."""
+"""Limits of the list of options that differ, so that the message about two unlike runs stays one sentence."""
 
 WHERE = ("resources.sandbox.endpoints", "resources.endpoint")
 """Options that may differ when a run is continued: where its servers are, and how they are waited for."""

@@ -28,9 +28,9 @@ RESULT_FIELDS = (
     "failure_classes",
     "notes",
 )
-"""Of the results on one set (eval/results.py), what the page shows."""
+"""Fields of the results on one set (eval/results.py) that the page shows."""
 SUMMARY_FIELDS = ("paired", "chi_squared", "failure_classes", "seconds", "machine", "seed", "versions", "config")
-"""Of summary.json, what the page shows."""
+"""Fields of summary.json that the page shows."""
 
 
 def outcomes(run: ViewedRun) -> JsonObject:

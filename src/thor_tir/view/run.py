@@ -211,7 +211,7 @@ def open_runs(folders: list[Path]) -> list[ViewedRun]:
 
 
 def state_of(run: ViewedRun) -> JsonObject:
-    """How far a run was read, and what was lost."""
+    """Numbers of rows of a run that were read, are unread, or were lost."""
     with run.lock:
         return {
             "name": run.name,

@@ -165,7 +165,7 @@ def _texts(row: JsonObject, entry: Entry) -> Iterator[str]:
 
 
 def facets(run: ViewedRun, name: str) -> JsonObject:
-    """What the trajectories of a journal, or of all, can be filtered by, each with its number of rows."""
+    """Values by which the trajectories of one journal or of all can be filtered, each with its number of rows."""
     with run.lock:
         rows = list(run.rows(name))
         trajectories = [entry for _, entry in rows if entry.kind is not RowKind.REPAIR]

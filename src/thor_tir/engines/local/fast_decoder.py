@@ -133,7 +133,7 @@ class Decoder:
         return query_NHD
 
     def _rest(self, layer: Layer, hidden_NE: Tensor, mixed_NE: Tensor) -> Tensor:
-        """What follows attention: its output projection and the gated feed-forward part, each added to its input."""
+        """The part after attention: its output projection and the gated feed-forward part, each added to its input."""
         hidden_NE = torch.addmm(hidden_NE, mixed_NE, layer.output)
         normed_NE = self._normed(hidden_NE, layer.inner_norm)
         inner = silu(linear(normed_NE, layer.gate)).mul_(linear(normed_NE, layer.up))

@@ -70,7 +70,7 @@ def sliding_window(config: Any) -> int | None:
 
 
 class MaskForm(StrEnum):
-    """How a model is told what its layers may look at."""
+    """The form of the attention masks that a model takes."""
 
     CAUSAL = "causal"
     """One mask, of everything before."""
@@ -211,7 +211,7 @@ class CachedModel:
         return visible
 
     def _mask(self, position: Tensor, visible: int, window: int | None = None) -> Tensor:
-        """What each position may not look at, in one more dimension, K."""
+        """The additive mask of the positions that each position may not attend to, with one more dimension, K."""
         # Additive, because the eager attention of transformers adds it and the fused one takes it as it is. The lowest
         # finite number, not minus infinity: it never makes a NaN.
         is_hidden = self._count[:visible] > position.unsqueeze(-1)

@@ -31,7 +31,7 @@ class Uniforms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """How each row of a batch is sampled, as tensors; built once for as long as the rows of a batch stay the same."""
+    """Sampling settings of the rows of a batch, as tensors; built once for as long as the rows stay the same."""
 
     temperature_B1: Tensor | None
     """Divisors of the logits (1 where a row is greedy); None where it is 1 in every row."""

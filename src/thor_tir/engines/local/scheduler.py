@@ -38,7 +38,7 @@ class SamplingRequest:
 
     @property
     def order(self) -> tuple[int, int, list[int]]:
-        """What fixes its place among requests of the same moment, whoever came first."""
+        """The sort key among requests of the same moment; it does not depend on which one came first."""
         return self.sampling.seed, len(self.ids), self.ids
 
     @property
@@ -60,7 +60,7 @@ class SamplingRequest:
         return StopReason.LENGTH if len(self.ids) >= self.longest else None
 
     def completion(self, stop: StopReason, policy_version: int) -> Completion:
-        """What its caller gets."""
+        """The completion that the caller gets."""
         ids = tuple(self.ids[self.prompt_tokens :])
         span = Span(token_ids=ids, author=Author.MODEL, logprobs=tuple(self.logprobs))
         return Completion(span=span, stop=stop, policy_version=policy_version)

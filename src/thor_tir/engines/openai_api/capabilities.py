@@ -1,8 +1,8 @@
-"""How a server is spoken to: found out once, by asking, and told in the run's record.
+"""The requests that a server understands: found out once, by asking, and noted in the run's record.
 
 With a tokenizer of the served model at hand, prompts are its own and go to `/completions`: as token ids where the
-server takes and tells ids (vLLM), otherwise as text. Without one, text-level ids (`text_codec.py`) become chat messages
-whose last, the assistant's, is to be continued, or plain text where a server cannot do that.
+server takes and returns ids (vLLM), otherwise as text. Without one, text-level ids (`text_codec.py`) become chat
+messages whose last, the assistant's, is to be continued, or plain text where a server cannot do that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _CONTINUING = frozenset({"vllm", "sglang"})
 
 
 class PromptFormat(StrEnum):
-    """What goes over the wire."""
+    """The form of the prompts that are sent."""
 
     IDS = "completions, exact token ids"
     TEXT = "completions, text in the model's own template"
@@ -89,7 +89,7 @@ class ServerCapabilities:
         return [*self.ends, *sampling.stop][: None if self.has_extras else MAX_STOPS]
 
     def expected(self, token_ids: Sequence[int], sampling: Sampling) -> Expected:
-        """What the reply is read by."""
+        """The limits and strings by which the reply is read."""
         answer = conversation(token_ids).answer if self.manner is PromptFormat.CHAT else ""
         return Expected(
             max_tokens=sampling.max_tokens,

@@ -75,7 +75,7 @@ class ApiClient:
         await self._session.close()
 
     async def models(self) -> list[Mapping[str, object]]:
-        """What the server says it serves; empty where it does not say. Raises Transient when nothing answers."""
+        """The models that the server lists; empty where it lists none. Raises Transient when nothing answers."""
         try:
             listed = await self._guarded(self._list())
         except Refused:
@@ -204,7 +204,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _told(body: bytes) -> str:
-    """What the server says about its refusal, short and on one line: `error.message`, `message`, `detail`, or all."""
+    """The server's reason for its refusal, short and on one line: `error.message`, `message`, `detail`, or all."""
     text = body[:4096].decode("utf-8", errors="replace")
     try:
         said = json.loads(body)

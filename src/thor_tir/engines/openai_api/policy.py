@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
-    """How servers are asked."""
+    """Limits of the requests to a server."""
 
     concurrency: int = 64
     """Requests that one server has at once; the rest wait here."""
@@ -51,7 +51,7 @@ class EndpointConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedAs:
-    """What a user says of a model behind an address."""
+    """The user's description of a model behind an address."""
 
     model: str = ""
     """As the server names it; empty where it serves one alone."""
@@ -80,7 +80,7 @@ class EndpointPolicy:
         self.tokenizer: Tokenizer = (
             load_tokenizer(served.tokenizer, end_tokens) if served.tokenizer else TextTokenizer()
         )
-        """What a dialect for this model speaks."""
+        """The tokenizer that a dialect for this model uses."""
         self.ends = turn_ends(self.tokenizer)
         """Tokens that end a turn."""
         self._end_tokens = tuple(end_tokens)
@@ -92,7 +92,7 @@ class EndpointPolicy:
         self._speech: ServerCapabilities | None = None
 
     async def __aenter__(self) -> Self:
-        """Ask the server how it is to be spoken to.
+        """Find out which requests the server understands.
 
         Raises EngineFault when nothing answers, UsageError when it does not serve this model.
         """
@@ -111,7 +111,7 @@ class EndpointPolicy:
         return self
 
     async def _find_speech(self, asker: ApiClient) -> ServerCapabilities:
-        """Ask a few times: a connection may break, but a server that is not there should be told of at once."""
+        """Ask a few times: a connection may break, but a server that is not there should be reported at once."""
         for pause_s in (0.1, 0.5, None):
             try:
                 return await find_speech(asker, self.served.model, self.tokenizer, self._end_tokens)
@@ -129,7 +129,7 @@ class EndpointPolicy:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """How the server is spoken to and what it cost so far, for the run's record."""
+        """The form of the requests and their cost so far, for the run's record."""
         speech = self.speech
         return {
             "address": self.address,
@@ -144,7 +144,7 @@ class EndpointPolicy:
 
     @property
     def speech(self) -> ServerCapabilities:
-        """What was found out. Raises EngineFault before `async with`."""
+        """The capabilities that were found. Raises EngineFault before `async with`."""
         if self._speech is None:
             raise EngineFault(f"{self.address} is not open")
         return self._speech

@@ -1,7 +1,8 @@
-"""What a server of the OpenAI kind answered, read without trust: typed, bounded, or refused in one sentence.
+"""Replies of OpenAI-compatible servers, read without trust: typed, bounded, or refused in one sentence.
 
-Text is data, whatever it says: control characters, fences inside fences, nothing at all. What a whole reply says is its
-request's fault and no other's (`BrokenReply`); half a reply, or an error in place of one, is the server's (`CutReply`).
+Text is data, whatever it says: control characters, fences inside fences, nothing at all. A whole reply that is no
+completion is the fault of its request alone (`BrokenReply`); half a reply, or an error in place of one, is the
+server's fault (`CutReply`).
 """
 
 import json
@@ -18,13 +19,13 @@ _LENGTHS = frozenset({"length", "max_tokens", "max_output_tokens", "max_length",
 _ABORTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
 """Finish reasons of a server that gave up."""
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-"""Fields of a message for thoughts that a server tells apart from the text."""
+"""Fields of a message for thoughts that a server separates from the text."""
 _STOP_KEYS = ("stop_reason", "matched_stop")
-"""Where servers tell what stopped them: vLLM and SGLang."""
+"""Fields in which servers name what stopped them: vLLM and SGLang."""
 
 
 class BrokenReply(Exception):
-    """What came back is no completion: this request's fault, and another try says the same."""
+    """A reply that is no completion: the request's fault, and another try gives the same."""
 
 
 class CutReply(BrokenReply):
@@ -33,7 +34,7 @@ class CutReply(BrokenReply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a request asked for, by which its reply is read."""
+    """The limits and strings of a request, by which its reply is read."""
 
     max_tokens: int
     """Largest number of tokens of the reply."""
@@ -49,16 +50,16 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One completion as its server told it."""
+    """One completion as its server reported it."""
 
     text: str
     """Text of the completion."""
     token_ids: tuple[int, ...] | None
-    """None where the server does not tell them."""
+    """Token ids; None where the server does not return them."""
     stop: StopReason
     """Reason why the completion ended."""
     num_tokens: int | None
-    """Sampled, as the server counts; None where it does not say."""
+    """Number of sampled tokens, as the server counts; None where it does not say."""
     tells_stop: bool
     """True if the server says which stop string ended it, so that an end of turn cannot be taken for one."""
 
@@ -124,7 +125,7 @@ class Gathering:
         return first_stop(self._text, self._stop, before) is not None
 
     def _piece(self, choice: Mapping[str, object]) -> str:
-        """New text, between tags where it is thoughts that the server tells apart."""
+        """New text, between tags where the server marks it as thoughts."""
         thoughts, said = _parts_of(choice, "delta")
         opens = OPENS if thoughts and not (self._is_thinking or self._expected.has_begun_thinking) else ""
         closes = CLOSES if said and (self._is_thinking or thoughts) else ""
@@ -132,7 +133,7 @@ class Gathering:
         return opens + thoughts + closes + said
 
     def reply(self) -> Reply:
-        """What was gathered. Raises CutReply where the stream broke off."""
+        """The gathered reply. Raises CutReply where the stream broke off."""
         is_cut = first_stop(self._text, self._stop) is not None
         if not is_cut and self._finish is None:
             raise CutReply("it ends without a finish reason, so it is not whole")

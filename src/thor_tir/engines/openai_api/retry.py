@@ -1,4 +1,4 @@
-"""How failures of a server are met: the only place that asks again.
+"""Handling of a server's failures: the only place that sends a request again.
 
 A request that fails is sent again after a jittered, growing pause. A server that asks for a pause gets it from all.
 When failures come in a row and no request succeeds, the server is taken for dead: everything waits, one request at a
@@ -25,7 +25,7 @@ TELL_EVERY_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class RetryConfig:
-    """How often and how long."""
+    """Number and pauses of the retries."""
 
     retries: int = 5
     """Number of times that a request is sent again after a failure, while the server answers others."""
@@ -62,7 +62,7 @@ class BadAnswer(Refused):
 
 @dataclass(slots=True)
 class _Trouble:
-    """What went wrong since the last success of any request."""
+    """Failures since the last success of any request."""
 
     since: float | None = None
     """Time of the first failure; None while there is none."""
@@ -197,7 +197,7 @@ class RetryPolicy:
         await asyncio.sleep(min(average * self._random.uniform(0.5, 1.5), self._left_s()))
 
     def _left_s(self) -> float:
-        """How long the run still waits for a success."""
+        """Time that the run still waits for a success, in seconds."""
         if self._trouble.since is None:
             return self.config.patience_s
         waited_s = asyncio.get_running_loop().time() - self._trouble.since

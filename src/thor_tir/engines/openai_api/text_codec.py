@@ -16,7 +16,7 @@ from thor_tir.pretrained import ChatTurn
 LOWEST = 1 << 24
 """Every id here is at least this large, and no vocabulary of a model is."""
 PIECE_BYTES = 7
-"""Of UTF-8 in one id at most, so that ids fit 63 bits."""
+"""Bytes of UTF-8 in one id at most, so that ids fit 63 bits."""
 SHORT_BYTES = 3
 """Shorter pieces are padded to this, which keeps their ids above those of control tokens."""
 
@@ -24,7 +24,7 @@ SYSTEM, USER, ASSISTANT, THINKING, END = (
     f"<|thor:{name}|>" for name in ("system", "user", "assistant", "think", "end")
 )
 CONTROLS = {name: LOWEST + number for number, name in enumerate((END, SYSTEM, USER, ASSISTANT, THINKING))}
-"""What only a template writes: beginnings of turns and the end of the model's own."""
+"""Tokens that only a template writes: beginnings of turns and the end of the model's own."""
 _NAMES = {token_id: name for name, token_id in CONTROLS.items()}
 _CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROLS)) + ")")
 KNOWN_CHARS = 32
@@ -35,7 +35,7 @@ _PIECE = re.compile(r" ?[^\W\d_]+|\d| ?[^\w\s]|_|\s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """What a context of such ids says, for a server that is sent messages or plain text."""
+    """The text of a context of such ids, for a server that is sent messages or plain text."""
 
     system: str
     """Text of the system turn."""
@@ -99,7 +99,7 @@ class TextTokenizer:
 
 
 def conversation(token_ids: Sequence[int]) -> Conversation:
-    """What a context says. Raises ValueError for ids that no `TextTokenizer` made."""
+    """The turns of a context. Raises ValueError for ids that no `TextTokenizer` made."""
     if not is_text_level(token_ids):
         raise ValueError("these token ids belong to a model's own tokenizer, not to text")
     ids = [*token_ids, CONTROLS[END]]

@@ -32,7 +32,7 @@ _CPU_SETTINGS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VLLMConfig:
-    """How a vLLM server is started."""
+    """Settings with which a vLLM server is started."""
 
     python: str = sys.executable
     """Interpreter of the environment that has vLLM."""

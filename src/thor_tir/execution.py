@@ -1,5 +1,6 @@
 """The result of running a program, and when it counts as a success; faults of the machine are exceptions."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -86,6 +87,15 @@ NO_CALL_LEFT = ExecutionResult(status=Status.NOT_RUN, stdout="")
 """Stands for a program that was written when no call was left."""
 
 
+_STEERING = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
+)
+"""Escape sequences that colour, move or name a terminal (ECMA-48): they steer it and show nothing."""
+_HOLLOW = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Characters that count as letters or symbols and are drawn as nothing."""
+
+
 def can_be_read(text: str) -> bool:
-    """True where a text shows something: blanks and characters without width show nothing."""
-    return any(character.isprintable() and not character.isspace() for character in text)
+    """True where a text shows something: blanks, characters without width and escape sequences show nothing."""
+    shown = _STEERING.sub("", text)
+    return any(character.isprintable() and not character.isspace() and character not in _HOLLOW for character in shown)

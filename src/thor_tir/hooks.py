@@ -8,9 +8,10 @@ import importlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,12 @@ PARAMETERS: Mapping[HookKind, tuple[str, ...]] = {
 def is_hook(name: str) -> bool:
     """True for a name that is spelled as a function of one's own."""
     return ":" in name
+
+
+def hook_files(names: Iterable[str]) -> list[str]:
+    """Files that such names are spelled with, weights behind `=` left aside: they are inputs of the run."""
+    found = (re.match(r"(.+\.py):\w+", name) for name in names)
+    return [match[1] for match in found if match is not None]
 
 
 def load_hook(kind: HookKind, name: str) -> Callable[..., Any]:

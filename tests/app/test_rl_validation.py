@@ -19,7 +19,7 @@ from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem, write_problems
-from thor_tir.problems.sources import Split, held_out, normalised, split_of
+from thor_tir.problems.sources import Split, bare_question, held_out, normalised, split_of
 from thor_tir.rl.collect import _requests
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer
@@ -76,6 +76,31 @@ def test_a_question_that_stands_twice_in_other_spacing_is_in_one_part_alone():
     assert kept
     assert not questions(train) & questions(kept)
     assert len(questions(kept)) == len(kept)
+
+
+SAME = (
+    "Compute {}+1.",
+    "Compute {} + 1.",
+    "compute {}+1",
+    "Compute ${}+1$?",
+    "**Compute** {}+1",
+    "Compute\u200b \\({}+1\\)",
+)
+
+
+def test_the_same_question_in_another_dress_is_in_one_part_alone():
+    dressed = [
+        replace(problem(n), question=text.format(n), id=f"{n}/{k}") for n in range(200) for k, text in enumerate(SAME)
+    ]
+    train, kept = held_out(dressed, 400)
+    assert kept
+    assert not {bare_question(p.question) for p in train} & {bare_question(p.question) for p in kept}
+    assert len({bare_question(text.format(7)) for text in SAME}) == 1
+
+
+@pytest.mark.parametrize("terms", ["3-1", "31", "3*1", "3**1", "-3+1", "3.1"])
+def test_another_number_or_operation_is_another_question(terms):
+    assert bare_question(f"Compute {terms}.") != bare_question("Compute 3+1.")
 
 
 def test_the_count_of_training_problems_leaves_the_held_out_part_alone(own):

@@ -11,6 +11,7 @@ from thor_tir import commands
 from thor_tir.commands.config_file import with_config
 from thor_tir.commands.options import PRESETS, defaults
 from thor_tir.errors import UsageError
+from thor_tir.hooks import hook_files
 
 WHOLE = ("quickstart", "tirgen", "tirgen generate", "sft", "rl", "eval")
 """Commands that need no word to begin."""
@@ -98,3 +99,7 @@ def test_presets_are_listed_and_an_unknown_one_is_refused(capsys: pytest.Capture
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(PRESETS)
     with pytest.raises(UsageError, match="a preset is one of nano"):
         commands.run("presets", ["huge"])
+
+
+def test_files_of_own_functions_are_inputs_of_a_run() -> None:
+    assert hook_files(["exact", "mine.py:f=0.5", "a/b.py:g", "package.module:f", "exact=2"]) == ["mine.py", "a/b.py"]

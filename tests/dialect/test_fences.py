@@ -172,3 +172,31 @@ def test_programs_that_were_written_in_fences_that_are_not_read_are_counted(thou
 def test_a_reading_stops_where_it_finds_programs_closed_and_asks_no_server_for_more_than_four(reading):
     assert len(STOPS[reading]) <= 4
     assert all(first_block(f"```python\n1{stop}", reading) is not None for stop in STOPS[reading])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. ```python\n   print(1)\n   ```\n",
+        "12) ```py\n    print(1)\n    ```\n",
+        "- ```py\n  print(1)\n  ```\n",
+        "* ~~~python\n  print(1)\n  ~~~\n",
+        "> ```python\n> print(1)\n> ```\n",
+        "> > ```python3.11\n> > print(1)\n> > ```\n",
+        "```ipython\nprint(1)\n```\n",
+        "```Python3.12\nprint(1)\n```\n",
+    ],
+)
+def test_marks_of_lists_and_quotes_and_versions_of_the_language_are_read_leniently(text):
+    assert [block.code for block in blocks(text, "lenient")] == ["print(1)\n"]
+    assert first_block(text, "exact") is None
+
+
+@pytest.mark.parametrize("tag", ["pycon", "text", "pyx", "output", "python-repl", "", "1"])
+def test_other_languages_open_no_program_leniently(tag):
+    assert first_block(f"```{tag}\nprint(1)\n```\n", "lenient") is None
+
+
+def test_code_in_a_quote_keeps_what_stands_behind_the_mark():
+    text = "> ```python\n> if 1 > 0:\n>     print('> 1')\n> ```\nafter"
+    assert first_block(text, "lenient").code == "if 1 > 0:\n    print('> 1')\n"

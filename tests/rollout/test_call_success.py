@@ -117,13 +117,19 @@ def test_a_run_that_stops_at_the_first_failure_stops_at_a_call_that_prints_nothi
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\t\r\n", "\u00a0", "\u3000", "\u200b", "\u2060", "\ufeff", "\x00"])
-def test_blanks_and_characters_without_width_show_nothing(text):
+@pytest.mark.parametrize(
+    "steering", ["", "\x1b[31m", "\x1b[0m\x1b[2J\x1b[H", "\x1b]0;a title\x07", "\x9b1m", "\u3164", "\u2800"]
+)
+def test_blanks_escape_sequences_and_characters_without_width_show_nothing(text, steering):
+    text = f"{steering}{text}{steering}"
     assert not can_be_read(text)
     assert not ExecutionResult(status=Status.OK, stdout=text).succeeds()
     assert ExecutionResult(status=Status.OK, stdout=text).succeeds("ran")
 
 
-@pytest.mark.parametrize("text", ["0", " 3 \n", ".", "é", "\u200b7", "[]", "None"])
+@pytest.mark.parametrize(
+    "text", ["0", " 3 \n", ".", "é", "\u200b7", "[]", "None", "\x1b[31m7\x1b[0m", "[31m", "\x1b]0;t\x077"]
+)
 def test_any_character_that_can_be_seen_is_output(text):
     assert can_be_read(text)
 

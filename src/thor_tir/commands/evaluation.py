@@ -16,6 +16,7 @@ from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.extract_program import ExtractorName
+from thor_tir.hooks import hook_files
 from thor_tir.inference.best_of_n import SELECTORS
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ class Eval:
         return [each for name in names for each in (SIX_SETS if name == "six" else (name,))]
 
     def _inputs(self) -> list[str]:
-        """Files that the run is made from: the model, problem files, and the data folder."""
+        """Files that the run is made from: model, tokenizer, problem files, data folder, a selector of one's own."""
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, *self._names(), *data]
+        return [self.model, self.model_tokenizer, *self._names(), *data, *hook_files([self.select or ""])]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""

@@ -13,6 +13,7 @@ from thor_tir.app.config import EndTokens, ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.hooks import hook_files
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import SftConfig
 
@@ -158,6 +159,7 @@ class Rl:
             reporter.say(f"model: {model}")
 
         inputs = [name for name in (self.model, self.problems, self.rl.validation_problems) if name]
+        inputs += hook_files(self.rl.reward)
         with (
             together() as ranks,
             ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs)),

@@ -2,8 +2,8 @@
 
 `exact` reads a line that is exactly ```` ```python ```` and one that is exactly ```` ``` ````, and nothing else.
 `blanks` also accepts blanks and a carriage return behind either fence. `lenient` reads fences as chat models write
-them: ```` ```py ````, `~~~Python`, indented under a list item. In all of them a closing fence with which the text ends
-closes the program, where its author ended it there.
+them: ```` ```py ````, `~~~Python`, indented, behind the mark of a list's item or of a quote. In all of them a closing
+fence with which the text ends closes the program, where its author ended it there.
 """
 
 import re
@@ -25,8 +25,10 @@ STOPS: Mapping[FenceReading, tuple[str, ...]] = {
 
 _BLANKS = " \t\r"
 _COMPARED: tuple[FenceReading, ...] = ("lenient", "exact")
-_LANGUAGES = frozenset({"python", "python3", "py", "py3"})
-_OPENING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*)")
+_LANGUAGE = re.compile(r"(?:i?python|py)[0-9.]*")
+_OPENING = re.compile(r"([ \t]*(?:>[ \t]?)*)((?:\d{1,9}[.)]|[-*+])[ \t]+)?(`{3,}|~{3,})[ \t]*([^`]*)")
+"""Quote marks, the mark of a list's item, the fence, and the words behind it."""
+_QUOTED = re.compile(r"[ \t]*(?:>[ \t]?)+")
 _CLOSING = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t\r]*")
 _CODE_INDENT = 4
 """A fence this much deeper than the opening one is part of the code, of a docstring for example (CommonMark)."""
@@ -51,7 +53,9 @@ class _Fence:
     mark: str = CLOSE
     """Characters of the fence."""
     indent: int = 0
-    """Width of the blanks before it."""
+    """Width of what stands before it."""
+    is_quoted: bool = False
+    """True behind a quote's mark, which its lines then bear, too."""
 
 
 def first_block(text: str, reading: FenceReading = "exact", *, has_ended: bool = False) -> Block | None:
@@ -67,6 +71,8 @@ def blocks(text: str, reading: FenceReading = "exact", *, has_ended: bool = Fals
     code: list[str] = []
     for number, line in enumerate([*whole, rest] if has_ended and rest else whole):
         begin, offset = offset, min(offset + len(line) + 1, len(text))
+        if begun is not None and begun.is_quoted:
+            line = _QUOTED.sub("", line, count=1)
         if begun is None:
             begun = _opening(line, reading) if number < len(whole) else None
             start, code = begin, []
@@ -93,11 +99,13 @@ def _opening(line: str, reading: FenceReading) -> _Fence | None:
     found = _OPENING.fullmatch(line)
     if found is None:
         return None
-    indent, mark, info = found.groups()
+    before, item, mark, info = found.groups()
     language = info.strip().strip("{}").lstrip(".").lower().split(maxsplit=1)
-    if not language or language[0].rstrip("},:") not in _LANGUAGES:
+    if not language or not _LANGUAGE.fullmatch(language[0].rstrip("},:")):
         return None
-    return _Fence(mark=mark, indent=len(indent.expandtabs()))
+    is_quoted = ">" in before
+    indent = 0 if is_quoted else len((before + (item or "")).expandtabs())
+    return _Fence(mark=mark, indent=indent, is_quoted=is_quoted)
 
 
 def _closes(line: str, begun: _Fence, reading: FenceReading) -> bool:

@@ -7,6 +7,8 @@ trained on under one seed and tested on under another. It does not choose famili
 
 import difflib
 import json
+import re
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -76,6 +78,20 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+_BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL)
+_DRESS = re.compile(r"[\s$`\u200b-\u200f\u2060\ufeff]|\\[()\[\]]")
+"""Characters that change how a question looks and not what it asks."""
+
+
+def bare_question(text: str) -> str:
+    """The question without spacing, case, layout and final punctuation: `Add 3+1.` asks what `add $3 + 1$` asks.
+
+    Signs and operators stay: other numbers or operations make other questions.
+    """
+    bare = _DRESS.sub("", _BOLD.sub(r"\1", unicodedata.normalize("NFKC", text).casefold()))
+    return bare.rstrip(".?!:;") or normalised(text)
+
+
 def split_of(question: str) -> Split:
     """The one split that a question belongs to, from a digest of its normal form."""
     tenth = int(digest(normalised(question)), 16) % 10
@@ -86,14 +102,17 @@ def held_out(problems: Sequence[Problem], most: int) -> tuple[list[Problem], lis
     """Problems to train on, and at most `most` that are kept from training, of those that the validation split owns.
 
     A digest of the question decides, so that neither the order of a file nor a seed moves a problem from one part to
-    the other. A question that stands in a file twice is in one part alone.
+    the other. A question that stands in a file twice, however it is spaced and dressed, is in one part alone.
     """
-    by_question: dict[str, Problem] = {}
+    alike: dict[str, list[Problem]] = {}
     for problem in problems:
-        by_question.setdefault(normalised(problem.question), problem)
-    owned = sorted(question for question in by_question if split_of(question) is Split.VALIDATION)
-    kept = {question: by_question[question] for question in sorted(owned, key=digest)[:most]}
-    return [p for p in problems if normalised(p.question) not in kept], list(kept.values())
+        alike.setdefault(bare_question(problem.question), []).append(problem)
+    spelled = {min(normalised(p.question) for p in same): bare for bare, same in alike.items()}
+    owned = sorted((spelling for spelling in spelled if split_of(spelling) is Split.VALIDATION), key=digest)
+    kept = [spelled[spelling] for spelling in owned[:most]]
+    apart = set(kept)
+    train = [p for p in problems if bare_question(p.question) not in apart]
+    return train, [alike[bare][0] for bare in kept]
 
 
 def load_problems(

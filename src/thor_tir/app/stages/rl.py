@@ -30,7 +30,7 @@ from thor_tir.learner.trainable import with_adapters
 from thor_tir.pretrained import CausalLM
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
-from thor_tir.problems.sources import Split, held_out, load_problems, normalised
+from thor_tir.problems.sources import Split, bare_question, held_out, load_problems
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
@@ -123,9 +123,9 @@ def problems_of(config: RunConfig) -> TrainingProblems:
         seed = seed_for("validation", config.seed)
         kept = load(rl.validation_problems or spec, split=Split.VALIDATION, count=rl.num_validation, seed=seed)
         origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
-        questions = {normalised(problem.question) for problem in kept}
+        questions = {bare_question(problem.question) for problem in kept}
         found = train(count=None if Path(spec).is_file() else config.num_rl)
-        problems = [problem for problem in found if normalised(problem.question) not in questions]
+        problems = [problem for problem in found if bare_question(problem.question) not in questions]
         if gone := len(found) - len(problems):
             origin += f"; {gone} that were also in {spec} are not trained on"
     if not problems:

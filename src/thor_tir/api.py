@@ -256,7 +256,7 @@ class _Host:
         try:
             self._loop.run_until_complete(self._stay_open())
         except BaseException as error:
-            if self._opened.done():  # closing failed: nobody waits for it any more
+            if self._opened.done():  # closing failed: no caller waits for it any more
                 raise
             self._opened.set_exception(error)
         finally:

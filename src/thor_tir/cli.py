@@ -73,7 +73,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM, unless somebody has said already what it does, as servers do later."""
+    """Raise Terminated at SIGTERM, unless another handler is set already, as servers set one later."""
     is_free = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not is_free:
         yield

@@ -1,4 +1,4 @@
-"""The processes that train one model together: which of them this is, and what they tell each other.
+"""The processes that train one model together: which of them this is, and the messages between them.
 
 `torchrun` starts them and numbers them; the first leads, which means that it alone writes what a run writes once. They
 talk over gloo, and tensors of a GPU over nccl. Messages are Python objects, so whatever is exchanged here must be small

@@ -30,7 +30,7 @@ class Status(StrEnum):
     DENIED = "denied"
     """Tried what the policy forbids and was stopped for it."""
     NOT_RUN = "not_run"
-    """Never began: no call was left, which the model is told."""
+    """Never began, since no call was left; the observation says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

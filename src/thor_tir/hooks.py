@@ -92,7 +92,7 @@ def _check_parameters(kind: HookKind, name: str, found: Callable[..., Any]) -> N
         raise UsageError(
             f"{name} is called with {len(wanted)} arguments ({', '.join(wanted)}) and cannot take them: {error}"
         ) from error
-    except ValueError:  # a built-in that tells nothing of its arguments
+    except ValueError:  # a built-in without a signature
         return
 
 

@@ -79,7 +79,7 @@ class Completion:
     policy_version: int = 0
     """Version of the weights that sampled it."""
     num_tokens: int | None = None
-    """Sampled, as a server counted them where the span's ids are not the model's own; None where the span tells."""
+    """Sampled tokens as a server counted them, where the span's ids are not the model's own; None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class Trajectory:
     """One attempt at one problem."""
 
     id: str
-    """Unique within a run: problem, sample number and whatever else tells attempts apart."""
+    """Unique within a run: problem, sample number and whatever else distinguishes attempts."""
     problem_id: str
     """Id of the problem."""
     prompt: Span

@@ -316,7 +316,7 @@ class GracefulServer(uvicorn.Server):
         return is_over or not self._service.in_flight
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Listen, and tell the address."""
+        """Listen, and announce the address."""
         await super().startup(sockets)
         if self.started:
             host, port = cast("tuple[str, int]", self.servers[0].sockets[0].getsockname()[:2])

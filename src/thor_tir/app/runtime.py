@@ -50,7 +50,7 @@ class LoadedModel:
 
 
 class Reporter(Protocol):
-    """Where stages tell a person what goes on."""
+    """Destination of the messages that stages show to a person."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
         """Work of `total` units begins; leaving the context ends it."""

@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Command] = {
     "view": Command("view.ViewRuns", "show run folders in a browser: every trajectory, while the run goes on"),
     "presets": Command("presets.Presets", "list the presets, and print what one sets"),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
-    "sandbox run": Command("sandbox.SandboxRun", "run programs that nobody trusts"),
+    "sandbox run": Command("sandbox.SandboxRun", "run untrusted programs"),
     "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),
 }
 """Every command; a name of two words belongs to a group. A new command is its own file and a line here."""

@@ -68,8 +68,8 @@ class SandboxRun:
         for stream, text in ((sys.stdout, result.stdout), (sys.stderr, result.stderr)):
             stream.write(visible(text) if stream.isatty() else text)
             stream.flush()
-        told = f" ({result.error})" if result.error else ""
-        print(f"[{result.status}{told}, {result.seconds:.3f} s, level {result.level}]", file=sys.stderr)
+        reason = f" ({result.error})" if result.error else ""
+        print(f"[{result.status}{reason}, {result.seconds:.3f} s, level {result.level}]", file=sys.stderr)
 
     async def _run_lines(self, source: Path, target: Path) -> None:
         from thor_tir.console import ConsoleReporter
@@ -149,7 +149,7 @@ def _write(target: Path, lines: list[str]) -> None:
 class SandboxServe:
     """Run programs for other machines: SandboxFusion's HTTP API over this machine's sandbox, until SIGTERM or Ctrl-C.
 
-    Point runs at it with --sandbox.endpoints http://HOST:PORT; docs/remote_sandbox.md tells more.
+    Point runs at it with --sandbox.endpoints http://HOST:PORT; see docs/remote_sandbox.md.
     """
 
     host: str = "127.0.0.1"
@@ -186,8 +186,8 @@ class SandboxServe:
 
         async def work() -> None:
             async with LocalSandbox(LocalSandboxConfig(workers=self.workers)) as sandbox:
-                told = f"{self.workers} workers, level {sandbox.level}"
-                await serve(sandbox, config, lambda address: reporter.say(f"sandbox at {address} ({told})"))
+                details = f"{self.workers} workers, level {sandbox.level}"
+                await serve(sandbox, config, lambda address: reporter.say(f"sandbox at {address} ({details})"))
 
         asyncio.run(work())
         reporter.say("sandbox ended")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thor_tir.serving.service import ServeConfig
 
 STRICT = replace(NANO.resources, sandbox=replace(NANO.resources.sandbox, least="full"))
-"""Programs of strangers run under full confinement, unless somebody asks for less."""
+"""Programs of strangers run under full confinement, unless an option asks for less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +106,9 @@ class Serve:
                 served = self._served(model, runtime, loaded)
                 service = AnswerService(served, defaults, config, keys, audit)
                 who = f"{len(keys)} keys" if len(keys) else "no key, for this machine alone"
-                told = f"model {served.name}, sandbox level {runtime.sandbox.level}, {who}"
+                details = f"model {served.name}, sandbox level {runtime.sandbox.level}, {who}"
                 await answer_server(
-                    service, lambda address: reporter.say(f"serving at {address}/v1 ({told})")
+                    service, lambda address: reporter.say(f"serving at {address}/v1 ({details})")
                 ).until_ended()
                 if service.num_dropped:
                     reporter.say(f"{service.num_dropped} requests did not end in time and were dropped")

@@ -202,7 +202,7 @@ class TirgenFilter:
 class TirgenMerge:
     """Unite raw folders: the shards of one run, or further attempts at the same questions.
 
-    The same attempt in two folders is one if both tell the same; otherwise nothing is written and both are named.
+    The same attempt in two folders is one if both say the same; otherwise nothing is written and both are named.
     Rows are ordered by their keys, so that the order of the folders does not matter.
     """
 

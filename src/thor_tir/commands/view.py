@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "THOR_VIEW_TOKEN"
 class ViewRuns:
     """Show run folders in a browser, while they grow and after: curves, results and every trajectory.
 
-    Prints an address with a token; docs/view.md tells more. Nothing is written into the folders.
+    Prints an address with a token; see docs/view.md. Nothing is written into the folders.
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]

@@ -25,7 +25,7 @@ NO_TOOLS = PromptStyle(
     user="{text}\nReason step by step and put the final answer in \\boxed{{}}.",
     runs_programs=False,
 )
-"""Reasoning in words alone: the actor of TIRGen and the tool-free baseline (paper, figure 8)."""
+"""Reasoning without tools: the actor of TIRGen and the tool-free baseline (paper, figure 8)."""
 
 TOOLS = PromptStyle(
     system=(
@@ -43,7 +43,7 @@ CODE = PromptStyle(
     user="{text}\nThink first. Then write the whole program once, between a line ```python and a line ```.",
     runs_programs=False,
 )
-"""A programming task, in words alone."""
+"""A programming task without tools."""
 
 CODE_TOOLS = PromptStyle(
     system=(

@@ -1,4 +1,4 @@
-"""A policy that says what it was told to say: for tests and for walking through the pipeline without a model."""
+"""A policy with prepared completions: for tests and for walking through the pipeline without a model."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -85,7 +85,7 @@ class CodeTask:
     level: str = ""
     """Difficulty, where its source names one."""
     date: str = ""
-    """Day of the contest that it was first asked in, as 2023-08-21; empty where nobody says."""
+    """Day of the contest that it was first asked in, as 2023-08-21; empty where it is unknown."""
 
     @property
     def is_continued(self) -> bool:

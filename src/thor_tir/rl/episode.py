@@ -54,7 +54,7 @@ def void_turn(attempt: Attempt) -> str | None:
 
 
 def truncated(attempt: Attempt) -> str | None:
-    """Ended by the limit of tokens: its reward tells about the limit (DAPO's overlong filter, arXiv 2503.14476)."""
+    """Ended by the limit of tokens: its reward is about the limit (DAPO's overlong filter, arXiv 2503.14476)."""
     return "truncated" if attempt.trajectory.finish is Finish.TOKEN_LIMIT else None
 
 

@@ -18,7 +18,7 @@ from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.trajectory import Completion, Decode, Step, Trajectory
 
 PAUSE_S = 0.1
-"""Tokens that are drawn within this time of the last text are told together."""
+"""Tokens drawn within this many seconds of the last text are reported together."""
 LONGEST_HELD = 64
 """Tokens that no text ends with, halves of characters that never become whole, are held back no longer than this."""
 
@@ -29,7 +29,7 @@ class Happening(StrEnum):
     TEXT = "text"
     """The model has written more."""
     CODE = "code"
-    """A program starts; its text has been told already."""
+    """A program starts; its text has been reported already."""
     OUTPUT = "output"
     """A program has ended."""
     REPAIR = "repair"
@@ -39,7 +39,7 @@ class Happening(StrEnum):
     GIVEN_UP = "given_up"
     """No new call succeeded; the failed one stays."""
     STANDS = "stands"
-    """The text is what has come to stand in the model's context: it repeats what was told, without failed versions."""
+    """The text now stands in the model's context: it repeats what was reported, without failed versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Event:
     kind: Happening
     """Kind of the event."""
     text: str = ""
-    """Text that the transcript goes on with (of STANDS that of the context); empty where it has been told already."""
+    """Text that the transcript goes on with (of STANDS that of the context); empty where it was reported already."""
     call: int = 0
     """Number of the call that it is about, counted from 1; repairs of a call share its number. 0 for text."""
     attempt: int = 0
@@ -72,19 +72,19 @@ class TextReader:
         """Tokens read so far."""
         self._decode = decode
         self._window: list[int] = []
-        self._told = 0
+        self._shown = 0
         """Leading tokens of the window whose text has been given out; they are kept, since text may depend on them."""
 
     def add(self, token_ids: Sequence[int], *, is_last: bool = False) -> str:
         """The text that these tokens complete; with `is_last` all that is left."""
         self.num_tokens += len(token_ids)
         self._window += token_ids
-        before, now = self._decode(self._window[: self._told]), self._decode(self._window)
-        is_whole = not now.endswith("\ufffd") or len(self._window) - self._told > LONGEST_HELD
+        before, now = self._decode(self._window[: self._shown]), self._decode(self._window)
+        is_whole = not now.endswith("\ufffd") or len(self._window) - self._shown > LONGEST_HELD
         if len(now) <= len(before) or not (is_whole or is_last):
             return ""
-        del self._window[: self._told]
-        self._told = len(self._window)
+        del self._window[: self._shown]
+        self._shown = len(self._window)
         return now[len(before) :]
 
 
@@ -92,11 +92,11 @@ class Overheard:
     """An agent's policy and sandbox, listened to; one for each trajectory."""
 
     def __init__(self, agent: Agent, hear: Hear, *, is_live: bool = True) -> None:
-        """Text is told token by token if it `is_live`, else when the model's turn has ended, which costs less."""
+        """Text is reported token by token if it `is_live`, else when the model's turn has ended, which costs less."""
         self.agent = replace(agent, policy=_HeardPolicy(agent.policy, self), sandbox=_HeardSandbox(agent.sandbox, self))
         """Agent to grow the trajectory with."""
         self.is_live = is_live
-        """True where tokens are told as they are drawn."""
+        """True where tokens are reported as they are drawn."""
         self._dialect = agent.dialect
         self._hear = hear
         self._call = 0
@@ -105,8 +105,8 @@ class Overheard:
         self._kept_from = 0
         self._context: Sequence[int] = ()
         self._stands_to: int | None = None
-        self._told = ""
-        """Text since the last time that the context was told."""
+        self._unsettled = ""
+        """Text since the context was last reported."""
 
     def repair(self, repair: StepRepair) -> StepRepair:
         """The same repair, listened to."""
@@ -151,15 +151,15 @@ class Overheard:
         """Tell what has been added to the context for good; the first context is the prompt."""
         text = "" if self._stands_to is None else self._dialect.decode(context[self._stands_to :])
         self._stands_to = len(context)
-        if text.startswith(self._told) and (rest := text.removeprefix(self._told)):
+        if text.startswith(self._unsettled) and (rest := text.removeprefix(self._unsettled)):
             # The environment speaks without a program only to say that no call is left.
             self._tell(Event(kind=Happening.OUTPUT, text=rest, call=self._call, result=NO_CALL_LEFT))
         if text:
             self._hear(Event(kind=Happening.STANDS, text=text))
-        self._told = ""
+        self._unsettled = ""
 
     def _tell(self, event: Event) -> None:
-        self._told += event.text
+        self._unsettled += event.text
         self._hear(event)
 
     def reader(self) -> TextReader:
@@ -183,7 +183,7 @@ class Overheard:
     def ended(self, code: str, result: ExecutionResult) -> None:
         """A program has ended."""
         text = frame(observed_text(result, self._dialect.config.observation))
-        if not self._told.endswith("\n"):  # the model ended its turn with the closing fence
+        if not self._unsettled.endswith("\n"):  # the model ended its turn with the closing fence
             text = "\n" + text
         self._tell(
             Event(
@@ -205,13 +205,13 @@ class _HeardPolicy:
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         overheard = self._overheard
         overheard.begins(token_ids)
-        reader, drawn, told_at = overheard.reader(), list[int](), 0.0
+        reader, drawn, written_at = overheard.reader(), list[int](), 0.0
 
         def heard(token: int) -> None:
-            nonlocal told_at
+            nonlocal written_at
             drawn.append(token)
-            if (now := monotonic()) >= told_at + PAUSE_S:
-                told_at = now
+            if (now := monotonic()) >= written_at + PAUSE_S:
+                written_at = now
                 overheard.writes(reader.add(drawn[reader.num_tokens :]))
 
         live = replace(sampling, heard=heard) if overheard.is_live else sampling

@@ -59,7 +59,7 @@ class Attempt:
 
 
 def written_text(trajectory: Trajectory) -> str:
-    """Text that is graded of a trajectory unless somebody says otherwise: all that the model wrote outside of code."""
+    """Text that is graded of a trajectory by default: all that the model wrote outside of code."""
     return trajectory.response_text
 
 
@@ -218,9 +218,9 @@ class ChainEvents:
     is_wanted: Callable[[str], bool] = lambda key: True
     """Function that is asked before a unit is begun; False leaves it out, and the rest of its chain."""
     made: Callable[[str, JsonObject], None] = lambda key, row: None
-    """Function that hears of each row that this process made, by its key."""
+    """Function that is called with each row that this process made, and its key."""
     ended: Callable[[UnitChain], None] = lambda chain: None
-    """Function that hears of each chain that is done."""
+    """Function that is called with each chain that is done."""
 
 
 async def record_chains(

@@ -1,4 +1,4 @@
-"""One request -> one answer: the attempts that are wanted, and the one that is chosen, told piece by piece.
+"""One request -> one answer: the attempts that are wanted, and the one that is chosen, sent piece by piece.
 
 With one attempt its text comes as it is written. Of several only one will be the answer, so that their text comes when
 it has been chosen; until then a piece for each candidate says that it is done.
@@ -39,7 +39,7 @@ class Piece:
     reasoning: str = ""
     """Text of thoughts; empty for a model that does not think in tags."""
     event: Mapping[str, Any] | None = None
-    """Event that the piece tells, in the words of the field `thor`; None for text alone."""
+    """Event that the piece reports, as in the field `thor`; None for text alone."""
 
 
 Tell = Callable[[Piece], None]
@@ -94,7 +94,7 @@ class Answer:
 async def answer(
     prompt: Span, options: AnswerOptions, served: Served, tell: Tell, note: Callable[[Event], None], *, seed: int
 ) -> Answer:
-    """Answer one prompt. `note` hears all that happens in all attempts.
+    """Answer one prompt. `note` is called with every event of all attempts.
 
     Raises ContextFull where the prompt leaves no room for an answer, and faults of the machine.
     """
@@ -157,22 +157,22 @@ class Pieces:
         self._tell = tell
 
     def add(self, event: Event) -> None:
-        """Tell what a client is told of an event."""
+        """Send the part of an event that the client gets."""
         is_shown = (event.kind is Happening.STANDS) == self._is_kept
         reasoning, content = self._thoughts.split(event.text) if is_shown and event.text else ("", "")
-        told = None if event.kind in SILENT else event_json(event)
-        if reasoning or content or told:
-            self._tell(Piece(content=content, reasoning=reasoning, event=told))
+        shown = None if event.kind in SILENT else event_json(event)
+        if reasoning or content or shown:
+            self._tell(Piece(content=content, reasoning=reasoning, event=shown))
 
     def end(self) -> None:
-        """Tell the text that was held back."""
+        """Send the text that was held back."""
         reasoning, content = self._thoughts.rest()
         if reasoning or content:
             self._tell(Piece(content=content, reasoning=reasoning))
 
 
 class ThoughtReader:
-    """Text that comes piece by piece, told apart into thoughts and the rest by the tags around the first thoughts.
+    """Text that comes piece by piece, split into thoughts and the rest by the tags around the first thoughts.
 
     Programs within the thoughts, and what they printed, belong to them. A tag may be cut by the ends of pieces.
     """
@@ -220,14 +220,14 @@ def _begun(text: str, tag: str) -> int:
 
 def event_json(event: Event) -> JsonObject:
     """An event as it stands in the field `thor` of a stream."""
-    told: JsonObject = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
+    fields: JsonObject = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
     if event.kind is Happening.CODE:
-        told["code"] = event.code
+        fields["code"] = event.code
     if event.result is not None:
-        told |= {"status": event.result.status.value, "error": event.result.error, "seconds": event.result.seconds}
+        fields |= {"status": event.result.status.value, "error": event.result.error, "seconds": event.result.seconds}
     if event.kind is Happening.OUTPUT:
-        told["output"] = event.text
-    return told
+        fields["output"] = event.text
+    return fields
 
 
 def candidate_json(attempt: Attempt) -> JsonObject:

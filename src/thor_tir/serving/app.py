@@ -42,7 +42,7 @@ def app(service: AnswerService) -> Starlette:
 
 
 def answer_server(service: AnswerService, announce: Callable[[str], None]) -> GracefulServer:
-    """The service at its place; `announce` is told the address."""
+    """The service at its place; `announce` gets the address."""
     config = service.config
     place = Place(host=config.host, port=config.port, drain_s=config.drain_s)
     return GracefulServer(app(service), service, place, announce)
@@ -70,13 +70,13 @@ def _health(service: AnswerService) -> RouteApp:
 
     async def serve(request: Request, send: Send) -> None:
         state = "draining" if service.is_draining else "failed" if service.fault else "ok"
-        told: dict[str, object] = {"status": state}
+        body: dict[str, object] = {"status": state}
         if service.knows(request):
             sandbox = service.served.sandbox.level
             counts = {"in_flight": service.in_flight, "waiting": service.queue.num_waiting}
-            told |= {"fault": service.fault, "model": service.model, "sandbox": sandbox, **counts}
+            body |= {"fault": service.fault, "model": service.model, "sandbox": sandbox, **counts}
         reply = HttpReply(send, id="health", send_s=service.config.send_s)
-        await reply.json(told, 200 if state == "ok" else 503)
+        await reply.json(body, 200 if state == "ok" else 503)
 
     return RouteApp(serve)
 

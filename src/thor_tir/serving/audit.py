@@ -22,7 +22,7 @@ class AuditRecord:
     """One request, while it is in work."""
 
     id: str
-    """Id of the request, which the client is told as well."""
+    """Id of the request, which the client gets as well."""
     client: str
     """Name of the key."""
     route: str

@@ -26,10 +26,10 @@ async def chat(service: AnswerService, request: Request, reply: HttpReply, recor
         if asked.options.is_stream:
             await _stream(service, request, reply, record, asked, prompt, head)
             return
-        told: list[list[Piece]] = [[] for _ in range(asked.choices)]
-        work = _answers(service, asked, prompt, record, lambda index, piece: told[index].append(piece))
+        pieces: list[list[Piece]] = [[] for _ in range(asked.choices)]
+        work = _answers(service, asked, prompt, record, lambda index, piece: pieces[index].append(piece))
         answers = await unless_gone(request, work)
-    await reply.json(chat_json(head, told, answers))
+    await reply.json(chat_json(head, pieces, answers))
 
 
 async def _answers(
@@ -58,8 +58,8 @@ async def _stream(
     for index in range(asked.choices):
         await reply.event(chat_chunk(head, index, {"role": "assistant", "content": ""}))
 
-    async def send(told: tuple[int, Piece]) -> None:
-        await reply.event(piece_chunk(head, *told))
+    async def send(numbered: tuple[int, Piece]) -> None:
+        await reply.event(piece_chunk(head, *numbered))
 
     answers = await streamed(
         request,

@@ -32,8 +32,8 @@ async def complete(service: AnswerService, request: Request, reply: HttpReply, r
             return
         await reply.begin_events()
 
-        async def send(told: tuple[int, str]) -> None:
-            await reply.event(completion_chunk(head, *told))
+        async def send(numbered: tuple[int, str]) -> None:
+            await reply.event(completion_chunk(head, *numbered))
 
         made = await streamed(
             request,

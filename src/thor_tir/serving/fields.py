@@ -52,7 +52,7 @@ def _depth(value: object) -> int:
 
 
 class Fields:
-    """A JSON object of which every field is read once. null is the same as absent; what nobody read is refused."""
+    """A JSON object whose fields are each read once. null counts as absent; a field that was not read is refused."""
 
     def __init__(self, value: object, where: str = "") -> None:
         """`where` is the object's place in the request, as in `messages[0].`."""

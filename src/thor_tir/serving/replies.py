@@ -34,10 +34,10 @@ class Head:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def chat_json(head: Head, told: Sequence[Sequence[Piece]], answers: Sequence[Answer]) -> JsonObject:
-    """A whole `chat.completion`: what was told of each choice, and its answer."""
+def chat_json(head: Head, sent: Sequence[Sequence[Piece]], answers: Sequence[Answer]) -> JsonObject:
+    """A whole `chat.completion`: the pieces of each choice, and its answer."""
     choices = []
-    for index, (pieces, answer) in enumerate(zip(told, answers, strict=True)):
+    for index, (pieces, answer) in enumerate(zip(sent, answers, strict=True)):
         message: JsonObject = {
             "role": "assistant",
             "content": "".join(piece.content for piece in pieces),
@@ -107,7 +107,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
 def thor_json(answer: Answer) -> JsonObject:
     """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
     trajectory = answer.chosen.trajectory
-    told: JsonObject = {
+    fields: JsonObject = {
         "answer": answer.chosen.verdict.extracted,
         "finish": trajectory.finish.value,
         "steps": [step_json(step, answer.decode) for step in trajectory.steps],
@@ -115,18 +115,18 @@ def thor_json(answer: Answer) -> JsonObject:
         "seconds": round(answer.seconds, 3),
     }
     if len(answer.candidates) > 1:
-        told["candidates"] = [
+        fields["candidates"] = [
             {**candidate_json(candidate), "is_chosen": candidate is answer.chosen} for candidate in answer.candidates
         ]
-    return told
+    return fields
 
 
 def step_json(step: Step, decode: Decode) -> JsonObject:
     """One step; code and output are null where it made no call."""
-    told: JsonObject = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
+    fields: JsonObject = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
     if step.action is not None and step.observation is not None:
         result = step.observation.result
-        told |= {
+        fields |= {
             "code": step.action.code,
             "output": step.observation.text,
             "status": result.status.value,
@@ -135,8 +135,8 @@ def step_json(step: Step, decode: Decode) -> JsonObject:
             "level": result.level,
         }
     if step.discarded:
-        told["discarded"] = [step_json(old, decode) for old in step.discarded]
-    return told
+        fields["discarded"] = [step_json(old, decode) for old in step.discarded]
+    return fields
 
 
 def completion_json(head: Head, prompt_tokens: int, made: Sequence[Continuation]) -> JsonObject:

@@ -38,14 +38,14 @@ class HttpReply:
         await self.bytes(json.dumps(value).encode(), "application/json", status, headers)
 
     async def begin_events(self) -> None:
-        """Events follow. The last header tells nginx not to collect them."""
+        """Events follow. The last header keeps nginx from collecting them."""
         headers = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
         await self._start(200, headers)
 
     async def event(self, data: Mapping[str, Any] | str, name: str = "") -> None:
         """One event, which may have a name."""
-        told = data if isinstance(data, str) else json.dumps(data)
-        await self._more((f"event: {name}\n" if name else "") + f"data: {told}\n\n")
+        text = data if isinstance(data, str) else json.dumps(data)
+        await self._more((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
 
     async def comment(self) -> None:
         """A line that clients skip."""
@@ -60,8 +60,8 @@ class HttpReply:
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
-        told = {**headers, "x-request-id": self.id, "x-content-type-options": "nosniff"}
-        raw = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        sent = {**headers, "x-request-id": self.id, "x-content-type-options": "nosniff"}
+        raw = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
         await self._write({"type": "http.response.start", "status": status, "headers": raw})
 
     async def _write(self, message: JsonObject) -> None:
@@ -78,7 +78,7 @@ async def streamed(
     work: Callable[[Callable[[P], None]], Awaitable[T]],
     send: Callable[[P], Awaitable[None]],
 ) -> T:
-    """Do some work that tells pieces, and send each as it comes.
+    """Do some work that reports pieces, and send each as it comes.
 
     The work is cancelled when the client hangs up or does not read. Raises what the work raises, and TurnedAway.
     """

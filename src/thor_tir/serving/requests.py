@@ -158,7 +158,7 @@ def completion_request(body: Mapping[str, Any], model: str, defaults: ServedDefa
     fields, bounds = Fields(body), defaults.bounds
     check_model(fields, model)
     refuse_foreign(fields)
-    fields.unsupported("logprobs", 0, reason="log-probabilities are not told")
+    fields.unsupported("logprobs", 0, reason="log-probabilities are not returned")
     fields.unsupported("echo", False, reason="the prompt is not repeated")
     fields.unsupported("best_of", 1, reason="ask /v1/chat/completions for thor.attempts")
     fields.unsupported("suffix", "", reason="texts are continued, not filled in")

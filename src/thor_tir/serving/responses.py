@@ -147,8 +147,11 @@ class ResponseDraft:
 
     def begin(self) -> list[NamedEvent]:
         """Events before any text."""
-        told = self._json("in_progress")
-        return [self._event("response.created", response=told), self._event("response.in_progress", response=told)]
+        response = self._json("in_progress")
+        return [
+            self._event("response.created", response=response),
+            self._event("response.in_progress", response=response),
+        ]
 
     def add(self, piece: Piece) -> list[NamedEvent]:
         """Events of one piece."""

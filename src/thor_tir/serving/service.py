@@ -131,7 +131,7 @@ class AnswerService:
             task.cancel()
 
     def guarded(self, path: str, work: "Work", *, is_work: bool) -> "RouteApp":
-        """The work of a route behind the keys: its faults are told in OpenAI's form, counted and logged."""
+        """The work of a route behind the keys: its faults are answered in OpenAI's form, counted and logged."""
 
         async def serve(request: Request, send: Send) -> None:
             reply = HttpReply(send, id=f"req-{uuid4().hex}", send_s=self.config.send_s)
@@ -193,7 +193,7 @@ class AnswerService:
     async def answer(
         self, prompt: Span, options: AnswerOptions, record: AuditRecord, tell: Tell, *, index: int = 0
     ) -> Answer:
-        """Answer a prompt once, counted and logged; `index` tells several answers to one request apart."""
+        """Answer a prompt once, counted and logged; `index` distinguishes several answers to one request."""
         began, is_first = time.monotonic(), True
 
         def note(event: Event) -> None:
@@ -217,13 +217,13 @@ class AnswerService:
 
     async def _refuse(self, reply: HttpReply, fault: Exception) -> int:
         """Say why there is no answer, or no more of it; returns the status of the refusal."""
-        status, told, headers = self._refusal(reply, fault)
+        status, body, headers = self._refusal(reply, fault)
         try:
             if reply.status:
-                await reply.event(told)
+                await reply.event(body)
                 await reply.end_events()
             elif status != GONE:
-                await reply.json(told, status, headers)
+                await reply.json(body, status, headers)
         except (TurnedAway, OSError):
             return GONE  # the client is not there to hear it
         return status

@@ -92,10 +92,10 @@ def _spelled(step: Step, dialect: Dialect) -> Step:
     thought = Thought(text=step.thought.text, span=span(step.thought.text))
     if step.action is None or step.observation is None:
         return Step(thought=thought)
-    code, told = step.action.code, step.observation.text
-    shown = Span(token_ids=dialect.encode_foreign(frame(told)), author=Author.ENVIRONMENT)
+    code, text = step.action.code, step.observation.text
+    shown = Span(token_ids=dialect.encode_foreign(frame(text)), author=Author.ENVIRONMENT)
     return Step(
         thought=thought,
         action=Action(code=code, span=span(f"{OPEN}\n{code}{CLOSE}\n")),
-        observation=Observation(text=told, span=shown, result=step.observation.result),
+        observation=Observation(text=text, span=shown, result=step.observation.result),
     )

@@ -233,7 +233,7 @@ def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = N
         ranks.wait()
         journal = BesideJournal(path.with_name(f"{path.stem}.rank{ranks.rank}{path.suffix}"), hold=hold, brief=brief)
         journal.know(Journal(path, hold=hold, is_ours=False))
-    ranks.wait()  # nobody writes while somebody reads
+    ranks.wait()  # no process writes while another reads
     return journal
 
 

@@ -77,7 +77,7 @@ class IsolatedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewriting:
-    """A step split into what stays in words and what is computed."""
+    """A step split into the words that stay and the program that computes the rest."""
 
     logic: str
     """r_logic: ends with a newline, so that a fence may follow."""

@@ -60,7 +60,7 @@ class TirgenConfig:
     top_k: int = 50
     """Number of most likely tokens that the actor chooses among; 0 for all."""
     max_repairs: int = 1
-    """Further replies asked of the critic when its program fails; then the step stays in words."""
+    """Further replies asked of the critic when its program fails; then the step stays without a program."""
     critic: CriticConfig = field(default_factory=CriticConfig)
     """Options of the critic."""
     thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
@@ -72,7 +72,7 @@ class TirgenConfig:
 
 
 REWRITTEN = "rewritten"
-"""Fate of a step that has its program; a step that stays in words has a `Refusal` or one of `FAILED`."""
+"""Fate of a step that has its program; a step without one has a `Refusal` or one of `FAILED`."""
 FAILED: Mapping[Status, str] = {status: f"failed: {status}" for status in Status}
 """Fate of a step whose program failed, by the status of its end."""
 
@@ -291,7 +291,7 @@ async def actor_writes(
 async def _computed(
     completion: Completion, growing: Growing, agents: TirgenAgents, config: TirgenConfig, *, seed: int
 ) -> Step | None:
-    """The step with its program and true output, or None where it stays in words."""
+    """The step with its program and true output, or None where it stays without a program."""
     if not len(completion.span):
         return None
     isolated = IsolatedStep.of(completion.span, agents.dialect)

@@ -1,7 +1,7 @@
 """Raw trajectories in one file or many, read row by row: they need not fit into memory.
 
 A row is found again by its place, so that a second reading takes only the rows that were chosen. The same attempt in
-two files is one attempt if both tell the same, and a mistake of whoever gives the files otherwise. Each row names the
+two files is one attempt if both say the same, and a mistake of whoever gives the files otherwise. Each row names the
 record of the run that made it, which stands beside it in `provenance.json`.
 """
 
@@ -221,7 +221,7 @@ def unite_raw(sources: Sequence[Path], folder: Path) -> UnitedRaw:
     """Write `raw.jsonl`, `no_tools.jsonl` and `provenance.json` of all sources into one folder.
 
     Lines are copied byte for byte in the order of their keys, so that the order of the sources changes nothing. The
-    same attempt in two sources is one; raises UsageError, naming both lines, where they tell it differently.
+    same attempt in two sources is one; raises UsageError, naming both lines, where their rows differ.
     """
     files = raw_files(sources)
     if any(file.parent.resolve() == folder.resolve() for file in files):

@@ -48,7 +48,7 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
                     if completion.stop is not StopReason.LENGTH:
                         continue  # the end of thinking, or of the turn, was dropped with the window's rest
                 elif len(window) >= rules.window_tokens:
-                    window = unsampled(())  # it stays in words; the next one begins after it
+                    window = unsampled(())  # it stays without a program; the next one begins after it
         if completion.stop is StopReason.END:
             growing.finish = Finish.ENDED
             return
@@ -67,7 +67,7 @@ class _Window:
 async def _refine(
     growing: Growing, window: Span, agents: TirgenAgents, config: TirgenConfig, seed: int, *, is_whole: bool
 ) -> bool:
-    """Put the window's rewriting into the context; False where it stays in words.
+    """Put the window's rewriting into the context; False where it stays as it was.
 
     `is_whole` says that its last line is, since thinking has ended with it.
     """

@@ -148,7 +148,7 @@ class AttemptSchedule:
     async def run(
         self, make: Make, *, concurrency: int, made: Callable[[str, JsonObject], None], done: Callable[[], None]
     ) -> None:
-        """Make the attempts that are missing. `made` hears of each, `done` of each question that is finished."""
+        """Make the attempts that are missing. `made` is called after each, `done` after each finished question."""
 
         def note(key: str, row: JsonObject) -> None:
             self._note(problem_id_of(key), brief({"key": key, **row}))

@@ -1,4 +1,4 @@
-"""The numbers of every round and optimiser step as curves, those first that docs/rl.md tells people to watch."""
+"""The numbers of every round and optimiser step as curves, those first that docs/rl.md says to watch."""
 
 import re
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """A run folder as it stands now: every journal below it, indexed as it grows, whichever command writes it.
 
-Files are told apart by the rows they hold, not by their names. Nothing is written into the folder and no lock is taken,
-so that a run that goes on does not notice.
+Files are distinguished by the rows they hold, not by their names. Nothing is written into the folder and no lock is
+taken, so that a run that goes on is not disturbed.
 """
 
 import os

@@ -100,7 +100,7 @@ class View:
         return Starlette(routes=routes)
 
     def _guarded(self, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
-        """The answer behind the token; what was wrongly asked is told as JSON."""
+        """The answer behind the token; mistakes of a request are reported as JSON."""
 
         def endpoint(request: Request) -> Response:
             if not self._admits(request):
@@ -193,7 +193,7 @@ def page_of(run: ViewedRun, selection: Selection) -> JsonObject:
 
 
 async def serve(view: View, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is told the whole address. Raises UsageError where it cannot listen."""
+    """Serve until SIGTERM or SIGINT; `announce` gets the whole address. Raises UsageError where it cannot listen."""
     # The first trajectory that somebody opens needs modules that take a second to load.
     Thread(target=import_module, args=("thor_tir.rl.step",), daemon=True).start()
     place = Place(host=view.config.host, port=view.config.port, drain_s=1.0)

@@ -181,7 +181,7 @@ class _Within:
 
 
 class _Unseen:
-    """Progress that nobody sees."""
+    """Progress that is not shown."""
 
     def advance(self, units: int = 1) -> None:
         """Count nothing."""

@@ -232,7 +232,7 @@ class TransformersEngine:
             quiet = 0 if self._has_news else quiet + 1
 
     def _rest(self) -> None:
-        """Leave the model as it was found, while nobody waits for it."""
+        """Leave the model as it was found, while no request waits for it."""
         if self._pending or self._rows:
             return
         if self._was_training:
@@ -353,7 +353,7 @@ class TransformersEngine:
             self._parked.park(ids, self._model.cache.copy_out(row, len(ids)))
 
     def _fail_all(self, task: asyncio.Task[None]) -> None:
-        """The decode loop has ended: nobody may wait for it any longer."""
+        """The decode loop has ended: no request may wait for it any longer."""
         cause = None if task.cancelled() else task.exception()
         for request in (*self._pending, *self._rows):
             if not request.future.done():

@@ -140,10 +140,10 @@ async def find_speech(
     listed = await asker.models()
     names = [str(each.get("id", "")) for each in listed]
     if not model and len(names) != 1:
-        told = f"it serves {', '.join(names)[:500]}" if names else "it does not say what it serves"
+        listing = f"it serves {', '.join(names)[:500]}" if names else "it does not say what it serves"
         hint = "" if names or asker.address.endswith("/v1") else f", or try {asker.address}/v1"
         raise UsageError(
-            f"{asker.address} serves no single model ({told}); name one with the option for its name{hint}"
+            f"{asker.address} serves no single model ({listing}); name one with the option for its name{hint}"
         )
     model = model or names[0]
     entry = next((each for each in listed if each.get("id") == model), {})
@@ -178,7 +178,7 @@ async def _by_tokenizer(asker: ApiClient, basis: ServerCapabilities, tokenizer: 
             continue
         if manner is PromptFormat.TEXT or reply.token_ids is not None:
             return replace(speech, tells_stop=reply.tells_stop)
-    raise UsageError(f"{asker.address} completes no text for {basis.model!r}: {_told(reasons)}")
+    raise UsageError(f"{asker.address} completes no text for {basis.model!r}: {_joined(reasons)}")
 
 
 async def _by_text(asker: ApiClient, basis: ServerCapabilities, *, owner: str) -> ServerCapabilities:
@@ -210,10 +210,10 @@ async def _by_text(asker: ApiClient, basis: ServerCapabilities, *, owner: str) -
         reasons.append("it begins a new turn where one is to be continued")
     raise UsageError(
         f"{asker.address} neither continues an assistant's turn nor completes text for {basis.model!r} "
-        f"({_told(reasons)}); give a name that it serves, serve the model with vLLM, or name its tokenizer"
+        f"({_joined(reasons)}); give a name that it serves, serve the model with vLLM, or name its tokenizer"
     )
 
 
-def _told(reasons: Sequence[str]) -> str:
-    """Each once, since most servers say the same however they are asked."""
+def _joined(reasons: Sequence[str]) -> str:
+    """The reasons, each once, since most servers give the same one to every form of a request."""
     return "; ".join(dict.fromkeys(reasons))[:500]

@@ -51,10 +51,10 @@ class _BadStatus(Exception):
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
-        self.told = f"HTTP {status} {_told(body)}".rstrip()
+        self.reason = f"HTTP {status} {_reason(body)}".rstrip()
         if 300 <= status < 400:
-            self.told += f"; it stands at {headers.get('Location', 'another address')[:300]!r}"
-        super().__init__(self.told)
+            self.reason += f"; it stands at {headers.get('Location', 'another address')[:300]!r}"
+        super().__init__(self.reason)
 
 
 class ApiClient:
@@ -175,7 +175,7 @@ class ApiClient:
             raise Transient(f"{type(error).__name__} {str(error)[:200]}".rstrip()) from error
 
     def _meaning(self, error: _BadStatus) -> Exception:
-        said, status = error.told, error.status
+        said, status = error.reason, error.status
         if status in (401, 403):
             return UsageError(f"{self.address} refuses the key ({said}); put the right one into {self._key_variable}")
         if status in _TRANSIENT or status >= 500:
@@ -203,7 +203,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, pause_s) if math.isfinite(pause_s) else None
 
 
-def _told(body: bytes) -> str:
+def _reason(body: bytes) -> str:
     """The server's reason for its refusal, short and on one line: `error.message`, `message`, `detail`, or all."""
     text = body[:4096].decode("utf-8", errors="replace")
     try:

@@ -1,6 +1,6 @@
 """A policy on a server of the OpenAI kind: vLLM, SGLang, llama.cpp, `transformers serve`, a hosted service.
 
-Token ids are exact where the server tells them, encoded from its text where it does not, and text-level ids where no
+Token ids are exact where the server returns them, encoded from its text where it does not, and text-level ids where no
 tokenizer of its model is here (`speech.py` finds out, `docs/decisions/0007-text-of-foreign-models.md` says why). Its
 samples carry no log-probabilities: nothing is trained by policy gradient on a model whose weights are elsewhere.
 """
@@ -137,7 +137,7 @@ class EndpointPolicy:
             "tokenizer": self.served.tokenizer or None,
             "manner": speech.manner.value,
             "extra options": speech.has_extras,
-            "stops": "told by the server" if speech.tells_stop else "cut here",
+            "stops": "named by the server" if speech.tells_stop else "cut here",
             "spent": dict(self.spent),
             "events": dict(self.retry.events),
         }
@@ -150,7 +150,7 @@ class EndpointPolicy:
         return self._speech
 
     def attend(self) -> AbstractContextManager[None]:
-        """A server batches whoever comes; nothing waits."""
+        """No effect: a server batches requests as they come."""
         return nullcontext()
 
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:

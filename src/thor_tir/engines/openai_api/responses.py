@@ -78,9 +78,9 @@ def whole_reply(body: bytes, expected: Expected) -> Reply:
     value = parsed(body)
     choice = _choice(value)
     text = _text_of(choice, "message", expected)
-    told = next((choice[key] for key in _STOP_KEYS if isinstance(choice.get(key), str)), None)
-    if isinstance(told, str) and told in expected.stop and not text.endswith(told):
-        text += told  # most servers leave the stop string out
+    matched = next((choice[key] for key in _STOP_KEYS if isinstance(choice.get(key), str)), None)
+    if isinstance(matched, str) and matched in expected.stop and not text.endswith(matched):
+        text += matched  # most servers leave the stop string out
     num_tokens = _sampled(value.get("usage"))
     is_full = num_tokens is not None and num_tokens >= expected.max_tokens
     finish = choice.get("finish_reason") or ("length" if is_full else "stop")  # some servers say nothing
@@ -88,7 +88,7 @@ def whole_reply(body: bytes, expected: Expected) -> Reply:
         Reply(
             text=text,
             token_ids=_ids(choice.get("token_ids")),
-            stop=StopReason.STOP if told in expected.stop else _stop(finish),
+            stop=StopReason.STOP if matched in expected.stop else _stop(finish),
             num_tokens=num_tokens,
             tells_stop=any(key in choice for key in _STOP_KEYS),
         ),
@@ -106,14 +106,14 @@ class Gathering:
         self._is_thinking = False
         self._finish: object = None
         self._pieces = 0
-        self._told: int | None = None
+        self._counted: int | None = None
 
     def add(self, line: str) -> bool:
         """Read one line of the stream; True when nothing more is needed. Raises BrokenReply."""
         if not line.startswith("data:") or (data := line[5:].strip()) == "[DONE]":
             return False
         value = parsed(data)
-        self._told = _sampled(value.get("usage")) or self._told
+        self._counted = _sampled(value.get("usage")) or self._counted
         if value.get("choices") == []:  # the piece that carries the usage alone
             return False
         choice = _choice(value)
@@ -142,7 +142,7 @@ class Gathering:
             text=self._text + CLOSES * (self._is_thinking and stop is StopReason.END),
             token_ids=None,
             stop=stop,
-            num_tokens=self._pieces if self._told is None else self._told,
+            num_tokens=self._pieces if self._counted is None else self._counted,
             tells_stop=False,
         )
         return _checked(found, self._expected)
@@ -198,7 +198,7 @@ def _text_of(choice: Mapping[str, object], turn: str, expected: Expected) -> str
 
 
 def _parts_of(choice: Mapping[str, object], turn: str) -> tuple[str, str]:
-    """Thoughts that a server tells apart, and text."""
+    """Thoughts that a server separates, and text."""
     if turn not in choice:
         return "", _clean(choice.get("text"))
     if choice[turn] is None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 BAD_ANSWER_RETRIES = 2
 """A request whose reply was no completion is sent again so often: most servers would say the same again."""
 TELL_EVERY_S = 60.0
-"""While a server is dead, a person hears so at least this often."""
+"""Least time between two messages about a dead server, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class _Trouble:
     """Number of these that refused the connection."""
     reason: str = ""
     """Reason of the last failure."""
-    told: float = float("-inf")
+    reported_at: float = float("-inf")
     """Time at which the user was last informed."""
 
 
@@ -85,7 +85,7 @@ class RetryPolicy:
     config: RetryConfig
     """Limits of the retries."""
     say: Callable[[str], None]
-    """Where a person hears that the run waits."""
+    """Function that shows a message to the user, such as that the run waits."""
     events: Counter[str] = field(default_factory=Counter)
     """Failures by kind, retries, pauses: for the run's record."""
     _trouble: _Trouble = field(default_factory=_Trouble)
@@ -166,8 +166,8 @@ class RetryPolicy:
                 f"{self.name} has answered nothing for {now - trouble.since:.0f} s (last: {trouble.reason}); "
                 "see that it runs, then give the same command again"
             )
-        if self.is_dead and now - trouble.told >= TELL_EVERY_S:
-            trouble.told = now
+        if self.is_dead and now - trouble.reported_at >= TELL_EVERY_S:
+            trouble.reported_at = now
             self.say(
                 f"{self.name} does not answer ({trouble.reason}); the run waits up to {self._left_s():.0f} s more, "
                 "and nothing is lost"

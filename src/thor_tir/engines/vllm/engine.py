@@ -112,7 +112,7 @@ class VLLMEngine:
         return self._server.pid
 
     def attend(self) -> AbstractContextManager[None]:
-        """A server batches whoever comes; nothing waits."""
+        """No effect: a server batches requests as they come."""
         return nullcontext()
 
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:

@@ -218,7 +218,7 @@ def _differ_by_constant(expected: Tree, found: Tree) -> bool:
             sides.append(base)
         differences.append(sides[0] - sides[1])
         sizes += map(abs, sides)
-    # Antiderivatives as small as the noise of what they are summed of cannot be told apart, so they are not the same.
+    # Antiderivatives as small as the noise of their terms cannot be distinguished, so they are not the same.
     if max(sizes) <= noise.scale * mpmath.mpf(10) ** (66 - DIGITS):
         return False
     return all(abs(difference - differences[0]) <= max(sizes) * mpmath.mpf(10) ** -60 for difference in differences)

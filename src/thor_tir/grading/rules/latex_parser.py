@@ -183,7 +183,7 @@ class _Parser:
             self.take("}")
 
     def exponent(self) -> Tree:
-        """Both digits of `x^10`: nobody means TeX's reading of it. Python's powers associate to the right."""
+        """Both digits of `x^10`: TeX's reading of it is never meant. Python's powers associate to the right."""
         if self.peek() in ("+", "-"):
             return ("neg", self.exponent()) if self.take() == "-" else self.exponent()
         if self.peek() == "{":

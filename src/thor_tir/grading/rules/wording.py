@@ -1,4 +1,4 @@
-r"""Answers in words: multiple-choice letters, names, yes and no, times of day."""
+r"""Verbal answers: multiple-choice letters, names, yes and no, times of day."""
 
 import re
 
@@ -74,7 +74,7 @@ def same_time(gold: str, answer: str) -> bool | None:
 
 
 def same_words(gold: str, answer: str) -> bool | None:
-    """A reference in words, case and articles aside; a number may be spelled out."""
+    """A verbal reference, case and articles aside; a number may be spelled out."""
     one, other = _spoken(gold), _spoken(answer)
     if other in _NUMBERS and gold.strip().isdigit():
         return int(gold) == _NUMBERS.index(other)

@@ -66,7 +66,7 @@ class Pool:
     def submit(self, question: GradingQuestion) -> "Future[Considered]":
         """Have a question judged. The future raises GraderUnavailable where no process can be had."""
         future: Future[Considered] = Future()
-        future.set_running_or_notify_cancel()  # several may wait for it, so nobody can cancel it
+        future.set_running_or_notify_cancel()  # several may wait for it, so none can cancel it
         with self._lock:
             if self.is_closed:
                 future.set_exception(GraderUnavailable("the grader is closed"))

@@ -179,7 +179,7 @@ class GraderProcess:
         self._is_past_reference = False
         self._prepared: list[QuestionKind] = []
         self._num_unconfirmed = 0
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since nobody reads along
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - a file, since no process reads along
         self._process = _spawn(self._stderr)
         assert self._process.stdin is not None
         assert self._process.stdout is not None

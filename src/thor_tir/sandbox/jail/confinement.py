@@ -18,7 +18,7 @@ THREADS = 64
 """Tasks of a program; each also needs address space for its stack."""
 OPEN_FILES = 64
 PROGRAM_PID = 2
-"""Every program's pid at level `full`, where its namespace holds nobody but the template and itself."""
+"""Every program's pid at level `full`, where its namespace holds only the template and itself."""
 _PREVIOUS_PID = str(PROGRAM_PID - 1).encode()
 READY_FD, FEED_FD = 3, 4
 """Descriptors of a program's process until its program begins; then it has 0, 1 and 2 alone."""

@@ -346,9 +346,9 @@ def _note_exhaustion(note: mmap.mmap, text: bytes = b'{"kind": "memory", "name":
 def _tell(fault: BaseException, limit: int, *, is_located: bool = True) -> None:
     """Write the traceback to stderr, with the program's own lines only, and the end of it if it is long."""
     try:
-        told = traceback.TracebackException.from_exception(fault)
-        _hide_other_files(told)
-        text = "".join(told.format() if is_located else told.format_exception_only())
+        report = traceback.TracebackException.from_exception(fault)
+        _hide_other_files(report)
+        text = "".join(report.format() if is_located else report.format_exception_only())
     except BaseException:  # no memory left, or an exception whose own methods fail
         text = f"{type(fault)!r}\n"
     _write_error(text[-limit:])
@@ -361,8 +361,8 @@ def _write_error(text: str) -> None:
         os.write(2, text.rstrip("\n").encode(errors="backslashreplace") + b"\n")
 
 
-def _hide_other_files(told: traceback.TracebackException) -> None:
-    pending: list[traceback.TracebackException | None] = [told]
+def _hide_other_files(report: traceback.TracebackException) -> None:
+    pending: list[traceback.TracebackException | None] = [report]
     while pending:
         if (link := pending.pop()) is not None:
             link.stack = traceback.StackSummary.from_list([at for at in link.stack if at.filename == PROGRAM])

@@ -126,7 +126,7 @@ def collapse(proc: int) -> int:
 
 
 def address_space(proc: int) -> int:
-    """Bytes that this process has mapped; 0 where the host does not tell."""
+    """Bytes that this process has mapped; 0 where the host does not say."""
     if proc < 0:
         return 0
     descriptor = os.open("self/statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
@@ -135,7 +135,7 @@ def address_space(proc: int) -> int:
 
 
 def num_threads(proc: int, *, at_best: int = 0) -> int:
-    """Threads of this process; 1 where the host does not tell. One that is about to end may take a moment to do so."""
+    """Threads of this process; 1 where the host does not say. One that is about to end may take a moment to do so."""
     if proc < 0:
         return 1
     me = os.readlink("self", dir_fd=proc)

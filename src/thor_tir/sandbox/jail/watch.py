@@ -1,4 +1,4 @@
-"""The watcher of a worker: it has each program forked, feeds its bounds to the clock, and tells how it ended.
+"""The watcher of a worker: it has each program forked, feeds its bounds to the clock, and reports how it ended.
 
 It is the parent of the template and shares its table of descriptors, but none of its memory. So the pipes that it opens
 are there when the template forks, what it allocates from program to program changes nothing in the template, whose

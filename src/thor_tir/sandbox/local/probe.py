@@ -45,7 +45,7 @@ class _Trial:
     """Name of the layer that is tried."""
     code: str
     """Program that tries it."""
-    told: str
+    finding: str
     """Finding where the layer holds."""
     remedy: str
     """Meaning of the lack, and what to do."""
@@ -59,50 +59,50 @@ _TRIALS = (
     _Trial(
         layer="process",
         code="print('held')",
-        told="a fresh process for every program",
+        finding="a fresh process for every program",
         remedy="the sandbox needs Linux on x86-64 or aarch64",
     ),
     _Trial(
         layer="memory",
         code=f"x = bytearray({4 * _LIMITS.memory_bytes})",
-        told="an allocation above the limit is refused",
+        finding="an allocation above the limit is refused",
         remedy="this host does not limit address space",
         ends=Status.MEMORY,
     ),
     _Trial(
         layer="pid namespace",
         code="import os\nprint('held' if os.getppid() <= 1 else '')",
-        told="programs see no process but their own",
+        finding="programs see no process but their own",
         remedy="programs have numbers among the host's processes; they may still signal none but themselves",
     ),
     _Trial(
         layer="read-only root",
         code="import os\nprint('' if os.path.exists('/proc/1') or os.path.exists('/etc/passwd') else 'held')",
-        told="of the host's files programs see the interpreter and the system's libraries, read-only",
+        finding="of the host's files programs see the interpreter and the system's libraries, read-only",
         remedy="the host's files are there, and Landlock alone keeps them from being opened",
     ),
     _Trial(
         layer="working folder",
         code="open('x', 'w').write('x')\nprint('held')",
-        told="a small folder of its own for every program",
+        finding="a small folder of its own for every program",
         remedy="programs cannot write files: only level `full` has a folder that can be thrown away safely",
     ),
     _Trial(
         layer="network",
         code="import socket\ntry:\n    socket.socket()\nexcept PermissionError:\n    print('held')",
-        told="no socket of any family",
+        finding="no socket of any family",
         remedy="programs can open sockets: this kernel lacks seccomp",
     ),
     _Trial(
         layer="system-call filter",
         code=_CALL + "pid = libc.fork()\nif pid == 0: os._exit(0)\nprint('held' if pid == -1 else '')",
-        told="calls that are not on the list fail, fork and exec among them",
+        finding="calls that are not on the list fail, fork and exec among them",
         remedy="this kernel lacks seccomp, so programs are confined at no level",
     ),
     _Trial(
         layer="no rights",
         code=_CALL + "print('held' if libc.setuid(0) == -1 and libc.prctl(39, 0, 0, 0, 0) != 0 else '')",
-        told="no capability, and no way to one",
+        finding="no capability, and no way to one",
         remedy="programs could change their identity",
     ),
 )
@@ -131,7 +131,7 @@ async def _probe() -> HostFinding:
 
 def _layer(trial: _Trial, result: ExecutionResult) -> JailLayer:
     holds = result.status is trial.ends and (trial.ends is not Status.OK or result.stdout == "held\n")
-    return JailLayer(name=trial.layer, is_available=holds, detail=trial.told if holds else trial.remedy)
+    return JailLayer(name=trial.layer, is_available=holds, detail=trial.finding if holds else trial.remedy)
 
 
 def _landlock(level: str) -> JailLayer:

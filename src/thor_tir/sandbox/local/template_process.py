@@ -293,11 +293,11 @@ def launch(recipe: TemplateSpec) -> tuple[TemplateProcess, socket.socket]:
         is_collapsed=recipe.is_collapsed,
     )
     packages = {"thor_tir": str(here.parent), "thor_tir.sandbox": str(here)}
-    told = json.dumps({"packages": packages, **asdict(settings)})
+    argument = json.dumps({"packages": packages, **asdict(settings)})
     with control, feed:
         try:
             process = subprocess.Popen(
-                [recipe.python, "-s", "-P", "-B", "-c", launcher.BOOTSTRAP, told],
+                [recipe.python, "-s", "-P", "-B", "-c", launcher.BOOTSTRAP, argument],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

@@ -161,8 +161,8 @@ class RemoteSandbox:
             own += not own or self._fleet.num_answers > answers
             answers = self._fleet.num_answers
             if own > self.config.retries:
-                told = "; then ".join(reasons[-own:])
-                raise SandboxUnavailable(f"a program was given up after {len(reasons)} attempts: {told}")
+                said = "; then ".join(reasons[-own:])
+                raise SandboxUnavailable(f"a program was given up after {len(reasons)} attempts: {said}")
             average = min(MAX_PAUSE_S, self.config.backoff_s * 2 ** min(len(reasons) - 1, 16))
             await asyncio.sleep(average * self._random.uniform(0.5, 1.5))
 
@@ -197,12 +197,12 @@ class RemoteSandbox:
         ) as reply:
             if reply.status_code == 200:
                 return await _read(reply, most_bytes)
-            told = (await _read(reply, SMALL_BYTES)).decode("utf-8", errors="replace")[:300]
+            said = (await _read(reply, SMALL_BYTES)).decode("utf-8", errors="replace")[:300]
             if reply.status_code in _REFUSED:
-                raise _Refused(f"{reply.status_code} {told}")
+                raise _Refused(f"{reply.status_code} {said}")
             if reply.status_code == 429:
-                raise _Busy(f"429 {told}", _pause_s(reply.headers.get("retry-after", "")))
-            raise fusion.BadReply(_explain(reply.status_code, told))
+                raise _Busy(f"429 {said}", _pause_s(reply.headers.get("retry-after", "")))
+            raise fusion.BadReply(_explain(reply.status_code, said))
 
     async def _ping(self, endpoint: Endpoint) -> bool:
         """True if it answers as a sandbox; remembers its level, or what is wrong with it."""
@@ -211,11 +211,11 @@ class RemoteSandbox:
                 asyncio.timeout(self.config.connect_s),
                 self._http().stream("GET", f"{endpoint.url}/v1/ping") as reply,
             ):
-                told = await _read(reply, SMALL_BYTES)
-                if reply.status_code == 200 and told.strip() in (b'"pong"', b"pong"):
+                said = await _read(reply, SMALL_BYTES)
+                if reply.status_code == 200 and said.strip() in (b'"pong"', b"pong"):
                     endpoint.level = _plain(reply.headers.get(fusion.LEVEL_HEADER, "")) or endpoint.level
                     return True
-                endpoint.said = _explain(reply.status_code, told.decode("utf-8", errors="replace")[:100])
+                endpoint.said = _explain(reply.status_code, said.decode("utf-8", errors="replace")[:100])
         except TimeoutError:
             endpoint.said = f"no answer to a ping within {self.config.connect_s:g} s"
         except (httpx.HTTPError, fusion.BadReply, RuntimeError) as fault:
@@ -263,13 +263,13 @@ async def _read(reply: httpx.Response, most_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _explain(status_code: int, told: str) -> str:
+def _explain(status_code: int, said: str) -> str:
     remedy = {
         401: f"it wants another token: set {fusion.TOKEN_VARIABLE} to the server's",
         403: "it does not let this machine in",
         404: "there is no sandbox at this address",
     }
-    return f"HTTP {status_code} {remedy.get(status_code, told)}".rstrip()
+    return f"HTTP {status_code} {remedy.get(status_code, said)}".rstrip()
 
 
 def _pause_s(header: str) -> float:
@@ -282,7 +282,7 @@ def _pause_s(header: str) -> float:
 
 
 def _plain(level: str) -> str:
-    """A level as a server told it, without anything that could disturb a log."""
+    """A level as a server reported it, without anything that could disturb a log."""
     return "".join(c for c in level if c.isascii() and c.isprintable())[:100]
 
 

@@ -16,7 +16,7 @@ from thor_tir.errors import SandboxLost, SandboxUnavailable
 _LOG = logging.getLogger(__name__)
 
 TELL_EVERY_S = 60.0
-"""While every server is out, a person hears so this often."""
+"""Pause between two warnings while every server is out, in seconds."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Fleet:
         self.endpoints = tuple(endpoints)
         self.num_answers = 0
         """Programs that some server has run, those that show that it is fit again included."""
-        self._answered_at = self._told_at = float("-inf")
+        self._answered_at = self._reported_at = float("-inf")
         self._rules = rules
         self._ping = ping
         self._is_fit = is_fit
@@ -185,15 +185,15 @@ class Fleet:
         """Say from time to time that all servers are out; true if they are."""
         now = asyncio.get_running_loop().time()
         are_out = all(endpoint.is_out for endpoint in self.endpoints)
-        if are_out and now - self._told_at >= TELL_EVERY_S:
-            self._told_at = now
+        if are_out and now - self._reported_at >= TELL_EVERY_S:
+            self._reported_at = now
             patience_s = self._rules.patience_s
             _LOG.warning("sandbox: %s; the run waits up to %.0f s, and nothing is lost", self._none("now"), patience_s)
         return are_out
 
     def _none(self, when: str) -> str:
-        told = "; ".join(f"{endpoint.url}: {endpoint.said}" for endpoint in self.endpoints)
+        reasons = "; ".join(f"{endpoint.url}: {endpoint.said}" for endpoint in self.endpoints)
         return (
-            f"no sandbox server can be used {when} ({told}); start one with `thor sandbox serve`, or correct the "
+            f"no sandbox server can be used {when} ({reasons}); start one with `thor sandbox serve`, or correct the "
             "endpoints"
         )

@@ -181,7 +181,7 @@ def _return_code(result: ExecutionResult) -> int | None:
 
 
 def reply_from_json(reply: object, limits: Limits) -> ExecutionResult:
-    """The result that a reply holds; `level` is empty where the server does not tell.
+    """The result that a reply holds; `level` is empty where the server does not say.
 
     Raises BadReply when it says nothing about the program, contradicts itself or has a field of a wrong type.
     """
@@ -196,7 +196,7 @@ def reply_from_json(reply: object, limits: Limits) -> ExecutionResult:
         raise BadReply(f"{status} contradicts {run.status} with return code {run.return_code}")
     if record.get("thor") is None:
         return _judge(run, limits, _text(record, "level"))
-    return _told(_record(record["thor"], "thor"), run, _text(record, "level"))
+    return _own_result(_record(record["thor"], "thor"), run, _text(record, "level"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +232,8 @@ class _Run:
         return self.status == "Finished" and not self.return_code
 
 
-def _told(record: Mapping[str, Any], run: _Run, level: str) -> ExecutionResult:
-    """A server of ours says exactly what happened."""
+def _own_result(record: Mapping[str, Any], run: _Run, level: str) -> ExecutionResult:
+    """The result that a server of our own reports exactly."""
     try:
         status = Status(str(record.get("status")))
     except ValueError as error:
@@ -261,7 +261,7 @@ def _told(record: Mapping[str, Any], run: _Run, level: str) -> ExecutionResult:
 
 
 def _judge(run: _Run, limits: Limits, level: str) -> ExecutionResult:
-    """A foreign server: exit code and clock tell success, stderr only tells failures apart."""
+    """The result of a foreign server: exit code and clock show success; stderr only separates kinds of failure."""
     most = min(limits.output_bytes, FOREIGN_OUTPUT_BYTES - 1)
     stdout, stderr = _cut(run.stdout, most), _cut(run.stderr, most)
     is_cut = (stdout, stderr) != (run.stdout, run.stderr)

@@ -258,8 +258,8 @@ class Service:
                 413, f"the replies of this batch are longer than {most} bytes; send fewer programs at once"
             )
         if self.held_bytes > self.config.held_bytes:
-            told = f"{self.held_bytes} bytes of replies wait for their clients, and {self.config.held_bytes} fit"
-            raise TurnedAway(429, told, {"Retry-After": "1"})
+            message = f"{self.held_bytes} bytes of replies wait for their clients, and {self.config.held_bytes} fit"
+            raise TurnedAway(429, message, {"Retry-After": "1"})
 
     def drop(self) -> None:
         """Say what the end cuts short: the replies to these programs."""
@@ -276,7 +276,7 @@ class Service:
 
 
 def server_of(service: Service, announce: Callable[[str], None]) -> GracefulServer:
-    """The service at its place; `announce` is told the address."""
+    """The service at its place; `announce` gets the address."""
     config = service.config
     place = Place(host=config.host, port=config.port, drain_s=config.drain_s)
     return GracefulServer(service.app(), service, place, announce)

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
+from thor_tir.grading.extract import extract_answer
 from thor_tir.grading.grader import Grader
 from thor_tir.grading.references import check_references, is_marked, read_reference
 from thor_tir.grading.types import pair
 from thor_tir.problem import Problem
-from thor_tir.verdict import Outcome
+from thor_tir.verdict import Outcome, Strictness
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,31 @@ def test_a_long_solution_with_a_mark_is_no_fault_and_generated_problems_are_left
     [found] = check_references(of(*["None"] * 5))
     assert found.count == 5
     assert len(found.examples) == 3
+
+
+@pytest.mark.parametrize(
+    ("published", "value"),
+    [
+        ("Answer: .5", ".5"),
+        ("The answer is .25", ".25"),
+        ("The answer is .25.", ".25"),
+        ("Answer: $.50", ".50"),
+        ("Answer: $.50$", ".50"),
+        ("Answer: **.5**", ".5"),
+        ("Answer: -.5", "-.5"),
+        ("Final answer:.125", ".125"),
+        ("The answer is ...5", "5"),
+    ],
+)
+def test_a_leading_point_belongs_to_its_number(published, value):
+    assert read_reference(published) == value
+    assert extract_answer(published, Strictness.LENIENT) == value
+
+
+def test_a_leading_point_is_kept_without_an_announcement_too():
+    assert read_reference("#### .5") == ".5"
+    found = [
+        extract_answer(text, Strictness.LENIENT)
+        for text in ("It costs $.50", "about .5 of it", "it is roughly -.25 then")
+    ]
+    assert found == [".50", ".5", "-.25"]

@@ -49,7 +49,9 @@ _FORMULA = re.compile(
     rf"|\\\(([^\n]{{1,{_MAX_FORMULA_CHARS}}}?)\\\)|\\\[(.{{1,{_MAX_FORMULA_CHARS}}}?)\\\]",
     re.DOTALL,
 )
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?|-?\.\d+")
+_NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?%?")
+_BEFORE_VALUE = re.compile(r"(?:[ *$]|\.(?!\d)|(?<=\.)\.)+")
+"""Marks before a value; the point of `.5` belongs to it, and that of `...5` does not."""
 _COMMAND = re.compile(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _PROSE = re.compile(r"(?<![a-zA-Z])(?!(?:and|or)(?![a-zA-Z]))[a-zA-Z]{2,} +(?!(?:and|or)(?![a-zA-Z]))[a-zA-Z]{2,}")
 _LABEL = re.compile(r"\s*[A-Za-zÀ-ÿ]{3,} ?:")
@@ -217,7 +219,9 @@ def announced(said: str) -> str:
     """The answer at the beginning of what follows an announcement such as "the answer is"; empty where none is."""
     if (formula := _FORMULA.match(said)) or (formula := _FORMULA.match(said.lstrip("* "))):
         return _content(formula)
-    first = _ENDS.split(said, maxsplit=1)[0].strip(" *.$")
+    first = _ENDS.split(said, maxsplit=1)[0].rstrip(" *.$")
+    if marks := _BEFORE_VALUE.match(first):
+        first = first[marks.end() :]
     if first.count("**") % 2:  # the announcement took the stars that open it
         first = first.replace("**", "", 1)
     if code := _CODE.fullmatch(_without_markdown(first)):

@@ -11,6 +11,7 @@ from functools import lru_cache
 from thor_tir.grading.rules.arithmetic import joined_thousands
 from thor_tir.grading.rules.latex_parser import FUNCTIONS
 from thor_tir.grading.rules.python_values import from_python
+from thor_tir.grading.rules.quantity import counts_something
 
 MAX_CHARS = 4096
 """Characters of an answer; none is longer."""
@@ -91,7 +92,6 @@ _PLAIN_FONTS = [
     "ensuremath",
     "boxed",
     "fbox",
-    "phantom",
     "bold",
     "underline",
     *("tiny", "scriptsize", "footnotesize", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"),
@@ -157,11 +157,7 @@ _COUNTED = re.compile(
     r"([+-]?(?:\d[\d,]*(?:\.\d+)?|\d+/\d+))(?:\s+([A-Za-z][A-Za-z./\- ]*)|([A-Za-z]{2,4}))\s*((?:\^\s*\d)?)"
 )
 """A number and what it counts, in one font: `\\text{21 cm}`."""
-_NO_COUNT = re.compile(
-    r"\b(?:or|and|not|if|otherwise|either|neither|nor|to|than|of|plus|minus|over|squared|cubed|factorial|half|halves|"
-    r"(?:thi|fou|fif|six|seven|eigh|nin|ten|hundred|thousand)r?ths?|thirds?|st|nd|rd|th)\b",
-    re.IGNORECASE,
-)
+_INVISIBLE = re.compile(r"\\[hv]?phantom\s*(?:\{(?:[^{}]|\{[^{}]*\})*\}|[^\s{}\\])")
 _STARS = re.compile(r"^\*\*(.*)\*\*$", re.DOTALL)
 
 
@@ -187,7 +183,9 @@ def canonical(text: str) -> str:
     text = joined_thousands(from_python(text.strip()))
     text = " ".join(text.split())  # or a run of spaces would make the patterns below quadratic
     text = _DOUBLED.sub(r"\\", without_unicode(text.replace("\\$", "¤")))
-    text = _JOINED_GROUPS.sub(",", _LONE_SIGN.sub(r"\1", _LONE_COMMA.sub(",", _COLOUR.sub("", text))))
+    text = _JOINED_GROUPS.sub(
+        ",", _LONE_SIGN.sub(r"\1", _LONE_COMMA.sub(",", _COLOUR.sub("", _INVISIBLE.sub(" ", text))))
+    )
     text = _OVER.sub(r"\\frac{\1}{\2}", _ROW_SPACE.sub(r"\\\\", text))
     text = _HALF_BRACKET.sub(" ", text)
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
@@ -268,7 +266,7 @@ def _words(found: re.Match[str]) -> str:
         return content
     if content in FUNCTIONS:
         return f"{content} "
-    if (counted := _COUNTED.fullmatch(content)) and not _NO_COUNT.search(counted[2] or counted[3]):
+    if (counted := _COUNTED.fullmatch(content)) and counts_something(counted[2] or counted[3]):
         return rf" {counted[1]} \text{{{counted[2] or counted[3]}}}{counted[4]}"
     if not _LETTERS_OF_TWO.search(content) and (len(content) > 1 or content in "ei,." or content.isdigit()):
         return f" {content} "

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_CURRENCY = re.compile(r"^([+-]?)\s*(?:\\text\{(?:USD|EUR|Rs\.?)\}|USD|US\$|Rs\.?\s|[¤€£¥₹])\s*")
+_CURRENCY = re.compile(r"^([+-]?)\s*(?:\\text\{(USD|EUR|GBP|Rs\.?)\}|(USD|EUR|GBP|US[$¤]|Rs\.?(?=\s)|[¤€£¥₹]))\s*")
+_MONEY_SIGNS = ("¤", "€", "£", "¥", "₹")
 _TEXT_TAIL = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(?:\^\s*\{?\s*(-?\d)\s*\}?)?\s*$")
 _DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*(?:C|F|\\text\s*\{[^{}]*\})?\s*$")
 _ANGLE_OF = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
@@ -181,11 +182,28 @@ _SYNONYMS = {"mph": "mile per hour", "mi/h": "mile per hour", "kph": "km/h", "ki
 _MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MAX_CHARS = 512
 """No number with a unit is longer, and the patterns for units are not linear."""
-_NO_UNIT = re.compile(r"(?<![\^a-z])\d|\b(?:or|not|if|otherwise|either|neither|nor)\b")
-"""Behind a number these words add or take back an answer: `3 \\text{ (or 4)}`."""
+_NO_COUNT = re.compile(
+    r"(?<![\^a-z])\d|^(?:squared|cubed|less|[ei])$|^(?:of|and|to|choose|base|power)\b|\band (?:an?|one|half)\b"
+    r"|\bat (?:most|least|best|worst)\b|\b[xyz]\b(?!-)|\bover (?=\w)"
+    r"|\b(?:or|not|if|otherwise|either|neither|nor|than|plus|minus|under|below|beneath|negative|"
+    r"factorial|halves|half|(?:thi|fou|fif|six|seven|eigh|nin|ten|hundred|thousand|million)r?ths?|thirds?|"
+    r"st|nd|rd|th|lakhs?|lacs?|crores?|bn|mn|tn|mio|mrd|gross|score|pi|tau|sqrt|mod|modulo|"
+    r"is(?! (?:the|our|my|correct)\b)|isn't|incorrect|"
+    r"wrong|false|invalid|impossible|but|except|unless|maybe|perhaps|no|none|never|cannot|can't|don't|doubled|tripled|"
+    r"halved|twice|thrice|reciprocal|inverse|"
+    r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    r"twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?!-))\b",
+    re.IGNORECASE,
+)
+r"""Behind a number these words change it or take it back: `3 \text{ (or 4)}`, `3 \text{ halves}`."""
+_KILO = re.compile(r"\s*k\s*")
 _PERCENT = frozenset(("percent", "pct", "percentage", "per cent"))
 _DEGREE = frozenset(("degree", "deg"))
-_GENERIC = frozenset(("", "unit", "square unit", "cubic unit", "sq unit"))
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+_CURRENCIES = {"¤": "dollar", "us¤": "dollar", "us$": "dollar", "usd": "dollar", "dollar": "dollar", "buck": "dollar"}
+_CURRENCIES |= {"€": "euro", "euro": "euro", "eur": "euro", "£": "pound", "pound": "pound", "gbp": "pound"}
+_CURRENCIES |= {"¥": "yen", "yen": "yen", "jpy": "yen", "yuan": "yuan", "rmb": "yuan", "cny": "yuan", "won": "won"}
+_CURRENCIES |= {"₹": "rupee", "rs": "rupee", "rupee": "rupee", "inr": "rupee", "franc": "franc", "peso": "peso"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +220,8 @@ class Quantity:
     """True if a degree sign or the word stands beside the number."""
     is_money: bool = False
     """True if a sign of a currency or its name stands beside the number."""
+    currency: str = ""
+    """The currency that a sign or a word names; empty where none does, and for cents."""
 
     @property
     def is_bare(self) -> bool:
@@ -217,7 +237,7 @@ class Quantity:
 def _kinds(one: Quantity) -> frozenset[str]:
     is_money = one.is_money or one.unit in ("dollar", "cent", "usd", "euro", "pound")
     is_angle = one.is_degrees or one.unit in ("rad", "radian")
-    is_unit = one.unit not in _GENERIC and not (is_money and one.unit != "pound") and not is_angle
+    is_unit = not _is_generic(one.unit) and not (is_money and one.unit != "pound") and not is_angle
     flags = {"money": is_money, "angle": is_angle, "percent": one.is_percent, "unit": is_unit}
     return frozenset(name for name, is_set in flags.items() if is_set)
 
@@ -227,12 +247,13 @@ def quantity(text: str) -> Quantity:
     if len(text) > _MAX_CHARS:
         return Quantity(number=text)
     unit, is_percent, is_degrees, is_money = "", False, False, False
-    money = _CURRENCY.match(text)
-    if money:
+    currency = ""
+    if money := _CURRENCY.match(text):
+        currency = _CURRENCIES[(money[2] or money[3]).lower().rstrip(".")]
         text = money[1] + text[money.end() :]
-    elif is_money := text.endswith(("¤", "€")):
-        text = text[:-1].rstrip()
-    if _CURRENCY.match(text) or text.endswith(("¤", "€")):
+    elif is_money := text.endswith(_MONEY_SIGNS):
+        currency, text = _CURRENCIES[text[-1]], text[:-1].rstrip()
+    if _CURRENCY.match(text) or text.endswith(_MONEY_SIGNS):
         return Quantity(number="")
     text = _PREFIX.sub("", text)
     while True:
@@ -240,9 +261,9 @@ def quantity(text: str) -> Quantity:
             text, is_percent = text[:-1].rstrip(), True
         elif (degrees := _DEGREES.search(text)) and not _ANGLE_OF.search(text):
             text, is_degrees = text[: degrees.start()], True
-        elif (
-            (tail := _TEXT_TAIL.search(text)) and text[: tail.start()].strip() and not _NO_UNIT.search(tail[1].lower())
-        ) or ((tail := _WORD_TAIL.search(text)) and _is_unit(tail[1])):
+        elif ((tail := _TEXT_TAIL.search(text)) and text[: tail.start()].strip() and counts_something(tail[1])) or (
+            (tail := _WORD_TAIL.search(text)) and _is_unit(tail[1])
+        ):
             unit, text = f"{_unit(tail)} {unit}".strip(), text[: tail.start()].rstrip(" *")
         else:
             break
@@ -253,22 +274,51 @@ def quantity(text: str) -> Quantity:
         if name in unit.split():
             unit, text = " ".join(word for word in unit.split() if word != name), f"({text})*{factor}"
     unit = "" if unit in _PERCENT | _DEGREE else unit
+    currency = currency or next((_CURRENCIES[word] for word in unit.split() if word in _CURRENCIES), "")
     return Quantity(
-        number=text, unit=unit, is_percent=is_percent, is_degrees=is_degrees, is_money=bool(money) or is_money
+        number=text,
+        unit=unit,
+        is_percent=is_percent,
+        is_degrees=is_degrees,
+        is_money=bool(money) or is_money,
+        currency=currency,
     )
+
+
+def counts_something(words: str) -> bool:
+    """True if the words behind a number may be its unit or what it counts, and none of them changes its value."""
+    return not (_NO_COUNT.search(words.strip(" ().,")) or _KILO.fullmatch(words))
 
 
 def scale(expected: Quantity, found: Quantity) -> Fraction | None:
     """By what to multiply the found number for the unit expected; None where the units contradict each other."""
     one, other = expected.unit, found.unit
-    if one == other or one in _GENERIC or other in _GENERIC:
+    if expected.currency and found.currency and expected.currency != found.currency:
+        return None
+    if one == other:
         return Fraction(1)
+    if _is_generic(one) or _is_generic(other):
+        dimensions = {_dimension(one), _dimension(other)} - {None}
+        return Fraction(1) if len(dimensions) < 2 else None
     (kind, size), (other_kind, other_size) = _measure(one), _measure(other)
     if kind and kind == other_kind:
         return other_size / size
     if not kind and not other_kind and set(one.split()) & set(other.split()):
         return Fraction(1)
     return None
+
+
+def _is_generic(unit: str) -> bool:
+    return all(word.partition("^")[0] == "unit" or word in _POWERS for word in unit.split())
+
+
+def _dimension(unit: str) -> int | None:
+    """The power of a length that a unit measures, 2 for `square unit`; None where it does not show."""
+    if _is_generic(unit):
+        raised = unit.partition("^")[2]
+        return int(raised) if raised else next((_POWERS[word] for word in unit.split() if word in _POWERS), None)
+    kind, _, power = _measure(unit)[0].partition("^")
+    return {"length": 1, "volume": 3}[kind] * int(power) if kind in ("length", "volume") else None
 
 
 def _measure(unit: str) -> tuple[str, Fraction]:

@@ -141,6 +141,8 @@ _ROW_SPACE = re.compile(r"\\\\\s*\[\s*-?[\d.]*\s*(?:pt|em|ex|cm|mm)\s*\]")
 _OVER = re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}")
 _LONE_SIGN = re.compile(r"\{ ?([,:;=.]) ?\}")
 _LONE_COMMA = re.compile(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})")
+_DECIMAL_COMMA = re.compile(r"(?<![\d,}])(\d+)\{,\}(\d{1,2}|\d{4,})(?![\d{,])")
+"""A decimal comma, which TeX wants in braces: `2{,}5`; before three digits it parts thousands."""
 _DOUBLED = re.compile(
     r"(?<!\\)\\\\(?=(?:[dtc]?frac|left|right|sqrt|boxed|text|pi|leq?|geq?|cdot|times|infty|cup|pm|circ)(?![a-zA-Z]))"
 )
@@ -183,6 +185,7 @@ def canonical(text: str) -> str:
     text = joined_thousands(from_python(text.strip()))
     text = " ".join(text.split())  # or a run of spaces would make the patterns below quadratic
     text = _DOUBLED.sub(r"\\", without_unicode(text.replace("\\$", "¤")))
+    text = _DECIMAL_COMMA.sub(r"\1.\2", text)
     text = _JOINED_GROUPS.sub(
         ",", _LONE_SIGN.sub(r"\1", _LONE_COMMA.sub(",", _COLOUR.sub("", _INVISIBLE.sub(" ", text))))
     )

@@ -8,7 +8,14 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from thor_tir.grading.rules.arithmetic import Arithmetic, NeedsAlgebra, RationalArithmetic, joined_thousands, rational
+from thor_tir.grading.rules.arithmetic import (
+    GROUPED,
+    Arithmetic,
+    NeedsAlgebra,
+    RationalArithmetic,
+    joined_thousands,
+    rational,
+)
 from thor_tir.grading.rules.canonical import (
     bare_letters,
     canonical,
@@ -25,6 +32,7 @@ from thor_tir.grading.rules.structure import (
     ListKind,
     chain,
     combined_matrices,
+    joined_otherwise,
     sequence,
     split_at,
     without_parentheses,
@@ -74,7 +82,8 @@ def same(gold: str, answer: str, arithmetic: Arithmetic) -> bool:
     """True if the answer says what the reference says; both are canonical or parts of canonical texts."""
     gold, answer = (without_braces(without_tail(text)) for text in (gold, answer))
     if squeezed(gold) == squeezed(answer) or bare_letters(gold) == bare_letters(answer):
-        return bool(gold)
+        is_strict = arithmetic.strictness is Strictness.STRICT
+        return bool(gold) and not (is_strict and GROUPED.fullmatch(gold) and ", " in answer)
     if not gold or not answer:
         return False
     for rule in _RULES:
@@ -187,17 +196,20 @@ def _sequences(gold: str, answer: str, arithmetic: Arithmetic) -> bool | None:
 def _one_against_several(
     gold: str, answer: str, read: tuple[AnswerList | None, AnswerList | None], arithmetic: Arithmetic
 ) -> bool | None:
-    r"""`(x,y)=(2,4)` is `(2,4)`, `{5}` is 5, `1,234` is 1234; `15\frac{39}{40}, \frac{639}{40}` is one value twice."""
+    r"""`(x,y)=(2,4)` is `(2,4)`, `{5}` is 5; `15\frac{39}{40}, \frac{639}{40}` is one value twice.
+
+    A reference `1,234` is a number, and in a lenient reading perhaps two; an answer `1,234` is two where the reference
+    says so. A comma is never a decimal point: a list of `2` and `5` is not `2.5`.
+    """
     one, other = read
     if relation := chain(gold if one is None else answer):
         is_whole = sequence(relation.operands[-1]) or (one or other or _NOTHING).kind is not ListKind.BARE
         return None if is_whole else False
-    if _is_decimal_comma(gold, answer) or _is_decimal_comma(answer, gold):
-        return same(gold.replace(",", "."), answer.replace(",", "."), arithmetic)
     is_pair = other is not None and other.kind is ListKind.BARE and len(other.items) == 2 and ", " in answer
     if is_pair and other is not None and squeezed(other.items[0]) != squeezed(other.items[1]):
         return all(same(gold, item, arithmetic) for item in other.items)
-    one = one or sequence(gold, splits_groups=True) or AnswerList(kind=ListKind.BARE, items=(gold,))
+    is_lenient = arithmetic.strictness is Strictness.LENIENT
+    one = one or sequence(gold, splits_groups=is_lenient) or AnswerList(kind=ListKind.BARE, items=(gold,))
     other = other or sequence(answer, splits_groups=True) or AnswerList(kind=ListKind.BARE, items=(answer,))
     if len(one.items) == len(other.items) == 1:
         return same(one.items[0], other.items[0], arithmetic)
@@ -211,12 +223,10 @@ def _is_spaced(gold: str, answer: str, one: AnswerList) -> bool:
     return "{" not in gold + answer and "(" not in gold + answer and squeezed(gold) == squeezed(answer)
 
 
-def _is_decimal_comma(european: str, other: str) -> bool:
-    return bool(re.fullmatch(r"-?\d+,\d+", european) and re.fullmatch(r"-?\d+\.\d+", other))
-
-
 def _same_items(one: AnswerList, other: AnswerList, arithmetic: Arithmetic) -> bool:
     if len(one.items) != len(other.items) or len(one.items) > _MAX_ITEMS:
+        return False
+    if joined_otherwise(one, other):
         return False
     if calls_apart(other.items) and not calls_apart(one.items):
         return False
@@ -249,12 +259,13 @@ def _sequence(text: str) -> AnswerList | None:
     if r"\pm" not in text and r"\mp" not in text:
         if found and found.kind in (ListKind.BARE, ListKind.SET) and all(item.startswith("(") for item in items):
             items = tuple({squeezed(item): item for item in items}.values())  # a point said twice is one solution
-            return AnswerList(kind=found.kind, items=items)
+            return AnswerList(kind=found.kind, items=items, joints=found.joints)
         return found
     if found and found.kind not in (ListKind.BARE, ListKind.SET):
         return found
     expanded = tuple(signed for item in items for signed in _with_signs(item))
-    return AnswerList(kind=found.kind if found else ListKind.BARE, items=expanded)
+    joints = found.joints if found else ()
+    return AnswerList(kind=found.kind if found else ListKind.BARE, items=expanded, joints=joints)
 
 
 def _with_signs(item: str) -> list[str]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from thor_tir.grading.rules.arithmetic import GROUPED
+from thor_tir.grading.rules.canonical import squeezed
 
 _TOKEN = re.compile(r"\\(?:[a-zA-Z]+|.)|\s(?:and|or)(?=\s|$)|^(?:and|or)\s|<|>|.", re.DOTALL)
 _OPENING = frozenset(("(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\begin"))
 _CLOSING = frozenset((")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\end"))
 _RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx", r"\equiv", r"\sim", r"\simeq"))
 _LARGER = {">": "<", r"\ge": r"\le"}
-_GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_GROUPED_WITHIN = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _GROUPED_AMOUNT = re.compile(
     rf"(?:(?:[¤€£¥₹]|\\text\{{[^{{}}]*\}}|USD|EUR|Rs\.?)\s*)?{GROUPED.pattern}(?:\s*[¤€%]|\s*\\text\{{[^{{}}\d]*\}}|\s[^\d,;]*)?"
 )
@@ -23,6 +24,11 @@ _MATRIX = re.compile(
     r"\\begin\s*\{(?:[pbB]?(?:small)?matrix|array)\*?\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\w+\*?\}", re.DOTALL
 )
 _PYTHON_MATRIX = re.compile(r"(?:Matrix|array)\s*\((.*)\)", re.DOTALL)
+
+
+_JOINTS = frozenset(("and", "or"))
+_STATEMENT = re.compile(r"(?:\\(?:neg|lnot|sim) ?)?\(?[a-zA-Z]\)?")
+"""A letter that stands for a statement, or its negation."""
 
 
 class ListKind(Enum):
@@ -47,6 +53,8 @@ class AnswerList:
     """The opening bracket, empty where there is none."""
     closing: str = ""
     """The closing bracket, empty where there is none."""
+    joints: tuple[str, ...] = ()
+    """The words "and" and "or" between the elements, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +89,27 @@ def sequence(text: str, *, splits_groups: bool = False) -> AnswerList | None:
         return enclosed
     if _GROUPED_AMOUNT.fullmatch(text) and not splits_groups:
         return None
-    items = _items(text if splits_groups else _without_groups(text))
-    return AnswerList(kind=ListKind.BARE, items=items) if len(items) > 1 else None
+    text = text if splits_groups else _without_groups(text)
+    items = _items(text)
+    return AnswerList(kind=ListKind.BARE, items=items, joints=_joints(text)) if len(items) > 1 else None
+
+
+def joined_otherwise(one: AnswerList, other: AnswerList) -> bool:
+    """True if conditions are joined by "and" on one side and by "or" on the other; values are listed with either."""
+    if not one.joints or not other.joints or (_are_values(one.items) and _are_values(other.items)):
+        return False
+    is_mixed = len({*one.joints, *other.joints}) > 1
+    return is_mixed and (one.joints != other.joints or [*map(squeezed, one.items)] != [*map(squeezed, other.items)])
+
+
+def _are_values(items: tuple[str, ...]) -> bool:
+    """True of `2`, `3` and of the values of one unknown, `x=2`, `x=3`; false of inequalities and of statements."""
+    relations = [chain(item) for item in items]
+    if any(relation and relation.relations != ("=",) for relation in relations):
+        return False
+    if len({squeezed(relation.operands[0]) for relation in relations if relation}) > 1:
+        return False
+    return not any(_STATEMENT.fullmatch(item) or len(split_at(item.strip("()"), _JOINTS)[0]) > 1 for item in items)
 
 
 def chain(text: str) -> Chain | None:
@@ -169,7 +196,9 @@ def _enclosed(text: str) -> AnswerList | None:
         return AnswerList(kind=ListKind.HALF_OPEN, items=items, opening=whole[0], closing=whole[2])
     if whole[0] + whole[2] == "[]":
         return AnswerList(kind=ListKind.BRACKET, items=items, opening="[", closing="]")
-    return AnswerList(kind=ListKind.TUPLE, items=items, opening="(", closing=")") if len(items) > 1 else None
+    if len(items) < 2:
+        return None
+    return AnswerList(kind=ListKind.TUPLE, items=items, opening="(", closing=")", joints=_joints(whole[1]))
 
 
 def _items(text: str) -> tuple[str, ...]:
@@ -178,6 +207,10 @@ def _items(text: str) -> tuple[str, ...]:
     if ";" in text and len(parts) > 1 and any(len(split_at(part, frozenset(","))[0]) > 1 for part in parts):
         return tuple(f"({part})" if "," in part and not part.startswith("(") else part for part in parts if part)
     return tuple(part for part in split_at(text, frozenset((",", ";", "and", "or")))[0] if part)
+
+
+def _joints(text: str) -> tuple[str, ...]:
+    return tuple(split_at(text, _JOINTS)[1])
 
 
 def _without_groups(text: str) -> str:

@@ -1,0 +1,104 @@
+"""Kinds of wrong answers that were once paid for, and beside each kind the right answers that must stay accepted."""
+
+import pytest
+
+from thor_tir.grading.rules.algebra import algebraic_outcome
+from thor_tir.grading.rules.matching import quick_outcome
+from thor_tir.verdict import Outcome, Strictness
+
+SAME = {
+    "decimal commas that braces mark": [
+        ("2.5", "2{,}5"),
+        ("2{,}5", "2.5"),
+        (r"\frac{3}{4}", "0{,}75"),
+        ("-1{,}3", "-1.3"),
+        (r"\{2{,}5; 3\}", "3, 2.5"),
+    ],
+    "lists and thousands": [
+        ("2,5", "5, 2"),
+        ("2,5", r"2 \text{ and } 5"),
+        ("1,234", "1234"),
+        ("1,234", "1{,}234"),
+        (r"\{1,234\}", "1,234"),
+        ("1, 234", "1,234"),
+        (r"1 \text{ and } 234", "1,234"),
+        ("(1,234)", "(1, 234)"),
+        ("1,234, 5,678", "5678, 1234"),
+    ],
+    "and, or": [
+        ("2, 3", r"2 \text{ or } 3"),
+        (r"2 \text{ and } 3", r"3 \text{ or } 2"),
+        (r"x=2 \text{ and } x=3", r"x=2 \text{ or } x=3"),
+        (r"(1,2) \text{ and } (3,4)", r"(3,4) \text{ or } (1,2)"),
+        (r"x<1 \text{ or } x>5", r"x>5 \text{ or } x<1"),
+        (r"x<1 \text{ or } x>5", r"x<1 \lor x>5"),
+        (r"x<1 \text{ or } x>5", "x<1, x>5"),
+        (r"x>1 \text{ and } y<5", r"y<5 \land x>1"),
+        (r"x=2 \text{ and } y=3", "x=2, y=3"),
+        (r"\sqrt{a} \text{ and } -\sqrt{a}", r"\sqrt{a} \text{ or } -\sqrt{a}"),
+    ],
+}
+OTHER = {
+    "a list that looks like a decimal": [
+        ("2,5", "2.5"),
+        ("2.5", "2,5"),
+        ("-1,3", "-1.3"),
+        ("0,1", "0.1"),
+        ("3.45", "3,45"),
+        ("12,5", "12.5"),
+        (r"\{2,5\}", "2.5"),
+        ("(2,5)", "2{,}5"),
+        ("25", "2{,}5"),
+        ("2.5", r"2 \text{ and } 5"),
+    ],
+    "and, or": [
+        (r"x<1 \text{ or } x>5", r"x<1 \text{ and } x>5"),
+        (r"x\ne 2 \text{ and } x\ne 3", r"x\ne 2 \text{ or } x\ne 3"),
+        (r"x=2 \text{ and } y=3", r"x=2 \text{ or } y=3"),
+        (r"p\land q", r"p\lor q"),
+        (r"p\vee q", r"p\wedge q"),
+        (r"(p\land q)\lor r", r"(p\lor q)\lor r"),
+        (r"p\land q\lor r", r"p\lor q\land r"),
+        (r"a>0 \text{ and } b>0", r"a>0 \text{ or } b>0"),
+    ],
+}
+REFUSED_AS_REWARD = {
+    "a list where the reference may be a number with thousands": [
+        ("1,234", r"1 \text{ and } 234"),
+        ("1,234", r"\{1,234\}"),
+        ("1,234", "(1,234)"),
+        ("1,234", "1, 234"),
+        ("1,234,567", "567, 234, 1"),
+    ],
+}
+"""Accepted in evaluation, where a reference `1,234` may be a list."""
+
+
+def flat(groups):
+    return [
+        pytest.param(*pair, id=f"{name}: {pair[0]} | {pair[1]}") for name, pairs in groups.items() for pair in pairs
+    ]
+
+
+def accepted(gold, answer):
+    """Verdicts of the strict and of the lenient reading."""
+    outcomes = [
+        quick_outcome(gold, answer, strictness) or algebraic_outcome(gold, answer, strictness)
+        for strictness in (Strictness.STRICT, Strictness.LENIENT)
+    ]
+    return [outcome is Outcome.CORRECT for outcome, _ in outcomes]
+
+
+@pytest.mark.parametrize(("gold", "answer"), flat(SAME))
+def test_the_same_answer_is_accepted(gold, answer):
+    assert accepted(gold, answer) == [True, True]
+
+
+@pytest.mark.parametrize(("gold", "answer"), flat(OTHER))
+def test_another_answer_is_refused(gold, answer):
+    assert accepted(gold, answer) == [False, False]
+
+
+@pytest.mark.parametrize(("gold", "answer"), flat(REFUSED_AS_REWARD))
+def test_a_reward_is_not_paid_for_the_doubtful_reading(gold, answer):
+    assert accepted(gold, answer) == [False, True]

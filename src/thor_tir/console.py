@@ -19,7 +19,7 @@ from rich.text import Text
 MOST_COLUMNS = 1_000
 """Columns of the widest table."""
 NOTE_EVERY_S = 30.0
-"""Where there is no terminal, progress of a long stage is printed this often."""
+"""Time between two lines of progress of a long stage where there is no terminal, in seconds."""
 
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}

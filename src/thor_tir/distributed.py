@@ -51,7 +51,7 @@ class Ranks:
         return said
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has come here."""
         self.gather(None)
 
     def share(self, units: Sequence[Message]) -> Sequence[Message]:

@@ -20,9 +20,9 @@ class Problem:
     question: str
     """Text of the question."""
     answer: str
-    """As its source wrote it; the grader, not the loader, decides what counts as equal."""
+    """Reference as its source wrote it; the grader, not the loader, decides what counts as equal."""
     source: str
-    """Where it comes from, e.g. `reasoning_gym/gcd` or a file's stem. A scorer may be registered for it."""
+    """Source of the problem, e.g. `reasoning_gym/gcd` or a file's stem. A scorer may be registered for it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Facts that the source's own scorer needs (JSON values only)."""
 

@@ -1,4 +1,4 @@
-"""Where results come from: the command, the options, versions, the machine's class, and what the input files held.
+"""Origin of results: the command, the options, versions, the machine's class, and what the input files held.
 
 Every run folder holds one such record, `run.json`. It is written when the run begins; a run that is continued compares
 its inputs with it, so that no run is made half of one problem file and half of another.

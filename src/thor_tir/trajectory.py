@@ -166,7 +166,7 @@ class Step:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """In the order of the context."""
+        """All spans in the order of the context."""
         if self.action is None or self.observation is None:
             return (self.thought.span,)
         return (self.thought.span, self.action.span, self.observation.span)

@@ -54,7 +54,7 @@ class TurnedAway(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a service listens, and how it ends."""
+    """Address and way of ending of a service."""
 
     host: str
     """Address to listen on."""

@@ -92,7 +92,7 @@ tokenizer.save_pretrained(out)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a fetched model came from, as `origin.json` of its folder says."""
+    """Source of a fetched model, as `origin.json` of its folder says."""
 
     name: str
     """Name that it was asked for by."""

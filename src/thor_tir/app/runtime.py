@@ -139,7 +139,7 @@ async def open_runtime(
 
 
 def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
-    """On this machine, or on the servers that the run names."""
+    """The sandbox of this machine, or of the servers that the run names."""
     limits = Limits(timeout_s=resources.sandbox.timeout_s)
     if resources.sandbox.endpoints:
         return RemoteSandbox(RemoteSandboxConfig(endpoints=resources.sandbox.endpoints, limits=limits))

@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Command] = {
 """Every command; a name of two words belongs to a group. A new command is its own file and a line here."""
 
 FILES = "--config FILE takes options from a TOML, YAML or JSON file, or from the run.json of a run; later words win."
-"""Said in the help of every command."""
+"""Sentence in the help of every command."""
 
 SHARED = ("sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""

@@ -255,7 +255,7 @@ class CodeCheck:
     solutions: str = "canonical"
     """JSONL with task_id and solution, completion or response; or canonical (the references), or none (a control)."""
     output: Path
-    """Where the verdicts go; the summary goes beside it, as NAME.summary.json."""
+    """File of the verdicts; the summary goes beside it, as NAME.summary.json."""
     extractor: ExtractorName = "thor"
     """Way from a response to its program: thor's own, or that of EvalPlus or LiveCodeBench."""
     first: int | None = None

@@ -27,7 +27,7 @@ class GradeFile:
     jsonl: Path
     """Pairs, one JSON object a line: id, gold, pred, kind (`answer`, or `response`, in which an answer is found)."""
     output: Path
-    """Where the verdicts go, in the same order: id, outcome (correct, wrong, unscored), extracted, reason, seconds."""
+    """File of the verdicts, in the same order: id, outcome (correct, wrong, unscored), extracted, reason, seconds."""
     strictness: Literal["strict", "lenient"] | None = None
     """strict (the default): as for a reward, the last box only; lenient: as for evaluation."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -41,7 +41,7 @@ class GradeFile:
     judge: Annotated[JudgeOptions, tyro.conf.arg(name="")] = NO_JUDGE
     """For lenient grading only."""
     judge_journal: Path = Path("judge.jsonl")
-    """Where the judge's replies are kept, so that no question is paid for twice."""
+    """Place that keeps the judge's replies, so that no question is paid for twice."""
 
     def __post_init__(self) -> None:
         chosen = {self.strictness, "strict" if self.strict else None, "lenient" if self.lenient else None} - {None}

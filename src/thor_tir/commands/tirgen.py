@@ -176,7 +176,7 @@ class TirgenFilter:
     sources: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs/tirgen"),)
     """Folders that hold raw.jsonl, or such files."""
     output: Path | None = None
-    """Where the data set goes; by default the folder of the first source."""
+    """Folder of the data set; by default the folder of the first source."""
     seed: int = 0
     """Seed of the choice between samples that are equal to the filter."""
     preset: PresetOption = "nano"
@@ -235,11 +235,11 @@ class TirgenExport:
     """
 
     folder: tyro.conf.Positional[Path] = Path("runs/tirgen")
-    """Where dataset.jsonl is."""
+    """Folder that holds dataset.jsonl."""
     output: Path | None = None
-    """Where the forms go; by default the folder `export` within it."""
+    """Folder of the forms; by default the folder `export` within it."""
     forms: tuple[Literal["parquet", "messages", "turns", "tokens"], ...] = ("parquet", "messages", "turns", "tokens")
-    """Which ones."""
+    """Forms that are written."""
     model: str = NANO.actor
     """For tokens: hub name or local folder of the model that will be trained."""
     reasoning: bool = False
@@ -267,9 +267,9 @@ class TirgenCard:
     """
 
     folder: tyro.conf.Positional[Path] = Path("runs/tirgen")
-    """Where dataset.jsonl and funnel.json are."""
+    """Folder that holds dataset.jsonl and funnel.json."""
     output: Path | None = None
-    """Where the card goes; by default the folder `export` within it."""
+    """Folder of the card; by default the folder `export` within it."""
     title: str = "TIRGen: tool-integrated mathematical reasoning"
     """Name of the data set."""
     licence: str = ""

@@ -116,7 +116,7 @@ class Dialect:
     def split(
         self, span: Span, reading: FenceReading = "exact", *, kept: Sequence[int] = (), has_ended: bool = False
     ) -> tuple[Thought, Action | None]:
-        """Sampled ids -> the thought, and the action if a program was closed.
+        """Split sampled ids into the thought, and the action if a program was closed.
 
         `kept` are ids of the same thought that stand before `span` already; they decide where a line begins.
         `has_ended` says that the model ended its turn with the last token of `span`; a closing fence right before it
@@ -166,7 +166,7 @@ def _place(number: int, turns: Sequence[ChatTurn]) -> str:
 
 
 class Thinking(StrEnum):
-    """Who writes the tags around a model's thoughts."""
+    """Author of the tags around a model's thoughts."""
 
     NONE = "none"
     """No tags: the model is not asked for a thinking turn."""

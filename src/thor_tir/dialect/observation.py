@@ -52,7 +52,7 @@ def brief_text(result: ExecutionResult, *, max_chars: int) -> str:
 
 
 def paper_text(result: ExecutionResult, *, max_chars: int) -> str:
-    """As the paper's released code has it (vllm_rollout_spmd.py), with `max_chars` 256 there.
+    """Text of the paper's released code (vllm_rollout_spmd.py), with `max_chars` 256 there.
 
     Success is exit code 0 with something printed; everything else shows stderr. Where the text says `Error` anywhere,
     even in the output of a success, its last line alone is kept. No text at all reads as a time-out, also that of a

@@ -185,7 +185,7 @@ def ends(attempts: Sequence[Attempt], *, expected: int) -> dict[str, int]:
 
 
 def end_of(attempt: Attempt) -> str:
-    """Which of the above one attempt is."""
+    """The kind of end, of those above, of one attempt."""
     if attempt.verdict.outcome is not Outcome.WRONG:
         return attempt.verdict.outcome.value
     if attempt.trajectory.finish in (Finish.TOKEN_LIMIT, Finish.CALL_LIMIT):

@@ -54,7 +54,7 @@ class ShownRepair:
     """A failed call written again from its backtracked prefix, by step-level training or by self-correction."""
 
     call: int
-    """Which step of the trajectory it repairs, counted from 0."""
+    """Number of the step that it repairs, counted from 0."""
     segments: tuple[Segment, ...]
     """The new call, and what it printed."""
     reward: int

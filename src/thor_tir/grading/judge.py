@@ -34,7 +34,7 @@ _MAX_QUESTION_CHARS = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """Which model judges, and where its opinions are kept."""
+    """The model that judges, and the place that keeps its opinions."""
 
     model: str
     """The name the endpoint knows it by."""

@@ -18,7 +18,7 @@ from thor_tir.verdict import Outcome
 
 
 def candidates_of(answers: Iterable[str | None]) -> list[int | None]:
-    """For each answer the number of its candidate; equal answers have one number, and None abstains.
+    """The number of each answer's candidate; equal answers have one number, and None abstains.
 
     Numbers depend on the set of answers alone, not on their order.
     """

@@ -247,7 +247,7 @@ class Learner:
         return torch.bfloat16 if self.config.bf16 else None
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """Only alone: a shared model casts its weights before it sends them round."""
+        """Mixed precision, in a single process only: a shared model casts its weights before it sends them round."""
         is_on = self.config.bf16 and self.ranks.is_alone
         return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=is_on)
 

@@ -50,9 +50,9 @@ class Benchmark:
     """One set of problems with everything that must be known to name a score on it."""
 
     name: str
-    """As it is asked for, and the `source` of its problems."""
+    """Name on the command line, and the `source` of its problems."""
     title: str
-    """In tables."""
+    """Name in tables."""
     files: tuple[str, ...]
     """Names under which its file is found in a folder."""
     size: int
@@ -60,7 +60,7 @@ class Benchmark:
     sha256: str
     """See `digest_of`."""
     origin: str
-    """Who made it."""
+    """Author of the set."""
     licence: str
     """Licence of the problem texts and of the copy that the digest belongs to."""
     answers: AnswerType
@@ -173,7 +173,7 @@ _KNOWN = (
 )
 
 BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in _KNOWN}
-"""By the name they are asked for."""
+"""Known sets by name."""
 
 SIX_SETS = ("math500", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
 """The sets whose unweighted mean is the paper's "Avg." (Table 1)."""

@@ -37,7 +37,7 @@ class CodeBenchmark:
     """One benchmark: its files, its known edition, its limits."""
 
     title: str
-    """In tables."""
+    """Name in tables."""
     files: tuple[str, ...]
     """Names under which a folder may hold it, each also with `.gz` added; of a release of LiveCodeBench all of them."""
     num_tasks: int
@@ -51,7 +51,7 @@ class CodeBenchmark:
     licence: str
     """Licence of the tasks."""
     read: Callable[[CodeRow], TaskFields] | None = None
-    """From a row to the fields of a task; None for a release of LiveCodeBench."""
+    """Function from a row to the fields of a task; None for a release of LiveCodeBench."""
     hub: HubSet | None = None
     """None where the hub has no copy of just these tasks."""
 
@@ -259,4 +259,4 @@ BENCHMARKS: Mapping[str, CodeBenchmark] = {
         for release, num_tasks in enumerate(NUM_TASKS, 1)
     },
 }
-"""By the name that the command line knows."""
+"""Known sets by their name on the command line."""

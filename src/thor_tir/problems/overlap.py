@@ -1,4 +1,4 @@
-"""Which training problems also occur in a benchmark. It compares text alone: a paraphrase passes."""
+"""Training problems that also occur in a benchmark. Only text is compared: a paraphrase passes."""
 
 import re
 from collections import Counter, defaultdict
@@ -76,7 +76,7 @@ def overlapping_ids(train: Iterable[Problem], benchmark: Iterable[Problem], *, n
 
 
 class _Index:
-    """Where each run of tokens, and each question as a whole, stands in the benchmarks."""
+    """Places in the benchmarks of each run of tokens, and of each question as a whole."""
 
     def __init__(self, benchmark: Iterable[Problem], ngram: int, tokens: re.Pattern[str]) -> None:
         self._ngram, self._tokens = ngram, tokens

@@ -71,7 +71,7 @@ def question_of(task: CodeTask) -> str:
 
 
 def within(asked: ProblemSet, window: str) -> ProblemSet:
-    """Only the problems of contests from one day to another, both included, as in `2024-08-01..2025-05-31`.
+    """The problems of contests from one day to another, both included, as in `2024-08-01..2025-05-31`.
 
     An open side is left empty. Raises UsageError for another form, a set without dates, and a window without problems.
     """

@@ -1,4 +1,4 @@
-"""Where problems come from: a file of the user's own, or the generators of `reasoning-gym`.
+"""Sources of problems: a file of the user's own, or the generators of `reasoning-gym`.
 
 The questions and the scorers of `reasoning-gym` were written by its authors. This file only decides which of a
 generator's questions belong to which split, and it decides that from the question's text alone: a question can never be

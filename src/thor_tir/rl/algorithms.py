@@ -17,7 +17,7 @@ POSITIVE = 1e-7
 """A sample counts as positive above this advantage (released code): the rest takes no part in the NLL term."""
 
 Advantages = Callable[[Sequence[float]], list[float]]
-"""From the rewards of one group to its members' advantages."""
+"""Function from the rewards of one group to its members' advantages."""
 
 
 def group_advantages(rewards: Sequence[float]) -> list[float]:
@@ -58,7 +58,7 @@ class Algorithm:
     """The way from rewards and ratios to a loss; the clip is the configuration's."""
 
     advantages: Advantages
-    """From the rewards of one group to the advantages of its members."""
+    """Function from the rewards of one group to the advantages of its members."""
     objective: Objective
     """Ratio and mean of the surrogate."""
 

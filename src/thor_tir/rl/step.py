@@ -25,7 +25,7 @@ from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
 
 Choose = Callable[[Sequence[int], Random], Sequence[int]]
-"""From the places of all failed calls, at least one, to those that are repaired."""
+"""Function from the places of all failed calls, at least one, to those that are repaired."""
 
 
 def the_first(failed: Sequence[int], rng: Random) -> Sequence[int]:
@@ -58,7 +58,7 @@ def by_error(failed: Step, suffix_tokens: int) -> int:
 
 
 CUTS: Mapping[Cut, Callable[[Step, int], int]] = {"suffix": suffix, "by-error": by_error}
-"""From a failed step and L_suf to the tokens of its thought that are cut away."""
+"""Function from a failed step and L_suf to the tokens of its thought that are cut away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ async def _metrics(service: AnswerService, request: Request, reply: HttpReply, r
 
 
 def _health(service: AnswerService) -> RouteApp:
-    """Open to everybody, since who watches over the server may have no key; to clients it says more."""
+    """The route of health checks, which needs no key, since a monitor may have none; clients get more fields."""
 
     async def serve(request: Request, send: Send) -> None:
         state = "draining" if service.is_draining else "failed" if service.fault else "ok"

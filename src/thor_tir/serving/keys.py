@@ -1,4 +1,4 @@
-"""Who may ask: bearer keys by name, or everybody on this machine where there are none.
+"""Access: bearer keys by name, or everybody on this machine where there are none.
 
 Keys come from the environment or from a file, never from the command line, which other users of a machine can read.
 Without keys a web page could ask as well as its reader could, so that Host and Origin must be this machine's own.

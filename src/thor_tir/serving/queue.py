@@ -1,4 +1,4 @@
-"""Who is served now, who waits, and who is turned away: first come, first served, with a share for each key.
+"""The queue of requests, which run, wait or are turned away: first come, first served, with a share for each key.
 
 An engine batches whatever is in flight, so the bound is on attempts and not on requests: one request for sixteen
 attempts takes as much room as sixteen for one.

@@ -40,7 +40,7 @@ _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "unavailable"
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """Where the server listens, and how much it takes on."""
+    """Address and limits of the server."""
 
     host: str = "127.0.0.1"
     """Address to listen on; anything but loopback needs a key."""

@@ -96,7 +96,7 @@ class Change:
 
 
 def changes(old: Any, new: Any) -> list[str]:
-    """Where two sets of options, as JSON holds them, differ: `rl.seed was 0, is 1`."""
+    """Differences between two sets of options, as JSON holds them: `rl.seed was 0, is 1`."""
     return [str(change) for change in option_changes(old, new)]
 
 

@@ -97,7 +97,7 @@ class Refusal(StrEnum):
     CHANGED_WORDS = "changed words"
     ADDED_SOLUTION = "added a solution"
     STEP_TOO_LONG = "step too long"
-    """It fills the critic's context."""
+    """The step fills the critic's context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class Compared:
     added_chars: int
     """Characters of the reply after the words that are the step's own."""
     has_new_box: bool
-    """It states an answer that the step does not state."""
+    """True if it states an answer that the step does not state."""
 
     def refusal(self, config: CriticConfig) -> Refusal | None:
         """The reason why it may not stand; None where it may."""

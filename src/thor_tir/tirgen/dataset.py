@@ -138,7 +138,7 @@ def _segments(step: Mapping[str, Any]) -> Sequence[JsonObject]:
 
 
 def _part(segment: Mapping[str, Any]) -> tuple[str, JsonObject]:
-    """Which part of a step a segment is, as the archive spells it."""
+    """The part of a step that a segment is, as the archive spells it."""
     kind, text, ids = segment["type"], segment["text"], segment["ids"]
     if kind == THOUGHT:
         return "thought", _model_part("text", text, ids)

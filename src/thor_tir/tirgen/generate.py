@@ -99,7 +99,7 @@ class Spent:
         self.tokens.update(other.tokens)
 
     def to_json(self) -> dict[str, int]:
-        """As it stands in rows: `actor calls`, `actor tokens` and so on, for each role that was asked."""
+        """The costs as rows hold them: `actor calls`, `actor tokens` and so on, for each role that was asked."""
         return {
             name: count
             for role in Role
@@ -130,7 +130,7 @@ class Metered:
     """Place where it is noted."""
 
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
-        """As the policy does."""
+        """Sample as the policy does, and note the cost."""
         completion = await self.policy.sample(token_ids, sampling)
         count = len(completion.span) if completion.num_tokens is None else completion.num_tokens
         self.spent.calls[self.role] += 1
@@ -138,13 +138,13 @@ class Metered:
         return completion
 
     def attend(self) -> AbstractContextManager[None]:
-        """As the policy does."""
+        """Attend as the policy does."""
         return self.policy.attend()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TirgenAgents:
-    """Who works on a trajectory."""
+    """Models and tools that work on a trajectory."""
 
     actor: Policy
     """Model that reasons."""
@@ -207,7 +207,7 @@ class Growing:
 
     @property
     def token_ids(self) -> list[int]:
-        """As the actor reads it."""
+        """The context as the actor reads it."""
         spans = [self.prompt, *(span for step in self.steps for span in step.spans), self.words]
         return [token for span in spans for token in span.token_ids]
 

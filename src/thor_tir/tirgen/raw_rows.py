@@ -25,12 +25,12 @@ RAW, NO_TOOLS, PROVENANCE = "raw.jsonl", "no_tools.jsonl", "provenance.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowPlace:
-    """Where a row stands."""
+    """Place of a row in a file."""
 
     file: Path
     """File that holds the row."""
     offset: int
-    """In bytes."""
+    """Place of its first character, in bytes."""
     line: int
     """Counted from 1, for people."""
 
@@ -119,7 +119,7 @@ class NoToolsVerdicts:
 
     @property
     def counts(self) -> JsonObject:
-        """As the filter's account has them."""
+        """The counts for the filter's account."""
         every = [is_right for found in self.by_problem.values() for is_right in found]
         return {"samples": len(every), "right": sum(every), "unscored": self.unscored, "lost": dict(self.lost)}
 

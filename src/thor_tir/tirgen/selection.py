@@ -251,7 +251,7 @@ def _selections(config: FilterConfig, seed: int) -> Sequence[tuple[Stage, Callab
 
 
 def _copied(passed: Iterable[Examined], benchmark: Iterable[Problem], config: FilterConfig) -> dict[str, str]:
-    """By problem id, which benchmark problem a question equals or shares a run of words with."""
+    """The benchmark problem that a question equals or shares a run of words with, by problem id."""
     questions = {e.problem_id: e.question for e in passed}
     asked = [Problem(id=id, question=text, answer="", source="") for id, text in sorted(questions.items())]
     found = overlaps(asked, benchmark, ngram=config.ngram, share=config.overlap_share)
@@ -263,7 +263,7 @@ def _rejected(entry: SampleEntry, stage: str, reason: str) -> Rejected:
 
 
 def solved_shares(examined: Iterable[Examined], no_tools: Mapping[str, Sequence[bool]]) -> dict[str, float]:
-    """For each question, the share of graded attempts that were right, whether or not they used tools."""
+    """The share of each question's graded attempts that were right, whether or not they used tools."""
     verdicts: dict[str, list[bool]] = {id: list(found) for id, found in no_tools.items()}
     for e in examined:
         if e.is_correct is not None:

@@ -1,4 +1,4 @@
-"""Which trajectories a reader asked for: filters, order and page, and what there is to filter by."""
+"""Selection of trajectories: filters, order and page, and what there is to filter by."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping

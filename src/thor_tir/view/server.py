@@ -46,12 +46,12 @@ BUDGET_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """Where the application listens, and whom it lets in."""
+    """Address of the application, and the token that opens it."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8765
-    """0 lets the system choose."""
+    """Port to listen on; 0 lets the system choose."""
     token: str = field(repr=False)
     """First part of every address."""
 
@@ -75,11 +75,11 @@ class View:
 
     @property
     def in_flight(self) -> int:
-        """Nothing is lost when the server ends."""
+        """Always 0: nothing is lost when the server ends."""
         return 0
 
     def drop(self) -> None:
-        """Nothing to give up."""
+        """No effect: there is nothing to give up."""
 
     def app(self) -> Starlette:
         """The routes."""

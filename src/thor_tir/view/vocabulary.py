@@ -68,7 +68,7 @@ def _options(config: Mapping[str, Any]) -> list[object]:
 
 
 def _places(name: str) -> list[Path]:
-    """Where the tokenizer of a model of that name may lie."""
+    """Folders in which the tokenizer of a model of that name may lie."""
     if name in EMBEDDED:
         return [EMBEDDED[name] / FILE]
     found = [Path(name).expanduser() / FILE]

@@ -153,7 +153,7 @@ def style_of(spec: EvalSpec, kind: ProblemKind) -> PromptStyle:
 
 
 def limited(asked: ProblemSet, limit: int | None) -> ProblemSet:
-    """Only the first `limit` problems of a set, which its notes then say."""
+    """The first `limit` problems of a set; its notes then say so."""
     if limit is None or limit >= len(asked.problems):
         return asked
     note = f"{asked.name}: the first {limit} of {len(asked.problems)} problems"

@@ -31,7 +31,7 @@ FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalL
 ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
 """Kinds of rotary positions whose angles depend on the position alone."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""By how much logits may differ from the model's, as a share of the largest: a few roundings."""
+"""Largest difference of logits from the model's, as a share of the largest: a few roundings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

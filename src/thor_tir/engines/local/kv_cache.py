@@ -26,7 +26,7 @@ PREFIX_BLOCK = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Where the tokens of one forward call go, and what its rows may look at."""
+    """Slots for the tokens of one forward call, and the positions that its rows may attend to."""
 
     rows: slice
     """Contiguous slots, in the order of the batch."""

@@ -112,7 +112,7 @@ class Attended(Protocol):
 
 
 class StepBarrier:
-    """Who may still ask for samples, over all engines that serve the same trajectories, and whose step is next.
+    """Order of the steps of all engines that serve the same trajectories, and count of who may still ask for samples.
 
     A deterministic engine steps only when every attending trajectory waits for some engine, and engines that share a
     barrier, for example of actor and critic, take turns: neither the time of a tool nor that of the other engine

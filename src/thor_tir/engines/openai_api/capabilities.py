@@ -47,9 +47,9 @@ class ServerCapabilities:
     model: str
     """Name of the model on the server."""
     has_extras: bool
-    """It takes top-k and the options that make stops and ids exact."""
+    """True if the server takes top-k and the options that make stops and ids exact."""
     tells_stop: bool
-    """It says which stop string ended a reply. Otherwise replies are read piece by piece and cut here."""
+    """True if the server says which stop string ended a reply. Otherwise replies are read in pieces and cut here."""
     context_tokens: int | None = None
     """The longest context, where the server says."""
     end_ids: frozenset[int] = frozenset()
@@ -59,7 +59,7 @@ class ServerCapabilities:
 
     @property
     def path(self) -> str:
-        """Where requests go."""
+        """Path of the requests."""
         return "/chat/completions" if self.manner is PromptFormat.CHAT else "/completions"
 
     def body(self, token_ids: Sequence[int], sampling: Sampling, tokenizer: Tokenizer) -> JsonObject:

@@ -54,7 +54,7 @@ class ServedAs:
     """The user's description of a model behind an address."""
 
     model: str = ""
-    """As the server names it; empty where it serves one alone."""
+    """Name of the model on the server; empty where it serves one alone."""
     tokenizer: str = ""
     """The model's tokenizer here: a folder or a hub name. Empty where there is none: then text is all there is."""
     key_variable: str = "OPENAI_API_KEY"

@@ -149,7 +149,7 @@ class Gathering:
 
 
 def first_stop(text: str, stop: Sequence[str], before: int = 0) -> int | None:
-    """Where the first stop string that is completed after `before` characters ends; None where there is none."""
+    """End of the first stop string that is completed after `before` characters; None where there is none."""
     ends = [place + len(each) for each in stop if (place := text.find(each, max(0, before - len(each) + 1))) >= 0]
     return min(ends, default=None)
 
@@ -228,7 +228,7 @@ def _said(content: object) -> tuple[str, str]:
 
 
 _PART_KEYS = ("text", "thinking", "reasoning", "summary", "refusal", "content")
-"""Where parts of a content keep their text."""
+"""Fields in which parts of a content keep their text."""
 
 
 def _clean(value: object) -> str:

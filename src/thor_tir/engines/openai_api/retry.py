@@ -34,7 +34,7 @@ class RetryConfig:
     backoff_s: float = 0.5
     """Average pause before the first retry; doubles with each."""
     max_backoff_s: float = 30.0
-    """It does not grow beyond this."""
+    """Largest average pause, in seconds."""
     patience_s: float = 1800.0
     """Longest time that a run waits for a dead server before it stops, in seconds; the same command then continues."""
 
@@ -187,7 +187,7 @@ class RetryPolicy:
         self._trouble = _Trouble()
 
     async def _rest(self) -> None:
-        """As long as the server asked for, and a little longer, each by a different amount."""
+        """Wait as long as the server asked for, and a little longer by a random amount."""
         clock = asyncio.get_running_loop().time
         while (left := self._rests_until - clock()) > 0:  # noqa: ASYNC110 - a clock is waited for
             await asyncio.sleep(left + self._random.uniform(0, min(1.0, self.config.backoff_s)))

@@ -192,5 +192,5 @@ class VLLMServer:
 
 
 def _end_with_parent() -> None:
-    """Between fork and exec: the server is asked to end when the process that started it is gone, however it went."""
+    """Let the kernel end the server when the process that started it is gone; called between fork and exec."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

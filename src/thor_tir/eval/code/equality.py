@@ -1,4 +1,4 @@
-"""When an outcome counts as right: the rules of EvalPlus and of LiveCodeBench, on plain data.
+"""Equality of outcomes: the rules of EvalPlus and of LiveCodeBench, on plain data.
 
 Nothing here runs code of a program under test: outcomes arrive through `storage/journal.py`.
 """

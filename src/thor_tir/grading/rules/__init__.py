@@ -1,1 +1,1 @@
-"""When two answers are the same: rules over text, numbers and expressions."""
+"""Equality of two answers: rules over text, numbers and expressions."""

@@ -291,7 +291,7 @@ def counts_something(words: str) -> bool:
 
 
 def scale(expected: Quantity, found: Quantity) -> Fraction | None:
-    """By what to multiply the found number for the unit expected; None where the units contradict each other."""
+    """Factor from the found number to the expected unit; None where the units contradict each other."""
     one, other = expected.unit, found.unit
     if expected.currency and found.currency and expected.currency != found.currency:
         return None

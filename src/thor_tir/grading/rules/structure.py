@@ -1,4 +1,4 @@
-"""Where a text divides: lists, tuples, sets, intervals, matrices and relations, with brackets respected.
+"""Division of a text into its parts: lists, tuples, sets, intervals, matrices and relations, with brackets respected.
 
 Everything works on canonical text, in one pass, and knows nothing about values.
 """

@@ -100,7 +100,7 @@ class ReadyReply(TypedDict):
 
 @final
 class PastReference(TypedDict):
-    """Said on the way to a reply: what happens from now on is the answer's doing."""
+    """Message before a reply: the reference has been read, so later faults are the answer's."""
 
     past: Literal["reference"]
     """Always the reference."""
@@ -134,12 +134,12 @@ class GraderLimits:
 
     @property
     def process_s(self) -> float:
-        """When the process is killed from outside."""
+        """Time after which the process is killed from outside, in seconds."""
         return 0.8 * self.timeout_s
 
     @property
     def alarm_s(self) -> float:
-        """When the process should have given up by itself, which spares the next answer a new process."""
+        """Time after which the process gives up by itself, which spares the next answer a new process."""
         return 0.6 * self.timeout_s
 
 

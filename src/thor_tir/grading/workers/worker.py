@@ -124,7 +124,7 @@ def _forbid(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _fall_silent() -> None:
-    """Whatever scorers print would fill a disk or confuse whoever reads the replies."""
+    """Discard the output of scorers, which could fill a disk or get mixed with the replies."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -118,7 +118,7 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def installation(code: bytes) -> kernel.Call:
-    """From this call on the calling process can only do what the filter allows. Needs NO_NEW_PRIVS."""
+    """The call after which this process can only do what the filter allows. Needs NO_NEW_PRIVS."""
     set_mode_filter = 1
     kept = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(code) // 8, ctypes.addressof(kept)))

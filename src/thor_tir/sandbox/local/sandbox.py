@@ -65,7 +65,7 @@ class LocalSandboxConfig:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Programs that run at the same time."""
     limits: Limits = field(default_factory=Limits)
-    """For programs that come without their own."""
+    """Limits of programs that come without their own."""
     least: Literal["full", "landlock", "none"] = "landlock"
     """The weakest confinement to accept: `full` has namespaces, `landlock` does without them, `none` stops nothing but
     runaway programs and is for hosts that are thrown away."""
@@ -221,7 +221,7 @@ class _Request:
     is_heavy: bool
     """True if the program needs the template with the heavy modules."""
     program: ProgramRequest
-    """For the process that runs it."""
+    """The request for the process that runs it."""
 
 
 def _request(code: str, stdin: str, seed: int, limits: Limits, heavy_modules: Sequence[str]) -> _Request:

@@ -44,7 +44,7 @@ class RemoteSandboxConfig:
     token: str | None = field(default_factory=lambda: os.environ.get(fusion.TOKEN_VARIABLE), repr=False)
     """Sent as a bearer token; by default what THOR_SANDBOX_TOKEN holds."""
     limits: Limits = field(default_factory=Limits)
-    """For programs that come without their own."""
+    """Limits of programs that come without their own."""
     level: str = "unknown"
     """Confinement of servers that do not say theirs, in the operator's words."""
     fleet: FleetRules = field(default_factory=FleetRules)
@@ -52,7 +52,7 @@ class RemoteSandboxConfig:
     retries: int = 2
     """Number of failures of a program, beyond the first, after which it is given up while servers run others."""
     connect_s: float = 3.0
-    """For opening a connection, and for a ping."""
+    """Longest time for opening a connection, and for a ping, in seconds."""
     queue_s: float = 120.0
     """Longest time that a program waits inside a server before it runs, transport included, in seconds."""
     backoff_s: float = 0.2

@@ -102,20 +102,20 @@ class Fleet:
             self._announce()
 
     def answered(self, endpoint: Endpoint) -> None:
-        """It did its work, which ends a row of failures."""
+        """Note that a server did its work, which ends a row of failures."""
         endpoint.faults = 0
         self.num_answers += 1
         self._answered_at = asyncio.get_running_loop().time()
 
     def failed(self, endpoint: Endpoint, reason: str) -> None:
-        """It did not do its work; the last of a row of failures puts it out."""
+        """Note that a server did not do its work; the last of a row of failures puts it out."""
         endpoint.faults += 1
         endpoint.said = reason
         if endpoint.faults >= self._rules.tolerance and not endpoint.is_out:
             self._put_out(endpoint)
 
     def rests(self, endpoint: Endpoint, pause_s: float, reason: str) -> None:
-        """It is well and busy, and asked to be left alone for a while."""
+        """Note that a server is well but busy, and asked for a pause."""
         endpoint.said = reason
         endpoint.rests_until = max(endpoint.rests_until, asyncio.get_running_loop().time() + pause_s)
 

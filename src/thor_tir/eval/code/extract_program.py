@@ -1,8 +1,8 @@
 """From a model's response to the program that is tested: our way, and the ways of EvalPlus and of LiveCodeBench.
 
 Ours: fenced blocks tagged as Python, then other blocks, then bare code between prose, of each the last that fits what
-the task needs. The other two follow what their authors' runners do, faults included, for numbers that stand beside
-theirs; no code of theirs is here.
+the task needs, with the definitions that it takes from the others. The other two follow what their authors' runners do,
+faults included, for numbers that stand beside theirs; no code of theirs is here.
 """
 
 import ast
@@ -12,6 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from thor_tir.eval.code.pieces import (
+    Piece,
+    Pieces,
+    Strength,
+    bound,
+    feigns_input,
+    outer_nodes,
+    parsed,
+    piece_of,
+    put_before,
+    reads,
+    runs,
+    strength,
+    writes,
+)
 from thor_tir.grading.extract import after_thoughts
 from thor_tir.problems.code_tasks import CodeTask
 
@@ -28,7 +43,6 @@ _PYTHON = re.compile(r"\{?\.?(?:i?python|py)[\d.]*\b", re.IGNORECASE)
 _CODE_BEGINS = re.compile(
     r"[ \t]+\S|(?:import|from|def|class|async|for|while|if|try|with|print)\b|@|[A-Za-z_][\w.\[\], ]*=|\w+\("
 )
-_READS_INPUT = re.compile(r"\binput\b|\bstdin\b|\bopen\(0|\bfileinput\b|/dev/stdin")
 _MOST_FENCES = 20
 """Fences that are tried as the end of one block."""
 _ENDLESS = ("was never closed", "unterminated triple-quoted", "unexpected EOF", "expected an indented block")
@@ -45,22 +59,59 @@ class _FencedBlock:
     """True if its first fence says Python, False if it says nothing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """One piece among the others of its kind."""
+
+    pieces: Pieces
+    """All of its kind, in their order."""
+    number: int
+    """Its place among them."""
+
+    @property
+    def piece(self) -> Piece:
+        return self.pieces.pieces[self.number]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """The code of a reply."""
+
+    fenced: Pieces
+    """Blocks that Python can read."""
+    bare: Pieces
+    """Code outside of blocks, or of blocks that hold more than code."""
+
+    def places(self) -> list[_Place]:
+        """Tagged blocks, then other blocks, then bare code, of each the last first."""
+        fenced = [_Place(pieces=self.fenced, number=number) for number in range(len(self.fenced.pieces))]
+        bare = [_Place(pieces=self.bare, number=number) for number in range(len(self.bare.pieces))]
+        tagged = [place for place in fenced if place.piece.is_tagged]
+        untagged = [place for place in fenced if not place.piece.is_tagged]
+        return tagged[::-1] + untagged[::-1] + bare[::-1]
+
+
 def find_program(task: CodeTask, response: str) -> str | None:
     """The program of a response; None for mere words. Only what follows `</think>` counts where there is one.
 
     A block or bare code fits if it is Python and defines the entry point, is the body of the function whose head the
     prompt gives, or reads its input where the task has no entry point. Where nothing fits, the last block that is
-    Python stands, then the last block. Code without the head of a prompt that is to be continued keeps its imports.
+    Python stands, then the last block. Code without the head of a prompt that is to be continued keeps its imports,
+    and imports, functions and values that other blocks define stay with the code that needs them.
     """
     answer = after_thoughts(response)
-    blocks = _blocks(answer)
+    blocks, bare = _blocks(answer), _bare_code(answer)
+    known = {name for node in _before_function(task) for name in bound(node)}
+    reply = _Reply(
+        fenced=Pieces([piece for each in blocks if (piece := piece_of(each.text, is_tagged=each.is_tagged))], known),
+        bare=Pieces([piece for each in bare if (piece := piece_of(each, is_tagged=False))], known),
+    )
     tagged = [block.text for block in blocks if block.is_tagged]
     untagged = [block.text for block in blocks if not block.is_tagged]
-    bare = _bare_code(answer)
-    for group in (tagged, untagged, bare):
-        for text in reversed(group):
-            if (program := _fitting(task, text)) is not None:
-                return program
+    if not task.entry_point:
+        return _reader(reply) or next(reversed(tagged), None)
+    if (program := _function(task, reply, [*bare, *untagged, *tagged])) is not None:
+        return program
     readable = [text for text in (*bare, *untagged, *tagged) if _is_code(text)]
     return next(iter([*reversed(readable), *reversed(tagged), *reversed(untagged)]), None)
 
@@ -79,34 +130,61 @@ def cut_at_stops(completion: str) -> str:
     return completion[: min(ends)] if ends else completion
 
 
-def defines(program: str, entry_point: str) -> bool:
-    """True if the text defines the function, or the class of the method, at its left margin."""
-    name = re.escape(entry_point.partition(".")[0])
-    return re.search(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", program, re.MULTILINE) is not None
+def _function(task: CodeTask, reply: _Reply, texts: Sequence[str]) -> str | None:
+    """The program around the last definition of the entry point, else around its last body, else its last stub."""
+    found = max(reply.places(), key=lambda place: strength(place.piece.tree, task.entry_point), default=None)
+    how = strength(found.piece.tree, task.entry_point) if found is not None else Strength.NONE
+    if how < Strength.VALUE and (body := _from_body(task, texts)) is not None:
+        return reply.fenced.joined(body, len(reply.fenced.pieces))
+    if found is None or how is Strength.NONE:
+        return None
+    program = found.pieces.joined(found.piece.text, found.number)
+    return put_before(_imports(task), program) if task.is_continued else program
 
 
-def _fitting(task: CodeTask, text: str) -> str | None:
-    """The whole program that a piece of code makes for a task; None where it does not fit."""
-    variants = (text, textwrap.dedent(text))
-    if not task.entry_point:
-        return next((each for each in variants if _READS_INPUT.search(each) and _parsed(each) is not None), None)
-    for each in variants:
-        if defines(each, task.entry_point) and _parsed(each) is not None:
-            return f"{_imports(task.prompt)}\n{each}" if task.is_continued else each
-    if task.is_continued and ("return" in text or text[:1].isspace()):
-        head = task.prompt.rstrip(" \t")
-        bodies = (text, textwrap.indent(variants[1], "    "), f"    {text.strip()}\n")
-        return next((head + each for each in bodies if _has_body(head + each, task.entry_point)), None)
+def _from_body(task: CodeTask, texts: Sequence[str]) -> str | None:
+    """The prompt's function with the last of the texts that is a body of it."""
+    head = task.prompt.rstrip(" \t")
+    for text in reversed(texts) if task.is_continued else ():
+        if "return" in text or "yield" in text:
+            bodies = (text, textwrap.indent(textwrap.dedent(text), "    "), f"    {text.strip()}\n")
+            for body in bodies:
+                if _has_body(head + body, task.entry_point):
+                    return head + body
     return None
 
 
+def _reader(reply: _Reply) -> str | None:
+    """The last program that reads its input and writes, else the one that comes nearest to it."""
+    best, chosen = 0, None
+    for place in reply.places():
+        program = place.pieces.joined(place.piece.text, place.number)
+        tree = parsed(program)
+        if tree is not None and not runs(tree) and (name := place.pieces.call_of(place.number)):
+            program += f"\n{name}()\n" if writes(ast.walk(tree)) else f"\nprint({name}())\n"
+        if (rank := _readiness(place, program)) > best:
+            best, chosen = rank, program
+    return chosen
+
+
+def _readiness(place: _Place, program: str) -> int:
+    """From 4 for a program that reads, writes and runs down to 0 for what is none."""
+    tree, own = parsed(program), place.piece.tree
+    if tree is None or not (place.piece.is_tagged or _is_code(place.piece.text)):
+        return 0
+    has_output = writes(ast.walk(tree))
+    if feigns_input(own) or not (reads(own) or place.pieces.is_driven(place.number)):
+        return 2 if {"solve", "main"} & {name for node in own.body for name in bound(node)} else int(has_output)
+    return 4 if reads(tree) and has_output and runs(tree) else 3 if has_output else 2
+
+
 def _has_body(program: str, entry_point: str) -> bool:
-    """True if the program's last statement defines the function, with more in it than its head and docstring."""
-    tree = _parsed(program)
+    """True if the program's last statement defines the function, and that returns something itself."""
+    tree = parsed(program)
     last = tree.body[-1] if tree is not None and tree.body else None
     if not isinstance(last, ast.FunctionDef | ast.AsyncFunctionDef) or last.name != entry_point:
         return False
-    return any(not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant) for node in last.body)
+    return any(isinstance(node, ast.Return | ast.Yield | ast.YieldFrom) for node in outer_nodes(*last.body))
 
 
 def _blocks(text: str) -> list[_FencedBlock]:
@@ -123,7 +201,7 @@ def _blocks(text: str) -> list[_FencedBlock]:
         # A fence inside a docstring closes nothing: the block goes on to the first end at which it is Python.
         is_python = not info or _PYTHON.match(info)
         end = next(
-            (end for end, body in bodies.items() if is_python and body.strip() and _parsed(textwrap.dedent(body))),
+            (end for end, body in bodies.items() if is_python and body.strip() and parsed(textwrap.dedent(body))),
             ends[0],
         )
         if is_python:
@@ -201,7 +279,7 @@ def _margin(line: str) -> int:
 
 def _without_words(text: str) -> str:
     """Code without the lines at its end that Python reads as names and values, as it reads `Done` or `Note: this`."""
-    tree = _parsed(text) or _parsed(textwrap.dedent(text))
+    tree = parsed(text) or parsed(textwrap.dedent(text))
     if tree is None:
         return text
     body = list(tree.body)
@@ -219,21 +297,18 @@ def _is_words(node: ast.stmt) -> bool:
 
 def _is_code(text: str) -> bool:
     """True if Python can read it, and it ends as no plain text can: other than by a name or a value."""
-    tree = _parsed(text)
+    tree = parsed(text)
     return tree is not None and bool(tree.body) and not _is_words(tree.body[-1])
 
 
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _imports(prompt: str) -> str:
+def _before_function(task: CodeTask) -> list[ast.stmt]:
     """The imports and helpers before the function that a prompt asks to complete."""
-    tree = _parsed(prompt)
-    return "" if tree is None else "\n".join(ast.unparse(node) for node in tree.body[:-1])
+    tree = parsed(task.prompt) if task.is_continued else None
+    return [] if tree is None else tree.body[:-1]
+
+
+def _imports(task: CodeTask) -> str:
+    return "\n".join(ast.unparse(node) for node in _before_function(task))
 
 
 def evalplus_program(task: CodeTask, response: str) -> str | None:
@@ -248,7 +323,7 @@ def evalplus_program(task: CodeTask, response: str) -> str | None:
         end = _end_of_code(lines, start) if lines[start].strip() and not lines[start][:1].isspace() else start
         if sum(bool(line.strip()) for line in lines[start:end]) > sum(bool(line.strip()) for line in best):
             best = list(lines[start:end])
-    tree = _parsed("\n".join(best))
+    tree = parsed("\n".join(best))
     if tree is None or not tree.body:
         return None
     named = {name: node for node in tree.body for name in _names_bound(node)}

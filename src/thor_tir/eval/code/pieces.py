@@ -1,4 +1,4 @@
-"""Pieces of Python in a reply: what each defines, reads and writes, and the definitions that it needs of the others."""
+"""Pieces of Python in a reply: their definitions, their input and output, and the helpers that join them."""
 
 import ast
 import builtins
@@ -24,7 +24,7 @@ class Piece:
     text: str
     """Source, at the left margin."""
     tree: ast.Module
-    """What Python reads in it."""
+    """Syntax tree of the source."""
     is_tagged: bool
     """True if it stands in a fence that says Python."""
 

@@ -71,3 +71,77 @@ def test_an_evaluation_looks_beyond_the_box(text, answer):
 def test_a_reward_needs_a_box_of_the_models_own():
     assert extract_answer("The answer is 5.") is None
     assert extract_answer("```output\n\\boxed{5}\n```\nDone.") is None
+
+
+PROGRAMS = [
+    *("python", "py", "Python", "PYTHON", "python3", " python", "ipython", "pycon", "sage", "c++", "bash", "sh"),
+    *("output", "Output", "Output:", "stdout", "result", "text output", "tool_output", 'python title="a"', "{.python}"),
+]
+
+
+@pytest.mark.parametrize(("sign", "indent"), [("```", ""), ("~~~", ""), ("````", ""), ("```", "    "), ("```", "> ")])
+@pytest.mark.parametrize("label", PROGRAMS)
+def test_a_box_in_a_program_or_its_output_is_not_the_models_however_it_is_fenced(label, sign, indent):
+    fenced = f"{indent}{sign}{label}\n{indent}\\boxed{{5}}\n{indent}{sign}\n"
+    assert extract_answer(fenced + "It ran.") is None
+    assert extract_answer(fenced + "So \\boxed{6}.") == "6"
+    assert extract_answer(fenced.replace("\n", "\r\n") + "It ran.") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("```\n\\boxed{5}\n```", "5"),
+        ("```latex\n\\boxed{5}\n```", "5"),
+        ("~~~text\n\\boxed{5}\n~~~", "5"),
+        ("```\\boxed{5}```", "5"),
+        ("```python\nx\n```output\n\\boxed{5}\n```\nSo \\boxed{6}", "6"),
+        ("```python\nx\n```So \\boxed{6}", "6"),
+        ("````python\n```\n\\boxed{5}\n```\n````\nIt ran.", None),
+        ("```\nx\n```\n```python\n\\boxed{5}\n```", None),
+        ("1. ```python\n   \\boxed{5}\n   ```", None),
+        ("```python\n\\boxed{5}", None),
+    ],
+)
+def test_fences_of_writing_are_read_and_those_of_programs_end_where_they_close(text, answer):
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("bare", "answer"),
+    [
+        (r"\boxed8", "8"),
+        (r"\boxed 8.", "8"),
+        (r"\fbox 8", "8"),
+        (r"\boxed-8", "-8"),
+        (r"\boxed .5", ".5"),
+        (r"\boxed 0.5,", "0.5"),
+        (r"\boxed 1,000", "1,000"),
+        (r"$\boxed\frac{8}{1}$", r"\frac{8}{1}"),
+        (r"\boxed\frac81", r"\frac81"),
+        (r"\boxed\sqrt{2}", r"\sqrt{2}"),
+        (r"\boxed\pi", r"\pi"),
+        (r"\boxed $8$", "8"),
+        (r"\boxed(3, 4)", "(3, 4)"),
+        (r"\boxed\{1,2\}", r"\{1,2\}"),
+        (r"\boxed\text{no}", r"\text{no}"),
+        (r"\boxed x", "x"),
+        (r"\boxed 8 and \boxed 9", "8, 9"),
+    ],
+)
+def test_a_box_without_braces_is_read_and_replaces_an_earlier_one(bare, answer):
+    assert extract_answer(bare) == answer
+    assert extract_answer(rf"First \boxed{{7}}, corrected to {bare}") == answer
+    assert extract_answer(rf"{bare} Corrected: \boxed{{7}}") == "7"
+
+
+@pytest.mark.parametrize("mention", [r"I used \boxed as asked.", r"It is in `\boxed`.", r"See the \boxed.", r"\boxed"])
+def test_a_sentence_about_boxes_replaces_no_answer(mention):
+    assert extract_answer(rf"\boxed{{7}}. {mention}") == "7"
+
+
+@pytest.mark.parametrize(
+    "text", ["<ANSWER>42</ANSWER>", "<Answer> 42 </answer>", "<answer>7</answer> <ANSWER>42</ANSWER>"]
+)
+def test_tags_are_read_in_capitals_too(text):
+    assert extract_answer(text) == "42"

@@ -349,7 +349,11 @@ def test_a_reward_is_stricter_than_an_evaluation(gold, answer):
         (r"The answer is \boxed{6", None, None),
         (r"\boxed{5} in \boxed as asked", "5", "5"),
         (r"\boxed{ \boxed{6}", "6", "6"),
-        (r"\boxed{4 and then \boxed{6}", "6", "6"),
+        (r"\boxed{4 and then \boxed{6}", None, "6"),
+        (r"\boxed{4, so \fbox{6}. Done", None, "6"),
+        ("\\boxed{4\n\nTherefore \\boxed{6}", None, "6"),
+        (r"\boxed{\boxed{\boxed{6}", "6", "6"),
+        (r"\boxed{\boxed{4} or \boxed{6}", "4, 6", "4, 6"),
     ],
 )
 def test_a_box_left_open_takes_earlier_ones_back_in_a_strict_reading(text, strict, lenient):

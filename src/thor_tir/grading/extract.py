@@ -5,8 +5,10 @@ a sentence such as "the answer is", a formula, and in the end the last number.
 """
 
 import re
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from thor_tir.verdict import Strictness
 
@@ -16,9 +18,22 @@ MAX_CHARS = 1_000_000
 _MARK = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|\{+|\}+", re.DOTALL)
 """An opening box, an escaped character (so `\\{` is no brace), or braces in a row."""
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+([^\s{}$\\.,]{1,64})|(\d{1,64}))")
+_GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]{0,64}\}){0,64}\}){0,64}\}"
+_BARE_BOX = re.compile(
+    rf"\\(?:boxed|fbox)(?![a-zA-Z{{]|\s+{{)\s*(?:\$([^$\n]{{1,64}})\$"
+    rf"|([+-]?\s?\\[dtc]?frac\s*(?:{_GROUP}|\d)\s*(?:{_GROUP}|\d)|[+-]?\s?\\sqrt(?:\[\w{{1,8}}\])?\s*(?:{_GROUP}|\d)"
+    rf"|[+-]?\s?\\[a-zA-Z]+(?:{_GROUP})?)|(\\\{{[^{{}}\n]{{0,64}}\\\}}|[(\[][^()\[\]\n]{{1,64}}[)\]])|([^\s{{}}$\\]{{1,64}}))"
+)
+"""A box without braces and what it takes: a formula in dollars, a command with its arguments, a bracket, a word."""
+_MENTION = re.compile(r"[A-Za-z]{2,}|[\W_]*")
+"""What follows the bare command in a sentence about boxes."""
 
-_TOOL_FENCE = re.compile(r"^```(?:output|result|text output|python|py)[ \t]*\n", re.MULTILINE)
+_FENCE = re.compile(r"(?:[ \t>]|[-*+][ \t]|\d{1,2}[.)][ \t])*(`{3,}|~{3,})(.*)")
+_FENCE_LABEL = re.compile(r"\s*(?:\{?[.]?[A-Za-z][\w+#.-]*(?:[ ,:][ \w+#.,:=\"'-]*)?\}?)\s*")
+_WRITING = frozenset(
+    ("text", "txt", "plaintext", "plain", "tex", "latex", "math", "markdown", "md", "answer", "final", "mathjax")
+)
+"""Labels of fences that hold what the model writes; any other label is of a program or its output."""
 
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:boxed|fbox)\s*\{)")
 """A box whose backslash was escaped on its way."""
@@ -30,7 +45,8 @@ _MAX_JOINER = 60
 _MAX_WORDS_BETWEEN = 15
 """Characters between two boxes of a reference: `\\boxed{1} papers and \\boxed{2} bins`."""
 
-_TAG_OPENS, _TAG_CLOSES = "<answer>", "</answer>"
+_TAG_OPENS = re.compile(r"<answer>", re.IGNORECASE)
+_TAG_CLOSES = re.compile(r"</answer>", re.IGNORECASE)
 _MAX_FORMULA_CHARS = 2_000
 """Characters of a formula or a sentence."""
 _WINDOW_CHARS = 20_000
@@ -71,19 +87,22 @@ def extract_answer(text: str, strictness: Strictness = Strictness.STRICT) -> str
     r"""The final answer in a response; None where there is none.
 
     That is the content of the last `\boxed{...}` or `\fbox{...}` whose braces balance, together with the boxes that a
-    comma, `and` or `or` alone joins to it: `\boxed{1} and \boxed{2}` is one answer of two values. An empty last box
-    takes the answer back, and so does, in a strict reading, a later box that never closes. Of nested boxes the
+    comma, `and` or `or` alone joins to it: `\boxed{1} and \boxed{2}` is one answer of two values. A box may come
+    without braces, `\boxed 8`. An empty last box takes the answer back, and so does, in a strict reading, a box that
+    never closes, around the last one or behind it. Of nested boxes the
     innermost of the last one counts. Where the model closed a `<think>` block, only what follows it is an answer:
     inside it candidates are still weighed. Linear in the length, whatever the nesting.
     """
     text = _DOUBLED.sub(r"\\", _without_tool_output(after_thoughts(text[-MAX_CHARS:])))
     boxed, is_open = _last_boxes(text), has_open_box(text)
+    if boxed is not None and strictness is Strictness.STRICT and _wrote_into_an_open_box(text):
+        return None
     if boxed is not None and not (is_open and strictness is Strictness.STRICT):
         return boxed or None
     if is_open:
         return _announced_without_a_box(text) if strictness is Strictness.LENIENT else None
-    if bare := list(_BARE_BOX.finditer(text)):
-        return bare[-1][1] or bare[-1][2]
+    if bare := _last_match(_BARE_BOX, text):  # a word, for a box with a value is among those above
+        return _bare_content(bare) or None
     if (inside := tagged(text)) is not None:
         return inside or None
     return _outside_a_box(text) if strictness is Strictness.LENIENT else None
@@ -133,25 +152,56 @@ def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
     if not boxes:
         return None
     first = len(boxes) - 1
-    while first and joins(text[boxes[first - 1][2] + 1 : boxes[first][0]]):
+    while first and joins(text[boxes[first - 1].after : boxes[first].command]):
         first -= 1
-    distinct = dict.fromkeys(text[start:end].strip() for _, start, end in boxes[first:])
-    return ", ".join(distinct)
+    return ", ".join(dict.fromkeys(box.content for box in boxes[first:]))
 
 
 def has_open_box(text: str) -> bool:
     """True if a box that begins behind every complete one never closes: a correction that was cut off."""
-    boxes, opened = _scan_boxes(text)
-    return bool(opened) and (not boxes or opened[-1][0] > boxes[-1][2])
+    boxes, opened = _complete_boxes(text), _scan_boxes(text)[1]
+    last = boxes[-1].after if boxes else 0
+    return bool(opened and opened[-1][0] >= last)
 
 
-def _complete_boxes(text: str) -> list[tuple[int, int, int]]:
-    """Where the command, its content and its closing brace stand, of boxes that hold no other, in order."""
-    return _scan_boxes(text)[0]
+def _wrote_into_an_open_box(text: str) -> bool:
+    """True if a box never closes that holds more than another box: which of the two was meant is not said."""
+    return any(not _BOX.match(text[start : start + _MAX_JOINER].lstrip()) for _, start, _ in _scan_boxes(text)[1])
+
+
+class Box(NamedTuple):
+    """A complete box of a text."""
+
+    command: int
+    """The place of its command."""
+    after: int
+    """The place behind it."""
+    content: str
+
+
+def _complete_boxes(text: str) -> list[Box]:
+    """The boxes that hold no other, in order; one without braces counts where a value follows it."""
+    braced = [Box(command, end + 1, text[start:end].strip()) for command, start, end in _scan_boxes(text)[0]]
+    bare = [
+        Box(found.start(), found.end(), _bare_content(found))
+        for found in _BARE_BOX.finditer(text)
+        if not (found[4] and _MENTION.fullmatch(found[4]))
+    ]
+    if not bare:
+        return braced
+    if not braced:
+        return bare
+    starts = [box.command for box in braced]
+    outside = [box for box in bare if not (at := bisect(starts, box.command)) or braced[at - 1].after <= box.command]
+    return sorted([*braced, *outside])
+
+
+def _bare_content(found: re.Match[str]) -> str:
+    return (found[1] or found[2] or found[3] or found[4].rstrip(".,;:!?*_`)")).strip()
 
 
 def _scan_boxes(text: str) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """The complete boxes, and those left open: their command, their content, and the braces open with their own."""
+    """The complete boxes in braces, and those left open: command, content, and closing brace or the braces open."""
     boxes: list[tuple[int, int, int]] = []
     opened: list[tuple[int, int, int]] = []
     depth = 0
@@ -173,19 +223,40 @@ def _scan_boxes(text: str) -> tuple[list[tuple[int, int, int]], list[tuple[int, 
 
 def _without_tool_output(text: str) -> str:
     """The text without fenced blocks that are marked as a program or its output: a box in there is not the model's."""
-    kept, at = [], 0
-    while fence := _TOOL_FENCE.search(text, at):
-        kept.append(text[at : fence.start()])
-        end = text.find("\n```", fence.end() - 1)
-        at = len(text) if end < 0 else end + 4
-    return "".join([*kept, text[at:]])
+    if "```" not in text and "~~~" not in text:
+        return text
+    kept: list[str] = []
+    mark, is_program = "", False
+    for line in text.split("\n"):
+        fence = _FENCE.match(line)
+        sign, rest = (fence[1], fence[2]) if fence else ("", "")
+        if fence and not mark:
+            if sign[0] in rest:  # code in a line of text
+                kept.append(line)
+                continue
+            mark, is_program = sign, _is_program(rest)
+            kept.append(line if not is_program else "")
+        elif fence and sign[0] == mark[0] and len(sign) >= len(mark):
+            opens_another = _is_program(rest)
+            kept.append("" if opens_another else rest if is_program else line)
+            mark, is_program = (sign, True) if opens_another else ("", False)
+        elif not is_program:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _is_program(label: str) -> bool:
+    """True if what follows the marks of a fence names a language or an output, and not a kind of writing."""
+    if not _FENCE_LABEL.fullmatch(label):
+        return False
+    return not all(word in _WRITING for word in re.findall(r"[a-z]+", label.lower()))
 
 
 def tagged(text: str) -> str | None:
     """The content of the last `<answer>` tags, perhaps empty; None without tags."""
-    start = text.rfind(_TAG_OPENS)
-    end = text.find(_TAG_CLOSES, start)
-    return _unwrapped(text[start + len(_TAG_OPENS) : end]) if start >= 0 and end >= 0 else None
+    opens = _last_match(_TAG_OPENS, text)
+    closes = opens and _TAG_CLOSES.search(text, opens.end())
+    return _unwrapped(text[opens.end() : closes.start()]) if opens and closes else None
 
 
 def _announced_without_a_box(text: str) -> str | None:

@@ -26,7 +26,7 @@ from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest
 from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Decode
-from thor_tir.verdict import Strictness, Verdict
+from thor_tir.verdict import Outcome, Strictness, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,9 +70,10 @@ class Attempts(Sequence[Attempt]):
         return [attempt.verdict.extracted for attempt in self.attempts]
 
     @property
-    def correct(self) -> list[bool]:
-        """True for each attempt whose answer was graded correct."""
-        return [attempt.is_correct for attempt in self.attempts]
+    def correct(self) -> list[bool | None]:
+        """True for each attempt whose answer was graded correct; None where there was nothing to grade it by."""
+        outcomes = [attempt.verdict.outcome for attempt in self.attempts]
+        return [None if outcome is Outcome.UNSCORED else outcome is Outcome.CORRECT for outcome in outcomes]
 
     def show(self) -> None:
         """Print the transcripts: thoughts plain, programs highlighted, outputs in panels, failures in red."""

@@ -43,8 +43,11 @@ def hook_files(names: Iterable[str]) -> list[str]:
     return [match[1] for match in found if match is not None]
 
 
-def load_hook(kind: HookKind, name: str) -> Callable[..., Any]:
-    """The function of that name. Raises UsageError where it cannot be had or does not take the kind's arguments."""
+def load_hook(kind: HookKind, name: str, *, known: Iterable[str] = ()) -> Callable[..., Any]:
+    """The function of that name; `known` are the packaged ones, for messages.
+
+    Raises UsageError where it cannot be had or does not take the kind's arguments.
+    """
     if is_hook(name):
         place, _, attribute = name.rpartition(":")
         module = _file(place, name) if place.endswith(".py") else _module(place, name)
@@ -55,8 +58,10 @@ def load_hook(kind: HookKind, name: str) -> Callable[..., Any]:
     else:
         points = entry_points(group=GROUPS[kind])
         if name not in points.names:
-            known = f"; installed packages offer {', '.join(sorted(points.names))}" if points.names else ""
-            raise UsageError(f"unknown {kind} {name!r}: give module:function or file.py:function{known}")
+            offered = ", ".join([*known, *sorted(points.names)])
+            raise UsageError(
+                f"unknown {kind} {name!r}; known: {offered or 'none'}; your own is module:function or file.py:function"
+            )
         found = _guarded(lambda: points[name].load(), name)
     if not callable(found):
         raise UsageError(f"{name} is no function but {type(found).__name__}")

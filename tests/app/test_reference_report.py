@@ -41,3 +41,10 @@ def test_references_without_a_fault_are_not_spoken_of(tmp_path):
     report_references(read_problems(tmp_path / "mine.jsonl"), spec, said.append)
     assert with_reference_notes(load_set(spec), said.append).notes == ()
     assert said == []
+
+
+def test_a_count_that_cuts_a_file_is_said(tmp_path):
+    spec, said = rows(tmp_path / "mine.jsonl", "5", "6", "7"), []
+    report_references(read_problems(tmp_path / "mine.jsonl")[:2], spec, said.append, count=2)
+    report_references(read_problems(tmp_path / "mine.jsonl"), spec, said.append, count=3)
+    assert said == [f"{spec}: the first 2 of 3 problems are used; --count takes more"]

@@ -74,3 +74,32 @@ def test_a_mistake_is_one_sentence_that_says_what_to_do_and_costs_nothing(
     assert sentence in told
     assert {name: (folder / name).read_text() for name in FILES} == FILES
     assert {path.name for path in folder.iterdir()} == {*FILES, "dir"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("rl", "--learning-rate", "-1"), "--learning-rate is -1; it must be larger than 0"),
+        (("rl", "--micro-batch-tokens", "0"), "--micro-batch-tokens is 0; it must be at least 1"),
+        (("rl", "--save-total-limit", "0"), "--save-total-limit is 0; it must be at least 1"),
+        (("rl", "--validate-every", "-1"), "--validate-every is -1; it must be at least 0"),
+        (("rl", "--problems-per-round", "0"), "--problems-per-round is 0; it must be at least 1"),
+        (("rl", "--concurrency", "0"), "--concurrency is 0; at least one attempt is in flight"),
+        (("sft", "--train-batch-size", "0"), "--train-batch-size is 0; it must be at least 1"),
+        (("sft", "--max-grad-norm", "0"), "--max-grad-norm is 0; it must be larger than 0"),
+        (("eval", "--seed", "-1"), "--seed is -1; a seed is 0 or larger"),
+        (("eval", "--concurrency", "0"), "--concurrency is 0; at least one attempt is in flight"),
+        (
+            ("rl", "--reward", "exac", "--output", "OUT"),
+            "unknown reward 'exac'; known: exact, boxed, calls, kilotokens",
+        ),
+    ],
+)
+def test_a_value_out_of_bounds_is_said_by_its_option_alone(words, sentence, tmp_path, capsys) -> None:
+    words = [str(tmp_path / "run") if word == "OUT" else word for word in words]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--model", "nano/actor"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "Config(" not in said

@@ -34,7 +34,7 @@ class EvalConfig:
     """Test problems that reasoning_gym makes; benchmarks and files are asked whole, or up to a limit."""
     samples: int = 2
     """Attempts per problem: k of Avg@k."""
-    best_of: int = 8
+    best_of: Annotated[int, tyro.conf.Suppress] = 8
     """Attempts per problem at the quickstart's trained model, of which the rows of best-of-N choose one."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(temperature=0.6, top_k=50))
     """Limits and sampling of each attempt."""
@@ -50,6 +50,8 @@ class EvalConfig:
             )
         if self.num_problems < 1:
             raise ValueError(f"--num-problems is {self.num_problems}; at least one problem is needed")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; a seed is 0 or larger")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,10 @@ class ResourceConfig:
     end_token: EndTokens = ()
     """Token that ends the model's turn beside those that its tokenizer, its generation settings and its chat template
     name; may be given several times."""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ValueError(f"--concurrency is {self.concurrency}; at least one attempt is in flight")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,31 @@ REFERENCES = "references.json"
 
 
 def report_references(
-    problems: Iterable[Problem], spec: str, say: Callable[[str], None], folder: Path | None = None
+    problems: Iterable[Problem],
+    spec: str,
+    say: Callable[[str], None],
+    folder: Path | None = None,
+    *,
+    count: int | None = None,
 ) -> None:
-    """Say which columns of a problem file were taken, and which references are none; keep it in the folder, if any.
+    """Say which columns of a problem file were taken, that `--count` cuts it, and which references are none; keep it in
+    the folder, if any.
 
     `spec` is what the command named the problems by; nothing is said of generated ones.
     """
     asked = list(problems)
-    taken = read_problem_file(Path(spec)).taken if Path(spec).is_file() else ""
+    taken, cut = "", ""
+    if Path(spec).is_file():
+        file = read_problem_file(Path(spec))
+        taken, total = file.taken, len(file.problems)
+        cut = (
+            f"the first {count:,} of {total:,} problems are used; --count takes more"
+            if count is not None and total > count
+            else ""
+        )
     faults = check_references(asked)
-    for line in ([f"{spec}: {taken}"] if taken else []) + [f"{spec}: {f.sentence(len(asked))}" for f in faults]:
-        say(line)
+    for line in (*filter(None, (taken, cut)), *(fault.sentence(len(asked)) for fault in faults)):
+        say(f"{spec}: {line}")
     if folder is not None:
         found = {"problems": len(asked), "columns": taken, "faults": [asdict(fault) for fault in faults]}
         write_atomically(folder / REFERENCES, json.dumps(found, ensure_ascii=False, indent=1) + "\n")

@@ -35,6 +35,8 @@ class Leaf:
     """True for a word without a name."""
     is_repeated: bool
     """True for an option that is given once for each of its values."""
+    is_hidden: bool
+    """True for a value that the command does not read and has no option for; records of runs hold it all the same."""
 
 
 def with_config(kind: type[Any], args: Sequence[str]) -> list[str]:
@@ -70,6 +72,8 @@ def _words(file: Path, leaves: Mapping[str, Leaf]) -> Iterator[str]:
             near = difflib.get_close_matches(_plain(name), leaves, n=1)
             hint = f"; did you mean {leaves[near[0]].flag}?" if near else ""
             raise UsageError(f"{file}: {name} is no option of this command{hint}")
+        if leaf.is_hidden:
+            continue
         if leaf.is_positional:
             yield str(value)
         elif leaf.is_bool and isinstance(value, bool):
@@ -139,6 +143,8 @@ def options_by_flag(options: Any) -> dict[str, Any]:
     """Values of a command's options by their names on the command line."""
     found = {}
     for path, leaf in _walk(type(options), "", ""):
+        if leaf.is_hidden:
+            continue
         value = options
         for name in path.split("."):
             value = getattr(value, name)
@@ -161,7 +167,11 @@ def _walk(kind: type[Any], path: str, prefix: str) -> Iterator[tuple[str, Leaf]]
         flag = f"{prefix}{name}".replace("_", "-")
         said = " ".join(map(repr, notes)).lower()
         leaf = Leaf(
-            flag=flag, is_bool=bare is bool, is_positional="positional" in said, is_repeated="appendaction" in said
+            flag=flag,
+            is_bool=bare is bool,
+            is_positional="positional" in said,
+            is_repeated="appendaction" in said,
+            is_hidden="suppress" in said,
         )
         yield place, leaf
 

@@ -11,16 +11,16 @@ from thor_tir.storage.journal import told_when_full
 
 def markdown(results: Results) -> str:
     """The whole of results.md."""
-    title = f"# {results['model']}, {results['name']}: Avg@{results['samples']}, seed {results['seed']}"
+    title = f"# {results['model']}, {results['name']}: {_score_names(results)[0]}, seed {results['seed']}"
     notes = [f"- {note}" for entry in results["sets"] for note in entry["notes"]]
     parts = [
         title,
         "Percent, with 95 % intervals over problems. The last rows are unweighted means over sets.",
         _table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
         *(sentence for entry in results["sets"] for sentence in remarks(entry)),
-        "## Cost, per attempt",
+        "## Cost, per attempt" if results["select"] is None else "## Cost, per problem, of all its attempts",
         _table(_COST_NAMES, _cost_rows(results)),
-        "## How attempts ended",
+        "## How attempts ended" if results["select"] is None else "## How the chosen attempts ended",
         _table(("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]),
         *_judged(results),
         "## Tool success and correctness",
@@ -53,7 +53,7 @@ def latex(results: Results) -> str:
 
 
 def plot(results: Results, path: Path) -> bool:
-    """Draw Avg@k with its intervals, one line a set; False where matplotlib is not installed."""
+    """Draw the score with its intervals, one line a set; False where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def plot(results: Results, path: Path) -> bool:
     axes.set_yticks(places, [e["title"] for e in entries])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel(f"Avg@{results['samples']}, percent, with 95 % interval")
+    axes.set_xlabel(f"{_score_names(results)[0]}, percent, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     draft = path.with_name(f".{path.stem}.tmp.png")
     with told_when_full(path):
@@ -141,7 +141,10 @@ def _with_averages(results: Results) -> list[Mapping[str, Any]]:
 
 
 def _score_names(results: Results) -> tuple[str, ...]:
-    return (f"Avg@{results['samples']}", *(f"{kind.removesuffix('_at')}@{k}" for kind, k in _sizes(results)))
+    first = f"Avg@{results['samples']}"
+    if results["select"] is not None:
+        first = f"{results['select']} of {results['samples']}"
+    return (first, *(f"{kind.removesuffix('_at')}@{k}" for kind, k in _sizes(results)))
 
 
 def _sizes(results: Results) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Options that the two trainings share, and the learning rate as a function of the step; nothing here needs torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,3 +61,16 @@ class Schedule:
             return 1.0
         progress = min(1.0, (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps))
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def check_bounds(least: Mapping[str, tuple[float, float]], above: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ValueError for the first option, by its name on the command line, that is out of bounds.
+
+    Each stands with its value and its bound: `least` may equal it, `above` may not.
+    """
+    for name, (value, bound) in least.items():
+        if value < bound:
+            raise ValueError(f"--{name} is {value:g}; it must be at least {bound:g}")
+    for name, (value, bound) in above.items():
+        if not value > bound:
+            raise ValueError(f"--{name} is {value:g}; it must be larger than {bound:g}")

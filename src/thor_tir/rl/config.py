@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType
+from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType, check_bounds
 from thor_tir.rl.step_reward import REWARDS_HELP, RewardName
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.tracking import TrackerName
@@ -217,12 +217,23 @@ class RLConfig:
     own."""
 
     def __post_init__(self) -> None:
-        if min(self.num_rounds, self.problems_per_round, self.updates_per_round) < 1:
-            raise ValueError(f"rounds, problems and updates are at least 1, found {self}")
+        check_bounds(
+            {
+                "num-rounds": (self.num_rounds, 1),
+                "problems-per-round": (self.problems_per_round, 1),
+                "updates-per-round": (self.updates_per_round, 1),
+                "micro-batch-tokens": (self.micro_batch_tokens, 1),
+                "save-total-limit": (self.save_total_limit, 1),
+                "warmup-steps": (self.warmup_steps, 0),
+                "validate-every": (self.validate_every, 0),
+                "seed": (self.seed, 0),
+            },
+            {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
+        )
         if self.rollout.temperature != 1 or self.rollout.top_p != 1 or self.rollout.top_k != 0:
             raise ValueError(
                 "RL samples at temperature 1 without top-p and top-k: anything else trains on a ratio of two different "
-                f"distributions, found {self.rollout}"
+                f"distributions, found {self.rollout.temperature:g}, {self.rollout.top_p:g} and {self.rollout.top_k}"
             )
         if self.step.which != "first" and self.rollout.stop_at_failure:
             raise ValueError(

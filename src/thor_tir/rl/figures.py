@@ -158,6 +158,17 @@ class Validation:
     num_lost: int
     """Attempts that a fault of the machine ended."""
 
+    def sentence(self, step: int) -> str:
+        """The accuracy after round `step`, for a person."""
+        if self.accuracy is None or self.ci95 is None:
+            return f"round {step}, validation: no attempt was scored; {self.num_lost} were lost to the machine"
+        low, high = (100 * end for end in self.ci95)
+        lost = f"; {self.num_lost} attempts lost to the machine" if self.num_lost else ""
+        return (
+            f"round {step}, validation: {100 * self.accuracy:.1f} % ({low:.1f} to {high:.1f}) of {self.num_problems} "
+            f"problems{lost}"
+        )
+
     def as_json(self) -> ValidationFigures:
         """The figures as they stand in a round's record."""
         return {

@@ -239,6 +239,8 @@ class RoundMonitor:
         self.metrics.add(str(number), line)
         for tracker in self.trackers:
             tracker.log(record["step"], scalars(line))
+        if validation is not None:
+            self.say(validation.sentence(record["step"]))
         share = record["dropped_share"]
         if share > self.config.warn_dropped_share:
             causes = counted(record["dropped"])

@@ -66,7 +66,7 @@ def load_rewards(specs: Sequence[str]) -> tuple[WeightedReward, ...]:
     for spec in specs:
         name, has_weight, number = spec.rpartition("=")
         name, weight = (name, _weight(number, spec)) if has_weight else (spec, 1.0)
-        judge = PACKAGED[name] if name in PACKAGED else load_hook(_KIND, name)
+        judge = PACKAGED[name] if name in PACKAGED else load_hook(_KIND, name, known=PACKAGED)
         loaded.append(WeightedReward(name=name, weight=weight, judge=judge))
     if len({each.name for each in loaded}) < len(loaded):
         raise UsageError(f"a reward is named twice: {', '.join(specs)}")

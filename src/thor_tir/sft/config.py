@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType
+from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,16 @@ class SftConfig:
     """Seed of the order of rows."""
 
     def __post_init__(self) -> None:
-        if min(self.num_train_epochs, self.train_batch_size, self.max_length, self.save_steps) < 1:
-            raise ValueError(
-                f"num_train_epochs, train_batch_size, max_length and save_steps are at least 1, found {self}"
-            )
+        check_bounds(
+            {
+                "num-train-epochs": (self.num_train_epochs, 1),
+                "train-batch-size": (self.train_batch_size, 1),
+                "max-length": (self.max_length, 1),
+                "save-steps": (self.save_steps, 1),
+                "micro-batch-tokens": (self.micro_batch_tokens, 1),
+                "save-total-limit": (self.save_total_limit, 1),
+                "warmup-steps": (self.warmup_steps, 0),
+                "seed": (self.seed, 0),
+            },
+            {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
+        )

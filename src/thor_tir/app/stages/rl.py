@@ -44,6 +44,9 @@ from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Decode
 from thor_tir.verdict import Strictness
 
+MIN_VALIDATION = 30
+"""Problems of a validation below which a run says that they tell little."""
+
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
@@ -56,7 +59,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     if config.rl.validate_every:
         reporter.say(problems.remark)
     if ranks.leads:
-        report_references(problems.train, config.problems, reporter.say, folder)
+        report_references(problems.train, config.problems, reporter.say, folder, count=config.num_rl)
     async with runtime.engine(actor, tokenizer) as engine:
         validate = None
         if problems.validation is not None:
@@ -133,7 +136,8 @@ def problems_of(config: RunConfig) -> TrainingProblems:
     asked = ProblemSet(
         name="validation", title="validation", problems=tuple(kept), sha256=digest_of(kept), notes=(origin,)
     )
-    remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them"
+    few = "" if len(kept) >= MIN_VALIDATION else "; so few tell little: name more by --validation-problems"
+    remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them{few}"
     if not kept:
         remark = f"no validation: none of the {len(problems)} problems of {spec} falls into the part that is held out"
     return TrainingProblems(train=problems[: config.num_rl], validation=asked if kept else None, remark=remark)

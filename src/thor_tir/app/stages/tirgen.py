@@ -70,7 +70,7 @@ async def generate_raw(
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
             runtime.load(config.critic, config.critic_served, reporter, barrier, end_tokens=()) as critic,
         ):
-            report_references(everything, config.problems, reporter.say, folder)
+            report_references(everything, config.problems, reporter.say, folder, count=config.num_tirgen)
             try:
                 maker = _maker(config, folder, runtime, actor, critic)
                 raw = runtime.journal(shard.file(folder, "raw"), brief)

@@ -154,6 +154,11 @@ def test_a_body_takes_its_helpers_and_the_prompts_own_are_not_replaced() -> None
     assert function(program)([1]) == 4
 
 
+def test_an_endless_expression_of_another_block_does_no_harm() -> None:
+    endless = f"FACTOR = {' + '.join(['1'] * 1500)}"
+    assert GOOD in (find_program(SENTENCE, tagged(endless, f"{GOOD}print(FACTOR)\n")) or "")
+
+
 def test_what_is_not_needed_stays_away() -> None:
     assert find_program(SENTENCE, tagged("import os\nx = 1\n", TWICE, GOOD, "y = rank([1])")) == GOOD
 
@@ -165,6 +170,8 @@ PROGRAMS = {
     "a comment at the line's end": (READER, "x = 4  # input\nprint(x * 3)"),
     "a string that says input behind": (READER, "text = 'input: 4'\nprint(text, 12)"),
     "feigned input behind": (READER, 'import io, sys\nsys.stdin = io.StringIO("4")\nprint(int(input()) * 3)'),
+    "feigned input in a pair behind": (READER, "import io, sys\na, sys.stdin = sys.stdin, io.StringIO('4')\n" + READER),
+    "feigned input by another name behind": (READER, "import io, sys as s\ns.stdin = io.StringIO('4')\n" + READER),
     "a feigned function behind": (READER, "input = lambda: '4'\nprint(int(input()) * 3)"),
     "another feigned function behind": (READER, "def input():\n    return '4'\nn = int(input())\nprint(n * 3)"),
     "a patched function behind": (SOLVE + "solve()", PATCHED),

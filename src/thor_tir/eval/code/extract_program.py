@@ -45,6 +45,8 @@ _CODE_BEGINS = re.compile(
 )
 _MOST_FENCES = 20
 """Fences that are tried as the end of one block."""
+_READY = 4
+"""The rank of a program that reads its input, writes, and runs."""
 _ENDLESS = ("was never closed", "unterminated triple-quoted", "unexpected EOF", "expected an indented block")
 """In Python's words: more lines could still make it a program."""
 
@@ -164,18 +166,20 @@ def _reader(reply: _Reply) -> str | None:
             program += f"\n{name}()\n" if writes(ast.walk(tree)) else f"\nprint({name}())\n"
         if (rank := _readiness(place, program)) > best:
             best, chosen = rank, program
+        if best == _READY:
+            break
     return chosen
 
 
 def _readiness(place: _Place, program: str) -> int:
-    """From 4 for a program that reads, writes and runs down to 0 for what is none."""
+    """From `_READY` for a program that reads, writes and runs down to 0 for what is none."""
     tree, own = parsed(program), place.piece.tree
     if tree is None or not (place.piece.is_tagged or _is_code(place.piece.text)):
         return 0
     has_output = writes(ast.walk(tree))
     if feigns_input(own) or not (reads(own) or place.pieces.is_driven(place.number)):
         return 2 if {"solve", "main"} & {name for node in own.body for name in bound(node)} else int(has_output)
-    return 4 if reads(tree) and has_output and runs(tree) else 3 if has_output else 2
+    return _READY if reads(tree) and has_output and runs(tree) else 3 if has_output else 2
 
 
 def _has_body(program: str, entry_point: str) -> bool:

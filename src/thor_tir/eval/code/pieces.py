@@ -162,15 +162,27 @@ def feigns_input(tree: ast.AST) -> bool:
     """True if code puts something of its own in place of standard input, as a demonstration or a test does."""
     for node in ast.walk(tree):
         match node:
-            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="sys" | "builtins"), attr="stdin" | "input")]):
-                opens = any(isinstance(part, ast.Name) and part.id == "open" for part in ast.walk(node.value))
-                if not opens and not reads(node.value):
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                if any(_is_feigned(target, value) for target, value in zip(targets, values, strict=False)):
+                    return True
+            case ast.Assign(targets=targets, value=value):
+                if any(_is_feigned(target, value) for target in targets):
                     return True
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
                 texts = [arg.value for arg in args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
                 replaced = any(text.rpartition(".")[2] in ("input", "stdin") for text in texts)
                 if replaced and name in ("patch", "object", "setattr"):
                     return True
+    return False
+
+
+def _is_feigned(target: ast.expr, value: ast.expr) -> bool:
+    """True if an assignment replaces standard input by what neither reads it nor opens a file."""
+    match target:
+        case ast.Attribute(value=ast.Name(id=owner), attr="stdin" | "input" as name):
+            is_replaced = owner != "self" if name == "stdin" else owner == "builtins"
+            opens = any(isinstance(part, ast.Name) and part.id == "open" for part in ast.walk(value))
+            return is_replaced and not opens and not reads(value)
     return False
 
 
@@ -266,7 +278,10 @@ class Pieces:
         return not is_stub(nodes[-1]), self.pieces[which].is_tagged, lasts or which < number, which
 
     def _source(self, place: tuple[int, int]) -> str:
-        return ast.unparse(self.pieces[place[0]].tree.body[place[1]])
+        try:
+            return ast.unparse(self.pieces[place[0]].tree.body[place[1]])
+        except RecursionError:  # thousands of brackets or operators in one expression
+            return ""
 
 
 def _called_on_nothing(tree: ast.AST) -> Iterator[str]:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 from importlib import import_module
@@ -5,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from thor_tir.engines import loading
 from thor_tir.engines.loading import load_model
@@ -121,3 +123,55 @@ def test_a_damaged_or_hostile_file_of_a_model_is_one_sentence(tmp_path, file, co
     with pytest.raises(UsageError) as fault:
         load_model(str(tmp_path))
     assert "\n" not in str(fault.value)
+
+
+def tied_or_not(*, is_tied):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny_tokenizer()), tie_word_embeddings=is_tied, **sizes))
+
+
+@pytest.mark.parametrize("lost", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"])
+def test_weights_that_are_not_in_the_files_are_named_and_not_drawn_at_random(tmp_path, lost, capfd):
+    from safetensors.torch import load_file, save_file
+
+    model = tied_or_not(is_tied=False)
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[lost]
+    save_file(
+        {**weights, "evil\x1b]0;x\x07": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+    )
+    with pytest.raises(UsageError, match=f"lacks 1 weights of its own architecture.*{lost}"):
+        load_model(str(tmp_path))
+    assert "\x1b" not in "".join(capfd.readouterr())
+
+
+def test_tied_weights_that_the_files_leave_out_are_no_lost_weights(tmp_path):
+    model = tied_or_not(is_tied=True)
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"num_attention_heads": 0},
+        {"rope_scaling": {"rope_type": "zork"}, "rope_parameters": {"rope_type": "zork"}},
+        {"dtype": "float99"},
+        {"model_type": "nothing-known"},
+        {"hidden_size": "many"},
+    ],
+)
+def test_a_damaged_configuration_is_a_sentence_wherever_it_is_read(tmp_path, damage):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    for read in (load_model, loading.num_parameters):
+        with pytest.raises(UsageError, match=r"is no causal language model|has no tokenizer that loads|lacks"):
+            read(str(tmp_path))
+    with contextlib.suppress(UsageError):
+        loading.stored_dtype(str(tmp_path))

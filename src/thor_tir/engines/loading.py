@@ -1,6 +1,7 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,9 +73,17 @@ def load_model(
     tokenizer = load_tokenizer(name_or_path, end_tokens)
     disable_progress_bar()  # one for every checkpoint, however small
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+        with _silent_transformers():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:  # the files are foreign, and each may be damaged in its own way
         raise UsageError(f"{name_or_path!r} is no causal language model: {_reason(source, error)}") from error
+    if absent := sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"]))):
+        raise UsageError(
+            f"{name_or_path!r} lacks {len(absent)} weights of its own architecture, which would be drawn at random: "
+            f"{', '.join(absent)[:300]}; its files are damaged, or its config.json is another model's"
+        )
     loaded: CausalLM = model.to(device).eval()
     return loaded, tokenizer
 
@@ -89,7 +98,7 @@ def num_parameters(name_or_path: str) -> int:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             return int(AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters())
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a configuration is foreign, and may be damaged in its own way
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
 
 
@@ -104,7 +113,7 @@ def stored_dtype(name_or_path: str) -> "torch.dtype":
     source = _source(name_or_path)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a configuration is foreign, and may be damaged in its own way
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
     if isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point:
         return config.dtype
@@ -168,6 +177,19 @@ def _source(name_or_path: str) -> str:
     if not (folder / "config.json").exists():
         raise UsageError(f"{name_or_path!r} is not in this installation: install the package again")
     return str(folder)
+
+
+@contextmanager
+def _silent_transformers() -> "Iterator[None]":
+    """Keep transformers' report of loading off the terminal: it prints names of a foreign file as they are."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _reason(source: str, error: Exception) -> str:

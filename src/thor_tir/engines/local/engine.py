@@ -318,18 +318,26 @@ class TransformersEngine:
         self._append(token_B.tolist(), logp_B.tolist())
 
     def _append(self, tokens: list[int], logprobs: list[float]) -> None:
-        if math.isnan(sum(logprobs)):
-            raise EngineFault(
-                "the model's logits are not numbers; its weights have diverged or its precision is too low"
-            )
         reasons = [
-            request.append(token, logprob, self._end_ids)
+            None if math.isnan(logprob) else request.append(token, logprob, self._end_ids)
             for request, token, logprob in zip(self._rows, tokens, logprobs, strict=True)
         ]
         for row in range(len(reasons) - 1, -1, -1):  # backwards: leaving moves the last row, which has been seen
             reason = reasons[row]
-            if reason is not None:
+            if math.isnan(logprobs[row]):
+                self._refuse(row)
+            elif reason is not None:
                 self._finish(row, reason)
+
+    def _refuse(self, row: int) -> None:
+        """End a request whose logits are not numbers; the others go on, and nothing of it is kept."""
+        request = self._rows[row]
+        self._leave(row, is_kept=False)
+        if not request.future.done():
+            request.future.set_exception(
+                EngineFault("the model's logits are not numbers; its weights have diverged or its precision is too low")
+            )
+            self._barrier.announce()
 
     def _finish(self, row: int, reason: StopReason) -> None:
         request = self._rows[row]
@@ -338,9 +346,10 @@ class TransformersEngine:
             request.future.set_result(request.completion(reason, self.policy_version))
             self._barrier.announce()
 
-    def _leave(self, row: int) -> None:
-        """Park a row and close the hole with the last one."""
-        self._park(row)
+    def _leave(self, row: int, *, is_kept: bool = True) -> None:
+        """Park a row, unless it is not to be kept, and close the hole with the last one."""
+        if is_kept:
+            self._park(row)
         last = self._rows.pop()
         if row < len(self._rows):
             self._rows[row] = last

@@ -29,6 +29,10 @@ class Uniforms:
         return self._drawn[index]
 
 
+LEAST_TEMPERATURE = 1e-5
+"""A smaller one is taken for this: it draws the most likely token as well, and logits divided by it stay numbers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
     """Sampling settings of the rows of a batch, as tensors; built once for as long as the rows stay the same."""
@@ -47,7 +51,7 @@ class Draws:
     @staticmethod
     def of(samplings: Sequence[Sampling], *, vocabulary: int, device: torch.device) -> "Draws":
         """Collect the settings of the rows, leaving out every step that no row asks for."""
-        temperatures = [s.temperature or 1.0 for s in samplings]
+        temperatures = [max(s.temperature, LEAST_TEMPERATURE) if s.temperature else 1.0 for s in samplings]
         top_ks = [min(s.top_k or vocabulary, vocabulary) for s in samplings]
         top_ps = [s.top_p for s in samplings]
         is_greedy = [s.temperature == 0 for s in samplings]

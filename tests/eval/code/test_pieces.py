@@ -69,6 +69,7 @@ BESIDE = {
     "a stub that passes": "def rank(xs):\n    pass",
     "a stub that refuses": "def rank(xs):\n    '''Do it.'''\n    raise NotImplementedError('yours')",
     "the prompt's head": HEAD,
+    "a head that imports": "def rank(xs):\n    import math\n    'The number.'",
     "a value of the same name": "rank = rank([1, 2])\nprint(rank)",
     "an import of it": "from solution import rank\nprint(rank([1]))",
     "a method of the name": "class Ranker:\n    def rank(self, xs):\n        return -1",

@@ -73,7 +73,7 @@ def _is_given(node: ast.stmt, name: str) -> bool:
 
 
 def is_stub(node: ast.stmt, method: str = "") -> bool:
-    """True for a definition with nothing in it but a docstring, `...`, `pass` or `raise NotImplementedError`.
+    """True for a definition with nothing in it but a docstring, imports, `...`, `pass` or `raise NotImplementedError`.
 
     A class is a stub too if the method that is asked for is missing in it or a stub.
     """
@@ -85,7 +85,7 @@ def is_stub(node: ast.stmt, method: str = "") -> bool:
 
 def _is_empty(node: ast.stmt) -> bool:
     match node:
-        case ast.Pass() | ast.Expr(value=ast.Constant()):
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom():
             return True
         case ast.Raise(exc=ast.Name(id="NotImplementedError") | ast.Call(func=ast.Name(id="NotImplementedError"))):
             return True

@@ -147,3 +147,114 @@ def test_a_leading_point_is_kept_without_an_announcement_too():
         for text in ("It costs $.50", "about .5 of it", "it is roughly -.25 then")
     ]
     assert found == [".50", ".5", "-.25"]
+
+
+@pytest.mark.parametrize(
+    ("published", "value"),
+    [
+        (r"So \boxed{3}. Thus \boxed{4}", "4"),
+        (r"\boxed{3} so \boxed{4}", "4"),
+        (r"\boxed{3} hence \boxed{4}", "4"),
+        (r"\boxed{2}+\boxed{3}=\boxed{5}", "5"),
+        (r"\boxed{2} \cdot \boxed{3} = \boxed{6}", "6"),
+        (r"\boxed{2} and \boxed{3}", "2, 3"),
+        (r"$\boxed{2}$ or $\boxed{3}$", "2, 3"),
+        (r"\boxed{2}, \boxed{3}", "2, 3"),
+        (r"\boxed{1} papers and \boxed{2} bins", "1, 2"),
+        ("#### 5\n#### Note: check", "5"),
+        ("3+2=5\n#### 5\n#### Explanation\nWe add.", "5"),
+        ("<ANSWER>42</ANSWER>", "42"),
+        ("<Answer> 42 </answer>", "42"),
+    ],
+)
+def test_of_several_marks_the_conclusion_counts_and_only_a_list_joins_boxes(published, value):
+    assert read_reference(published) == value
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        r"Area \boxed{12}, not \boxed{13}",
+        r"\boxed{12}. Correction: \boxed{13}",
+        r"\boxed{12}, wait, \boxed{13}",
+        r"\boxed{12} \ne \boxed{13}",
+        "Answer: 3\nCorrection: 4",
+        "#### 3\nErratum: it should be 4",
+        "The answer is 3.\nSorry, it is 4.",
+    ],
+)
+def test_a_reference_that_corrects_itself_is_none_and_is_said(published):
+    assert read_reference(published) == ""
+    [found] = check_references(of("5", published))
+    assert "correct it" in found.sentence(2)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        *(
+            "None.",
+            "null.",
+            "N.A.",
+            "n.a.",
+            "N/A.",
+            "-",
+            "--",
+            "?",
+            "[None]",
+            "[nan]",
+            "np.nan",
+            "float('nan')",
+            "math.nan",
+        ),
+        *("unknown", "Unknown.", "not available", "Answer: unknown", "#### None."),
+    ],
+)
+def test_other_spellings_of_nothing_are_no_reference_either(nothing):
+    assert read_reference(nothing) == ""
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        *("(B) 12", "B. 12", "Die Antwort ist 42.", "Ответ 42", "La respuesta es 42", "答えは42です", "#### 1/2 or so"),
+        *("#### 1/2 blorp flagons", "about 12 or 13", "between 3 and 5 inclusive", "It takes Ann 5 days.", "7 halves"),
+        *('{"answer": 5}', "{'x': 1}", '[{"value": 3}]'),
+    ],
+)
+def test_text_around_a_value_is_said_because_the_value_alone_is_not_right(doubtful):
+    [found] = check_references(of("5", doubtful))
+    assert re.search("words or signs around a value|are records", found.sentence(2))
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        *(
+            "5 cm",
+            r"5\text{ cm}^2",
+            r"\$5",
+            "10%",
+            "3 and 4",
+            r"3\text{ or }4",
+            r"x \in [3, 4]",
+            r"\sin 3",
+            "x=5",
+            "1,234",
+        ),
+        *(
+            r"\frac{1}{2}",
+            "(3, 4)",
+            "-5",
+            ".5",
+            "3:45 pm",
+            r"\text{east}",
+            "(C)",
+            "x^2+3x",
+            r"\begin{pmatrix}1\\2\end{pmatrix}",
+        ),
+        *("5 apples", r"\log_2 5", "52_8", r"90^\circ", "2^{10}", r"3\sqrt{2}\text{ cm}"),
+    ],
+)
+def test_values_with_their_units_and_signs_are_in_order(plain):
+    assert check_references(of("5", plain)) == []

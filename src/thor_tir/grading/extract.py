@@ -8,6 +8,7 @@ import re
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from thor_tir.verdict import Strictness
@@ -40,6 +41,14 @@ _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:boxed|fbox)\s*\{)")
 
 _DELIMITER = re.compile(r"\\[()\[\]]|\\q?quad|\$|\\[ ,;]|\\text\s*\{([^{}]*)\}|\s+")
 _CONJUNCTIONS = frozenset((",", ";", "and", "or", ",and", ",or"))
+_LISTED = re.compile(r"[\w ]*?(?:\b(?:and|or)\b|,)[\w ]*=?\s*", re.IGNORECASE)
+_CONCLUDES = re.compile(r"\b(?:so|thus|hence|then|therefore|is|are|gives?|makes?|get|we)\b", re.IGNORECASE)
+CORRECTION = re.compile(
+    r"\b(?:not|no|rather|instead|but|wait|actually|sorry|wrong|correction|corrected|corrigendum|errat(?:um|a)|edit|edited|"
+    r"updated?|should be|was)\b|\\neq?\b|≠|!=",
+    re.IGNORECASE,
+)
+"""Words by which a text takes one of its two values back."""
 _VARIABLE = re.compile(r"[a-z](?:_\{?\w\}?)?=$")
 _MAX_JOINER = 60
 _MAX_WORDS_BETWEEN = 15
@@ -135,8 +144,23 @@ def from_its_boxes(reference: str) -> str:
     """A reference that is a whole solution: what is in its boxes. Those close together are parts of one answer."""
     if not _BOX.search(reference):
         return reference
+    return _last_boxes(_DOUBLED.sub(r"\\", reference), joins=_joins_in_reference) or reference
+
+
+def boxes_correct_each_other(reference: str) -> bool:
+    """True if words of a correction stand between boxes of different content: which one counts is not said."""
     text = _DOUBLED.sub(r"\\", reference)
-    return _last_boxes(text, joins=lambda between: len(between) <= _MAX_WORDS_BETWEEN or _joins(between)) or reference
+    boxes = _complete_boxes(text)
+    pairs = pairwise(boxes)
+    return any(one.content != two.content and CORRECTION.search(text[one.after : two.command]) for one, two in pairs)
+
+
+def _joins_in_reference(between: str) -> bool:
+    """True for a comma, `and` or `or`, with the noun of a value at most: `\\boxed{1} papers and \\boxed{2} bins`."""
+    if _joins(between):
+        return True
+    plain = _DELIMITER.sub(lambda sign: f" {(sign[1] or '').strip()} ", between)
+    return len(between) <= _MAX_WORDS_BETWEEN and bool(_LISTED.fullmatch(plain)) and not _CONCLUDES.search(plain)
 
 
 def _joins(between: str) -> bool:

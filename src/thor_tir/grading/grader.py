@@ -144,7 +144,10 @@ class Grader:
         answer = self._answer(submission)
         if not problem.answer.strip():
             return self._at_once(
-                (Outcome.UNSCORED, f"the reference says nothing: {submission.problem.answer[:40]!r}"),
+                (
+                    Outcome.UNSCORED,
+                    f"the reference says nothing, or takes back what it says: {submission.problem.answer[:40]!r}",
+                ),
                 answer,
                 GradingRoute.QUICK,
                 began,

@@ -1,10 +1,12 @@
 """What a vote counts as one candidate: the grader's equivalence, without a reference."""
 
 import random
+from itertools import permutations
 from time import perf_counter
 
 import pytest
 
+from thor_tir.grading import voting
 from thor_tir.grading.voting import are_equal, candidates_of
 
 
@@ -74,3 +76,42 @@ def test_many_attempts_of_few_answers_cost_next_to_nothing():
     began = perf_counter()
     assert len(set(candidates_of(answers))) == 40
     assert perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("answers", "groups"),
+    [
+        (("2/3", "0.6666666666666666", "0.66666666666666663", r"\frac{2}{3}"), 1),
+        ((r"\frac{200}{3}", "66.66666666666667", "66.666666666666671"), 1),
+        ((r"\sqrt{2}", "1.4142135623730951", "1.414213562373095"), 1),
+        (("2/3", "0.6667", "0.667"), 3),
+        (("10%", "1000%", "10"), 3),
+        (("10%", "10"), 1),
+        (("10%", "0.1"), 1),
+        (("10%", "0.1", "10"), 3),
+        (("3:45 am", "3:45 pm"), 2),
+        (("3:45 am", "3:45 pm", "3:45"), 3),
+        (("3:45 pm", r"3:45\text{ p.m.}", "3:45"), 1),
+        ((r"5\text{ dollars}", r"5\text{ euros}"), 2),
+        ((r"5\text{ dollars}", r"5\text{ euros}", "5"), 3),
+        ((r"5\text{ dollars}", r"\$5", "5", r"\$5.00"), 1),
+        (("x=5", "y=5", "5"), 3),
+        (("x=5", "5"), 1),
+        ((r"5\text{ cm}", r"5\text{ m}", "5"), 3),
+    ],
+)
+def test_a_vote_has_the_same_candidates_in_whatever_order_its_answers_come(answers, groups):
+    def partition(given):
+        numbers = candidates_of(given)
+        return {frozenset(text for text, n in zip(given, numbers, strict=True) if n == number) for number in numbers}
+
+    expected = partition(answers)
+    assert len(expected) == groups
+    assert all(partition(order) == expected for order in permutations(answers))
+    assert all(are_equal(one, other) == are_equal(other, one) for one, other in permutations(answers, 2))
+
+
+def test_groups_that_a_chain_of_equal_answers_holds_together_do_not_depend_on_the_first_of_them(monkeypatch):
+    monkeypatch.setattr(voting, "are_equal", lambda one, other: abs(int(one) - int(other)) == 1)
+    for order in permutations(("1", "2", "3", "7")):
+        assert sorted(sorted(group) for group in voting._connected(order)) == [["1", "2", "3"], ["7"]]

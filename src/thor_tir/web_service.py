@@ -96,6 +96,12 @@ def refuse_other_hosts(headers: Mapping[str, str]) -> None:
             raise TurnedAway(403, f"{name} is not this machine, the only one that a service without a token answers")
 
 
+def bearer(headers: Mapping[str, str]) -> bytes | None:
+    """The bearer token of a request, whatever the case of its scheme; None where it sends none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.encode("utf-8", errors="replace") if token and scheme.lower() == "bearer" else None
+
+
 async def json_body(request: Request, *, most_bytes: int, within_s: float) -> bytes:
     """The bytes of a request that says it is JSON, read no further than it may be long. Raises TurnedAway."""
     # Browsers ask first before they send this type elsewhere, so no web page can use a service without a key.

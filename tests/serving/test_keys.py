@@ -18,9 +18,26 @@ def test_a_client_is_known_by_the_name_of_its_key(key: str, name: str) -> None:
     assert KEYS.client({"authorization": f"Bearer {key}"}) == name
 
 
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer", "bEARER", "beareR"])
+def test_the_scheme_of_a_key_may_stand_in_either_case_and_the_key_may_not(scheme: str) -> None:
+    assert KEYS.client({"authorization": f"{scheme} {BOB}"}) == "bob"
+    with pytest.raises(TurnedAway):
+        KEYS.client({"authorization": f"{scheme} {BOB.upper()}"})
+
+
 @pytest.mark.parametrize(
     "given",
-    ["", "Bearer", "Bearer ", ANN, f"bearer {ANN}", f"Bearer {ANN} ", f"Bearer {ANN[:-1]}", "Bearer é€"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        ANN,
+        f"Basic {ANN}",
+        f"Bearer\t{ANN}",
+        f"Bearer {ANN} ",
+        f"Bearer {ANN[:-1]}",
+        "Bearer é€",
+    ],
 )
 def test_whoever_has_no_key_is_turned_away_with_401(given: str) -> None:
     with pytest.raises(TurnedAway) as refused:
@@ -58,6 +75,9 @@ def test_without_keys_this_machine_may_ask(host: str, origin: str | None) -> Non
         {"host": "10.0.0.5:8000"},
         {"host": "localhost@evil.example"},
         {"host": "[bad"},
+        {"host": "["},
+        {"host": "[x]:1"},
+        {"host": ""},
         {"host": "localhost", "origin": "https://evil.example"},
         {"host": "localhost", "origin": "null"},
         {"host": "localhost", "origin": ""},

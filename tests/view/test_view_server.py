@@ -54,6 +54,31 @@ def test_without_the_token_there_is_nothing(address: str, token: str, path: str)
     assert "trained" not in answer.text
 
 
+@pytest.mark.parametrize("host", ["[", "[x]:1", "", "[::1", "evil.example:8765", "127.0.0.1.evil.example"])
+def test_a_host_header_that_names_no_address_of_ours_is_refused(address: str, host: str) -> None:
+    assert httpx.get(f"{address}api/state", headers={"Host": host}, trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize("run", ["9" * 5000, "9" * 13, "-1", "x", "1.5", "²", "7"])
+@pytest.mark.parametrize("what", ["outcomes", "facets", "trajectories", "row"])
+def test_a_number_of_a_run_that_there_is_not_is_said_and_without_the_token_nothing_is(
+    address: str, run: str, what: str
+) -> None:
+    answer = ask(address, f"api/{run}/{what}")
+    assert answer.status_code == 404
+    assert "found" in answer.json()["error"]
+    base = address.removesuffix(f"{TOKEN}/")
+    answer = httpx.get(f"{base}x/api/{run}/{what}", trust_env=False)
+    assert (answer.status_code, "token" in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 13, "-1", "first", "²"])
+@pytest.mark.parametrize("name", ["round", "page", "min_tokens", "max_tokens"])
+def test_a_filter_that_is_no_number_is_said(address: str, name: str, text: str) -> None:
+    answer = httpx.get(f"{address}api/0/trajectories", params={name: text}, trust_env=False)
+    assert (answer.status_code, answer.json()["error"].startswith(f"{name} is a number")) == (404, True)
+
+
 def test_a_page_elsewhere_that_took_our_address_under_its_own_name_is_refused(address: str) -> None:
     assert httpx.get(f"{address}api/state", headers={"Host": "evil.example"}, trust_env=False).status_code == 404
     assert httpx.get(f"{address}api/state", headers={"Host": "localhost:8765"}, trust_env=False).status_code == 200

@@ -9,10 +9,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from thor_tir.errors import UsageError
-from thor_tir.web_service import LOOPBACK, TurnedAway
+from thor_tir.web_service import TurnedAway, bearer, refuse_other_hosts
 
 KEYS_VARIABLE = "THOR_SERVE_KEYS"
 """Environment variable with keys, separated by blanks or commas."""
@@ -32,7 +31,7 @@ class Keys:
                     f"the key {name!r} must have at least {SHORTEST_KEY} printable ASCII characters without blanks: "
                     "make one with `openssl rand -hex 24`"
                 )
-        self._keys = {name: f"Bearer {key}".encode() for name, key in keys.items()}
+        self._keys = {name: key.encode() for name, key in keys.items()}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -40,9 +39,9 @@ class Keys:
     def client(self, headers: Mapping[str, str]) -> str:
         """The name of whoever sends these headers. Raises TurnedAway."""
         if not self._keys:
-            _check_local(headers)
+            refuse_other_hosts(headers)
             return LOCAL
-        given = headers.get("authorization", "").encode("utf-8", errors="replace")
+        given = bearer(headers) or b""
         # All keys are compared, each in constant time: how long it takes says nothing about them.
         found = [name for name, key in self._keys.items() if hmac.compare_digest(given, key)]
         if not found:
@@ -73,16 +72,3 @@ def read_keys(file: Path | None) -> dict[str, str]:
     if not keys:
         raise UsageError(f"the key file {file} holds no key")
     return keys
-
-
-def _check_local(headers: Mapping[str, str]) -> None:
-    """Refuse what a web page sends from a browser on this machine: by its origin, or by a name that it has forged."""
-    for name, value in (("Host", headers.get("host", "")), ("Origin", headers.get("origin"))):
-        if value is None:
-            continue
-        try:
-            host = urlsplit(value if name == "Origin" else f"//{value}").hostname
-        except ValueError:
-            host = None
-        if host not in LOOPBACK:
-            raise TurnedAway(403, f"{name} is not this machine; a server without keys answers this machine alone")

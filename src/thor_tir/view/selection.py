@@ -14,10 +14,19 @@ PAGE_ROWS = 50
 """Trajectories of one page."""
 SEARCH_S = 4.0
 """Longest time that is spent on the search for a text; the newest rows come first."""
+MOST_DIGITS = 12
+"""Most digits of a number in an address."""
 LAST = "last"
 """Spelling of the last round of training."""
 
 Found = tuple[ViewedFile, Entry]
+
+
+def whole_number(name: str, text: str) -> int:
+    """The number that an address spells. Raises UsageError for what is none, and for more digits than any has here."""
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise UsageError(f"{name} is a number of at most {MOST_DIGITS} digits, found {text[:40]!r}")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +71,9 @@ class Selection:
         known: JsonObject = {name: query[name] for name in cls.__dataclass_fields__ if query.get(name)}
         for name in numbers:
             if name in known:
-                if not known[name].isdecimal() or len(known[name]) > 12:
-                    raise UsageError(f"{name} is a number, found {known[name]!r}")
-                known[name] = int(known[name])
+                known[name] = whole_number(name, known[name])
+        if known.get("round", LAST) != LAST:
+            whole_number("round", known["round"])
         if known.get("sort", "newest") not in ORDERS:
             raise UsageError(f"unknown order {known['sort']!r}; known: {', '.join(ORDERS)}")
         return cls(**known)

@@ -24,8 +24,8 @@ from thor_tir.view.curves import curves
 from thor_tir.view.detail import candidates, detail, tokens
 from thor_tir.view.outcomes import outcomes
 from thor_tir.view.run import ViewedRun, state_of
-from thor_tir.view.selection import PAGE_ROWS, Selection, choose, facets, listed
-from thor_tir.web_service import LOOPBACK, GracefulServer, Place
+from thor_tir.view.selection import PAGE_ROWS, Selection, choose, facets, listed, whole_number
+from thor_tir.web_service import LOOPBACK, GracefulServer, Place, TurnedAway, refuse_other_hosts
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -86,15 +86,15 @@ class View:
         answers: dict[str, Callable[[Request], Any]] = {
             "api/state": self._state,
             "api/curves": self._curves,
-            "api/{run:int}/outcomes": self._outcomes,
-            "api/{run:int}/facets": self._facets,
-            "api/{run:int}/trajectories": self._trajectories,
-            "api/{run:int}/trajectory": self._trajectory,
-            "api/{run:int}/tokens": self._tokens,
-            "api/{run:int}/candidates": self._candidates,
+            "api/{run}/outcomes": self._outcomes,
+            "api/{run}/facets": self._facets,
+            "api/{run}/trajectories": self._trajectories,
+            "api/{run}/trajectory": self._trajectory,
+            "api/{run}/tokens": self._tokens,
+            "api/{run}/candidates": self._candidates,
         }
         routes = [Route(f"/{{token}}/{path}", self._guarded(_as_json(answer))) for path, answer in answers.items()]
-        routes.append(Route("/{token}/api/{run:int}/row", self._guarded(self._row)))
+        routes.append(Route("/{token}/api/{run}/row", self._guarded(self._row)))
         routes.append(Route("/{token}/{name:path}", self._guarded(self._asset)))
         routes.append(Route("/{rest:path}", lambda request: _refusal()))
         return Starlette(routes=routes)
@@ -115,14 +115,16 @@ class View:
         return endpoint
 
     def _admits(self, request: Request) -> bool:
-        # On loopback a name of another machine in the Host header means that a web page elsewhere renamed us.
-        name = request.url.hostname or ""
-        is_ours = self.config.host not in LOOPBACK or name in LOOPBACK
+        if self.config.host in LOOPBACK:
+            try:
+                refuse_other_hosts(request.headers)
+            except TurnedAway:
+                return False
         given = str(request.path_params["token"]).encode("utf-8", "replace")
-        return hmac.compare_digest(given, self.config.token.encode()) and is_ours
+        return hmac.compare_digest(given, self.config.token.encode())
 
     def _run(self, request: Request) -> ViewedRun:
-        number = int(request.path_params["run"])
+        number = whole_number("run", request.path_params["run"])
         if number >= len(self.runs):
             raise UsageError(f"there are {len(self.runs)} runs, found number {number}")
         run = self.runs[number]

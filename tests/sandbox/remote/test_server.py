@@ -137,11 +137,15 @@ def test_a_body_that_never_ends_is_given_up() -> None:
 
 def test_every_door_wants_the_token_and_a_wrong_one_runs_nothing() -> None:
     async def work(client: httpx.AsyncClient, _: object, sandbox: ToldSandbox) -> None:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+        wrong = ["Bearer wrong", "s3cret", "Basic s3cret", "Bearer", "bearer", "Bearer S3CRET", "Bearers3cret"]
+        for headers in ({}, *({"Authorization": value} for value in wrong)):
             for path in ("/v1/ping", "/health", "/metrics"):
                 assert (await client.get(path, headers=headers)).status_code == 401
             assert (await client.post("/run_code", json=asks(), headers=headers)).status_code == 401
         assert sandbox.ran == []
+        for scheme in ("Bearer", "bearer", "BEARER", "bEaReR"):
+            answer = await client.get("/v1/ping", headers={"Authorization": f"{scheme} s3cret"})
+            assert answer.status_code == 200, scheme
         good = {"Authorization": "Bearer s3cret"}
         assert (await client.get("/v1/ping", headers=good)).json() == "pong"
         assert (await client.post("/run_code", json=asks(), headers=good)).status_code == 200

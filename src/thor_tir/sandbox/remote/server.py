@@ -31,6 +31,7 @@ from thor_tir.web_service import (
     PacedResponse,
     Place,
     TurnedAway,
+    bearer,
     json_body,
     refuse_other_hosts,
     unless_gone,
@@ -180,8 +181,8 @@ class Service:
         if token is None:
             refuse_other_hosts(request.headers)
             return
-        given = request.headers.get("authorization", "").encode("utf-8", errors="replace")
-        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        given = bearer(request.headers)
+        if given is None or not hmac.compare_digest(given, token.encode()):
             raise TurnedAway(401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> object:

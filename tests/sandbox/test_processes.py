@@ -134,6 +134,34 @@ ALONE = {
         "e = mp.Event()\nthreading.Thread(target=e.set).start()\nprint(e.wait(5), e.is_set())",
         "True True False\nTrue True",
     ),
+    "a shared value": (
+        "from multiprocessing import Value\nimport threading\nv = Value('i', 0)\ndef f():\n"
+        "    for _ in range(500):\n        with v.get_lock(): v.value += 1\n"
+        "ts = [threading.Thread(target=f) for _ in range(4)]\n[t.start() for t in ts]\n[t.join() for t in ts]\n"
+        "print(v.value)",
+        "2000",
+    ),
+    "a shared array": (
+        "import multiprocessing as mp\nfrom multiprocessing.pool import ThreadPool\na = mp.Array('d', 5)\n"
+        "def f(i): a[i] = i / 2\nThreadPool(2).map(f, range(5))\nprint(list(a))",
+        "[0.0, 0.5, 1.0, 1.5, 2.0]",
+    ),
+    "raw shared values, large ones, and text": (
+        "from multiprocessing import RawArray, RawValue, Array\na = RawArray('q', 2 ** 20)\na[-1] = 7\n"
+        "b = Array('c', b'abc')\nprint(len(a), a[0], a[-1], RawValue('d', 2.5).value, b.value)",
+        "1048576 0 7 2.5 b'abc'",
+    ),
+    "shared structures": (
+        "import ctypes\nfrom multiprocessing import sharedctypes as s\nclass P(ctypes.Structure):\n"
+        "    _fields_ = [('x', ctypes.c_int), ('y', ctypes.c_int)]\np = s.Value(P, 1, 2)\nq = s.copy(p.get_obj())\n"
+        "p.x = 5\nprint(p.x + p.y, q.x)",
+        "7 1",
+    ),
+    "a barrier": (
+        "import multiprocessing as mp, threading\nb = mp.Barrier(2)\nt = threading.Thread(target=b.wait)\nt.start()\n"
+        "b.wait(5)\nt.join()\nprint(b.broken)",
+        "False",
+    ),
     "what is known of the machine": (
         "import multiprocessing as mp\nprint(mp.cpu_count() > 0, mp.current_process().name)",
         "True MainProcess",

@@ -148,7 +148,10 @@ def _rules(place: JailPlace) -> list[Call]:
             return []  # the second line only; the probe reports it
         raise Missing("landlock", "the kernel has none, and there are no namespaces in its place")
     readable = [*place.paths, *root.DEVICES]
-    return [landlock.restriction(landlock.ruleset(readable, [root.BOX] if place.level == FULL else []))]
+    writable = [root.BOX] if place.level == FULL else []
+    if root.swallows_all():
+        writable.append(root.NULL)
+    return [landlock.restriction(landlock.ruleset(readable, writable))]
 
 
 def _open_last_pid(proc: int) -> int:

@@ -205,6 +205,14 @@ class _ThreadSemaphore:
         return
 
 
+class _ThreadArena:
+    """Memory of the shared values and arrays of multiprocessing; a real one is a file in a folder that is not there."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.fd = size, -1
+        self.buffer = mmap.mmap(-1, size)
+
+
 _PROCESS_CALLS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve", "system")
 
 
@@ -214,6 +222,7 @@ def refuse_processes() -> None:
     import posix
     import subprocess
     from asyncio import unix_events
+    from multiprocessing import heap
 
     for module in (os, posix):
         for name in _PROCESS_CALLS:
@@ -221,6 +230,7 @@ def refuse_processes() -> None:
     _posixsubprocess.fork_exec = subprocess._fork_exec = _refuse  # type: ignore[attr-defined]
     unix_events._UnixSubprocessTransport._start = _refuse  # type: ignore[attr-defined]
     importlib.import_module("_multiprocessing").SemLock = _ThreadSemaphore  # type: ignore[attr-defined]
+    heap.Arena = _ThreadArena  # type: ignore[assignment,misc]
     with contextlib.suppress(ImportError):
         importlib.import_module("_posixshmem").shm_open = _refuse  # type: ignore[attr-defined]
 

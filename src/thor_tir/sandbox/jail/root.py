@@ -6,6 +6,7 @@ from bind mounts on a tmpfs and entered with pivot_root, after which the host's 
 
 import errno
 import os
+import stat
 import sys
 
 from thor_tir.sandbox.jail import kernel
@@ -18,7 +19,8 @@ WORK = f"{BOX}/work"
 _STAGES = ("/tmp", "/mnt", "/var/tmp", "/run", "/opt", "/srv", "/home")
 """The new root is mounted on one of these folders, in this process's own view alone."""
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+NULL = "/dev/null"
+DEVICES = (NULL, "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def runtime_paths() -> list[str]:
@@ -42,6 +44,15 @@ def _is_inside(path: str, others: list[str]) -> bool:
     return any(path.startswith(f"{other}/") and os.path.isdir(other) for other in others)
 
 
+def swallows_all() -> bool:
+    """True if NULL is the device that keeps nothing of what is written to it, and no file in its place."""
+    try:
+        found = os.stat(NULL)
+    except OSError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+
+
 def build(paths: list[str]) -> None:
     """Make a new root of `paths` and enter it. Raises OSError."""
     stage = _stage(paths)
@@ -53,7 +64,7 @@ def build(paths: list[str]) -> None:
     os.makedirs(f"{stage}/dev", 0o755)
     for device in DEVICES:
         _touch(stage + device)
-        kernel.mount(device, stage + device, None, kernel.MS_BIND)
+        kernel.bind_read_only(device, stage + device)  # what is written to a device is not a change of its file
     os.chdir(stage)
     kernel.pivot_root(".", ".")
     kernel.unmount(".", kernel.MNT_DETACH)  # the host's tree, which pivot_root stacked on the new root

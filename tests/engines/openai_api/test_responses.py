@@ -100,7 +100,6 @@ BROKEN = {
 OF_THE_SERVER = {
     "half a JSON",
     "no JSON",
-    "deep JSON",
     "an error",
     "an error beside empty choices",
     "a server that gave up",
@@ -278,3 +277,36 @@ def test_a_stream_is_cut_where_a_token_ends_the_turn():
 
 def test_a_stream_may_end_with_any_finish_reason():
     assert gathered(piece("four"), piece("", "end_turn"))[0].stop is StopReason.END
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"choices": [{"text": "né", "finish_reason": "stop"}]}'.encode("latin-1"),
+        '["é"]'.encode("latin-1"),
+        b'[{"text": "four"}]',
+        b'{"choices": [], "created": ' + b"9" * 6000 + b"}",
+        b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b'{"choices": [{"message": {"content": ' + b"[" * 600 + b'"4"' + b"]" * 600 + b"}}]}",
+    ],
+    ids=["latin-1", "latin-1 array", "array", "digits", "nested", "nested content"],
+)
+def test_a_whole_reply_that_no_try_changes_is_its_requests_fault(data):
+    with pytest.raises(BrokenReply) as caught:
+        read(data)
+    assert not isinstance(caught.value, CutReply)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        "<html>Zugriff später</html>".encode("latin-1"),
+        b'{"choices": [{"te',
+        '{"choices": [{"text": "né'.encode()[:-1],
+        b'{"error": "busy"}',
+    ],
+)
+def test_what_something_on_the_way_may_have_sent_is_passing(data):
+    with pytest.raises(CutReply):
+        read(data)

@@ -37,6 +37,8 @@ meet requests on their way, many at once, these failures would look like a dead 
 BUSY_S = 1.0
 """Pause after 429 from a server that does not say how long."""
 _TRANSIENT = frozenset({408, 409, 425, 429})
+_JSON = (b"{", b"[")
+"""First characters of a reply that is no stream."""
 _AT_ONCE_BYTES = 2**19
 """A longer prompt is not handed to the operating system in one piece, for that would hold up all others."""
 
@@ -120,7 +122,7 @@ class ApiClient:
                 await self._body(reply)
             rest = b""
             async for chunk in self._chunks(reply):
-                if (rest + chunk).lstrip()[:1] == b"{":  # no event begins so: the server does not stream
+                if (rest + chunk).lstrip()[:1] in _JSON:  # no event begins so: the server does not stream
                     rest += chunk
                     continue
                 # By newlines alone: text may hold other characters that Python takes for ends of lines.
@@ -128,7 +130,7 @@ class ApiClient:
                 if any(gathering.add(line.decode("utf-8", errors="replace").rstrip("\r")) for line in lines):
                     reply.close()  # an unfinished reply is hung up on, which stops a server that notices
                     break
-        return whole_reply(rest, expected) if rest.lstrip()[:1] == b"{" else gathering.reply()
+        return whole_reply(rest, expected) if rest.lstrip()[:1] in _JSON else gathering.reply()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> "AbstractAsyncContextManager[ClientResponse]":
         data = json.dumps(body).encode()
@@ -163,6 +165,8 @@ class ApiClient:
             raise self._meaning(error) from error
         except CutReply as cut:
             raise Transient(f"a broken reply: {cut}") from cut
+        except RecursionError as error:
+            raise BadAnswer("a broken reply: it is nested too deep") from error
         except BrokenReply as broken:
             raise BadAnswer(f"a broken reply: {broken}") from broken
         except aiohttp.ServerTimeoutError as error:

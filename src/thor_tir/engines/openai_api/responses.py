@@ -14,6 +14,8 @@ from thor_tir.trajectory import StopReason
 
 MAX_TOKEN_CHARS = 512
 """No token of any vocabulary is longer; a reply with more text for each of its tokens was not made by a model."""
+MAX_DEPTH = 20
+"""Largest number of lists within each other in a content; no server nests more than three."""
 _LENGTHS = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"})
 """Finish reasons that say that a limit cut the reply; any other ends the model's turn, whatever its name."""
 _ABORTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
@@ -69,8 +71,19 @@ def parsed(body: bytes | str) -> Mapping[str, object]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise CutReply(f"no JSON: {str(error)[:100]}") from error
+        kind = BrokenReply if _is_whole(error, body) else CutReply
+        raise kind(f"no JSON: {str(error)[:100]}") from error
     return _object(value, "reply")
+
+
+def _is_whole(error: Exception, body: bytes | str) -> bool:
+    """True if a body that cannot be read is all of a reply: another try gives the same.
+
+    A page in place of a reply, and a reply that ends too early, may be a passing fault of something on the way.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return error.end < len(error.object) and bytes(error.object).strip()[:1] in (b"{", b"[")
+    return not isinstance(error, json.JSONDecodeError)  # nested too deep, or a number of too many digits
 
 
 def whole_reply(body: bytes, expected: Expected) -> Reply:
@@ -211,15 +224,17 @@ def _parts_of(choice: Mapping[str, object], turn: str) -> tuple[str, str]:
     return apart or thoughts, said
 
 
-def _said(content: object) -> tuple[str, str]:
+def _said(content: object, depth: int = 0) -> tuple[str, str]:
     """Thoughts and text of a content: a string, or a list of parts that say what they are."""
+    if depth > MAX_DEPTH:
+        raise BrokenReply(f"content of more than {MAX_DEPTH} lists within each other")
     if not isinstance(content, list):
         return "", _clean(content)
     thoughts, said = "", ""
     for part in content:
         kind = str(part.get("type", "text")) if isinstance(part, Mapping) else "text"
         inner = part if not isinstance(part, Mapping) else next((part[k] for k in _PART_KEYS if k in part), None)
-        text = "".join(_said(inner))
+        text = "".join(_said(inner, depth + 1))
         if "think" in kind or "reason" in kind:
             thoughts += text
         else:

@@ -21,6 +21,8 @@ BAD_ANSWER_RETRIES = 2
 """A request whose reply was no completion is sent again so often: most servers would say the same again."""
 TELL_EVERY_S = 60.0
 """Least time between two messages about a dead server, in seconds."""
+TELL_PAUSE_S = 5.0
+"""A longer pause that a server asks for is said before the run waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class _Trouble:
     """Reason of the last failure."""
     reported_at: float = float("-inf")
     """Time at which the user was last informed."""
+    told_until: float = float("-inf")
+    """End of the longest pause that the user was informed of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -156,6 +160,10 @@ class RetryPolicy:
         if failure.pause_s is not None:
             self.events["asked to wait"] += 1
             self._rests_until = max(self._rests_until, now + min(failure.pause_s, self.config.patience_s))
+            rest_s = self._rests_until - now
+            if rest_s > TELL_PAUSE_S and self._rests_until > trouble.told_until + TELL_PAUSE_S and self._left_s() > 0:
+                trouble.told_until = self._rests_until
+                self.say(f"{self.name} asks for a pause ({trouble.reason}); the run waits {rest_s:.0f} s, then goes on")
         else:
             self.events["failures"] += 1
             trouble.in_a_row += 1

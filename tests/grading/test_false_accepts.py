@@ -7,6 +7,22 @@ from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
 SAME = {
+    "functions with kinks and steps": [
+        (r"\sqrt{x^2-6x+9}", "|x-3|"),
+        ("|a-b|", "|b-a|"),
+        (r"\lceil x \rceil", r"-\lfloor -x \rfloor"),
+        (r"\lfloor n/3 \rfloor", r"\lfloor \frac{2n}{6} \rfloor"),
+        ("|x-5|=2", "|5-x|=2"),
+        (r"(t^{1012}-1)(t^{1012}+1)", "t^{2024}-1"),
+        (r"\binom{n}{2}", r"\frac{n!}{2(n-2)!}"),
+    ],
+    "small beside large": [
+        ("e^{2024}-1", "-1+e^{2024}"),
+        (r"2^{20250}-1", r"2\cdot 2^{20249}-1"),
+        (r"\pi+10^{100}", r"10^{100}+\pi"),
+        ("(1+e^{-2024})^2", "1+2e^{-2024}+e^{-4048}"),
+        ("e^{100000}/2", r"\frac12 e^{100000}"),
+    ],
     "decimal commas that braces mark": [
         ("2.5", "2{,}5"),
         ("2{,}5", "2.5"),
@@ -39,6 +55,30 @@ SAME = {
     ],
 }
 OTHER = {
+    "functions with kinks and steps": [
+        ("|x-5|", "5-x"),
+        ("|x^2-9|", "9-x^2"),
+        (r"\sqrt{x^2-6x+9}", "3-x"),
+        ("|x^2-20x+99.99|", "x^2-20x+99.99"),
+        ("|a-b|", "b-a"),
+        ("|x-5|=2", "5-x=2"),
+        (r"\lceil x \rceil", r"\lfloor x \rfloor+1"),
+        (r"\lfloor n/200 \rfloor", r"\lfloor n/300 \rfloor"),
+        ("t^{2024}+1", "t^{2024}"),
+        ("t^{2024}+t^{1000}+1", "t^{2024}+1"),
+        (r"\frac{t^{2025}-1}{t-1}", r"\frac{t^{2025}}{t-1}"),
+    ],
+    "small beside large": [
+        ("e^{2024}-1", "e^{2024}+1"),
+        ("x=e^{2024}-1", "x=e^{2024}+1"),
+        ("2^{20250}-1", "2^{20250}+1"),
+        ("10^{10000}-1", "10^{10000}+1"),
+        ("1-e^{-2024}", "1"),
+        (r"\pi+10^{100}", "10^{100}"),
+        ("(1+e^{-2024})^2", "1+2e^{-2024}"),
+        (r"\cos(10^{-100})", "1"),
+        ("e^{100000}+1", "e^{100000}"),
+    ],
     "a list that looks like a decimal": [
         ("2,5", "2.5"),
         ("2.5", "2,5"),

@@ -5,6 +5,7 @@ is executed. math-verify sees only what our parser refuses (sums, integrals, lim
 holds equal must still pass `objection`.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -17,13 +18,11 @@ from thor_tir.grading.rules.arithmetic import accepts_rounded, is_close, is_long
 from thor_tir.grading.rules.canonical import canonical, is_affordable, squeezed
 from thor_tir.grading.rules.latex_parser import NumbersCollide, Tree, Unreadable, operations, parse_expression, symbols
 from thor_tir.grading.rules.matching import same
-from thor_tir.grading.rules.numeric import DIGITS, Noise, agree, exact, far_point, is_real, point, same_value, value
+from thor_tir.grading.rules.numeric import DIGITS, Noise, Undecided, agree, exact, is_real, point, same_value, value
+from thor_tir.grading.rules.points import further_points, near_points, substituted
 from thor_tir.grading.rules.structure import chain, split_at
 from thor_tir.verdict import Outcome, Strictness
 
-_SEEDS = (0, 2, 4, 1, 3)
-_STEP_SEEDS = 80
-"""Points for functions with steps, which agree at most of them though they differ."""
 _CONSTANTS = frozenset(("C", "C_0", "C_1", "C_2", "C_3", "C_4", "c_1", "c_2", "c_3", "c_4"))
 """Names of a reference's constants of integration; answers may say `A`, `B`, `K` or `c` as well."""
 _ANYTHING = _CONSTANTS | frozenset(("c", "K", "k", "A", "B", "D"))
@@ -101,18 +100,37 @@ class Algebra:
         if not names or names != symbols(found):
             return False
         quotients = []
-        for seed in _SEEDS:
-            at, noise = {name: point(name, seed) for name in names}, Noise()
-            one, other = value(expected, at, noise), value(found, at, noise)
+        near = [at for _, at in near_points(names, has_steps=False)]
+        for place, at in enumerate(itertools.chain(near, further_points(expected, found, names))):
+            noise = Noise()
+            try:
+                one, other = value(expected, at, noise), value(found, at, noise)
+            except Unreadable:
+                if place < len(near):
+                    raise
+                continue
             if min(abs(one), abs(other)) <= noise.scale * mpmath.mpf(10) ** (6 - DIGITS):
-                return False
-            quotients.append(one / other)
+                if place < len(near):
+                    return False
+                continue
+            if place < len(near) or (is_real(one) and is_real(other)):
+                quotients.append(one / other)
         first = quotients[0]
         is_constant = all(abs(quotient - first) <= abs(first) * mpmath.mpf(10) ** -60 for quotient in quotients)
-        return is_constant and (not is_positive or (is_real(first) and bool(mpmath.re(first) > 0)))
+        if not is_constant or (is_positive and not (is_real(first) and bool(mpmath.re(first) > 0))):
+            return False
+        one_place, other_place = ({name: Fraction(float(at[name])) for name in names} for at in near[:2])
+        crossed = [
+            ("mul", substituted(expected, at), substituted(found, elsewhere))
+            for at, elsewhere in ((one_place, other_place), (other_place, one_place))
+        ]
+        return same_value(crossed[0], crossed[1], {})[0]
 
     def _equal_numbers(self, gold: str, answer: str, expected: Tree, found: Tree) -> bool:
-        is_same, one, other = same_value(expected, found, {})
+        try:
+            is_same, one, other = same_value(expected, found, {})
+        except Undecided:
+            return False
         if is_same:
             return True
         if not (is_real(one) and is_real(other) and mpmath.isfinite(one) and mpmath.isfinite(other)):
@@ -148,22 +166,31 @@ def _identical(expected: Tree, found: Tree) -> bool:
     names = symbols(expected)
     is_complex = "const" in operations(expected) and _has_i(expected)
     has_steps = bool((operations(expected) | operations(found)) & {"floor", "ceil"})
-    place, seeds = (far_point, range(_STEP_SEEDS)) if has_steps else (point, _SEEDS)
     num_compared = 0
-    for seed in seeds:
-        at = {name: place(name, seed) for name in names}
+    reason = Unreadable("no point in common")
+    for seed, at in near_points(names, has_steps=has_steps):
         try:
             is_same, one, other = same_value(expected, found, at)
-        except Unreadable:
-            if num_compared:
-                continue
-            raise
+        except Unreadable as error:
+            reason = error
+            continue
         if seed % 2 and not is_complex and not (is_real(one) and is_real(other)):
             continue
         if not is_same:
             return False
         num_compared += 1
-    return num_compared > 0
+    for at in further_points(expected, found, names):
+        try:
+            is_same, one, other = same_value(expected, found, at)
+        except Unreadable:
+            continue
+        if is_real(one) and is_real(other):
+            if not is_same:
+                return False
+            num_compared += 1
+    if not num_compared:
+        raise reason
+    return True
 
 
 def _has_i(tree: Tree) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 import mpmath
 from mpmath.libmp import NoConvergence
 
-from thor_tir.grading.rules.latex_parser import Tree, Unreadable
+from thor_tir.grading.rules.latex_parser import Tree, Unreadable, operations
 
-_MAX_BITS = 20_000
+_MAX_BITS = 200_000
 _MAX_EXPONENT = 10**6
 _MAX_FACTORIAL = 2_000
 DIGITS = 120
@@ -24,6 +24,12 @@ _AGREEMENT = mpmath.mpf(10) ** -80
 """Relative difference up to which two values are one."""
 MORE_DIGITS = 400
 """Decimal digits where these leave open whether a difference is rounding or a number of its own."""
+_MAX_DIGITS = 20_000
+"""Decimal digits that a small number beside a large one may cost."""
+_SPARE_DIGITS = 160
+_MAX_UNSEEN = 20
+"""Orders of magnitude in one expression that the ordinary digits show together."""
+_PRODUCTS = frozenset(("num", "sym", "const", "neg", "mul", "div", "pow"))
 
 Number = Any
 """An mpmath real or complex number."""
@@ -103,11 +109,26 @@ def far_point(name: str, seed: int) -> Number:
     return point(name, seed) * 37
 
 
+class Undecided(Unreadable):
+    """The expression has small numbers beside such large ones that no affordable precision shows both."""
+
+
 class Noise:
     """The largest sum of magnitudes met, which bounds what cancellation may have left of an exact zero."""
 
     def __init__(self) -> None:
         self.scale: Number = mpmath.mpf(0)
+        self.low = self.high = 0
+
+    def meet(self, number: Number) -> None:
+        """Keep the binary orders of magnitude of the smallest and the largest value on the way."""
+        if number and mpmath.isfinite(number):
+            order = int(mpmath.mag(number))
+            self.low, self.high = min(self.low, order), max(self.high, order)
+
+    def orders(self) -> int:
+        """Decimal orders of magnitude between the smallest and the largest value, one included."""
+        return int((self.high - self.low) * 0.30103) + 1
 
 
 def value(tree: Tree, at: Mapping[str, Number], noise: Noise, digits: int = DIGITS) -> Number:
@@ -123,6 +144,12 @@ def value(tree: Tree, at: Mapping[str, Number], noise: Noise, digits: int = DIGI
 
 
 def _value(tree: Tree, at: Mapping[str, Number], noise: Noise) -> Number:
+    result = _own_value(tree, at, noise)
+    noise.meet(result)
+    return result
+
+
+def _own_value(tree: Tree, at: Mapping[str, Number], noise: Noise) -> Number:
     kind = tree[0]
     if kind == "num":
         return mpmath.mpf(tree[1].numerator) / tree[1].denominator
@@ -164,10 +191,15 @@ def _called(name: str, parts: list[Number], noise: Noise) -> Number:
     if name in ("factorial", "binom"):
         if any(abs(part) > _MAX_FACTORIAL for part in parts):
             raise Unreadable("a factorial too large")
+        if mpmath.mp.dps > MORE_DIGITS and not all(mpmath.isint(part) for part in parts):
+            raise Unreadable("a gamma function of too many digits")
         return mpmath.factorial(parts[0]) if name == "factorial" else mpmath.binomial(*parts)
     if name == "abs":
         return abs(parts[0])
     if name in ("floor", "ceil"):
+        nearest = mpmath.nint(parts[0])
+        if abs(parts[0] - nearest) <= max(1, abs(nearest)) * mpmath.mpf(10) ** (20 - mpmath.mp.dps):
+            return nearest  # three times a third is one, although rounding leaves less
         return mpmath.floor(parts[0]) if name == "floor" else mpmath.ceil(parts[0])
     if name in ("sin", "cos", "tan", "cot", "sec", "csc", "cis"):
         if abs(parts[0]) > _MAX_EXPONENT:
@@ -181,17 +213,28 @@ def _called(name: str, parts: list[Number], noise: Noise) -> Number:
 def same_value(one: Tree, other: Tree, at: Mapping[str, Number]) -> tuple[bool, Number, Number]:
     """True if two trees have one value at a point, and the two values.
 
-    No absolute tolerance decides: where the values differ by no more than what cancellation may have left, both are
-    computed again with more digits. Raises Unreadable where either has no value.
+    No absolute tolerance decides: where the values differ by no more than what cancellation may have left, or where
+    something large may hide something small, as in `e^{2024}-1`, both are computed again with more digits. Raises
+    Unreadable where either has no value.
     """
     noise = Noise()
     left, right = value(one, at, noise), value(other, at, noise)
-    if _is_relatively_equal(left, right) or not agree(left, right, noise):
-        return _is_relatively_equal(left, right), left, right
+    is_close = _is_relatively_equal(left, right)
+    if not is_close and not agree(left, right, noise):
+        return False, left, right
+    orders = noise.orders()
+    if one == other or (is_close and orders <= _MAX_UNSEEN):
+        return True, left, right
+    digits = min(_MAX_DIGITS, max(MORE_DIGITS, 3 * orders + _SPARE_DIGITS + 80))
+    if digits < orders + _SPARE_DIGITS + 80:
+        if is_close and operations(one) | operations(other) <= _PRODUCTS:
+            return True, left, right
+        raise Undecided("a small number beside one too large")
     noise = Noise()
-    with mpmath.workdps(MORE_DIGITS):
-        finer = value(one, at, noise, MORE_DIGITS), value(other, at, noise, MORE_DIGITS)
-        is_same = _is_relatively_equal(*finer) or agree(*finer, noise, MORE_DIGITS)
+    with mpmath.workdps(digits):
+        finer = value(one, at, noise, digits), value(other, at, noise, digits)
+        shown = mpmath.mpf(10) ** (orders + _SPARE_DIGITS - digits)
+        is_same = agree(*finer, noise, digits) or bool(abs(finer[0] - finer[1]) <= max(map(abs, finer)) * shown)
     return is_same, left, right
 
 
@@ -199,7 +242,8 @@ def agree(one: Number, other: Number, noise: Noise, digits: int = DIGITS) -> boo
     """True if two values are the same up to rounding, relative to them and to what was cancelled on the way."""
     if mpmath.isinf(one) or mpmath.isinf(other):
         return bool(one == other)
-    return _is_relatively_equal(one, other) or bool(abs(one - other) <= noise.scale * mpmath.mpf(10) ** (6 - digits))
+    is_close = digits == DIGITS and _is_relatively_equal(one, other)
+    return is_close or bool(abs(one - other) <= noise.scale * mpmath.mpf(10) ** (6 - digits))
 
 
 def _is_relatively_equal(one: Number, other: Number) -> bool:

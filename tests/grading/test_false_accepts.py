@@ -7,6 +7,18 @@ from thor_tir.grading.rules.matching import quick_outcome
 from thor_tir.verdict import Outcome, Strictness
 
 SAME = {
+    "numbers behind units": [
+        (r"6\text{ hours }20\text{ minutes}", r"6\text{ hours }20\text{ minutes}"),
+        (r"6\text{ hours }20\text{ minutes}", "6 hours 20 minutes"),
+        (r"5\text{ feet }7\text{ inches}", r"5\text{ feet } 7\text{ inches}"),
+    ],
+    "names of points and sets": [
+        ("ABC", r"\text{ABC}"),
+        ("AB", "BA"),
+        ("PRT", r"P \cdot R \cdot T"),
+        (r"\mathbb{R}\setminus\{0\}", r"\mathbb{R}-\{0\}"),
+        (r"x\ne 0", r"\mathbb{R}-{0}"),
+    ],
     "functions with kinks and steps": [
         (r"\sqrt{x^2-6x+9}", "|x-3|"),
         ("|a-b|", "|b-a|"),
@@ -55,6 +67,21 @@ SAME = {
     ],
 }
 OTHER = {
+    "numbers behind units": [
+        (r"6\text{ hours }20\text{ minutes}", r"6\text{ hours }50\text{ minutes}"),
+        (r"5\text{ feet }7\text{ inches}", r"5\text{ feet }9\text{ inches}"),
+        (r"12\text{ cm by }8\text{ cm}", r"12\text{ cm by }9\text{ cm}"),
+        (r"\frac12\text{ of }10", r"\frac12\text{ of }20"),
+        (r"3\text{ m }5\text{ cm}", r"3\text{ m }5.5\text{ cm}"),
+        (r"6\text{ hours }20\text{ minutes}", r"6\text{ hours}"),
+    ],
+    "names of points and sets": [
+        ("BAC", "ABC"),
+        ("ABCD", "ACBD"),
+        (r"\mathbb{R}", r"\mathbb{R}-{0}"),
+        (r"\mathbb{R}", r"\mathbb{R}-\{0\}"),
+        (r"\mathbb{R}-{0}", r"\mathbb{R}-{1}"),
+    ],
     "functions with kinks and steps": [
         ("|x-5|", "5-x"),
         ("|x^2-9|", "9-x^2"),

@@ -36,6 +36,9 @@ _NAMES = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 _NOT_VARIABLES = frozenset((r"\frac", r"\sqrt", r"\text", r"\begin", r"\end", r"\pi", "e", "i", r"\infty", r"\,"))
 _BASED = re.compile(r"\d_\{?\w*")
 _NUMBER_BEHIND_UNIT = re.compile(r"\\text\{[^{}]*\}(?:\^\{?\d\}?)? ?\d|\\text\{ ?\d")
+_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
+_WORD_OF_POINTS = re.compile(r"[A-Z]{3,}")
+"""An angle, a triangle or an arrangement, which no product is: the order of its letters counts."""
 _COMMAS = frozenset((",", ";", "and", "or"))
 _UNWORKED = frozenset(("factorial", "binom", "add", "floor", "ceil"))
 _MAX_POWER = 10**6
@@ -77,6 +80,8 @@ class Algebra:
 
     def equal(self, gold: str, answer: str) -> bool:
         """True if the values agree wherever both are defined, the variables being the same in letter and case."""
+        if all(_WORD_OF_POINTS.fullmatch(text) for text in (gold, answer)):
+            return gold == answer
         expected, found = (_read(text) for text in _same_logarithms(gold, answer))
         one, other = exact(expected), exact(found)
         if one is not None and other is not None:
@@ -309,8 +314,9 @@ def objection(gold: str, answer: str) -> str | None:
         return "two relations of one truth value are not one relation"
     if ("'" in gold) != ("'" in answer):
         return "a prime that the reference lacks, or the other way round"
-    if _NUMBER_BEHIND_UNIT.search(answer) and not _NUMBER_BEHIND_UNIT.search(gold):
-        return "a number behind a unit"
+    is_behind = any(_NUMBER_BEHIND_UNIT.search(text) for text in (gold, answer))
+    if is_behind and sorted(_NUMBERS.findall(gold)) != sorted(_NUMBERS.findall(answer)):
+        return "other numbers behind a unit"
     if r"\ldots" in gold or r"\ldots" in answer:
         return "a list with dots is compared letter for letter"
     if _BASED.findall(squeezed(gold)) != _BASED.findall(squeezed(answer)):

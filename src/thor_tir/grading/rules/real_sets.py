@@ -12,6 +12,8 @@ _INFINITY = r"\infty"
 _INFINITIES = re.compile(r"\+\s*\\infty|(?<![a-z\\])(?:inf|oo|infinity)\b")
 _BUILDER = re.compile(r"\\\{ ?[a-z] ?(?:\\in ?\{? ?R ?\}? ?)?[|:](.*)\\\}", re.DOTALL)
 r"""`\{x : x > 5\}`; canonical text knows no fonts, so that the reals are `R`."""
+_MINUS_POINTS = re.compile(r"^\{? ?R ?\}? ?- ?\\?\{([^{}\\]*)\\?\}$")
+r"""`\mathbb{R}-\{0\}`, with or without the backslashes: a set without points, and no difference of numbers."""
 _UNIONS = frozenset((r"\cup", "U", "or", ","))
 
 
@@ -43,7 +45,7 @@ class RealSet:
 
 def real_set(text: str) -> RealSet | None:
     """The set that a canonical text describes, or None."""
-    text = _INFINITIES.sub(lambda _: _INFINITY, text)
+    text = _MINUS_POINTS.sub(r"R \\setminus \\{\1\\}", _INFINITIES.sub(lambda _: _INFINITY, text))
     if builder := _BUILDER.fullmatch(text):
         text = builder[1]
     variable = ""

@@ -128,6 +128,7 @@ def test_nothing_else_prints_to_a_terminal() -> None:
         "console.py": "the place itself",
         "cli.py": "help, and faults through `visible`",
         "commands/__init__.py": "help of a group",
+        "commands/presets.py": "a preset, which is the package's own text",
         "commands/sandbox.py": "what a program printed goes where the user's output goes",
         "api.py": "transcripts and tables that were made visible",
     }

@@ -1,6 +1,7 @@
 """Templates of every kind: what reaches the prompt, what ends a turn, and what is refused in one sentence."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -215,3 +216,35 @@ def test_a_prompt_is_what_the_template_makes_of_it_where_nothing_is_disarmed():
     turns = [{"role": "system", "content": "Be exact."}, {"role": "user", "content": "Q: 1 + 1?"}]
     text = rendered(tokenizer, turns)
     assert Dialect(tokenizer, DialectConfig(style=STYLE)).prompt("1 + 1?").token_ids == tuple(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("| e", "changes the characters"),
+        ("| upper", "leaves the question or the rules out"),
+        ("| replace('Ab', 'ab')", "changes plain text"),
+        ("| replace('\\n', ' ')", "changes line ends"),
+        ("| replace('```', '~~~')", "changes programs between fences"),
+        ("| truncate(1000)", "cuts long text"),
+        ("[:2000]", "cuts long text"),
+        ("~ ([1, 2, 3, 4, 5, 6, 7, 8, 9] * 9999) | random", "differently each time"),
+    ],
+)
+def test_a_template_that_changes_text_is_refused_and_named(change, named):
+    with pytest.raises(UsageError, match=named):
+        form_of(tokenizer_of(CHATML.replace("m['content']", f"(m['content'] {change})")))
+
+
+def test_a_template_that_trims_the_ends_of_text_passes():
+    assert form_of(tokenizer_of(CHATML.replace("m['content']", "m['content'] | trim"))) == TurnForm()
+
+
+@pytest.mark.parametrize("body", ["x", "{{ a }}", "{{ a * b }}", "{% if a %}y{% endif %}", "{{ messages | length }}"])
+def test_a_template_that_never_ends_is_given_up_in_another_thread_too(monkeypatch, body):
+    monkeypatch.setattr(chat_template, "RENDERING_S", 0.2)
+    loops = "".join(f"{{% for {name} in range(99999) %}}" for name in "abc") + body + "{% endfor %}" * 3
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TemplateTooSlow, match=r"more than 0\.2 s"):
+            pool.submit(form_of, tokenizer_of(loops)).result(timeout=10)
+        assert pool.submit(form_of, tokenizer_of(CHATML)).result(timeout=10) == TurnForm()

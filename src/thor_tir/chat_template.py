@@ -4,6 +4,7 @@ A template is a program of the model folder's. It runs in Jinja's sandbox, for a
 in it ends in one sentence.
 """
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,14 @@ out."""
 _RULES, _QUESTION, _ANSWER = "thorrules", "thorquestion", "thoranswer"
 _ASKED: tuple[ChatTurn, ...] = ({"role": "system", "content": _RULES}, {"role": "user", "content": _QUESTION})
 _ANSWERED: tuple[ChatTurn, ...] = (_ASKED[1], {"role": "assistant", "content": _ANSWER})
+_PROBES = (
+    ("Ab  Cd: 1, 2.", "changes plain text (its case, blanks or signs)"),
+    ("a < b > c & \"d\" 'e' \\frac{1}{2}", "changes the characters < > & \" ' \\ { or }"),
+    ("one\ntwo\n\n    three", "changes line ends or indentation"),
+    ("\n```python\nprint(4)\n```\n", "changes programs between fences"),
+    ("long " * 2000, "cuts long text"),
+)
+"""Texts that must reach the prompt as they are, and what a template does that changes them."""
 _OF_PARTS = ("'text':", '"text":')
 """Stands in a prompt whose template printed a list of parts as Python does."""
 
@@ -115,6 +124,7 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
             continue
         has_rules = _RULES in text or not reads_rules
         if _QUESTION in text and has_rules and not any(mark in text for mark in _OF_PARTS):
+            _refuse_changed(tokenizer, form, thinks=thinks, reads_rules=reads_rules)
             return form
     if len(faults) == len(FORMS):
         raise faults[-1]
@@ -122,6 +132,23 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
         f"{_named(tokenizer)} leaves the question or the rules out of the prompt, in whatever form they come; "
         "take another template (chat_template.jinja in the model's folder)"
     )
+
+
+def _refuse_changed(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool, reads_rules: bool) -> None:
+    """Raise UsageError for a template that changes what it is given, or that does not say the same twice."""
+    does = None
+    for probe, change in _PROBES:
+        rules, question = f"{_RULES} {probe} {_RULES}", f"{_QUESTION} {probe} {_QUESTION}"
+        turns = form.applied(({"role": "system", "content": rules}, {"role": "user", "content": question}))
+        text = rendered(tokenizer, turns, thinks=thinks)
+        if question not in text or (reads_rules and rules not in text):
+            does = change
+        elif rendered(tokenizer, turns, thinks=thinks) != text:
+            does = "renders the same turns differently each time"
+        if does:
+            raise UsageError(
+                f"{_named(tokenizer)} {does}; take another template (chat_template.jinja in the model's folder)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +209,10 @@ def _named(tokenizer: Tokenizer) -> str:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the code within after so many seconds; in the main thread alone, where signals arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+    """Raise TimeoutError in the code within after so many seconds, in whatever thread it runs."""
+    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread alone
+        with _time_limit_of_thread(seconds):
+            yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -197,3 +225,33 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _time_limit_of_thread(seconds: float) -> Iterator[None]:
+    """The same in another thread than the main one, by an exception that a second thread raises in it."""
+    thread, lock = ctypes.c_ulong(threading.get_ident()), threading.Lock()
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    is_over = has_fired = False
+
+    def stop() -> None:
+        nonlocal has_fired
+        with lock:
+            if not is_over:
+                has_fired = True
+                raise_in(thread, ctypes.py_object(TimeoutError))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if has_fired:  # Jinja may fail at what came at a place without a line
+            raise TimeoutError from error
+        raise
+    finally:
+        with lock:
+            is_over = True
+            raise_in(thread, None)  # one that was raised at the last moment, and has not arrived
+        timer.cancel()

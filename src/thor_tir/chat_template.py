@@ -255,3 +255,4 @@ def _time_limit_of_thread(seconds: float) -> Iterator[None]:
             is_over = True
             raise_in(thread, None)  # one that was raised at the last moment, and has not arrived
         timer.cancel()
+        timer.join()

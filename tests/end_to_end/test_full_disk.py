@@ -1,13 +1,11 @@
 """A disk without room in every stage: one sentence, no traceback, and the run continues where there is room again."""
 
-import os
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from small_disk import disk
 from thor_tir.engines.loading import load_model
 from thor_tir.errors import UsageError
 
@@ -36,19 +34,6 @@ def needs_the_embedded_model():
         load_model("nano/actor")
     except UsageError:
         pytest.skip("the embedded models are not there")
-
-
-@contextmanager
-def disk(folder: Path, num_bytes: int):
-    """A file system of its own in the folder, with `num_bytes` of room."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root and a host that allows it")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(("stage", "room"), ROOMS)

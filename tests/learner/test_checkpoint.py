@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from small_disk import disk
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import Schedule
@@ -192,19 +192,6 @@ def test_going_on_with_other_versions_is_allowed_and_said(tmp_path, caplog):
     load_checkpoint(path, learner)
     (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert f'other versions (torch was "1.0", is "{torch.__version__}")' in told
-
-
-@contextmanager
-def disk(folder: Path, num_bytes: int):
-    """A file system of its own in the folder, with so much room."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root and a host that allows it")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("room", [1.01, 1.1, 1.3, 1.5, 1.7, 1.9])

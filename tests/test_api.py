@@ -85,6 +85,6 @@ def test_what_is_closed_says_so_and_leaves_no_thread() -> None:
     thor = Thor()
     thor.close()
     thor.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # a thread of another test may end meanwhile
     with pytest.raises(UsageError, match="is closed"):
         thor.run_code("print(1)")

@@ -1,68 +1,113 @@
-"""What public reports met in evaluations of a model behind an address, through the real command."""
+"""`thor eval` against a server: references as they are published, and programs that cost no attempt."""
 
 import asyncio
 import json
-import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from endpoint_server import Asked, Server, completion, says, serving
+from endpoint_server import Asked, Behaviour, completion, says, serving
 from field_cases import field_cases
+from thor_tir import cli
 
-TWO = [
-    {"question": "What is 20 minus 3, first of two?", "answer": "17"},
-    {"question": "What is 20 minus 3, second of two?", "answer": "17"},
+PROBLEMS = [
+    {"id": "own/1", "question": "First: what is 20 minus 3?", "answer": "17", "source": "own"},
+    {"id": "own/2", "question": "Second: what is 3 less than 20?", "answer": "17", "source": "own"},
+]
+Model = Callable[[str], str]
+"""The model's next words after a prompt."""
+
+
+def answers(model: Model) -> Behaviour:
+    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        prompt = asked.body.get("prompt") or json.dumps(asked.body.get("messages"))
+        await says(completion(model(str(prompt)), stop_reason=None))(asked, writer)
+
+    return behave
+
+
+@contextmanager
+def served(model: Model) -> Iterator[str]:
+    """The address of a server with this model, in a thread of its own."""
+    loop, address, done = asyncio.new_event_loop(), [""], threading.Event()
+    ready = threading.Event()
+
+    async def serve() -> None:
+        async with serving(usual=answers(model)) as server:
+            address[0] = server.address
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield address[0]
+    finally:
+        done.set()
+        thread.join(20)
+        loop.close()
+
+
+def evaluated(model: Model, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
+    """The results of the command's one set."""
+    problems = folder / "rows.jsonl"
+    problems.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    options = ["--problems", str(problems), "--num-problems", str(len(rows)), "--samples", "1"]
+    options += ["--output", str(folder / "out")]
+    with served(model) as address, pytest.raises(SystemExit) as ended:
+        cli.main(["eval", "--model", address, *options])
+    assert ended.value.code == 0
+    [results] = json.loads((folder / "out" / "results.json").read_text(encoding="utf-8"))["sets"]
+    return cast("dict[str, Any]", results)
+
+
+def script_of(case: dict[str, Any]) -> tuple[Model, float]:
+    """The model of a case, and the accuracy that it must be given."""
+    turns = case["input"]
+    if case["id"] == "heavy-eval-all":
+        return lambda prompt: turns["then"] if turns["model_turn"].strip() in prompt else turns["model_turn"], 1.0
+    first, program, then = turns["problem_1_turn"], *turns["problem_2_turn"].split("\n then ")
+    return lambda prompt: first if "First:" in prompt else then if program in prompt else program + "\n", 0.5
+
+
+@pytest.mark.parametrize("case", [case for case in field_cases("data") if not str(case.id).startswith("rows")])
+def test_references_as_they_are_published_are_read(case: dict[str, Any], tmp_path: Path) -> None:
+    assert case["expected"] == "100 %"
+    problem = {key: case["input"][key] for key in ("question", "answer")}
+    results = evaluated(lambda _prompt: r"So it is \boxed{17}.", [problem], tmp_path)
+    assert (results["avg"]["value"], results["n_scored"]) == (1.0, 1)
+
+
+@pytest.mark.parametrize("case", field_cases("sandbox+evaluation"))
+def test_no_attempt_with_a_heavy_library_is_lost(case: dict[str, Any], tmp_path: Path) -> None:
+    model, accuracy = script_of(case)
+    results = evaluated(model, PROBLEMS, tmp_path)
+    assert (results["avg"]["value"], results["attempts"], results["n_scored"]) == (accuracy, 2, 2)
+    assert results["lost"] == {"asked": 2, "machine": {}, "unscored": 0, "no_room": 0}
+
+
+PROGRAMS = [
+    "import scipy.stats as st\nprint(round(st.norm.ppf(0.5)) + 17)",
+    "import networkx as nx\nprint(nx.cycle_graph(17).number_of_edges())",
+    "import pandas as pd\nprint(pd.Series([8, 9]).sum())",
+    "import asyncio\nasync def m():\n    return 17\nprint(asyncio.run(m()))",
+    "from multiprocessing.pool import ThreadPool\nprint(sum(ThreadPool(2).map(int, '89')))",
 ]
 
 
-async def evaluated(turns: dict[str, tuple[str, str]], problems: list[dict[str, str]], folder: Path) -> dict[str, Any]:
-    """The only set of results.json, where a question is answered by its first turn, and by its second after output."""
-    path = folder / "two.jsonl"
-    path.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+def test_programs_of_other_kinds_are_run_and_read_too(tmp_path: Path) -> None:
+    rows = [{"question": f"Number {n}: what is 20 minus 3?", "answer": "17"} for n in range(len(PROGRAMS))]
 
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        text = json.dumps(asked.body)
-        first, then = next((both for words, both in turns.items() if words in text), ("four", "four"))
-        await says(completion(then if "```output\\n" in text else first, stop_reason=None))(asked, writer)
+    def model(prompt: str) -> str:
+        program = next((program for n, program in enumerate(PROGRAMS) if f"Number {n}:" in prompt), "")
+        is_run = program in prompt or json.dumps(program)[1:-1] in prompt  # as text, or within JSON of a conversation
+        return "\\boxed{17}" if is_run else f"```python\n{program}\n```\n"
 
-    async with serving() as server:
-        server: Server
-        server.usual = answer
-        words = ["eval", "--model", server.address, "--problems", str(path), "--num-problems", "2", "--samples", "1"]
-        running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "thor_tir", *words, "--output", str(folder / "run"), stdout=asyncio.subprocess.DEVNULL
-        )
-        assert await running.wait() == 0
-    (entry,) = json.loads((folder / "run" / "results.json").read_text())["sets"]
-    return entry
-
-
-@pytest.mark.parametrize("row", [param for param in field_cases("data") if not param.id.startswith("rows")])
-def test_references_as_they_are_published_are_read_by_an_evaluation(row: dict[str, Any], tmp_path: Path) -> None:
-    assert row["expected"] == "100 %"
-    problem = {key: row["input"][key] for key in ("question", "answer")}
-    entry = asyncio.run(evaluated({problem["question"]: (r"So it is \boxed{17}.", "")}, [problem], tmp_path))
-    assert (entry["avg"]["value"], entry["n_scored"]) == (1.0, 1)
-
-
-@pytest.mark.parametrize(
-    "row", [param for param in field_cases("sandbox+evaluation") if not param.id.endswith("mixed")]
-)
-def test_programs_of_heavy_libraries_do_not_cost_attempts(row: dict[str, Any], tmp_path: Path) -> None:
-    assert row["expected"] == "2 attempts, 100 %"
-    turns = (row["input"]["model_turn"], row["input"]["then"])
-    entry = asyncio.run(evaluated({problem["question"]: turns for problem in TWO}, TWO, tmp_path))
-    assert (entry["attempts"], entry["avg"]["value"], entry["call_success"]["value"]) == (2, 1.0, 1.0)
-    assert entry["lost"] == {"asked": 2, "machine": {}, "unscored": 0, "no_room": 0}
-
-
-@pytest.mark.parametrize("row", [param for param in field_cases("sandbox+evaluation") if not param.id.endswith("all")])
-def test_one_heavy_program_among_others_is_counted_like_them(row: dict[str, Any], tmp_path: Path) -> None:
-    assert row["expected"] == "n 2, accuracy 50 %"
-    first, (program, _, then) = row["input"]["problem_1_turn"], row["input"]["problem_2_turn"].partition(" then ")
-    turns = {TWO[0]["question"]: (first, first), TWO[1]["question"]: (program, then)}
-    entry = asyncio.run(evaluated(turns, TWO, tmp_path))
-    assert (entry["n"], entry["n_scored"], entry["avg"]["value"]) == (2, 2, 0.5)
-    assert entry["lost"]["machine"] == {}
+    results = evaluated(model, rows, tmp_path)
+    assert (results["avg"]["value"], results["attempts"]) == (1.0, len(PROGRAMS))
+    assert results["call_success"]["value"] == 1.0

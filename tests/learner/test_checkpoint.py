@@ -236,12 +236,10 @@ print(json.dumps(json.loads((save_checkpoint(Path(sys.argv[1]), learner) / "mani
 
 def test_equal_runs_leave_equal_checkpoints_to_the_last_file(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    digests = []
-    for place in (tmp_path / "a", tmp_path / "b"):
-        command = [sys.executable, "-c", ALONE_IN_A_PROCESS, str(place)]
-        env = {**os.environ, "PYTHONPATH": path}
-        ended = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-        digests.append(json.loads(ended.stdout))
+    env = {**os.environ, "PYTHONPATH": path}
+    commands = [[sys.executable, "-c", ALONE_IN_A_PROCESS, str(tmp_path / name)] for name in "ab"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, env=env) for command in commands]
+    digests = [json.loads(process.communicate()[0]) for process in both]
     assert digests[0] == digests[1]
     assert "state/random-0.pt" in digests[0]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.problems.code_sources import MOST_BYTES, code_tasks
+from thor_tir.problems import code_sources
+from thor_tir.problems.code_sources import code_tasks
 from thor_tir.problems.code_tasks import AssertTests, CallTests, ExampleTests
 
 HUMANEVAL = {
@@ -111,24 +112,35 @@ def test_what_is_not_the_known_file_is_refused_with_what_to_do(tmp_path: Path) -
         code_tasks("apps", short)
 
 
+MOST_BYTES = 2**24
+
+
+@pytest.fixture
+def low_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code_sources.MOST_BYTES == 2**28  # the same rule at a size that a test can afford
+    monkeypatch.setattr(code_sources, "MOST_BYTES", MOST_BYTES)
+
+
 def bomb(path: Path, *, members: int) -> Path:
-    """A packed file of a few hundred kilobytes that holds more than any benchmark, in so many parts."""
+    """A small packed file that holds twice what is allowed, in so many parts."""
     part = gzip.compress(b"\n" * (2 * MOST_BYTES // members), compresslevel=9)
     path.write_bytes(part * members)
     return path
 
 
+@pytest.mark.usefixtures("low_bound")
 @pytest.mark.parametrize("members", [1, 16])
 def test_a_file_that_unpacks_without_end_is_refused_before_memory_is_used(tmp_path: Path, members: int) -> None:
     file = bomb(tmp_path / "bomb.jsonl.gz", members=members)
     tracemalloc.start()
-    with pytest.raises(UsageError, match="holds more than 256 MiB when unpacked"):
+    with pytest.raises(UsageError, match="holds more than 16 MiB when unpacked"):
         code_tasks("humaneval", file, verify=False)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 3 * MOST_BYTES
 
 
+@pytest.mark.usefixtures("low_bound")
 def test_a_bomb_in_a_folder_or_under_a_plain_name_is_refused_too(tmp_path: Path) -> None:
     bomb(tmp_path / "humaneval.jsonl.gz", members=1)
     with pytest.raises(UsageError, match="when unpacked"):

@@ -79,6 +79,7 @@ ENDS = (
         name="a recursion without bound",
         code="import sys\nsys.setrecursionlimit(2**31 - 1)\nf = lambda: f()\nf()",
         allowed=(*FAILS, Status.TIMEOUT),
+        timeout_s=1.5,
     ),
     Ends(name="a huge exception", code="raise ValueError('x' * 10**8)", allowed=FAILS),
     Ends(
@@ -127,6 +128,7 @@ ENDS = (
         name="a finalizer that raises the dead",
         code=("kept = []\nclass A:\n    def __del__(self): kept.append(self); A()\nA()\nprint(len(kept))"),
         allowed=(*FAILS, *FINE, Status.TIMEOUT),
+        timeout_s=1.5,
     ),
     Ends(
         name="another interpreter in the process",

@@ -138,10 +138,10 @@ def test_a_program_has_four_times_the_time_of_a_slow_reference_and_no_more_than_
     )
     spin += "    return 2 * n\n"
     once = replace(CALLS.tests, inputs="[[2]]", results="[4]")
-    slow = replace(task(once, timeout_s=0.3), reference=spin.format(0.4))
-    fast = replace(task(once, timeout_s=0.3), reference=REFERENCE)
+    slow = replace(task(once, timeout_s=0.2), reference=spin.format(0.25))
+    fast = replace(task(once, timeout_s=0.2), reference=REFERENCE)
     endless = "def double(n):\n    while True: pass\n"
-    verdicts = check_all((slow, spin.format(0.6)), (fast, spin.format(0.6)), (slow, endless))
+    verdicts = check_all((slow, spin.format(0.4)), (fast, spin.format(0.4)), (slow, endless))
     assert [verdict.passed for verdict in verdicts] == [True, False, False]
     assert [verdict.status for verdict in verdicts[1:]] == [Status.TIMEOUT] * 2
 

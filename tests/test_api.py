@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import re
 import threading
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -88,3 +90,10 @@ def test_what_is_closed_says_so_and_leaves_no_thread() -> None:
     assert set(threading.enumerate()) <= before  # a thread of another test may end meanwhile
     with pytest.raises(UsageError, match="is closed"):
         thor.run_code("print(1)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_ten_lines_of_a_page_run_as_they_stand(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    exec(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0], {})
+    assert capsys.readouterr().out.endswith("correct\n42\n\n")

@@ -146,3 +146,19 @@ def test_a_selector_of_ones_own_ranks_the_candidates(tmp_path: Path) -> None:
         select(candidates, selector(f"{tmp_path / 'mine.py'}:text").score, seed=0)
     with pytest.raises(UsageError, match="there is no file"):
         selector("nowhere.py:f")
+
+
+def test_an_installed_package_offers_a_selector_by_a_short_name(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "offered_by_test.py").write_text(
+        "def fewest(attempt, candidates, *, base=0):\n    return base - len(attempt.trajectory.calls)\n"
+    )
+    about = tmp_path / "offered_by_test-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: offered-by-test\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[thor_tir.selectors]\nfewest = offered_by_test:fewest\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    candidates = [attempt_of("++", id="two"), attempt_of("-", id="one")]
+    assert select(candidates, selector("fewest").score, seed=0).trajectory.id == "one"
+    assert selector("fewest,base=3").score(candidates[0], candidates) == (1.0,)
+    with pytest.raises(UsageError, match=r"known: .*fewest"):
+        selector("most")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
 
-from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.voting import candidates_of
-from thor_tir.hooks import hook_fault, is_hook, load_hook, number_of
+from thor_tir.hooks import hook_fault, load_hook, number_of, spelling_of
 from thor_tir.rollout.sample_many import Attempt
 
 Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
@@ -90,14 +89,14 @@ def selector(name: str) -> Selector:
     """The selector of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
     if name in SELECTORS:
         return SELECTORS[name]
-    if not is_hook(name):
-        raise UsageError(f"unknown selector {name!r}; known: {', '.join(SELECTORS)}, or your own as file.py:function")
-    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", score=_own_score(name))
+    score = _own_score(name)
+    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", score=score)
 
 
 def _own_score(name: str) -> Score:
     """The score of a function of the user's own, which returns a number or several that are compared in order."""
-    function = load_hook("selector", name)
+    spelled = spelling_of(name)
+    function = load_hook("selector", spelled.name, known=SELECTORS, parameters=spelled.parameters)
 
     def score(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from thor_tir.errors import MachineFault, UsageError
-from thor_tir.hooks import HookKind, hook_fault, load_hook, number_of
+from thor_tir.hooks import HookKind, hook_fault, load_hook, number_of, spelling_of, with_parameters
 from thor_tir.problem import Problem
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -64,9 +64,12 @@ def load_rewards(specs: Sequence[str]) -> tuple[WeightedReward, ...]:
         return ()
     loaded = []
     for spec in specs:
-        name, has_weight, number = spec.rpartition("=")
-        name, weight = (name, _weight(number, spec)) if has_weight else (spec, 1.0)
-        judge = PACKAGED[name] if name in PACKAGED else load_hook(_KIND, name, known=PACKAGED)
+        spelled = spelling_of(spec)
+        name, weight = spelled.name, 1.0 if spelled.weight is None else spelled.weight
+        if name in PACKAGED:
+            judge = with_parameters(_KIND, name, PACKAGED[name], spelled.parameters)
+        else:
+            judge = load_hook(_KIND, name, known=PACKAGED, parameters=spelled.parameters)
         loaded.append(WeightedReward(name=name, weight=weight, judge=judge))
     if len({each.name for each in loaded}) < len(loaded):
         raise UsageError(f"a reward is named twice: {', '.join(specs)}")
@@ -114,10 +117,3 @@ async def _asked(each: WeightedReward, problem: Problem, trajectory: Trajectory,
         raise
     except Exception as error:
         raise hook_fault(f"the reward {each.name}", error) from error
-
-
-def _weight(number: str, spec: str) -> float:
-    try:
-        return number_of(float(number), spec)
-    except ValueError as error:
-        raise UsageError(f"{spec!r}: the weight behind = is a number, found {number!r}") from error

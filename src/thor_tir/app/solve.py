@@ -25,7 +25,7 @@ from thor_tir.eval.transcript import (
 )
 from thor_tir.execution import Status
 from thor_tir.grading.extract import extract_answer
-from thor_tir.inference.best_of_n import select, selector
+from thor_tir.inference.best_of_n import choose, selector
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem, digest
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest, attempt
@@ -97,7 +97,7 @@ async def _answer(question: Question, config: EvalConfig, reporter: ConsoleRepor
             AttemptRequest(id=str(k), problem=problem, seed=seed_of(question.seed, k)) for k in range(question.attempts)
         ]
         candidates = await asyncio.gather(*(attempt(request, setup) for request in requests))
-    return select(candidates, selector(question.select).score, seed=question.seed), dialect.decode
+    return choose(candidates, selector(question.select), seed=question.seed).chosen, dialect.decode
 
 
 async def _ungraded(problem: Problem, text: str) -> Verdict:

@@ -11,11 +11,11 @@ from thor_tir.app.config import EndTokens, EvalConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.inference.best_of_n import SELECTORS
+from thor_tir.inference.best_of_n import USABLE
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 
-SELECTOR_NAMES = f"{{{','.join(SELECTORS)},FILE.py:FUNCTION}}"
+SELECTOR_NAMES = f"{{{','.join(USABLE)},FILE.py:FUNCTION}}"
 """The selectors as help shows them."""
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.eval.results import Manifest
-from thor_tir.inference.best_of_n import select, selector
+from thor_tir.inference.best_of_n import choose, selector
 from thor_tir.problem import read_problems, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
@@ -51,9 +51,10 @@ class Evaluation:
 
 def best_of(evaluation: Evaluation, select_by: str, *, seed: int) -> Evaluation:
     """One attempt per problem, chosen among all of them by the selector of that name."""
-    score = selector(select_by).score
+    by = selector(select_by)
     chosen = tuple(
-        (select(group, score, seed=seed_of(seed, group[0].problem.id)),) if group else () for group in evaluation.groups
+        (choose(group, by, seed=seed_of(seed, group[0].problem.id)).chosen,) if group else ()
+        for group in evaluation.groups
     )
     return replace(evaluation, groups=chosen)
 

@@ -2,10 +2,13 @@
 
 The paper leaves three things open, settled here: a candidate that made no call has pass rate 0, since nothing it claims
 was computed; among equal pass rates one with an answer wins; what is still equal is drawn from a seed.
+
+Everything here is a rule over what candidates hold. Selectors that ask a model stand in `asked.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
 
@@ -14,8 +17,14 @@ from thor_tir.grading.voting import candidates_of
 from thor_tir.hooks import hook_fault, load_hook, number_of, spelling_of
 from thor_tir.rollout.sample_many import Attempt
 
-Score = Callable[[Attempt, Sequence[Attempt]], tuple[float, ...]]
-"""Score of an attempt among all candidates: larger is better, compared from left to right."""
+Score = tuple[float, ...]
+"""Numbers that are compared from left to right: larger is better."""
+
+Opinions = Mapping[str, Sequence[float]]
+"""Numbers that a model gave to candidates, by the id of their trajectory; without those of which it said nothing."""
+
+Rank = Callable[[Sequence[Attempt], Opinions], Sequence[Score]]
+"""Scores of all candidates of one problem, in their order."""
 
 
 def call_pass_rate(attempt: Attempt, rule: CallSuccess = "printed") -> float:
@@ -34,30 +43,57 @@ def ballots(attempts: Sequence[Attempt]) -> list[int | None]:
     return candidates_of(attempt.verdict.extracted for attempt in attempts)
 
 
-def vote_share(attempt: Attempt, candidates: Sequence[Attempt]) -> float:
-    """Share of the candidates that give the same answer; 0 without an answer."""
-    *votes, own = ballots([*candidates, attempt])
-    return 0.0 if own is None else votes.count(own) / len(candidates)
+def vote_shares(attempts: Sequence[Attempt], weights: Sequence[float] | None = None) -> list[float]:
+    """For each attempt the share of all that give its answer, or the sum of their weights over the number of all.
+
+    0 without an answer.
+    """
+    votes = ballots(attempts)
+    counts: defaultdict[int | None, float] = defaultdict(float)
+    for vote, weight in zip(votes, weights or [1.0] * len(votes), strict=True):
+        counts[vote] += weight
+    return [0.0 if vote is None else counts[vote] / len(votes) for vote in votes]
 
 
-def self_rewarded(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+def self_rewarded(attempt: Attempt) -> Score:
     """The paper's score, by execution pass rate."""
     return call_pass_rate(attempt), float(has_answer(attempt))
 
 
-def clean_runs(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+def clean_runs(attempt: Attempt) -> Score:
     """The paper's score with another rule of success: calls that ran, whether or not they printed anything."""
     return call_pass_rate(attempt, "ran"), float(has_answer(attempt))
 
 
-def self_consistent(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+def shortest(attempt: Attempt) -> Score:
+    """Among those with the best pass rate, the attempt for which the model wrote the fewest tokens."""
+    return *self_rewarded(attempt), -float(attempt.trajectory.num_model_tokens)
+
+
+def anyone(attempt: Attempt) -> Score:
+    """All alike: the draw decides."""
+    return ()
+
+
+def all_knowing(attempt: Attempt) -> Score:
+    """The verdict itself, which no selector can know: an upper bound."""
+    return (float(attempt.is_correct),)
+
+
+def self_consistent(attempts: Sequence[Attempt]) -> list[Score]:
     """Majority vote, for comparison."""
-    return (vote_share(attempt, candidates),)
+    return [(share,) for share in vote_shares(attempts)]
 
 
-def hybrid(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
-    """Pass rate first, the vote among equals: not in the paper, and usually better than either."""
-    return *self_rewarded(attempt, candidates), vote_share(attempt, candidates)
+def hybrid(attempts: Sequence[Attempt]) -> list[Score]:
+    """Pass rate first, the vote among equals: not in the paper."""
+    return [(*self_rewarded(a), share) for a, share in zip(attempts, vote_shares(attempts), strict=True)]
+
+
+def weighted_vote(attempts: Sequence[Attempt]) -> list[Score]:
+    """A vote in which each attempt weighs as much as its pass rate; where all weights are 0, a plain vote."""
+    weighted = vote_shares(attempts, [call_pass_rate(attempt) for attempt in attempts])
+    return list(zip(weighted, vote_shares(attempts), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,52 +102,113 @@ class Selector:
 
     title: str
     """Name in tables of results, with `{}` where N stands."""
-    score: Score
-    """Function that ranks the candidates."""
+    rank: Rank
+    """Function that ranks the candidates of one problem."""
+    parts: tuple[str, ...] = ()
+    """Names of the numbers of a score, in their order."""
+    is_absolute: bool = False
+    """True where the score of a candidate does not depend on the others."""
+    is_bound: bool = False
+    """True where the score knows the verdicts, so that it is an upper bound and no selector."""
+    asks: str = ""
+    """Name of what has to be asked for opinions; empty for a rule."""
 
 
+def by_score(title: str, score: Callable[[Attempt], Score], *parts: str, is_bound: bool = False) -> Selector:
+    """A selector that scores each candidate by itself."""
+    return Selector(
+        title=title,
+        rank=lambda candidates, opinions: [score(candidate) for candidate in candidates],
+        parts=parts,
+        is_absolute=True,
+        is_bound=is_bound,
+    )
+
+
+def by_group(title: str, scores: Callable[[Sequence[Attempt]], Sequence[Score]], *parts: str) -> Selector:
+    """A selector that compares the candidates with each other."""
+    return Selector(title=title, rank=lambda candidates, opinions: scores(candidates), parts=parts)
+
+
+PASS_RATE = "pass rate", "an answer"
 SELECTORS: Mapping[str, Selector] = MappingProxyType(
     {
-        "pass-rate": Selector(title="best of {}", score=self_rewarded),
-        "ran-rate": Selector(title="most runs of {}", score=clean_runs),
-        "vote": Selector(title="vote of {}", score=self_consistent),
-        "pass-rate-then-vote": Selector(title="best then vote of {}", score=hybrid),
+        "pass-rate": by_score("best of {}", self_rewarded, *PASS_RATE),
+        "ran-rate": by_score("most runs of {}", clean_runs, "share of calls that ran", "an answer"),
+        "vote": by_group("vote of {}", self_consistent, "share of the votes"),
+        "pass-rate-then-vote": by_group("best then vote of {}", hybrid, *PASS_RATE, "share of the votes"),
+        "weighted-vote": by_group("weighted vote of {}", weighted_vote, "weighted share", "share of the votes"),
+        "shortest": by_score("shortest of the best of {}", shortest, *PASS_RATE, "minus the tokens"),
+        "random": by_score("any of {}", anyone),
+        "oracle": by_score("upper bound of {}", all_knowing, "right", is_bound=True),
     }
 )
-"""All selectors by the name that options take; `pass-rate` is the paper's. A new one is a line here;
+"""All rules by the name that options take; `pass-rate` is the paper's. A new one is a line here;
 one of the user's own is named as file.py:function."""
 
 COMPARED = ("pass-rate", "vote", "pass-rate-then-vote")
 """Selectors that the quickstart compares."""
 
+USABLE = tuple(name for name, each in SELECTORS.items() if not each.is_bound)
+"""Rules that can choose where no reference is known."""
+
 
 def selector(name: str) -> Selector:
-    """The selector of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
+    """The rule of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
     if name in SELECTORS:
         return SELECTORS[name]
-    score = _own_score(name)
-    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", score=score)
+    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", rank=_own_rank(name))
 
 
-def _own_score(name: str) -> Score:
-    """The score of a function of the user's own, which returns a number or several that are compared in order."""
+def _own_rank(name: str) -> Rank:
+    """The rank of a function of the user's own, which returns a number or several that are compared in order."""
     spelled = spelling_of(name)
     function = load_hook("selector", spelled.name, known=SELECTORS, parameters=spelled.parameters)
 
-    def score(attempt: Attempt, candidates: Sequence[Attempt]) -> tuple[float, ...]:
+    def score(attempt: Attempt, candidates: Sequence[Attempt]) -> Score:
         try:
             value = function(attempt, candidates)
         except Exception as error:
             raise hook_fault(f"the selector {name}", error) from error
         return tuple(number_of(v, f"the selector {name}") for v in (value if isinstance(value, tuple) else (value,)))
 
-    return score
+    return lambda candidates, opinions: [score(candidate, candidates) for candidate in candidates]
 
 
-def select(candidates: Sequence[Attempt], score: Score, *, seed: int) -> Attempt:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The attempt that a selector took, and why."""
+
+    chosen: Attempt
+    """Attempt that was taken."""
+    place: int
+    """Its place among the candidates, counted from 0."""
+    scores: Sequence[Score]
+    """Scores of all candidates, in their order."""
+    parts: tuple[str, ...] = field(default=())
+    """Names of the numbers of a score."""
+
+    @property
+    def num_best(self) -> int:
+        """Candidates that share the best score."""
+        return sum(score == self.scores[self.place] for score in self.scores)
+
+    @property
+    def reason(self) -> str:
+        """One sentence that says why this candidate won."""
+        best = self.scores[self.place]
+        names = self.parts if len(self.parts) == len(best) else tuple(f"score {i + 1}" for i in range(len(best)))
+        shown = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, best, strict=True))
+        ties = f"{self.num_best} of {len(self.scores)} are as good, and the seed drew it"
+        why = ties if self.num_best > 1 else f"the best of {len(self.scores)}"
+        return f"candidate {self.place + 1}: {shown}{'; ' if shown else ''}{why}"
+
+
+def choose(candidates: Sequence[Attempt], by: Selector, *, seed: int, opinions: Opinions | None = None) -> Choice:
     """The best candidate; ties are drawn from the seed. Raises ValueError without candidates."""
     if not candidates:
         raise ValueError("best of N needs at least one candidate")
-    scores = [score(candidate, candidates) for candidate in candidates]
+    scores = by.rank(candidates, opinions or {})
     best = max(scores)
-    return Random(seed).choice([c for c, s in zip(candidates, scores, strict=True) if s == best])
+    place = Random(seed).choice([place for place, score in enumerate(scores) if score == best])
+    return Choice(chosen=candidates[place], place=place, scores=scores, parts=by.parts)

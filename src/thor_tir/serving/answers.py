@@ -13,7 +13,7 @@ from thor_tir.chat_template import TAGS
 from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of, unless_cut_short
 from thor_tir.engines.protocol import ContextFull, Policy
 from thor_tir.grading.extract import extract_answer
-from thor_tir.inference.best_of_n import select, selector
+from thor_tir.inference.best_of_n import choose, selector
 from thor_tir.inference.self_correction import self_correction
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, rollout
@@ -123,7 +123,7 @@ async def answer(
 
     await in_parallel(range(options.attempts), one, options.attempts)
     candidates = tuple(found[number] for number in sorted(found))
-    chosen = select(candidates, selector(options.select).score, seed=seed)
+    chosen = choose(candidates, selector(options.select), seed=seed).chosen
     for event in events[int(chosen.trajectory.id)]:
         pieces.add(event)
     pieces.end()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from thor_tir.errors import UsageError
-from thor_tir.inference.best_of_n import SELECTORS
+from thor_tir.inference.best_of_n import USABLE
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
@@ -209,7 +209,7 @@ def answer_options(
         correction=correction,
         has_tools=has_tools,
         attempts=attempts,
-        select=own.one_of("select", tuple(SELECTORS), "pass-rate"),
+        select=own.one_of("select", USABLE, "pass-rate"),
         transcript="kept" if own.one_of("transcript", TRANSCRIPTS, "all") == "kept" else "all",
         seed=seed,
         is_stream=fields.boolean("stream", False),

@@ -9,7 +9,7 @@ from math import exp
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.inference.best_of_n import SELECTORS, select
+from thor_tir.inference.best_of_n import SELECTORS, choose
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
@@ -119,11 +119,11 @@ def candidates(run: ViewedRun, name: str, key: str) -> JsonObject:
         seed = seed_of(known, name_of) if isinstance(known, int) else None
     scored = []
     for selector_name, selector in SELECTORS.items():
-        chosen = select(attempts, selector.score, seed=seed) if seed is not None else None
+        chosen = None if seed is None else choose(attempts, selector, seed=seed).chosen
         scored.append(
             {
                 "name": selector_name,
-                "scores": [list(selector.score(attempt, attempts)) for attempt in attempts],
+                "scores": [list(score) for score in selector.rank(attempts, {})],
                 "chosen": None if chosen is None else chosen.trajectory.id,
             }
         )

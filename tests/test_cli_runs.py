@@ -71,6 +71,17 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
 
 
 @embedded
+def test_a_deterministic_run_is_done_again_to_the_last_bit_from_its_own_record(empty_folder: Path) -> None:
+    sizes = "--problems-per-round 2 --num-generations 3 --step.num-generations 2 --rollout.max-completion-length 96"
+    few = f"--problems reasoning_gym:gcd --count 4 --num-rounds 1 --validate-every 0 --seed 5 {sizes} --report-to"
+    assert status_of("rl", "--model", "nano/actor", "--deterministic", *few.split(), "--output", "first") == 0
+    weights = (empty_folder / "first" / "model" / "model.safetensors").read_bytes()
+    assert weights != (EMBEDDED["nano/actor"] / "model.safetensors").read_bytes()
+    assert status_of("rl", "--config", "first/run.json", "--output", "again") == 0
+    assert (empty_folder / "again" / "model" / "model.safetensors").read_bytes() == weights
+
+
+@embedded
 def test_a_selector_counts_one_attempt_of_each_problem_and_pays_for_all(empty_folder: Path) -> None:
     options = ("--limit", "4", "--samples", "2", "--rollout.max-completion-length", "64")
     assert status_of("eval", *options, "--select", "vote", "--output", "chosen") == 0

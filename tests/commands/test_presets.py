@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from thor_tir import cli
+from thor_tir.app.config import RunConfig
 from thor_tir.commands import options_of
-from thor_tir.commands.options import PRESETS, check_size, defaults, preset_in
+from thor_tir.commands.options import PRESETS, check_size, defaults, preset_in, preset_words
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 
@@ -34,7 +36,7 @@ def test_every_command_that_samples_with_tools_says_how_results_are_put_into_wor
 
 @pytest.mark.parametrize("command", ["eval", "rl", "tirgen", "solve"])
 def test_the_released_preset_shows_results_as_the_released_code_and_the_papers_leaves_them(command: str) -> None:
-    released, paper = (defaults(options_of(command), ["--preset", name]) for name in ("released", "paper"))
+    released, paper = (defaults(command, ["--preset", name]) for name in ("released", "paper"))
     assert released.observation == ObservationConfig(style="paper", max_chars=256)
     assert paper.observation == ObservationConfig()
 
@@ -42,12 +44,12 @@ def test_the_released_preset_shows_results_as_the_released_code_and_the_papers_l
 @pytest.mark.parametrize("args", [["--preset", "paper"], ["--preset=paper"], ["--preset", "nano", "--preset=paper"]])
 def test_a_preset_is_named_with_a_blank_or_an_equals_sign_and_the_last_one_counts(args: list[str]) -> None:
     assert preset_in(args) == "paper"
-    assert defaults(options_of("rl"), args).rl.learning_rate == 1e-6
-    assert defaults(options_of("rl"), args).preset == "paper"
+    assert defaults("rl", args).rl.learning_rate == 1e-6
+    assert defaults("rl", args).preset == "paper"
 
 
 def test_without_a_preset_a_command_has_its_own_defaults() -> None:
-    assert defaults(options_of("rl"), ["--learning-rate", "1"]) is None
+    assert defaults("rl", ["--learning-rate", "1"]) is None
 
 
 def test_the_papers_values_for_reasoning_models_are_a_preset_that_reasoning_selects() -> None:
@@ -57,7 +59,7 @@ def test_the_papers_values_for_reasoning_models_are_a_preset_that_reasoning_sele
             ["--reasoning", "--preset=paper"],
             ["--preset=paper-reasoning"],
         ):
-            found = defaults(options_of(command), args)
+            found = defaults(command, args)
             assert found.reasoning, command
             values = {
                 "tirgen": lambda o: o.tirgen.max_completion_length == 20_000,
@@ -73,14 +75,21 @@ def test_the_papers_values_for_reasoning_models_are_a_preset_that_reasoning_sele
 
 def test_the_papers_values_for_other_models_stay_where_reasoning_is_not_asked_for() -> None:
     for args in (["--preset", "paper"], ["--preset", "paper", "--reasoning", "--no-reasoning"]):
-        rl, evaluation = (defaults(options_of(name), args) for name in ("rl", "eval"))
+        rl, evaluation = (defaults(name, args) for name in ("rl", "eval"))
         assert (rl.reasoning, rl.rl.rollout.max_completion_length, rl.rl.step.suffix_tokens) == (False, 4096, 100)
         assert evaluation.eval.correction.suffix_tokens == 100
 
 
-def test_the_presets_differ_in_nothing_but_what_the_paper_says_of_reasoning() -> None:
-    plain, reasoning = (asdict_flat(dataclasses.asdict(PRESETS[name])) for name in ("paper", "paper-reasoning"))
-    assert {key for key in plain if plain[key] != reasoning[key]} == {
+STAGES = ("tirgen", "sft", "rl", "eval", "solve", "serve")
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_the_presets_differ_in_nothing_but_what_the_paper_says_of_reasoning(command: str) -> None:
+    plain, reasoning = (
+        asdict_flat(dataclasses.asdict(defaults(command, ["--preset", name]))) for name in ("paper", "paper-reasoning")
+    )
+    assert {key for key in plain if plain[key] != reasoning[key]} <= {
+        "preset",
         "reasoning",
         "tirgen.max_completion_length",
         "sft.max_length",
@@ -88,7 +97,42 @@ def test_the_presets_differ_in_nothing_but_what_the_paper_says_of_reasoning() ->
         "rl.step.suffix_tokens",
         "eval.rollout.max_completion_length",
         "eval.correction.suffix_tokens",
+        "rollout.max_completion_length",
+        "correction.suffix_tokens",
     }
+
+
+def test_the_values_of_a_stages_own_record_are_the_papers() -> None:
+    whole = RunConfig()
+    for command in ("tirgen", "sft", "rl", "eval"):
+        found = defaults(command, ["--preset", "paper"])
+        assert getattr(found, command) == getattr(whole, command)
+    assert defaults("tirgen", ["--preset", "paper"]).filter == whole.filter
+
+
+@pytest.mark.parametrize("command", [*STAGES, "tirgen generate", "tirgen filter"])
+def test_the_embedded_models_values_are_a_file_that_says_all_that_the_paper_has_otherwise(command: str) -> None:
+    import tyro
+
+    kind = options_of(command)
+    question = ["?"] if command == "solve" else []
+    plain = tyro.cli(kind, args=question)
+    words = [*preset_words("paper", command), *preset_words("nano", command)]
+    assert tyro.cli(kind, args=[*question, *words]) == plain
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_a_file_that_every_command_takes_as_a_config(preset: str) -> None:
+    lines = PRESETS[preset].read_text(encoding="utf-8")
+    assert lines.startswith("# ")
+    assert len(lines.splitlines()[0]) <= 110  # a line of `thor presets`
+    assert tomllib.loads(lines)
+    for command in STAGES:
+        assert preset_words(preset, command)[-2:] == ["--preset", preset]
+
+
+def test_every_file_of_the_folder_is_a_preset() -> None:
+    assert {file.stem for file in PRESETS["nano"].parent.glob("*.toml")} == set(PRESETS)
 
 
 def asdict_flat(values: dict, before: str = "") -> dict[str, object]:
@@ -100,7 +144,7 @@ def asdict_flat(values: dict, before: str = "") -> dict[str, object]:
 
 def test_the_released_codes_values_are_not_for_reasoning_models() -> None:
     with pytest.raises(UsageError, match="give --preset paper-reasoning"):
-        defaults(options_of("rl"), ["--preset", "released", "--reasoning"])
+        defaults("rl", ["--preset", "released", "--reasoning"])
 
 
 @pytest.mark.parametrize("command", ["tirgen", "tirgen generate", "tirgen filter", "sft", "rl", "eval", "solve"])
@@ -108,7 +152,9 @@ def test_every_help_page_of_a_command_with_presets_shows_them(command: str, caps
     for more in ([], ["--preset=paper"], ["--preset", "paper-reasoning"]):
         assert status_of(*command.split(), *more, "--help") == 0
         text = capsys.readouterr().out
-        assert "--preset {nano,paper,paper-reasoning,released}" in " ".join(text.split())
+        assert f"--preset {{{','.join(PRESETS)}}}" in "".join(text.split()).replace("│", "").replace(
+            "--preset{", "--preset {"
+        )
         assert "efaults are the paper's" not in text
         assert "efaults follow the paper" not in text
 

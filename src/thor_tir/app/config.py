@@ -133,41 +133,6 @@ class RunConfig:
     """Seed from which every stage derives its own."""
 
 
-def paper(*, reasoning: bool = False) -> RunConfig:
-    """The paper's values (sections D.1 to D.3), those for reasoning models where they differ: lengths, and L_suf."""
-    if not reasoning:
-        return RunConfig()
-    suffix = 500
-    return RunConfig(
-        reasoning=True,
-        tirgen=TirgenConfig(max_completion_length=20_000),
-        sft=SftConfig(max_length=20_000),
-        rl=RLConfig(
-            rollout=RolloutConfig(max_completion_length=16_384, stop_at_failure=True),
-            step=StepConfig(suffix_tokens=suffix),
-        ),
-        eval=EvalConfig(
-            rollout=RolloutConfig(max_completion_length=16_384, temperature=0.6, top_k=50),
-            correction=SelfCorrectionConfig(suffix_tokens=suffix),
-        ),
-    )
-
-
-def released() -> RunConfig:
-    """The released code's settings where they are not the paper's: RL's filters, quota, lengths and updates, and what
-    the model is shown of a program, of which the paper says nothing.
-    """
-    return RunConfig(
-        observation=ObservationConfig(style="paper", max_chars=256),
-        rl=RLConfig(
-            problems_per_round=5120,
-            updates_per_round=40,
-            rollout=RolloutConfig(max_completion_length=3200, stop_at_failure=True),
-            episode=EpisodeConfig(filters=("failed-call", "too-short", "no-box"), min_share=0.5),
-        ),
-    )
-
-
 NANO_TOKENS = 320
 """Response limit of the embedded models: four times what a solution takes."""
 NANO_SUFFIX = 8

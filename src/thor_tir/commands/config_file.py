@@ -1,8 +1,9 @@
 """Options from a file: `--config FILE` on every command, overridden by what stands on the command line.
 
 A file holds options by their names on the command line, nested or dotted, with dashes or underscores; the `config.json`
-and `run.json` of a run hold them too. Its values become words of the command line, so that they are read, checked and
-refused as those are.
+and `run.json` of a run hold them too. Tables named after commands (`[rl]`, `["tirgen filter"]`) hold what is for these
+alone, so that one file serves a whole recipe; the presets of the package are such files. Values become words of the
+command line, so that they are read, checked and refused as those are.
 """
 
 import dataclasses
@@ -10,12 +11,14 @@ import difflib
 import json
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from thor_tir.commands.table import COMMANDS, options_of
 from thor_tir.errors import UsageError
 
 CONFIG = "--config"
@@ -39,17 +42,15 @@ class Leaf:
     """True for a value that the command does not read and has no option for; records of runs hold it all the same."""
 
 
-def with_config(kind: type[Any], args: Sequence[str]) -> list[str]:
-    """The arguments with those of the files that they name put first.
+Leaves = Mapping[str, Leaf]
+"""Options by their names."""
 
-    Raises UsageError for a file that cannot be read, and for a name in it that is no option of the command.
+
+def with_config(command: str, args: Sequence[str]) -> list[str]:
+    """The arguments of a command with those of the files that they name put first.
+
+    Raises UsageError for a file that cannot be read, and for a name in it that is no option.
     """
-    files, rest = _named_files(args)
-    leaves = {} if not files else _leaves(kind)
-    return [word for file in files for word in _words(Path(file), leaves)] + rest
-
-
-def _named_files(args: Sequence[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     rest: list[str] = []
     words = iter(args)
@@ -62,29 +63,75 @@ def _named_files(args: Sequence[str]) -> tuple[list[str], list[str]]:
             files.append(word.removeprefix(f"{CONFIG}="))
         else:
             rest.append(word)
-    return files, rest
+    return [word for file in files for word in words_of(Path(file), command)] + rest
 
 
-def _words(file: Path, leaves: Mapping[str, Leaf]) -> Iterator[str]:
-    for name, value in _flat(_read(file)):
-        leaf = leaves.get(_plain(name))
-        if leaf is None:
-            near = difflib.get_close_matches(_plain(name), leaves, n=1)
-            hint = f"; did you mean {leaves[near[0]].flag}?" if near else ""
-            raise UsageError(f"{file}: {name} is no option of this command{hint}")
-        if leaf.is_hidden:
-            continue
-        if leaf.is_positional:
-            yield str(value)
-        elif leaf.is_bool and isinstance(value, bool):
-            head, dot, last = leaf.flag.rpartition(".")
-            yield f"--{leaf.flag}" if value else f"--{head}{dot}no-{last}"
-        elif leaf.is_repeated:
-            for each in value if isinstance(value, list) else [value]:
-                yield from (f"--{leaf.flag}", _word(each))
-        else:
-            yield f"--{leaf.flag}"
-            yield from map(_word, value if isinstance(value, list) else [value])
+def words_of(file: Path, command: str) -> list[str]:
+    """The words that a file of options stands for, on the command line of one command.
+
+    Tables named after commands are sections: a command takes its own, one of two words also that of its first word.
+    What stands outside of them is for every command that has such an option.
+    """
+    content, is_record = _read(file)
+    sections = {} if is_record else {name: table for name, table in content.items() if _is_section(name, table)}
+    own = leaves_of(command)
+    shared = {name: value for name, value in content.items() if name not in sections}
+    words = list(_words(file, shared, own, _leaves_of_all if sections else dict))
+    for name, table in sections.items():
+        is_ours = name in (command, command.split()[0])
+        words += _words(file, table, own if is_ours else {}, partial(leaves_of, name), section=f"{name}.")
+    return words
+
+
+def _is_section(name: str, value: object) -> bool:
+    return name in COMMANDS and isinstance(value, Mapping)
+
+
+def leaves_of(command: str) -> Leaves:
+    """Options of a command by each spelling: as on the command line, and by the places of records that hold them."""
+    found: dict[str, Leaf] = {}
+    for path, leaf in _walk(options_of(command), "", ""):
+        found[_plain(leaf.flag)] = found[_plain(path)] = leaf
+    return found
+
+
+def _leaves_of_all() -> Leaves:
+    return {name: leaf for command in COMMANDS for name, leaf in leaves_of(command).items()}
+
+
+def _words(
+    file: Path, table: Mapping[str, Any], own: Leaves, others: Callable[[], Leaves], *, section: str = ""
+) -> Iterator[str]:
+    """The words of a table; options that only `others` have are left out. Raises UsageError for what nobody has."""
+    for name, value in _flat(table):
+        plain = _plain(name)
+        # The record of a command may hold its options in a group of the command's own name.
+        leaf = own.get(_plain(f"{section}{name}"), own.get(plain))
+        if leaf is not None:
+            yield from _spelled(leaf, value)
+        elif not (elsewhere := others()).keys() & {plain, _plain(f"{section}{name}")}:
+            known = {**elsewhere, **own}
+            near = difflib.get_close_matches(plain, known, n=1)
+            hint = f"; did you mean {known[near[0]].flag}?" if near else ""
+            where = f"`thor {section.rstrip('.')}`" if section else "this command"
+            raise UsageError(f"{file}: {section}{name} is no option of {where}{hint}")
+
+
+def _spelled(leaf: Leaf, value: Any) -> Iterator[str]:
+    """One option with its value as words of the command line."""
+    if leaf.is_hidden:
+        return
+    if leaf.is_positional:
+        yield from map(_word, value if isinstance(value, list) else [value])
+    elif leaf.is_bool and isinstance(value, bool):
+        head, dot, last = leaf.flag.rpartition(".")
+        yield f"--{leaf.flag}" if value else f"--{head}{dot}no-{last}"
+    elif leaf.is_repeated:
+        for each in value if isinstance(value, list) else [value]:
+            yield from (f"--{leaf.flag}", _word(each))
+    else:
+        yield f"--{leaf.flag}"
+        yield from map(_word, value if isinstance(value, list) else [value])
 
 
 def _word(value: object) -> str:
@@ -93,7 +140,8 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> tuple[Mapping[str, Any], bool]:
+    """The table in a file, and True for the record of a run, whose options are those of one command."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -104,7 +152,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise UsageError(f"{file} is no valid {file.suffix.lstrip('.').upper()}: {error}") from error
     if not isinstance(value, Mapping):
         raise UsageError(f"{file} holds no table of options but {type(value).__name__}")
-    return value["options"] if value.keys() >= {"command", "options"} and value.keys() <= _OF_RUNS else value
+    if value.keys() >= {"command", "options"} and value.keys() <= _OF_RUNS:
+        return value["options"], True
+    return value, False
 
 
 def _parse(text: str, suffix: str) -> object:
@@ -129,14 +179,6 @@ def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
 
 def _plain(name: str) -> str:
     return name.replace("_", "-").lstrip("-")
-
-
-def _leaves(kind: type[Any]) -> dict[str, Leaf]:
-    """Options by each spelling: as on the command line, and by the places of the records that hold them."""
-    found: dict[str, Leaf] = {}
-    for path, leaf in _walk(kind, "", ""):
-        found[_plain(leaf.flag)] = found[_plain(path)] = leaf
-    return found
 
 
 def options_by_flag(options: Any) -> dict[str, Any]:

@@ -4,41 +4,31 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
 from thor_tir.address import is_address
-from thor_tir.app.config import RunConfig, paper, quickstart, released
+from thor_tir.app.config import quickstart
+from thor_tir.commands.table import options_of
 from thor_tir.engines.loading import EMBEDDED
 from thor_tir.errors import UsageError
 
-PresetName = Literal["nano", "paper", "paper-reasoning", "released"]
+PresetName = Literal["nano", "paper", "paper-reasoning", "released", "qwen2.5-math-1.5b", "qwen3-8b", "smollm2-135m"]
 PresetOption = Annotated[
     PresetName,
     tyro.conf.arg(
-        help="Values that the options begin from: `nano` for the embedded models (the defaults that a help page shows "
-        "without --preset), `paper` the paper's for non-reasoning models, `paper-reasoning` the paper's for reasoning "
-        "models (`paper` with --reasoning is the same), `released` those of the paper's code where it differs."
+        help="Values that the options begin from: a file of options that comes with the package, as --config takes "
+        "them. `nano` is for the embedded models, and its values are the defaults that a help page shows without "
+        "--preset; `thor presets` says what the others are for and prints them."
     ),
 ]
 """The option `--preset` of every command that has one."""
 NANO = quickstart()
-PRESETS: Mapping[str, RunConfig] = {
-    "nano": NANO,
-    "paper": paper(),
-    "paper-reasoning": paper(reasoning=True),
-    "released": released(),
-}
-"""The values by their names."""
+PRESETS = {name: Path(__file__).parents[1] / "presets" / f"{name}.toml" for name in get_args(PresetName)}
+"""The files of the presets by their names."""
 MOST_NANO_PARAMETERS = 50_000_000
 """Parameters of the largest model that may be given the embedded models' values; those have two million."""
-
-_BESIDE = frozenset({"observation"})
-"""Set by a preset, too, in commands that take one."""
-_OF_EVALUATION = frozenset({"rollout", "correction"})
-"""Set as an evaluation has them, in a command that answers one question."""
-_STAGES = frozenset({"tirgen", "filter", "sft", "rl", "eval"})
 
 
 def preset_in(args: Sequence[str]) -> str | None:
@@ -52,7 +42,21 @@ def preset_in(args: Sequence[str]) -> str | None:
     return found
 
 
-def defaults(kind: type[Any], args: Sequence[str]) -> Any:
+def preset_words(name: str, command: str) -> list[str]:
+    """The words of a preset on the command line of a command, those of the preset that it builds on first.
+
+    Raises UsageError for an unknown preset.
+    """
+    from thor_tir.commands.config_file import words_of
+
+    if (file := PRESETS.get(name)) is None:
+        raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
+    words = words_of(file, command)
+    base = preset_in(words)
+    return [*([] if base is None else preset_words(base, command)), *words, "--preset", name]
+
+
+def defaults(command: str, args: Sequence[str]) -> Any:
     """The options of a command under the preset that its arguments name; None where they name none.
 
     Raises UsageError for an unknown preset, or for a command that has none.
@@ -60,6 +64,7 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
     name = preset_in(args)
     if name is None:
         return None
+    kind = options_of(command)
     fields = {f.name for f in dataclasses.fields(kind)}
     if "preset" not in fields:
         raise UsageError("this command has no --preset; tirgen, sft, rl, eval, solve and serve have")
@@ -71,13 +76,9 @@ def defaults(kind: type[Any], args: Sequence[str]) -> Any:
         )
     if is_reasoning and name == "paper":
         name = "paper-reasoning"
-    if (config := PRESETS.get(name)) is None:
-        raise UsageError(f"--preset is one of {', '.join(PRESETS)}, found {name!r}")
-    required = {"question": tyro.MISSING} if "question" in fields else {}
-    values = {field: getattr(config, field) for field in fields & (_STAGES | _BESIDE)}
-    values |= {field: getattr(config.eval, field) for field in fields & _OF_EVALUATION}
-    values |= {"reasoning": config.reasoning} if "reasoning" in fields else {}
-    return kind(**required, **values, preset=name)
+    question = ["?"] if "question" in fields else []
+    options = tyro.cli(kind, args=[*question, *preset_words(name, command)])
+    return dataclasses.replace(options, question=tyro.MISSING) if question else options
 
 
 if TYPE_CHECKING:

@@ -12,43 +12,39 @@ from thor_tir.commands.config_file import options_by_flag
 from thor_tir.commands.options import PRESETS, defaults
 from thor_tir.errors import UsageError
 
-SUMMARIES: Mapping[str, str] = {
-    "nano": "the embedded models; the default",
-    "paper": "the paper's, for models that do not reason",
-    "paper-reasoning": "the paper's, for reasoning models",
-    "released": "those of the paper's released code, where it differs",
-}
-"""A line for each preset."""
-CommandName = Literal["tirgen", "sft", "rl", "eval"]
+CommandName = Literal["tirgen", "tirgen filter", "sft", "rl", "eval", "solve", "serve"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Presets:
-    """List the presets, or print the options of a command under one, as a file that --config takes."""
+    """List the presets, or print one: the file that ships with the package, or all options of a command under it.
+
+    What is printed is a file that --config takes.
+    """
 
     name: tyro.conf.Positional[str] = ""
     """Name of the preset; none lists all of them."""
-    command: CommandName = "rl"
-    """Command whose options are printed."""
+    command: CommandName | None = None
+    """Command of which every option is printed; without it the preset's own file is."""
 
     def run(self) -> None:
         """Print to standard output."""
         if not self.name:
-            for name, summary in SUMMARIES.items():
-                print(f"{name:<17}{summary}")
-            return
-        if self.name not in PRESETS:
+            for name, file in PRESETS.items():
+                print(f"{name:<19}{file.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+        elif self.name not in PRESETS:
             raise UsageError(f"a preset is one of {', '.join(PRESETS)}, found {self.name!r}")
-        from thor_tir.commands import options_of
-
-        options = defaults(options_of(self.command), ["--preset", self.name])
-        sys.stdout.write(f"# thor {self.command} --preset {self.name}\n")
-        sys.stdout.writelines(_toml(options_by_flag(options)))
+        elif self.command is None:
+            sys.stdout.write(PRESETS[self.name].read_text(encoding="utf-8"))
+        else:
+            sys.stdout.write(f"# thor {self.command} --preset {self.name}\n")
+            sys.stdout.writelines(_toml(options_by_flag(defaults(self.command, ["--preset", self.name]))))
 
 
 def _toml(values: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of keys and values. What is None has no spelling in TOML and stands as a comment."""
+    """Lines of keys and values. None stands as text, and what has no value yet is left out."""
     for flag, value in values.items():
         key = json.dumps(flag) if "." in flag else flag  # `critic` is an option, and so is `critic.max-tokens`
         plain = list(value) if isinstance(value, tuple) else value
-        yield f"# {key} is not set\n" if plain is None else f"{key} = {json.dumps(plain, default=str)}\n"
+        if plain is not tyro.MISSING:
+            yield f"{key} = {json.dumps(str(plain) if plain is None else plain, default=str)}\n"

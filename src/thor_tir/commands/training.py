@@ -43,7 +43,8 @@ class Quickstart:
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
-        outcome = asyncio.run(run_quickstart(config, self.output, reporter))
+        given = {name: value for name, value in dataclasses.asdict(self).items() if name != "output"}
+        outcome = asyncio.run(run_quickstart(config, self.output, reporter, given))
         reporter.show(text_table("Held-out test problems", *run_table(outcome.results)))
         for row in outcome.results:
             for sentence in remarks(row["sets"][0]):

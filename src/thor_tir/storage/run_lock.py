@@ -25,13 +25,20 @@ PLACE = "output"
 
 @contextmanager
 def claim(
-    folder: Path, options: Mapping[str, Any], shard: Shard = WHOLE, *, inputs: Iterable[str | Path] = ()
+    folder: Path,
+    options: Mapping[str, Any],
+    shard: Shard = WHOLE,
+    *,
+    inputs: Iterable[str | Path] = (),
+    given: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Write a run's options and record into its folder, or make sure that options and inputs are those it began with.
 
     A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
     where another run lives in the folder, whose finished units would be taken for this run's, and while another process
     works there; shards of one run may work there together. The lock goes with the process, however that ends.
+
+    `given` are the options as the command has them, for the record, where those that are compared are more.
 
     Nothing that is compared depends on where the run or its inputs lie: a folder that was moved is continued there, and
     an input may have another name where it holds the same.
@@ -45,7 +52,7 @@ def claim(
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
         moved = {} if is_first else _moved(folder, _read(path), options)
-        record_run(folder, options, inputs, moved=moved)
+        record_run(folder, options if given is None else given, inputs, moved=moved)
         try:
             yield
         except UsageError:

@@ -53,9 +53,14 @@ class RunSummary:
     """The page that shows it."""
 
 
-async def run_quickstart(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
-    """Run or continue a whole run in `folder`; returns what stands in its results, summary and report."""
-    with claim(folder, asdict(config), inputs=(config.actor, config.critic, config.problems)):
+async def run_quickstart(
+    config: RunConfig, folder: Path, reporter: Reporter, given: Mapping[str, Any] | None = None
+) -> RunSummary:
+    """Run or continue a whole run in `folder`; returns what stands in its results, summary and report.
+
+    `given` are the options of the command that asks, which its record holds in place of the whole configuration.
+    """
+    with claim(folder, asdict(config), inputs=(config.actor, config.critic, config.problems), given=given):
         return await _run(config, folder, reporter)
 
 

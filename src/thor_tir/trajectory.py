@@ -137,6 +137,11 @@ class Step:
         return self.observation is not None and self.observation.result.status is Status.NOT_RUN
 
     @property
+    def is_dropped(self) -> bool:
+        """True where its call failed in every version and was taken out of the context: a thought alone is left."""
+        return self.action is None and bool(self.discarded)
+
+    @property
     def is_call(self) -> bool:
         """True where a program was run."""
         return self.observation is not None and not self.is_refused
@@ -170,6 +175,11 @@ class Step:
         if self.action is None or self.observation is None:
             return (self.thought.span,)
         return (self.thought.span, self.action.span, self.observation.span)
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens of it that the model sampled, its discarded versions left aside."""
+        return sum(len(span) for span in self.spans if span.author is Author.MODEL)
 
 
 class Finish(StrEnum):
@@ -226,9 +236,7 @@ class Trajectory:
     @property
     def num_model_tokens(self) -> int:
         """Tokens the model sampled, discarded repairs included: the cost of this trajectory."""
-        kept = sum(len(span) for span in self.spans if span.author is Author.MODEL)
-        lost = (span for step in self.steps for old in step.discarded for span in old.spans)
-        return kept + sum(len(span) for span in lost if span.author is Author.MODEL)
+        return sum(each.num_sampled for step in self.steps for each in (step, *step.discarded))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

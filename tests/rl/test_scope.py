@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from rl_steps import attempt_with, called, said
 from thor_tir.execution import Status
 from thor_tir.rl.config import StepConfig
-from thor_tir.rl.step import any_one, by_error, every_one, queries, suffix, the_first
+from thor_tir.rl.step import any_one, every_one, queries, the_first
 
-FAILURES = sorted(set(Status) - {Status.OK, Status.OK_NO_OUTPUT})
 MIXED = attempt_with(
     called("fine"),
     called("a slip in the program", status=Status.SYNTAX),
@@ -40,13 +39,6 @@ def test_any_call_may_be_the_one_and_the_seed_decides():
 @pytest.mark.parametrize(("which", "ids"), [("first", ["t/step1"]), ("all", ["t/step1", "t/step3"])])
 def test_the_queries_of_a_trajectory_are_the_chosen_calls(which, ids):
     assert [query.id for query in queries([MIXED], StepConfig(which=which), max_queries=9, seed=0)] == ids
-
-
-def test_a_program_that_does_not_compile_keeps_its_thought_and_all_else_goes_back():
-    assert {status: by_error(called(status=status), 7) for status in FAILURES} == {
-        status: 0 if status is Status.SYNTAX else 7 for status in FAILURES
-    }
-    assert {suffix(called(status=status), 7) for status in FAILURES} == {7}
 
 
 def test_the_cut_of_a_query_follows_the_error():

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripted_agent import result_of
-from thor_tir.rollout.backtrack import backtrack, failed_prefix, kept_thought
+from scripted_agent import Spelled, result_of
+from thor_tir.execution import ExecutionResult, Status
+from thor_tir.rollout.backtrack import BY_ERROR, CUTS, backtrack, by_error, failed_prefix, kept_thought
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 
 IDS = st.lists(st.integers(0, 99), max_size=8).map(tuple)
@@ -75,3 +76,62 @@ def test_the_kept_part_is_the_last_span_even_where_it_is_empty():
 def test_there_is_nothing_to_go_back_from_where_no_call_failed(step):
     with pytest.raises(ValueError, match="step 0 of trajectory t has no failed call"):
         failed_prefix(trajectory_of(step), 0, suffix_tokens=1)
+
+
+def ended(status: Status, error: str | None = None) -> Step:
+    """A call of a thought of nine tokens that ended so."""
+    seen = Span(token_ids=(3,), author=Author.ENVIRONMENT)
+    result = ExecutionResult(status=status, stdout="", error=error)
+    return Step(
+        thought=Thought(text="", span=sampled(tuple(range(9)))),
+        action=Action(code="", span=sampled((1,))),
+        observation=Observation(text="", span=seen, result=result),
+    )
+
+
+def test_a_cut_takes_nothing_a_suffix_or_the_whole_of_the_thought():
+    assert {cut: CUTS[cut](ended(Status.RUNTIME), 4) for cut in ("action", "suffix", "replan")} == {
+        "action": 0,
+        "suffix": 4,
+        "replan": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "tokens"),
+    [
+        (Status.SYNTAX, "IndentationError", 0),
+        (Status.RUNTIME, "NameError", 0),
+        (Status.OK_NO_OUTPUT, None, 0),
+        (Status.RUNTIME, "ValueError", 4),
+        (Status.DENIED, None, 4),
+        (Status.TIMEOUT, None, 9),
+        (Status.MEMORY, "MemoryError", 9),
+    ],
+)
+def test_by_error_goes_by_the_exception_then_by_the_status_then_takes_the_suffix(status, error, tokens):
+    assert CUTS["by-error"](ended(status, error), 4) == tokens
+
+
+def test_a_table_of_ones_own_decides_by_error():
+    table = {**BY_ERROR, "ValueError": "replan", "timeout": "action"}
+    assert by_error(ended(Status.RUNTIME, "ValueError"), 4, table) == 9
+    assert by_error(ended(Status.TIMEOUT), 4, table) == 0
+
+
+TEXT = "Ab 12.5 × c1, \\frac 1,000 日本語 ü."
+
+
+@pytest.mark.parametrize(
+    ("suffix_tokens", "kept"),
+    [(n, kept) for n, kept in enumerate(TEXT[: len(TEXT) - n] for n in range(len(TEXT)))],
+)
+def test_a_cut_at_whole_words_moves_to_the_front_of_what_it_would_split(suffix_tokens, kept):
+    tokenizer = Spelled()
+    step = called(tuple(tokenizer.encode(TEXT)), (1,), (2,))
+    count = len(tokenizer.encode(TEXT[len(kept) :]))
+    cut = kept_thought(step, suffix_tokens=count, decode=tokenizer.decode)
+    words = ("Ab", "12.5", "c1", "\\frac", "1,000", "ü")
+    starts = [(TEXT.index(word), TEXT.index(word) + len(word)) for word in words]
+    end = next((a for a, b in starts if a < len(kept) < b), len(kept))
+    assert tokenizer.decode(list(cut.token_ids)) == TEXT[:end]

@@ -1,5 +1,6 @@
 """What a client may ask: OpenAI's fields and ours, each within bounds, and a refusal that names the field."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,11 @@ def test_self_correction_is_for_a_single_attempt_with_tools_unless_it_is_asked_f
 
 def test_without_tools_no_call_may_be_made() -> None:
     assert chat(thor={"tools": False, "calls": 3}).options.rollout.max_tool_calling_iterations == 0
+
+
+def test_a_request_may_choose_what_is_written_again() -> None:
+    asked = chat(thor={"correction": {"scope": "replan", "attempts": 2}}).options.correction
+    assert asked == replace(DEFAULTS.correction, scope="replan", max_attempts=2)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -130,7 +136,9 @@ REFUSED = [
     ({"thor": {"calls": 33}}, "thor.calls", "from 0 to 32"),
     ({"thor": {"transcript": "short"}}, "thor.transcript", "must be one of all, kept"),
     ({"thor": {"correction": {"attempts": 9}}}, "thor.correction.attempts", "from 1 to 8"),
-    ({"thor": {"correction": {"scope": 9}}}, "thor.correction.scope", "is not known"),
+    ({"thor": {"correction": {"scope": 9}}}, "thor.correction.scope", "must be a string, found a number"),
+    ({"thor": {"correction": {"scope": "all"}}}, "thor.correction.scope", "must be one of none, action, suffix"),
+    ({"thor": {"correction": {"length": 9}}}, "thor.correction.length", "is not known"),
     ({"thor": {"tools": False, "correction": True}}, "thor.correction", "thor.tools is false"),
     ({"thor": {"sandbox": "none"}}, "thor.sandbox", "is not known"),
     ({"thor": []}, "thor", "must be a JSON object"),

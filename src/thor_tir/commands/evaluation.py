@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size
+from thor_tir.commands.options import NANO, NO_JUDGE, PRESETS, JudgeOptions, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
@@ -61,7 +61,7 @@ class Eval:
     tools: bool = True
     """Run the programs in a response; --no-tools asks for an answer without any."""
     correct: bool = False
-    """With self-correction: a failed call is backtracked and written again."""
+    """With self-correction: a failed call is backtracked and written again, as --correction.scope says."""
     select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)},FILE.py:FUNCTION}}")] = None
     """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
     extractor: ExtractorName = "thor"
@@ -161,12 +161,16 @@ class Eval:
         if self.correct and not self.tools:
             raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
         config = self.eval
+        if not self.correct and config.correction != PRESETS[self.preset].eval.correction:
+            raise UsageError("--correction options say how failed calls are repaired: give --correct as well")
+        scope = config.correction.scope if self.correct else "none"
+        name = {"suffix": "corrected", "none": "tools" if self.tools else "no tools"}.get(scope, f"corrected: {scope}")
         return EvalSpec(
-            name="corrected" if self.correct else "tools" if self.tools else "no tools",
+            name=name,
             model=self.model,
             samples=config.samples,
             style=TOOLS if self.tools else NO_TOOLS,
-            correction=config.correction if self.correct else None,
+            correction=None if scope == "none" else config.correction,
             select=self.select,
             served=ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key),
         )

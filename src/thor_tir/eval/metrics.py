@@ -24,10 +24,11 @@ from thor_tir.eval.statistics import (
     pass_at_k,
 )
 from thor_tir.inference.best_of_n import ballots
+from thor_tir.inference.self_correction import RepairCost, repair_cost
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import SIX_SETS, ProblemKind, ProblemSet
 from thor_tir.rollout.sample_many import Attempt
-from thor_tir.trajectory import Finish, Trajectory
+from thor_tir.trajectory import Finish
 from thor_tir.verdict import Outcome
 
 Group = Sequence[Attempt]
@@ -100,26 +101,33 @@ def costs(paid: Evaluation, chosen: Evaluation, seconds: Sequence[float], *, see
     of_problems = [[step for a in group for step in a.trajectory.calls] for group in paid.groups]
     tried = [(sum(step.succeeded for step in steps), len(steps)) for steps in of_problems if steps]
     success = bootstrap_share(tried, seed=seed) if tried else None
-    lost = sum(discarded_tokens(a.trajectory) for a in attempts)
+    repairs = sum((repair_cost(a.trajectory) for a in attempts), RepairCost())
+    succeeded = sum(step.succeeded for step in calls)
     return {
         "attempts": len(attempts),
         "code_ratio": sum(bool(a.trajectory.calls) for a in chosen.attempts) / num,
         "calls": len(calls) / num,
+        "calls_succeeded": succeeded,
+        "calls_failed": len(calls) - succeeded,
         "call_success": None if success is None else as_json(success),
         "calls_ran": sum(step.ran for step in calls) / len(calls) if calls else None,
         "call_limit_share": sum(a.trajectory.wanted_more_calls for a in attempts) / max(1, len(attempts)),
         "near_miss_share": sum(near_misses(a.trajectory) > 0 for a in attempts) / max(1, len(attempts)),
-        "repairs": sum(len(step.discarded) for a in attempts for step in a.trajectory.steps) / num,
-        "tokens_kept": (sum(a.trajectory.num_model_tokens for a in attempts) - lost) / num,
-        "tokens_discarded": lost / num,
+        "repairs": repairs.retries / num,
+        "correction": {
+            "failed": repairs.failed,
+            "repaired": repairs.repaired,
+            "recovered": repairs.recovered,
+            "dropped": repairs.dropped,
+            "retries": repairs.retries,
+            "repeats": repairs.repeats,
+            "discarded_calls": repairs.discarded_calls,
+            "discarded_s": repairs.discarded_s,
+        },
+        "tokens_kept": (sum(a.trajectory.num_model_tokens for a in attempts) - repairs.discarded_tokens) / num,
+        "tokens_discarded": repairs.discarded_tokens / num,
         "seconds": sum(seconds) / max(1, len(seconds)),
     }
-
-
-def discarded_tokens(trajectory: Trajectory) -> int:
-    """Tokens the model sampled in versions of steps that self-correction cut away."""
-    kept = sum(len(span) for span in trajectory.spans if span.author == "model")
-    return trajectory.num_model_tokens - kept
 
 
 def losses(asked: ProblemSet, paid: Evaluation, *, samples: int) -> Losses:

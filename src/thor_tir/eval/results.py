@@ -111,6 +111,27 @@ class ToolSuccess(TypedDict):
     """The same with a stratum for each problem."""
 
 
+class Corrections(TypedDict):
+    """Counts over all attempts of what became of failed calls, and of what was spent on them."""
+
+    failed: int
+    """Calls that failed when they were first written."""
+    repaired: int
+    """Those that a retry replaced by a call that succeeds."""
+    recovered: int
+    """Those that stayed with their error, and after which a later call succeeded."""
+    dropped: int
+    """Those that were taken out of the context."""
+    retries: int
+    """Attempts at writing a failed call again."""
+    repeats: int
+    """Retries whose program is that of the failed call or of an earlier retry."""
+    discarded_calls: int
+    """Programs that were run and do not stand in the context."""
+    discarded_s: float
+    """Seconds for which those programs ran."""
+
+
 class Costs(TypedDict):
     """Costs per attempt that counts."""
 
@@ -120,6 +141,10 @@ class Costs(TypedDict):
     """Share of attempts that use code."""
     calls: float
     """Tool calls."""
+    calls_succeeded: int
+    """Calls of all attempts that ran and printed something."""
+    calls_failed: int
+    """The other calls of all attempts."""
     call_success: Estimate | None
     """Share of calls that ran and printed something."""
     calls_ran: float | None
@@ -129,7 +154,9 @@ class Costs(TypedDict):
     near_miss_share: float
     """Share of attempts that wrote a program in fences that were not read, so that it was not run."""
     repairs: float
-    """Versions of steps that self-correction cut away."""
+    """Attempts of self-correction at writing a failed call again."""
+    correction: Corrections
+    """Failed calls, and what self-correction made of them."""
     tokens_kept: float
     """Tokens of the response that the model wrote."""
     tokens_discarded: float

@@ -9,6 +9,7 @@ import tyro
 
 from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType, check_bounds
 from thor_tir.rl.step_reward import REWARDS_HELP, RewardName
+from thor_tir.rollout.backtrack import Cut
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.tracking import TrackerName
 
@@ -22,7 +23,6 @@ TITLES: Mapping[Levels, str] = {
 
 FilterName = Literal["failed-call", "too-short", "no-box", "void-turn", "truncated"]
 Which = Literal["first", "any", "all"]
-Cut = Literal["suffix", "by-error"]
 AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
 
 
@@ -72,8 +72,8 @@ class StepConfig:
     suffix_tokens: int = 100
     """L_suf: tokens at the end of the failing thought that are written again (100 non-reasoning, 500 reasoning)."""
     cut: Cut = "suffix"
-    """Length of the part that is written again: `suffix` is always L_suf (paper); `by-error` keeps the whole thought
-    where the program did not compile."""
+    """Part that is written again beside the call: the last L_suf tokens of its thought (`suffix`, the paper's), nothing
+    (`action`), the whole thought (`replan`), or one of these by the kind of failure (`by-error`)."""
     which: Which = "first"
     """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
     trajectories that go on after a failure)."""

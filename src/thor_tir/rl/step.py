@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from thor_tir.execution import CallSuccess, Status
+from thor_tir.execution import CallSuccess
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, group_advantages
-from thor_tir.rl.config import Cut, StepConfig, Which
+from thor_tir.rl.config import StepConfig, Which
 from thor_tir.rl.samples import step_row
 from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
-from thor_tir.rollout.backtrack import failed_prefix
+from thor_tir.rollout.backtrack import CUTS, failed_prefix
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
@@ -44,21 +44,6 @@ def every_one(failed: Sequence[int], rng: Random) -> Sequence[int]:
 
 
 CHOICES: Mapping[Which, Choose] = {"first": the_first, "any": any_one, "all": every_one}
-
-
-def suffix(failed: Step, suffix_tokens: int) -> int:
-    """L_suf tokens of the thought are written again, after any kind of failure (paper, section 2.3.2)."""
-    return suffix_tokens
-
-
-def by_error(failed: Step, suffix_tokens: int) -> int:
-    """A program that does not compile is written again from a thought that stands; anything else goes back as far."""
-    is_slip = failed.observation is not None and failed.observation.result.status is Status.SYNTAX
-    return 0 if is_slip else suffix_tokens
-
-
-CUTS: Mapping[Cut, Callable[[Step, int], int]] = {"suffix": suffix, "by-error": by_error}
-"""Function from a failed step and L_suf to the tokens of its thought that are cut away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,8 @@ class Draft:
     """Version of the weights that sampled the last step."""
     num_taken: int = 0
     """Number of samples drawn so far."""
+    num_forgiven: int = 0
+    """Failed calls that stand in the context and cost none of its calls."""
 
     @property
     def spans(self) -> list[Span]:
@@ -120,8 +122,18 @@ class Draft:
 
     @property
     def num_calls(self) -> int:
-        """Calls that stand in the context."""
-        return sum(step.is_call for step in self.steps)
+        """Calls that have been used up."""
+        return sum(step.is_call or step.is_dropped for step in self.steps) - self.num_forgiven
+
+    @property
+    def open_thought(self) -> tuple[int, ...]:
+        """Tokens of the thought that the context ends with, where the call behind it was dropped."""
+        ids: tuple[int, ...] = ()
+        for step in reversed(self.steps):
+            if step.action is not None:
+                break
+            ids = step.thought.span.token_ids + ids
+        return ids
 
     def next_seed(self) -> int:
         """A fresh seed for the next sample of this trajectory."""
@@ -152,7 +164,15 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
     with agent.policy.attend():
         while (room := config.max_completion_length - draft.num_response_tokens) > 0:
             may_call = draft.num_calls < config.max_tool_calling_iterations
-            taken = await take_step(agent, draft.token_ids, config, room, may_call=may_call, seed=draft.next_seed())
+            taken = await take_step(
+                agent,
+                draft.token_ids,
+                config,
+                room,
+                may_call=may_call,
+                seed=draft.next_seed(),
+                kept=draft.open_thought,
+            )
             if not any(map(len, taken.step.spans)):  # the context was full already
                 break
             step = taken.step

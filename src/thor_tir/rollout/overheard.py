@@ -38,6 +38,8 @@ class Happening(StrEnum):
     """The new call succeeded and stands in the failed one's place."""
     GIVEN_UP = "given_up"
     """No new call succeeded; the failed one stays."""
+    DROPPED = "dropped"
+    """No new call succeeded; the failed one is taken out, and the text is a line that says so, and what is kept."""
     STANDS = "stands"
     """The text now stands in the model's context: it repeats what was reported, without failed versions."""
 
@@ -108,8 +110,10 @@ class Overheard:
         self._unsettled = ""
         """Text since the context was last reported."""
 
-    def repair(self, repair: StepRepair) -> StepRepair:
+    def repair(self, repair: StepRepair | None) -> StepRepair | None:
         """The same repair, listened to."""
+        if repair is None:
+            return None
 
         async def heard(draft: Draft, failed: Step) -> Step:
             self._failed, self._attempt, self._kept_from = failed, 0, len(draft.token_ids)
@@ -118,14 +122,21 @@ class Overheard:
                 step = await repair(draft, failed)
             finally:
                 self._failed = None
-            has_worked = step.action is not failed.action
-            kind = Happening.REPAIRED if has_worked else Happening.GIVEN_UP
-            text = "" if has_worked else f"\n[call {self._call} stays as it failed]\n"
-            self._tell(Event(kind=kind, text=text, call=self._call, attempt=self._attempt))
+            self._settle(step, failed)
             self._attempt = 0
             return step
 
         return heard
+
+    def _settle(self, step: Step, failed: Step) -> None:
+        """Tell what a repair has come to; nothing where none was tried and the failed call stays."""
+        kind, text = Happening.REPAIRED, ""
+        if step.is_dropped:
+            kind, text = Happening.DROPPED, f"\n[call {self._call} is left out]\n{step.thought.text}"
+        elif step.action is failed.action:
+            kind, text = Happening.GIVEN_UP, f"\n[call {self._call} stays as it failed]\n"
+        if self._attempt or kind is Happening.DROPPED:
+            self._tell(Event(kind=kind, text=text, call=self._call, attempt=self._attempt))
 
     def begins(self, context: Sequence[int]) -> None:
         """The model is asked to go on from a context."""

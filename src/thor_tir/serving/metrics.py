@@ -36,7 +36,7 @@ class Metrics:
         """Count what happens within an attempt."""
         if event.kind is Happening.OUTPUT and event.result is not None:
             self.programs.labels(event.result.status.value).inc()
-        elif event.kind in (Happening.REPAIRED, Happening.GIVEN_UP):
+        elif event.kind in (Happening.REPAIRED, Happening.GIVEN_UP, Happening.DROPPED):
             self.repairs.labels(event.kind.value).inc()
 
     def note_answer(self, answer: Answer) -> None:

@@ -6,11 +6,11 @@ A field that this server would have to ignore is refused by name. Our own option
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import USABLE
-from thor_tir.inference.self_correction import SelfCorrectionConfig
+from thor_tir.inference.self_correction import Scope, SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.fields import Fields, InvalidRequest
@@ -219,12 +219,13 @@ def answer_options(
 
 
 def _correction(own: Fields, defaults: ServedDefaults, *, default: bool) -> SelfCorrectionConfig | None:
-    """`true`, `false`, or an object with the number of repairs and the length of the cut."""
+    """`true`, `false`, or an object with the scope, the number of repairs and the length of the cut."""
     asked = own.any("correction")
     if asked is None or isinstance(asked, bool):
         return defaults.correction if (default if asked is None else asked) else None
     inner = Fields(asked, f"{own.where}correction.")
     base = defaults.correction
+    base = base.under(cast(Scope, inner.one_of("scope", get_args(Scope), base.scope)))
     found = replace(
         base,
         max_attempts=inner.integer("attempts", base.max_attempts, 1, defaults.bounds.repairs),

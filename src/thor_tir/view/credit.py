@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thor_tir.rl.step_reward import REWARDS
-from thor_tir.rollout.backtrack import kept_thought
+from thor_tir.rollout.backtrack import CUTS, kept_thought
 from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Span, Step
 from thor_tir.view.entries import Entry, RowKind
@@ -68,8 +68,6 @@ def step_credits(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) 
 
 def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
     """The part of a failed step's thought that its repairs begin with; None where the cut is not written down."""
-    from thor_tir.rl.step import CUTS
-
     step = training_options(run, file).get("step")
     if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int):
         return None

@@ -12,7 +12,7 @@ import thor_tir
 REQUIRED = (
     "py.typed",
     "engines/vllm/in_server/thor_weights.py",
-    "eval/report/report.html",
+    "view/page/index.html",
     "nano/actor/model.safetensors",
     "nano/actor/tokenizer.json",
     "nano/critic/model.safetensors",

@@ -60,7 +60,7 @@ def test_an_evaluation_leaves_one_row_and_one_attempt_a_problem_and_redoes_none(
     assert "reasoning_gym" in capsys.readouterr().out
     assert status_of("eval", *SMALL, "--output", "out") == 0
     assert lines_of(journal) == attempts
-    assert status_of("show", "out") == status_of("show", "out", "--report") == 0
+    assert status_of("show", "out") == 0
     assert status_of("eval", "compare", "out", "out") == status_of("eval", "merge", "out") == 0
     capsys.readouterr()
     assert status_of("eval", *SMALL, "--observation.style", "located", "--output", "out") == 2
@@ -121,10 +121,10 @@ def test_show_prints_one_trajectory_with_its_program_and_what_it_printed(
     assert "NameError: name 'gcd' is not defined" in told
 
 
-def test_show_writes_the_report_again(empty_folder: Path) -> None:
+def test_the_page_of_a_run_is_written_again(empty_folder: Path) -> None:
     write_run(empty_folder / "run", num_trajectories=5)
-    assert status_of("show", "run", "--report") == 0
-    assert "What is gcd(84, 36)?" in (empty_folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert status_of("view", "run", "--export", "run/report.html") == 0
+    assert '"name":"SFT"' in (empty_folder / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_id_that_no_trajectory_has_is_refused(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

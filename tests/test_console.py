@@ -118,7 +118,7 @@ def test_a_report_of_a_hostile_run_name_is_said_harmless(tmp_path: Path, capsys:
     run.mkdir()
     (run / "results.json").write_text(json.dumps({"schema": 1, "runs": RUNS}))
     with pytest.raises(SystemExit):
-        cli.main(["show", str(run), "--report"])
+        cli.main(["view", str(run), "--export", str(run / "report.html")])
     assert "\x1b" not in capsys.readouterr().out
 
 

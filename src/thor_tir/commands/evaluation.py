@@ -231,6 +231,7 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
     from thor_tir.app.stages.evaluate import check_measured, write_results
     from thor_tir.eval.metrics import remarks
     from thor_tir.eval.tables import score_table
+    from thor_tir.view.export import leave_page
 
     results = write_results(folder, reporter)
     if results is not None:
@@ -240,6 +241,7 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
                 reporter.say(sentence)
     reporter.say(f"attempts and results: {folder.path}")
     if results is not None:
+        reporter.say(f"report: {leave_page(folder.path)}")
         check_measured([results])
     return results is not None
 

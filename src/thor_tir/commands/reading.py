@@ -80,26 +80,18 @@ class Solve:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Look at stored trajectories of a run; with --report write its report.html again."""
+    """Look at stored trajectories of a run. `thor view RUN --export FILE.html` writes its page again."""
 
     folder: tyro.conf.Positional[Path]
     """Folder of a run or of an evaluation."""
     id: tyro.conf.Positional[str] = ""
     """A trajectory's id, or the beginning of one; without it the known ids are listed."""
-    report: bool = False
-    """Write the page instead of printing."""
 
     def run(self) -> None:
-        """Print one transcript, a list, or the report's path."""
+        """Print one transcript, or a list."""
         from thor_tir.app.solve import show
 
-        reporter = ConsoleReporter()
-        if self.report:
-            from thor_tir.eval.report.report import write_report
-
-            reporter.say(f"report: {write_report(self.folder)}")
-        else:
-            show(self.folder, self.id, reporter)
+        show(self.folder, self.id, ConsoleReporter())
 
 
 @dataclass(frozen=True, kw_only=True)

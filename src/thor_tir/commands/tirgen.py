@@ -76,6 +76,7 @@ class TirgenGenerate:
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.tirgen import generate_raw
         from thor_tir.storage.run_lock import claim
+        from thor_tir.view.export import leave_page
 
         reporter = ConsoleReporter()
 
@@ -88,6 +89,8 @@ class TirgenGenerate:
         with claim(self.output, self.options(), shard, inputs=self.inputs):
             asyncio.run(work())
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
+        if not self.shard:
+            reporter.say(f"report: {leave_page(self.output)}")
 
     def check_limits(self, reporter: ConsoleReporter) -> None:
         """Refuse a large actor under the length of the embedded one."""

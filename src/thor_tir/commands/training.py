@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,6 +16,9 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.hooks import hook_files
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import SftConfig
+
+if TYPE_CHECKING:
+    from thor_tir.distributed import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Quickstart:
         from thor_tir.app.stages.quickstart import run_quickstart
         from thor_tir.eval.metrics import remarks
         from thor_tir.eval.tables import run_table
+        from thor_tir.view.export import leave_page
 
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
@@ -51,7 +55,7 @@ class Quickstart:
                 reporter.say(f"{row['name']}, {sentence}")
         for line in _comparison_lines(outcome.summary):
             reporter.say(line)
-        reporter.say(f"results: {self.output / 'results.json'}\nreport:  {outcome.report}")
+        reporter.say(f"results: {self.output / 'results.json'}\nreport:  {leave_page(self.output)}")
 
 
 def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -107,6 +111,15 @@ class Sft:
                 ranks=ranks,
             )
             reporter.say(f"model: {model}")
+            _leave_page(self.output, ranks, reporter)
+
+
+def _leave_page(folder: Path, ranks: "Ranks", reporter: ConsoleReporter) -> None:
+    """Write the page of a run, by the process that leads."""
+    from thor_tir.view.export import leave_page
+
+    if ranks.leads:
+        reporter.say(f"report: {leave_page(folder)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +171,7 @@ class Rl:
             async with open_runtime(self.resources, ranks=ranks) as runtime:
                 model = await reinforce(config, self.model, self.output, runtime, reporter)
             reporter.say(f"model: {model}")
+            _leave_page(self.output, ranks, reporter)
 
         inputs = [name for name in (self.model, self.problems, self.rl.validation_problems) if name]
         inputs += hook_files(self.rl.reward)

@@ -21,11 +21,13 @@ from thor_tir.view.curves import curves
 from thor_tir.view.detail import detail
 from thor_tir.view.entries import RowKind
 from thor_tir.view.outcomes import outcomes
-from thor_tir.view.run import ViewedRun, state_of
+from thor_tir.view.run import ViewedRun, open_runs, state_of
 from thor_tir.view.selection import Chosen, Found, facets, listed
 
 MAX_BYTES = 6_000_000
 """Bytes of trajectories in one file, of all runs together."""
+DEFAULT_MOST = 400
+"""Trajectories of one run, where nothing else is asked for: more than a person browses."""
 MAX_TEXT = 8_000
 """Characters of one text of a trajectory; of a longer one its two ends stand in the file."""
 
@@ -64,6 +66,13 @@ def export(runs: Sequence[ViewedRun], path: Path, *, most: int) -> Exported:
     ]
     write_atomically(path, page({"runs": states, "curves": curves(runs), "data": shown}))
     return Exported(path=path, shown=sum(len(data["rows"]) for data in shown), total=total)
+
+
+def leave_page(folder: Path) -> Path:
+    """Write `report.html` into the folder of a run that has ended, and return its path."""
+    path = folder / "report.html"
+    export(open_runs([folder]), path, most=DEFAULT_MOST)
+    return path
 
 
 def page(data: Any) -> str:

@@ -1,9 +1,13 @@
 """The results of a run, as its files hold them, and what its journals say while there are none yet."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
+from thor_tir.eval.metrics import remarks
+from thor_tir.eval.results import SetResult
+from thor_tir.eval.tables import lost_cell
 from thor_tir.storage.journal import JsonObject
 from thor_tir.verdict import Outcome
 from thor_tir.view.entries import Entry, RowKind
@@ -64,9 +68,19 @@ def _rows(folder: Path) -> list[JsonObject]:
     return [
         {"name": str(each.get("name", "")), "model": str(each.get("model", "")), "set": str(entry.get("title", ""))}
         | {name: entry[name] for name in RESULT_FIELDS if name in entry}
+        | _losses(entry)
         for each in objects(runs)
         for entry in objects(each.get("sets"))
     ]
+
+
+def _losses(entry: Mapping[str, Any]) -> JsonObject:
+    """Attempts that measure nothing, and the sentences that belong beside the score."""
+    try:
+        result = cast(SetResult, entry)
+        return {"lost": lost_cell(result["lost"]), "remarks": remarks(result)}
+    except (KeyError, TypeError, AttributeError):
+        return {"lost": "not recorded", "remarks": []}
 
 
 def _funnel(path: Path, root: Path) -> JsonObject:

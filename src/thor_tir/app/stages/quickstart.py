@@ -23,7 +23,6 @@ from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.eval.folder import EvalFolder, Evaluation, best_of
 from thor_tir.eval.metrics import failure_classes, paired, tool_success
-from thor_tir.eval.report.report import write_report
 from thor_tir.eval.results import Results
 from thor_tir.eval.statistics import Interval
 from thor_tir.eval.transcript import Exhibit, exhibit
@@ -49,14 +48,12 @@ class RunSummary:
     """Content of results.json, one entry a row."""
     summary: Mapping[str, Any]
     """Content of summary.json: paired differences, association, failures, times."""
-    report: Path
-    """The page that shows it."""
 
 
 async def run_quickstart(
     config: RunConfig, folder: Path, reporter: Reporter, given: Mapping[str, Any] | None = None
 ) -> RunSummary:
-    """Run or continue a whole run in `folder`; returns what stands in its results, summary and report.
+    """Run or continue a whole run in `folder`; returns what stands in its results and summary.
 
     `given` are the options of the command that asks, which its record holds in place of the whole configuration.
     """
@@ -180,7 +177,7 @@ def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Ma
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     _write_exhibits(config, folder, {row.spec.name: row.evaluation for row in rows if row.spec.select is None})
     check_measured(results)
-    return RunSummary(results=results, summary=summary, report=write_report(folder))
+    return RunSummary(results=results, summary=summary)
 
 
 def _first(evaluation: Evaluation, samples: int) -> list[Attempt]:

@@ -60,19 +60,27 @@ function table(head, rows, kind = "") {
 const line = (name, cells) => el("tr", {}, el("th", { scope: "row" }, name), cells.map((cell) => el("td", {}, cell)));
 
 function accuracy(runs, found) {
-  const rows = found.flatMap((each, n) => each.results.filter((row) => row.avg).map((row) => ({ ...row, run: n })));
+  const rows = found.flatMap((each, n) => each.results.map((row) => ({ ...row, run: n })));
   if (!rows.length) return el("section", {}, el("h2", {}, "Results"), el("p", { class: "nothing" }, "No evaluation has finished in these folders yet; below is what the journals hold."));
   const sets = new Set(rows.map((row) => row.set));
-  const axis = axisOf(rows.map((row) => row.avg.ci95), 0.02);
+  const measured = rows.filter((row) => row.avg);
+  const axis = axisOf(measured.length ? measured.map((row) => row.avg.ci95) : [[0, 1]], 0.02);
   const tokens = (row) => number(row.tokens_kept + row.tokens_discarded, 0);
   return el("section", {}, el("h2", {}, "Results"),
-    table(["", ...(runs.length > 1 ? ["run"] : []), ...(sets.size > 1 ? ["set"] : []), "accuracy", scale(axis, (at) => percent(at, 0)), "95 % interval", "problems", "calls that succeed", "calls", "repairs", "tokens", "seconds"],
+    table(["", ...(runs.length > 1 ? ["run"] : []), ...(sets.size > 1 ? ["set"] : []), "accuracy", scale(axis, (at) => percent(at, 0)), "95 % interval", "problems", "lost", "calls that succeed", "calls", "repairs", "tokens", "seconds"],
       rows.map((row) => line(plain(row.name), [
         ...(runs.length > 1 ? [plain(runs[row.run].name)] : []), ...(sets.size > 1 ? [plain(row.set)] : []),
-        el("b", {}, percent(row.avg.value)), whisker(row.avg, axis), `${percent(row.avg.ci95[0])} to ${percent(row.avg.ci95[1])}`, number(row.n_scored),
+        ...(row.avg ? [el("b", {}, percent(row.avg.value)), whisker(row.avg, axis), `${percent(row.avg.ci95[0])} to ${percent(row.avg.ci95[1])}`] : ["–", "", "nothing was measured"]),
+        number(row.n_scored), plain(row.lost),
         row.call_success ? percent(row.call_success.value) : "–", number(row.calls), number(row.repairs), tokens(row), seconds(row.seconds)])), "wide"),
     el("p", { class: "note" }, "Calls, repairs, tokens and seconds are per attempt that counts; the axis reaches from the lowest interval to the highest."),
+    remarks(rows),
     more(rows, runs));
+}
+
+function remarks(rows) {
+  const said = rows.flatMap((row) => (row.remarks || []).map((words) => el("li", {}, `${plain(row.name)}: ${plain(words)}`)));
+  return said.length ? el("ul", { class: "remarks" }, said) : null;
 }
 
 function more(rows, runs) {

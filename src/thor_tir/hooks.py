@@ -4,6 +4,7 @@ Every kind of function is loaded here and nowhere else. Whatever one raises, or 
 run with a sentence that names its file and line: a function that fails costs no trajectory silently.
 """
 
+import asyncio
 import importlib
 import importlib.util
 import inspect
@@ -11,9 +12,10 @@ import json
 import math
 import re
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -22,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal, TypeVar
 
-from thor_tir.errors import UsageError
+from thor_tir.errors import MachineFault, UsageError
 
 T = TypeVar("T")
 
@@ -191,6 +193,51 @@ def found_hook(kind: HookKind, name: str, *, known: Iterable[str] = ()) -> Any:
     return found
 
 
+async def answer_of(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function, and wait where it is async.
+
+    Faults of the machine pass through. Raises UsageError, with file and line, for whatever else it raises.
+    """
+    with _blamed(name):
+        value = function(*arguments)
+        return await value if inspect.isawaitable(value) else value
+
+
+def answer_now(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """The same for callers that cannot wait: what is async runs in a thread of its own."""
+    with _blamed(name):
+        value = function(*arguments)
+        return _elsewhere(value) if inspect.isawaitable(value) else value
+
+
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (MachineFault, UsageError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise hook_fault(name, error) from error
+
+
+def _elsewhere(value: Awaitable[T]) -> T:
+    """Wait for something in the one event loop beside all others: clients that a function keeps belong to a loop."""
+    global _LOOP
+    with _LOOP_LOCK:
+        if _LOOP is None:
+            _LOOP = asyncio.new_event_loop()
+            threading.Thread(target=_LOOP.run_forever, name="functions of one's own", daemon=True).start()
+
+    async def waited() -> T:
+        return await value
+
+    return asyncio.run_coroutine_threadsafe(waited(), _LOOP).result()
+
+
+_LOOP: asyncio.AbstractEventLoop | None = None
+_LOOP_LOCK = threading.Lock()
+
+
 def number_of(value: object, name: str) -> float:
     """The value that a function returned, as a finite number. Raises UsageError for anything else."""
     try:
@@ -203,10 +250,11 @@ def number_of(value: object, name: str) -> float:
 
 
 def hook_fault(name: str, error: BaseException) -> UsageError:
-    """The sentence for what a function raised: the innermost line of user code, and the error."""
+    """The sentence for what a function raised: the error, and the innermost line of the function's own folder."""
     ours = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    place = (frames[-1].filename, frames[-1].lineno) if frames else None
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, "<"))]
+    own = [f for f in frames if Path(f.filename).is_relative_to(Path(frames[0].filename).parent)]
+    place = (own[-1].filename, own[-1].lineno) if own else None
     if isinstance(error, SyntaxError) and error.filename:
         place = (error.filename, error.lineno)
     where = "" if place is None else f" ({place[0]}, line {place[1]})"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.rl.algorithms import centred_advantages, group_advantages
+from thor_tir.rl.algorithms import are_equal, centred_advantages, group_advantages
 
 REWARDS = st.lists(st.floats(-10, 10), min_size=2, max_size=16)
 
@@ -62,3 +62,17 @@ def test_centred_advantages_are_those_of_the_group_times_its_deviation(rewards):
 def test_unscored_samples_have_no_centred_advantage_either():
     with pytest.raises(ValueError, match="leave unscored samples out"):
         centred_advantages([1.0, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "equal"),
+    [
+        ([0.1 + 0.2, 0.3], True),  # the same sum, added up differently
+        ([1e9, 1e9 + 0.5], True),
+        ([-2.5], True),
+        ([0.0, 1e-6], False),
+        ([1.0, 0.0], False),
+    ],
+)
+def test_rewards_that_differ_by_rounding_alone_are_equal(rewards, equal):
+    assert are_equal(rewards) is equal

@@ -18,11 +18,24 @@ class Curves:
         self.seen.append((-1, {}))
 
 
+def level_of(reward: float | None) -> dict:
+    """Rewards of 0 and 1 with that mean."""
+    return {"reward": reward, "reward_std": None if reward is None else (reward * (1 - reward)) ** 0.5}
+
+
 def record(step: int, share: float = 0.5, answers: float | None = 0.5, repairs: float | None = 0.5) -> dict:
-    levels = {"episode": {"reward": answers}, "step": {"reward": repairs}}
+    levels = {name: level_of(reward) for name, reward in (("episode", answers), ("step", repairs))}
     counts = {"sampled": 20, "rows_episode": 8, "rows_step": 3}
     dropped = {"dropped_share": share, "dropped": {"episode: all wrong": 7, "machine fault": 2}}
-    return {"step": step, "levels": levels, "answer_reward": answers, "step_reward": repairs, **counts, **dropped}
+    return {
+        "step": step,
+        "levels": levels,
+        "rewards": {},
+        "answer_reward": answers,
+        "step_reward": repairs,
+        **counts,
+        **dropped,
+    }
 
 
 def watch_of(tmp_path, said: list[str], **config) -> tuple[RoundMonitor, Curves]:
@@ -78,6 +91,7 @@ def test_a_round_and_a_run_say_what_was_left_out_and_why(tmp_path):
         "round 1: answers 0.50, repairs 0.50, rows 11 of 20 samples, left out: episode: all wrong 7, machine fault 2"
     )
     assert round_line(record(1)) == expected
+    assert round_line({**record(1), "rewards": {"mine": 0.5}}).startswith("round 1: reward 0.50 (spread 0.50), answers")
     said: list[str] = []
     watch, _ = watch_of(tmp_path, said)
     watch.take(0, record(1))

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import Status
 from thor_tir.hooks import load_hook
 from thor_tir.problem import Problem
-from thor_tir.rollout.rewards import PACKAGED, judged, load_rewards
+from thor_tir.rollout.rewards import PACKAGED, judged, load_rewards, overlong, well_formed
 from thor_tir.rollout.sample_many import Attempt, attempt_from_json, attempt_to_json
-from thor_tir.trajectory import Author, Finish, Span, Trajectory
+from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
 PROBLEM = Problem(id="p", question="1+1?", answer="2", source="test")
@@ -54,6 +55,13 @@ def too_few(problem):
     return 1
 
 NOT_A_FUNCTION = 3
+
+def nothing(problem, trajectory, verdict):
+    return {}
+
+def deep(problem, trajectory, verdict):
+    import json
+    return json.loads("{")
 """
 
 
@@ -94,10 +102,13 @@ def test_rewards_are_added_up_with_their_weights(mine: Path) -> None:
     }
 
 
+SPELLED = {"overlong": "overlong=1,limit=9,cache=3"}
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_each_packaged_reward_judges_each_verdict(name: str) -> None:
     for verdict in (RIGHT, WRONG, UNSCORED):
-        total, _ = judge([f"{name}=1"], verdict)
+        total, _ = judge([SPELLED.get(name, f"{name}=1")], verdict)
         assert total is None or math.isfinite(total)
     assert judge(["exact=1"], UNSCORED)[0] is None
     assert judge(["exact=1"], WRONG)[0] == 0
@@ -114,11 +125,55 @@ def test_one_reward_that_cannot_say_leaves_the_trajectory_without_one(mine: Path
         ("breaks", r"the reward .*mine.py:breaks raised KeyError: 'difficulty' \(.*mine.py, line 19\)"),
         ("unreadable", r"returned 'nan', which is no finite number"),
         ("text", r"returned '0.5', which is no finite number"),
+        ("nothing", r"returned an empty dict"),
+        ("deep", r"raised JSONDecodeError: .* \(.*mine.py, line 40\)"),
     ],
 )
 def test_a_function_that_fails_ends_the_run_with_its_place(mine: Path, function: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         judge([f"{mine}:{function}"])
+
+
+def of_length(tokens: int) -> Trajectory:
+    model = Span(token_ids=(9,) * tokens, author=Author.MODEL)
+    return replace(trajectory_of(), steps=(Step(thought=Thought(text="", span=model)),))
+
+
+@pytest.mark.parametrize(("tokens", "reward"), [(0, 0.0), (60, 0.0), (70, -0.25), (100, -1.0), (500, -1.0)])
+def test_the_overlong_penalty_falls_in_a_straight_line_over_the_cache(tokens: int, reward: float) -> None:
+    # limit 100, cache 40: nothing up to 60, then (60 - length) / 40
+    assert overlong(PROBLEM, of_length(tokens), RIGHT, limit=100, cache=40) == pytest.approx(reward)
+
+
+def test_an_overlong_penalty_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="0 < cache <= limit"):
+        judge(["overlong,limit=10,cache=20"])
+    with pytest.raises(UsageError, match="missing a required argument: 'limit'"):
+        load_rewards(["overlong"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "reward"),
+    [
+        ([r"So \boxed{4}."], 1.0),
+        (["First,", r"so \boxed{\frac{1}{2}}."], 1.0),
+        ([r"\boxed{4}, no, \boxed{5}"], 0.0),
+        ([r"\boxed{4", "} and on"], 1.0),
+        ([r"\boxed{}"], 0.0),
+        (["4"], 0.0),
+        ([r"\boxed{4} and \boxed{5"], 0.0),
+        ([r"\boxed{4}", "\n```python\nprint(1)"], 0.0),
+        ([r"\boxed{4}", "\n```\nx\n```\n"], 1.0),
+    ],
+)
+def test_a_well_formed_answer_is_boxed_once_and_closes_its_fences(texts: list[str], reward: float) -> None:
+    model = Span(token_ids=(9,), author=Author.MODEL)
+    steps = tuple(Step(thought=Thought(text=text, span=model)) for text in texts)
+    assert well_formed(PROBLEM, replace(trajectory_of(), steps=steps), RIGHT) == reward
+
+
+def test_calls_cost_something_beyond_those_that_are_free() -> None:
+    assert [judge([f"calls=-0.5,free={free}"])[0] for free in (0, 1, 5)] == [-1.0, -0.5, 0.0]
 
 
 def test_faults_of_the_machine_stay_faults_of_the_machine(mine: Path) -> None:

@@ -150,7 +150,7 @@ def from_its_boxes(reference: str) -> str:
 def boxes_correct_each_other(reference: str) -> bool:
     """True if words of a correction stand between boxes of different content: which one counts is not said."""
     text = _DOUBLED.sub(r"\\", reference)
-    boxes = _complete_boxes(text)
+    boxes = complete_boxes(text)
     pairs = pairwise(boxes)
     return any(one.content != two.content and CORRECTION.search(text[one.after : two.command]) for one, two in pairs)
 
@@ -172,7 +172,7 @@ def _joins(between: str) -> bool:
 
 def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
     """Content of the last complete box, perhaps empty, and of those joined to it; None where no box is complete."""
-    boxes = _complete_boxes(text)
+    boxes = complete_boxes(text)
     if not boxes:
         return None
     first = len(boxes) - 1
@@ -183,7 +183,7 @@ def _last_boxes(text: str, joins: Callable[[str], bool] = _joins) -> str | None:
 
 def has_open_box(text: str) -> bool:
     """True if a box that begins behind every complete one never closes: a correction that was cut off."""
-    boxes, opened = _complete_boxes(text), _scan_boxes(text)[1]
+    boxes, opened = complete_boxes(text), _scan_boxes(text)[1]
     last = boxes[-1].after if boxes else 0
     return bool(opened and opened[-1][0] >= last)
 
@@ -203,7 +203,7 @@ class Box(NamedTuple):
     content: str
 
 
-def _complete_boxes(text: str) -> list[Box]:
+def complete_boxes(text: str) -> list[Box]:
     """The boxes that hold no other, in order; one without braces counts where a value follows it."""
     braced = [Box(command, end + 1, text[start:end].strip()) for command, start, end in _scan_boxes(text)[0]]
     bare = [

@@ -16,6 +16,9 @@ EPSILON = 1e-6
 POSITIVE = 1e-7
 """A sample counts as positive above this advantage (released code): the rest takes no part in the NLL term."""
 
+ROUNDING = 1e-9
+"""Relative difference of two rewards that counts as none: sums of weighted parts are rounded."""
+
 Advantages = Callable[[Sequence[float]], list[float]]
 """Function from the rewards of one group to its members' advantages."""
 
@@ -46,6 +49,11 @@ def centred_advantages(rewards: Sequence[float]) -> list[float]:
         return [float(rewards[0])]
     mean = fsum(rewards) / max(1, len(rewards))
     return [r - mean for r in rewards]
+
+
+def are_equal(rewards: Sequence[float]) -> bool:
+    """True where the rewards of a group differ by no more than their sums are rounded: they teach nothing."""
+    return max(rewards) - min(rewards) <= ROUNDING * max(1.0, *map(abs, rewards))
 
 
 def _refuse_unscored(rewards: Sequence[float]) -> None:

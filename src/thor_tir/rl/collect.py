@@ -3,11 +3,13 @@
 Everything is journaled as it finishes and read back from there, so a round that was killed is continued, not redone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import isawaitable
 from random import Random
 from time import perf_counter
+from typing import Any
 
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
@@ -21,10 +23,9 @@ from thor_tir.rl.step import (
     sample_repair,
 )
 from thor_tir.rl.step_reward import IsSubstantial
-from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, Grade, SamplingSetup, attempt_all, record_all
+from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal, JsonObject
-from thor_tir.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class RoundSamples:
     """Seconds spent on repairs."""
     grade_s: float
     """Seconds of grading, summed over attempts that are graded at the same time."""
+    reward_s: float = 0.0
+    """Seconds of the rewards that the run names, summed likewise."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -100,8 +103,13 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
     """The samples of round `number`, counted from 0; those that the journal holds are not sampled again."""
     requests = _requests(number, source.problems, config)
     rollout = replace(config.rollout, max_tool_calling_iterations=calls_of_round(number, config))
-    graded = _Clock(source.setup.grade)
-    setup = replace(source.setup, config=rollout, grade=graded)
+    graded, judged = _Clock(), _Clock()
+    setup = replace(
+        source.setup,
+        config=rollout,
+        grade=graded.timing(source.setup.grade),
+        rewards=[replace(each, judge=judged.timing(each.judge)) for each in source.setup.rewards],
+    )
     began = perf_counter()
     attempts = await attempt_all([r for group in requests for r in group], setup, source.rollouts)
     by_id = {attempt.trajectory.id: attempt for attempt in attempts}
@@ -116,6 +124,7 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
         rollout_s=sampled - began,
         repair_s=perf_counter() - sampled,
         grade_s=graded.seconds,
+        reward_s=judged.seconds,
     )
 
 
@@ -161,15 +170,20 @@ async def _repairs(
 
 
 class _Clock:
-    """A grader that counts the seconds it took."""
+    """Counts the seconds of functions, what they wait for included."""
 
-    def __init__(self, grade: Grade) -> None:
-        self._grade = grade
+    def __init__(self) -> None:
         self.seconds = 0.0
 
-    async def __call__(self, problem: Problem, text: str) -> Verdict:
-        began = perf_counter()
-        try:
-            return await self._grade(problem, text)
-        finally:
-            self.seconds += perf_counter() - began
+    def timing(self, function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """The function, timed."""
+
+        async def timed(*arguments: object) -> Any:
+            began = perf_counter()
+            try:
+                value = function(*arguments)
+                return await value if isawaitable(value) else value
+            finally:
+                self.seconds += perf_counter() - began
+
+        return timed

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.extract import extract_answer
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.rl.algorithms import Advantages, group_advantages
+from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import EpisodeConfig, FilterName
 from thor_tir.rl.samples import episode_row
 from thor_tir.rollout.sample_many import Attempt
@@ -112,7 +112,7 @@ def episode_rows(
         if len(members) < config.quota:
             dropped["episode: too few survivors"] += len(members)
             continue
-        if min(rewards) == max(rewards):
+        if are_equal(rewards):
             dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
             continue
         for attempt, advantage in zip(members, advantages(rewards), strict=True):

@@ -44,8 +44,10 @@ class LevelFigures(TypedDict):
 
     reward: float | None
     """Mean reward of the samples that have one."""
+    reward_std: float | None
+    """Deviation of these rewards."""
     pass_rate: float | None
-    """Share of groups with a success among them."""
+    """Share of groups with a right answer, or a repair with a reward above 0, among them."""
     entropy: float | None
     """Mean -log probability of sampled tokens, nats."""
     tokens: float | None
@@ -79,6 +81,8 @@ class Seconds(TypedDict):
     """Seconds of sampling repairs."""
     grade: float
     """Seconds of grading, summed over attempts that are graded at the same time."""
+    reward: float
+    """Seconds of the rewards that the run names, summed likewise."""
     train: float
     """Seconds of the updates."""
 
@@ -100,6 +104,8 @@ class RoundFigures(TypedDict):
     """Share of attempts that wrote a program in fences that were not read, so that it was not run."""
     rewards: dict[str, float | None]
     """Mean of each reward that the run names, before weights; empty where the answer is the reward."""
+    rewards_std: dict[str, float | None]
+    """Deviation of each of them."""
     step_reward: float | None
     """Mean reward of repairs."""
     response_tokens: float | None

@@ -52,7 +52,8 @@ def record_of(
         "calls_ran": _mean([float(step.ran) for step in calls]),
         "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
         "near_miss_share": _mean([float(near_misses(a.trajectory) > 0) for a in attempts]),
-        "rewards": _parts(attempts),
+        "rewards": _of_parts(attempts, _mean),
+        "rewards_std": _of_parts(attempts, _spread),
         "step_reward": _mean([repair.reward for repair in repairs]),
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
@@ -74,6 +75,7 @@ def record_of(
             "rollout": gathered.rollout_s,
             "repair": gathered.repair_s,
             "grade": gathered.grade_s,
+            "reward": gathered.reward_s,
             "train": train_s,
         },
     }
@@ -123,7 +125,7 @@ class _Samples:
     @classmethod
     def of_repairs(cls, gathered: RoundSamples) -> "_Samples":
         rewards = [[repair.reward for repair in group] for _, group in gathered.repairs]
-        passed = [float(any(group)) for group in rewards if group]
+        passed = [float(max(group) > 0) for group in rewards if group]
         return cls(name=STEP, rewards=rewards, passed=passed, steps=[[repair.step] for repair in gathered.repaired])
 
 
@@ -145,6 +147,7 @@ def _level(
     corrected = [(row, old) for row, old in pairs if row.correction]
     return {
         "reward": _mean([reward for group in samples.rewards for reward in group]),
+        "reward_std": _spread([reward for group in samples.rewards for reward in group]),
         "pass_rate": _mean(samples.passed),
         "entropy": _surprise([span for own in spans for span in own]),
         "tokens": _mean(list(map(float, lengths))),
@@ -154,7 +157,7 @@ def _level(
         "call_success": _mean([float(step.succeeded) for step in calls]),
         "groups": len(samples.rewards),
         "groups_kept": len({row.group for row, _ in pairs}),
-        "advantage_std": pstdev(advantages) if advantages else None,
+        "advantage_std": _spread(advantages),
         "mismatch": engine_gap(corrected) if corrected else _gap(drifts[0]) if drifts else None,
         "drift": drifts[-1] if drifts else None,
     }
@@ -187,11 +190,13 @@ def _rewards(attempts: Sequence[Attempt]) -> list[float]:
     return [float(a.is_correct) for a in attempts if a.verdict.outcome is not Outcome.UNSCORED]
 
 
-def _parts(attempts: Sequence[Attempt]) -> dict[str, float | None]:
-    """Mean of each reward that the run names, before weights; empty where the answer is the reward."""
+def _of_parts(
+    attempts: Sequence[Attempt], figure: Callable[[Sequence[float]], float | None]
+) -> dict[str, float | None]:
+    """A figure of each reward that the run names, before weights; empty where the answer is the reward."""
     found = [attempt.judged.parts for attempt in attempts if attempt.judged is not None]
     names = sorted({name for parts in found for name in parts})
-    return {name: _mean([parts[name] for parts in found if name in parts]) for name in names}
+    return {name: figure([parts[name] for parts in found if name in parts]) for name in names}
 
 
 def _surprise(spans: Sequence[Span]) -> float | None:
@@ -201,6 +206,10 @@ def _surprise(spans: Sequence[Span]) -> float | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return pstdev(values) if values else None
 
 
 Say = Callable[[str], None]
@@ -246,9 +255,10 @@ class RoundMonitor:
             causes = counted(record["dropped"])
             self._warn("dropped", f"round {record['step']}: {100 * share:.0f} % of its samples gave no row ({causes})")
         for level, advice in ADVICE.items():
-            reward = record["levels"][level]["reward"]
-            if reward in (0, 1):
-                self._warn(level, f"round {record['step']}: every reward of its {level} is {reward:.0f}: {advice}")
+            figures = record["levels"][level]
+            if figures["reward_std"] == 0:
+                reward = f"{figures['reward']:g}"
+                self._warn(level, f"round {record['step']}: every reward of its {level} is {reward}: {advice}")
 
     def close(self) -> None:
         """No more rounds: say how much of all that was sampled was trained on."""
@@ -279,7 +289,10 @@ def counted(causes: Mapping[str, int]) -> str:
 def round_line(record: RoundFigures) -> str:
     """One round in a line, for a person who watches."""
     num_rows = record["rows_episode"] + record["rows_step"]
-    rewards = [
+    episode = record["levels"][EPISODE]
+    own = f"reward {episode['reward']:.2f} (spread {episode['reward_std']:.2f})"
+    rewards = [own] if record["rewards"] and episode["reward"] is not None else []
+    rewards += [
         f"{name} {reward:.2f}"
         for name, reward in (("answers", record["answer_reward"]), ("repairs", record["step_reward"]))
         if reward is not None

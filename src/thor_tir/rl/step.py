@@ -12,7 +12,7 @@ from random import Random
 
 from thor_tir.execution import CallSuccess
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.rl.algorithms import Advantages, group_advantages
+from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import StepConfig, Which
 from thor_tir.rl.samples import step_row
 from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
@@ -137,8 +137,8 @@ def step_rows(
         if len(repairs) < config.min_survivors:
             dropped["step: too few survivors"] += len(repairs)
             continue
-        if min(rewards) == max(rewards):
-            dropped[f"step: all {'succeed' if rewards[0] else 'fail'}"] += len(repairs)
+        if are_equal(rewards):
+            dropped[f"step: all {_NAMED.get(rewards[0], 'equal')}"] += len(repairs)
             continue
         for repair, advantage in zip(repairs, advantages(rewards), strict=True):
             rows.append(
@@ -152,6 +152,10 @@ def step_rows(
                 )
             )
     return rows
+
+
+_NAMED = {1.0: "succeed", 0.0: "fail"}
+"""Names of the rewards that the success of a call alone earns."""
 
 
 def repair_to_json(query: StepPrompt, id: str, step: Step) -> JsonObject:

@@ -1,19 +1,20 @@
 """Rewards of whole trajectories: the paper's, the packaged ones, and functions of one's own, as a weighted sum."""
 
-import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from thor_tir.errors import MachineFault, UsageError
-from thor_tir.hooks import HookKind, hook_fault, load_hook, number_of, spelling_of, with_parameters
+from thor_tir.errors import UsageError
+from thor_tir.grading.extract import complete_boxes, has_open_box
+from thor_tir.hooks import HookKind, answer_of, load_hook, number_of, spelling_of, with_parameters
 from thor_tir.problem import Problem
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
-Reward = Callable[[Problem, Trajectory, Verdict], object]
-"""Judges a trajectory: returns a number, a mapping of names to numbers (their sum counts), None where it cannot say, or
-an awaitable of one of these."""
+Reward = Callable[..., object]
+"""Judges a trajectory, given problem, trajectory and verdict: returns a number, a mapping of names to numbers (their
+sum counts), None where it cannot say, or an awaitable of one of these."""
 _KIND: HookKind = "reward"
 
 
@@ -27,9 +28,18 @@ def boxed(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> float:
     return float(bool((verdict.extracted or "").strip()))
 
 
-def calls(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> float:
-    """Number of tool calls; a negative weight makes them cost something."""
-    return float(len(trajectory.calls))
+def well_formed(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> float:
+    """1 where the model wrote one box, with something in it, and every fence that it opened was closed."""
+    text = trajectory.response_text
+    boxes = complete_boxes(text)
+    is_boxed_once = len(boxes) == 1 and bool(boxes[0].content) and not has_open_box(text)
+    num_fences = sum(bool(_FENCE.match(line)) for line in text.split("\n"))
+    return float(is_boxed_once and num_fences % 2 == 0)
+
+
+def calls(problem: Problem, trajectory: Trajectory, verdict: Verdict, *, free: float = 0) -> float:
+    """Number of tool calls beyond the first `free`; a negative weight makes them cost something."""
+    return max(0.0, len(trajectory.calls) - free)
 
 
 def kilotokens(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> float:
@@ -37,8 +47,29 @@ def kilotokens(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> fl
     return trajectory.num_model_tokens / 1000
 
 
+def overlong(problem: Problem, trajectory: Trajectory, verdict: Verdict, *, limit: float, cache: float) -> float:
+    """0 up to `limit - cache` tokens, then a straight line down to -1 at `limit`, and -1 beyond.
+
+    The soft overlong punishment of DAPO (arXiv 2503.14476, Eq. 13). Tokens are counted as the rollout's limit counts
+    them: all behind the prompt, what tools printed included.
+    """
+    if not 0 < cache <= limit:
+        raise UsageError(f"the reward overlong needs 0 < cache <= limit, found limit {limit} and cache {cache}")
+    length = sum(len(span) for step in trajectory.steps for span in step.spans)
+    return -min(1.0, max(0.0, (length - (limit - cache)) / cache))
+
+
+_FENCE = re.compile(r"[ \t>]*(?:`{3}|~{3})")
+
 PACKAGED: Mapping[str, Reward] = MappingProxyType(
-    {"exact": exact, "boxed": boxed, "calls": calls, "kilotokens": kilotokens}
+    {
+        "exact": exact,
+        "boxed": boxed,
+        "format": well_formed,
+        "calls": calls,
+        "kilotokens": kilotokens,
+        "overlong": overlong,
+    }
 )
 """Rewards that come with the package. A new one is a function and an entry here."""
 
@@ -93,27 +124,29 @@ async def judged(
 
     Faults of the machine pass through. Raises UsageError for whatever else a function raises or returns.
     """
+    values = [await answer_of(f"the reward {each.name}", each.judge, problem, trajectory, verdict) for each in rewards]
+    return added_up(rewards, values)
+
+
+def added_up(rewards: Sequence[WeightedReward], values: Sequence[object]) -> Judged:
+    """The weighted sum of what rewards returned. Raises UsageError for what is neither number, record nor None."""
     total: float | None = 0.0
     parts: dict[str, float] = {}
-    for each in rewards:
-        value = await _asked(each, problem, trajectory, verdict)
+    for each, value in zip(rewards, values, strict=True):
         if value is None:
             total = None
             continue
-        named = {each.name: value}
-        if isinstance(value, Mapping):
-            named = {f"{each.name}/{part}": number for part, number in value.items()}
-        found = {name: number_of(number, f"the reward {name}") for name, number in named.items()}
+        found = numbers_of(value, each.name)
         parts |= found
         total = None if total is None else total + each.weight * sum(found.values())
     return Judged(total=total, parts=parts)
 
 
-async def _asked(each: WeightedReward, problem: Problem, trajectory: Trajectory, verdict: Verdict) -> object:
-    try:
-        value = each.judge(problem, trajectory, verdict)
-        return await value if inspect.isawaitable(value) else value
-    except (MachineFault, UsageError):
-        raise
-    except Exception as error:
-        raise hook_fault(f"the reward {each.name}", error) from error
+def numbers_of(value: object, name: str) -> dict[str, float]:
+    """A number under the reward's name, or the entries of a record under `name/entry`."""
+    named: Mapping[str, object] = {name: value}
+    if isinstance(value, Mapping):
+        if not value:
+            raise UsageError(f"the reward {name} returned an empty dict; return a number, or None where it cannot say")
+        named = {f"{name}/{part}": number for part, number in value.items()}
+    return {part: number_of(number, f"the reward {part}") for part, number in named.items()}

@@ -1,6 +1,7 @@
 """The import order of the package, read from its import statements; nothing is executed.
 
-    nouns, storage, address, distributed, web_service <- sandbox | grading | dialect | engines | problems | learner
+    nouns, storage, tools, address, distributed, web_service
+         <- sandbox | grading | dialect | engines | problems | learner
          <- rollout, tracking, console <- tirgen | sft | rl | inference <- eval <- app, view <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
@@ -37,7 +38,7 @@ NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
     rank(
         "errors execution hooks problem trajectory verdict address chat_template distributed pretrained provenance "
-        "seeds storage web_service",
+        "seeds storage tools web_service",
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),

@@ -7,7 +7,7 @@ in it ends in one sentence.
 import ctypes
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +15,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, ChatTurn, Tokenizer
+from thor_tir.storage.journal import JsonObject
 
 OPENS, CLOSES = "<think>", "</think>"
 TAGS = (
@@ -32,7 +33,7 @@ RENDERING_S = 5.0
 LEARNT = "reads_rules"
 """Key of `tokenizer_config.json`; false says that the model has learnt its rules, so that its template may leave them
 out."""
-_RULES, _QUESTION, _ANSWER = "thorrules", "thorquestion", "thoranswer"
+_RULES, _QUESTION, _ANSWER, _RESULT = "thorrules", "thorquestion", "thoranswer", "thorresult"
 _ASKED: tuple[ChatTurn, ...] = ({"role": "system", "content": _RULES}, {"role": "user", "content": _QUESTION})
 _ANSWERED: tuple[ChatTurn, ...] = (_ASKED[1], {"role": "assistant", "content": _ANSWER})
 _PROBES = (
@@ -90,16 +91,26 @@ FORMS = (
 
 
 def rendered(
-    tokenizer: Tokenizer, turns: Sequence[ChatTurn], *, begins_answer: bool = True, thinks: bool = False
+    tokenizer: Tokenizer,
+    turns: Sequence[ChatTurn],
+    *,
+    begins_answer: bool = True,
+    thinks: bool = False,
+    tools: Sequence[JsonObject] = (),
 ) -> str:
-    """The text of some turns, with the beginning of the assistant's if asked for.
+    """The text of some turns, with the beginning of the assistant's if asked for; `tools` are schemas of what may be
+    called, which a template may leave out.
 
     Raises TemplateFault or TemplateTooSlow, in one sentence, whatever the template does.
     """
     try:
         with _time_limit(RENDERING_S):
             text = tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=begins_answer, enable_thinking=thinks
+                list(turns),
+                tokenize=False,
+                add_generation_prompt=begins_answer,
+                enable_thinking=thinks,
+                **({"tools": list(tools)} if tools else {}),
             )
     except TimeoutError as error:
         raise TemplateTooSlow(f"{_named(tokenizer)} takes more than {RENDERING_S:g} s for one prompt") from error
@@ -149,6 +160,50 @@ def _refuse_changed(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool, reads
             raise UsageError(
                 f"{_named(tokenizer)} {does}; take another template (chat_template.jinja in the model's folder)"
             )
+
+
+def declares(tokenizer: Tokenizer, form: TurnForm, tools: Sequence[JsonObject], mark: str, *, thinks: bool) -> bool:
+    """True where the template itself describes these tools, and calls between tags of which `mark` is the first."""
+    try:
+        text = rendered(tokenizer, form.applied(_ASKED), thinks=thinks, tools=tools)
+    except TemplateFault:
+        return False
+    return mark in text and all(tool["function"]["name"] in text for tool in tools) and _QUESTION in text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTurn:
+    """The text around a call's result: from behind the call to where the model writes on."""
+
+    before: str
+    """End of the model's turn, and the beginning of the result's."""
+    after: str
+    """End of the result's turn, and the beginning of the model's next one."""
+    has_role: bool
+    """True for a turn of the tool; False where the template has none, and the result is a turn of the user."""
+
+
+def result_turn(
+    tokenizer: Tokenizer, form: TurnForm, call: str, framed: Callable[[str], str], *, thinks: bool
+) -> ResultTurn:
+    """The turn of a result by a template; `framed` puts a result between tags, where the template does not.
+
+    Raises UsageError for a template that takes no second question.
+    """
+    for role, text in (("tool", _RESULT), ("user", framed(_RESULT))):
+        turns = [*_ASKED, {"role": "assistant", "content": _ANSWER + call}]
+        said = [*form.applied(turns), *(form.applied([{"role": role, "content": text}]))]
+        try:
+            _, found, rest = rendered(tokenizer, said, thinks=thinks).partition(_ANSWER + call)
+        except TemplateFault:
+            continue
+        before, has_result, after = rest.partition(_RESULT)
+        if found and has_result and after and not any(mark in before for mark in _OF_PARTS):
+            return ResultTurn(before=before, after=after, has_role=role == "tool")
+    raise UsageError(
+        f"{_named(tokenizer)} takes no result of a call, neither as a turn of the tool nor of the user; --dialect "
+        "fences needs none"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

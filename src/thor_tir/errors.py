@@ -13,6 +13,14 @@ class SandboxLost(SandboxUnavailable):
     """No server of the sandbox runs anything any more: no single program is lost, the run stops."""
 
 
+class ToolUnavailable(MachineFault):
+    """A tool beside Python failed, which says nothing about the call: its service is away, or its code is broken."""
+
+
+class ToolLost(ToolUnavailable):
+    """A tool fails at call after call: no single attempt is lost, the run stops."""
+
+
 class GraderUnavailable(MachineFault):
     """The grader's own process could not be started or kept alive."""
 

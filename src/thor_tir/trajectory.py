@@ -14,6 +14,10 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text, special tokens included; for reading only, never on the training path."""
 
 
+PYTHON = "python"
+"""Name of the tool that runs programs."""
+
+
 class Author(StrEnum):
     """The author of a token in the context: the one source of every loss mask."""
 
@@ -94,12 +98,15 @@ class Thought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """a_t: one program, fences included in its span. A token that straddles thought and fence belongs to the action."""
+    """a_t: one call, fences or tags included in its span. A token that straddles thought and fence belongs to it."""
 
     code: str
-    """Source of the program, without its fences."""
+    """Source of the program, without its fences; for another tool its arguments as JSON; for a call that cannot be read
+    the text between its tags."""
     span: Span
     """Tokens of the call, fences included."""
+    tool: str = PYTHON
+    """Name of the tool that is called; empty for a call that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +128,7 @@ class Step:
     thought: Thought
     """Reasoning before the call."""
     action: Action | None = None
-    """Program that was called, or refused where no call was left; None in a step without a program."""
+    """Call that was made, or refused where none was left; None in a step without one."""
     observation: Observation | None = None
     """Answer of the environment; None where nothing ran."""
     discarded: tuple["Step", ...] = ()

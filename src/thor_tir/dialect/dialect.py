@@ -5,19 +5,27 @@ The thoughts of a reasoning model stand between tags; `Thinking` says who writes
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import Literal
 
-from thor_tir.chat_template import TAGS, control_ids, form_of, rendered, turn_ends
-from thor_tir.dialect.fences import STOPS, FenceReading, first_block
+from thor_tir.chat_template import TAGS, ResultTurn, control_ids, declares, form_of, rendered, result_turn, turn_ends
+from thor_tir.dialect import tool_calls
+from thor_tir.dialect.fences import CLOSE, OPEN, STOPS, Block, FenceReading, first_block
 from thor_tir.dialect.observation import ObservationConfig, frame, observed_text
-from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
+from thor_tir.dialect.prompts import TOOLS, PromptStyle, in_dialect, messages
+from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.pretrained import ChatTurn, Tokenizer
-from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Thought, Trajectory
+from thor_tir.storage.journal import JsonObject
+from thor_tir.tools.protocol import ToolSpec, python_spec
+from thor_tir.trajectory import PYTHON, Action, Author, Finish, Observation, Span, Thought, Trajectory
 
 _LOG = logging.getLogger(__name__)
+
+DialectName = Literal["fences", "tool-call", "auto"]
+"""Spelling of calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,14 @@ class DialectConfig:
     """Ask the chat template for a thinking turn; programs may stand inside `<think>`, the answer comes after it."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Text that the model reads of a program's end."""
+    calls: DialectName = "fences"
+    """Spelling of calls: programs between `fences`, as in the paper; `tool-call` is JSON between <tool_call> tags, as
+    Hermes and Qwen write it, with results in turns of their own; `auto` takes tool-call where other tools are given or
+    the model's chat template declares tools in that form, else fences."""
+    tools: tuple[ToolSpec, ...] = ()
+    """Tools beside Python, which only tool-call can name."""
+    keeps_state: bool = False
+    """True where programs know the earlier ones of their trajectory, which the rules then say."""
 
 
 class Dialect:
@@ -46,6 +62,15 @@ class Dialect:
         self.form = form_of(tokenizer, thinks=self.config.is_reasoning)
         """Form in which the chat template takes rules and question."""
         self._controls = control_ids(tokenizer)
+        self._schemas = [
+            tool.schema() for tool in (python_spec(keeps_state=self.config.keeps_state), *self.config.tools)
+        ]
+        self._is_declared = self._template_declares()
+        self.is_fenced = self._finds_fenced()
+        """True where calls are programs between fences."""
+        self._results = None if self.is_fenced else self._result_turn()
+        self._most_chars = {tool.name: tool.max_chars for tool in self.config.tools}
+        self.config = replace(self.config, style=self._style())
         if not self.config.is_reasoning and thinking_of(self) is Thinking.OPENED:
             _LOG.warning(
                 "the chat template of %s opens the model's thoughts although no thinking turn was asked for: give "
@@ -53,9 +78,46 @@ class Dialect:
                 getattr(tokenizer, "name_or_path", "") or "the model",
             )
 
+    def _template_declares(self) -> bool:
+        if self.config.calls == "fences":
+            return False
+        mark, thinks = tool_calls.OPEN, self.config.is_reasoning
+        return declares(self.tokenizer, self.form, self._schemas, mark, thinks=thinks)
+
+    def _finds_fenced(self) -> bool:
+        name, tools = self.config.calls, self.config.tools
+        if name == "fences" and tools:
+            raise UsageError(f"the tool {tools[0].name} cannot be called between fences; give --dialect tool-call")
+        return name == "fences" or (name == "auto" and not tools and not self._is_declared)
+
+    def _result_turn(self) -> ResultTurn:
+        call = tool_calls.written_call(PYTHON, "")
+        thinks = self.config.is_reasoning
+        return result_turn(self.tokenizer, self.form, call, tool_calls.framed, thinks=thinks)
+
+    def _style(self) -> PromptStyle:
+        """The style with its rules for this dialect, and what the template does not say of tools."""
+        style = in_dialect(self.config.style, is_fenced=self.is_fenced, keeps_state=self.config.keeps_state)
+        if self.is_fenced or self._is_declared or not style.runs_programs:
+            return style
+        tools = (python_spec(keeps_state=self.config.keeps_state), *self.config.tools)
+        return replace(style, system=f"{style.system}\n\n{tool_calls.declaration(tools)}")
+
+    @property
+    def about(self) -> JsonObject:
+        """The dialect, for a run's record."""
+        return {
+            "calls": "fences" if self.is_fenced else "tool-call",
+            "tools": [PYTHON, *self._most_chars] if self.config.style.runs_programs else [],
+            "declared_by": "template" if self._is_declared else "rules",
+            "results_in": "turn" if self._results is None else "tool" if self._results.has_role else "user",
+        }
+
     def stops(self, reading: FenceReading = "exact") -> tuple[str, ...]:
         """Stop strings for an engine: what can complete an action."""
-        return STOPS[reading] if self.config.style.runs_programs else ()
+        if not self.config.style.runs_programs:
+            return ()
+        return STOPS[reading] if self.is_fenced else (tool_calls.CLOSE,)
 
     def prompt(self, text: str) -> Span:
         """The request for one question (or step) as ids."""
@@ -73,7 +135,8 @@ class Dialect:
             {**turn, "content": place if place in spelled else turn["content"]}
             for turn, place in zip(turns, texts, strict=True)
         ]
-        rest = rendered(self.tokenizer, self.form.applied(written), thinks=self.config.is_reasoning)
+        tools = self._schemas if self._is_declared and self.config.style.runs_programs else []
+        rest = rendered(self.tokenizer, self.form.applied(written), thinks=self.config.is_reasoning, tools=tools)
         ids: tuple[int, ...] = ()
         for place, text in spelled.items():
             head, found, tail = rest.partition(place)
@@ -128,7 +191,7 @@ class Dialect:
         """
         whole = (*kept, *span.token_ids[: len(span) - has_ended])
         text = self.decode(whole)
-        block = first_block(text, reading, has_ended=has_ended) if self.config.style.runs_programs else None
+        block = self._first_call(text, reading, has_ended=has_ended) if self.config.style.runs_programs else None
         if block is None:
             return Thought(text=self.decode(whole[len(kept) :]), span=span), None
         first = max(0, self.tokens_before(whole, block.start) - len(kept))
@@ -136,7 +199,42 @@ class Dialect:
         last = last + (len(self.decode(whole[:last])) < block.end) - len(kept)
         before = span[:first]
         thought = Thought(text=text[: block.start] if not kept else self.decode(before.token_ids), span=before)
-        return thought, Action(code=block.code, span=span[first:last])
+        return thought, Action(code=block.code, span=span[first:last], tool=block.tool)
+
+    def _first_call(self, text: str, reading: FenceReading, *, has_ended: bool) -> Block | None:
+        if self.is_fenced:
+            return first_block(text, reading, has_ended=has_ended)
+        return tool_calls.first_call(text, reading)
+
+    def call(self, code: str, tool: str = PYTHON) -> Action:
+        """A call in the model's voice that no policy sampled; where a turn ends with it, the turn's end included."""
+        if self.is_fenced:
+            ids = self.encode(f"{OPEN}\n{code}{CLOSE}\n")
+        else:
+            ids = self._tagged(tool_calls.written_call(tool, code)) + self._turn_end
+        return Action(code=code, span=Span(token_ids=ids, author=Author.MODEL), tool=tool)
+
+    def writes(self, action: Action) -> bool:
+        """True where the tokens of a call are read as that call here."""
+        text = self.decode(action.span.token_ids)
+        readings: tuple[FenceReading, ...] = ("exact", "blanks", "lenient")
+        found = (self._first_call(text, reading, has_ended=True) for reading in readings)
+        return any(block is not None and (block.code, block.tool) == (action.code, action.tool) for block in found)
+
+    def _tagged(self, text: str) -> tuple[int, ...]:
+        """Ids of a call, whose outer tags are control tokens where the tokenizer has them as such."""
+        ids = self.encode(text)
+        added = self.tokenizer.get_added_vocab()
+        if tool_calls.OPEN not in added or tool_calls.CLOSE not in added or added[tool_calls.OPEN] in ids:
+            return ids
+        inner = text.removeprefix(tool_calls.OPEN).removesuffix(tool_calls.CLOSE)
+        return (added[tool_calls.OPEN], *self.encode(inner), added[tool_calls.CLOSE])
+
+    @property
+    def _turn_end(self) -> tuple[int, ...]:
+        """The token with which a turn of the model ends before a result; none where results need no turn."""
+        first = self._with_controls("" if self._results is None else self._results.before)[:1]
+        return tuple(token for token in first if token in self.ends.ids)
 
     def tokens_before(self, token_ids: Sequence[int], chars: int) -> int:
         """Number of leading tokens wholly within the leading characters; bisection, since decoded length grows."""
@@ -150,11 +248,42 @@ class Dialect:
         return low
 
     def observe(self, result: ExecutionResult, *, after: Action | None = None) -> Observation:
-        """The environment's answer; after a fence that ended a turn, the newline that is missing comes first."""
-        text = observed_text(result, self.config.observation)
-        is_cut = after is not None and not self.decode(after.span.token_ids).endswith("\n")
-        span = Span(token_ids=self.encode_foreign("\n" * is_cut + frame(text)), author=Author.ENVIRONMENT)
-        return Observation(text=text, span=span, result=result)
+        """The environment's answer to a call, which follows the call's tokens."""
+        shown = self.config.observation
+        most = None if after is None else self._most_chars.get(after.tool)
+        text = observed_text(result, shown if most is None else replace(shown, max_chars=most))
+        if self._results is not None:
+            text = tool_calls.disarmed(text)
+        ids = self.result_ids(text, after=after)
+        return Observation(text=text, span=Span(token_ids=ids, author=Author.ENVIRONMENT), result=result)
+
+    def result_ids(self, text: str, *, after: Action | None = None) -> tuple[int, ...]:
+        """Ids of an observation's text in its frame; a line break, or the turn's end, comes first where the call lacks
+        it.
+        """
+        written = () if after is None else after.span.token_ids
+        if self._results is None:
+            is_cut = after is not None and not self.decode(written).endswith("\n")
+            return self.encode_foreign("\n" * is_cut + frame(text))
+        before, then = self._results.before, self._results.after
+        if self._spells_control(text):
+            ids = self._with_controls(before) + self.encode_foreign(text) + self._with_controls(then)
+        else:
+            ids = self._with_controls(before + text + then)
+        return ids[1:] if written and written[-1:] == self._turn_end else ids
+
+    def readable(self, token_ids: Sequence[int]) -> str:
+        """The text of ids for people: results in turns of their own stand between lines, without the turns' marks."""
+        text = self.decode(token_ids)
+        if self._results is None:
+            return text
+        marks = (self._results.before.removesuffix(_OPENING), self._results.after.removeprefix(_CLOSING))
+        for mark in marks:
+            text = text.replace(mark, "\n") if mark else text
+        return text
+
+
+_OPENING, _CLOSING = f"{tool_calls.RESULT_OPEN}\n", f"\n{tool_calls.RESULT_CLOSE}"
 
 
 def _place(number: int, turns: Sequence[ChatTurn]) -> str:

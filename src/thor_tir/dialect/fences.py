@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from textwrap import dedent
 from typing import Literal
 
-from thor_tir.trajectory import Trajectory
+from thor_tir.trajectory import PYTHON, Trajectory
 
 OPEN, CLOSE = "```python", "```"
 FenceReading = Literal["exact", "blanks", "lenient"]
@@ -36,14 +36,16 @@ _CODE_INDENT = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A closed program within a text."""
+    """A closed call within a text."""
 
     start: int
     """Offset of the opening fence's line."""
     end: int
     """Offset after the closing fence's newline, or after the fence where the text ends with it."""
     code: str
-    """The lines between the fences, each with its newline."""
+    """The lines between the fences, each with its newline; for calls of other tools see `Action`."""
+    tool: str = PYTHON
+    """Name of the tool that is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The prompts, as chat messages. Instructions are the system message; they move to the user's turn where the chat
 template has no system role or leaves it out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from thor_tir.pretrained import ChatTurn
 
@@ -27,13 +27,16 @@ NO_TOOLS = PromptStyle(
 )
 """Reasoning without tools: the actor of TIRGen and the tool-free baseline (paper, figure 8)."""
 
+_MATHEMATICIAN = "You are a careful mathematician who reasons in words and lets Python do the exact computations."
+_FENCED = "Write a program between a line ```python and a line ```; its output follows in an ```output block."
+_STANDS_ALONE = "Every program stands alone: it imports what it needs, knows no earlier program, and prints its result."
+_GOES_ON = (
+    "Every program goes on from the earlier ones that ran: their names and imports are there. It prints its result."
+)
+_AS_MANY = "Use as many programs as the problem needs, and none for what is obvious."
+
 TOOLS = PromptStyle(
-    system=(
-        "You are a careful mathematician who reasons in words and lets Python do the exact computations.\n"
-        "Write a program between a line ```python and a line ```; its output follows in an ```output block.\n"
-        "Every program stands alone: it imports what it needs, knows no earlier program, and prints its result.\n"
-        "Use as many programs as the problem needs, and none for what is obvious."
-    ),
+    system="\n".join((_MATHEMATICIAN, _FENCED, _STANDS_ALONE, _AS_MANY)),
     user="{text}\nReason step by step, let Python compute, and put the final answer in \\boxed{{}}.",
 )
 """Tool-integrated reasoning: cold start, RL, inference (paper, figures 9 and 10)."""
@@ -45,13 +48,15 @@ CODE = PromptStyle(
 )
 """A programming task without tools."""
 
+_PROGRAMMER = "You are a careful programmer who tries things out."
+_FENCED_TRIAL = (
+    "A program between a line ```python and a line ``` is run at once, without input; its output follows in an"
+    " ```output block."
+)
+_TRIAL_ALONE = "Every program stands alone: it imports what it needs and knows no earlier program."
+
 CODE_TOOLS = PromptStyle(
-    system=(
-        "You are a careful programmer who tries things out.\n"
-        "A program between a line ```python and a line ``` is run at once, without input; its output follows in an"
-        " ```output block.\n"
-        "Every program stands alone: it imports what it needs and knows no earlier program."
-    ),
+    system="\n".join((_PROGRAMMER, _FENCED_TRIAL, _TRIAL_ALONE)),
     user=(
         "{text}\nThink, try things out where it helps, and end with the whole program between a line ```python and a"
         " line ```: the last one that you write is your answer."
@@ -71,6 +76,22 @@ CRITIC = PromptStyle(
     user="{text}",
 )
 """The critic of TIRGen, which sees an isolated step and nothing else (paper, figure 7)."""
+
+
+_CALLING = "Call tools as often as the problem needs, and not for what is obvious."
+_RULES: Mapping[PromptStyle, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    TOOLS: (_MATHEMATICIAN, (_FENCED, _GOES_ON, _AS_MANY), (_CALLING,)),
+    CODE_TOOLS: (_PROGRAMMER, (_FENCED_TRIAL, _GOES_ON), (_CALLING,)),
+}
+"""First line; what follows where fenced programs go on from earlier ones; what follows where tools are called."""
+
+
+def in_dialect(style: PromptStyle, *, is_fenced: bool, keeps_state: bool) -> PromptStyle:
+    """A packaged style for a dialect and for programs that know each other or not; one's own stays as it is."""
+    if style not in _RULES or (is_fenced and not keeps_state):
+        return style
+    head, going_on, calling = _RULES[style]
+    return replace(style, system="\n".join((head, *(going_on if is_fenced else calling))))
 
 
 def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import FenceReading
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import NO_CALL_LEFT, CallSuccess
+from thor_tir.rollout.toolbox import Toolbox, ToolRunner
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.trajectory import Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
@@ -27,6 +28,8 @@ class Agent:
     """Place where programs run."""
     dialect: Dialect
     """Conventions by which text becomes tokens."""
+    tools: ToolRunner = field(default_factory=Toolbox)
+    """Runner of calls: of programs in the sandbox, and of the tools beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +228,6 @@ async def take_step(
         finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
         whole = Step(thought=Thought(text=dialect.decode(span.token_ids), span=span))
         return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
-    result = await agent.sandbox.run(action.code) if may_call else NO_CALL_LEFT
+    result = await agent.tools.run(action, agent.sandbox) if may_call else NO_CALL_LEFT
     step = Step(thought=thought, action=action, observation=dialect.observe(result, after=action))
     return Turn(step=step, finish=None, policy_version=version)

@@ -1,6 +1,6 @@
 """A rollout that is listened to: text as the model writes it, programs as they start and end, repairs as they begin.
 
-The loop and self-correction know nothing of it. Policy and sandbox of an agent are wrapped, so that whoever samples or
+The loop and self-correction know nothing of it. Policy and tools of an agent are wrapped, so that whoever samples or
 runs a program through this agent is heard; the tokens of the trajectory are the same as without.
 """
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from time import monotonic
 
-from thor_tir.dialect.observation import frame, observed_text
 from thor_tir.engines.protocol import Policy, Sampling
 from thor_tir.execution import NO_CALL_LEFT, ExecutionResult
 from thor_tir.rollout.loop import Agent, Draft, StepRepair
-from thor_tir.sandbox.protocol import Limits, Sandbox
-from thor_tir.trajectory import Completion, Decode, Step, Trajectory
+from thor_tir.rollout.toolbox import ToolRunner
+from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.trajectory import PYTHON, Action, Completion, Decode, Step, Trajectory
 
 PAUSE_S = 0.1
 """Tokens drawn within this many seconds of the last text are reported together."""
@@ -57,7 +57,9 @@ class Event:
     attempt: int = 0
     """Number of the repair, counted from 1; 0 outside of repairs."""
     code: str = ""
-    """Source of the program, where one starts or ends."""
+    """Source of the program, where one starts or ends; arguments of another tool."""
+    tool: str = PYTHON
+    """Name of the tool that is called."""
     result: ExecutionResult | None = None
     """Result of the program, where one has ended; of the failed one, where a repair begins."""
 
@@ -91,11 +93,11 @@ class TextReader:
 
 
 class Overheard:
-    """An agent's policy and sandbox, listened to; one for each trajectory."""
+    """An agent's policy and tools, listened to; one for each trajectory."""
 
     def __init__(self, agent: Agent, hear: Hear, *, is_live: bool = True) -> None:
         """Text is reported token by token if it `is_live`, else when the model's turn has ended, which costs less."""
-        self.agent = replace(agent, policy=_HeardPolicy(agent.policy, self), sandbox=_HeardSandbox(agent.sandbox, self))
+        self.agent = replace(agent, policy=_HeardPolicy(agent.policy, self), tools=_HeardTools(agent.tools, self))
         """Agent to grow the trajectory with."""
         self.is_live = is_live
         """True where tokens are reported as they are drawn."""
@@ -160,7 +162,7 @@ class Overheard:
 
     def _stands(self, context: Sequence[int]) -> None:
         """Tell what has been added to the context for good; the first context is the prompt."""
-        text = "" if self._stands_to is None else self._dialect.decode(context[self._stands_to :])
+        text = "" if self._stands_to is None else self._dialect.readable(context[self._stands_to :])
         self._stands_to = len(context)
         if text.startswith(self._unsettled) and (rest := text.removeprefix(self._unsettled)):
             # The environment speaks without a program only to say that no call is left.
@@ -186,23 +188,24 @@ class Overheard:
         """The model has written what `context` ends with."""
         self._context = context
 
-    def starts(self, code: str) -> None:
-        """A program starts."""
+    def starts(self, action: Action) -> None:
+        """A call starts."""
         self._call += self._attempt == 0
-        self._hear(Event(kind=Happening.CODE, call=self._call, attempt=self._attempt, code=code))
+        self._hear(
+            Event(kind=Happening.CODE, call=self._call, attempt=self._attempt, code=action.code, tool=action.tool)
+        )
 
-    def ended(self, code: str, result: ExecutionResult) -> None:
-        """A program has ended."""
-        text = frame(observed_text(result, self._dialect.config.observation))
-        if not self._unsettled.endswith("\n"):  # the model ended its turn with the closing fence
-            text = "\n" + text
+    def ended(self, action: Action, result: ExecutionResult) -> None:
+        """A call has ended."""
+        seen = self._dialect.observe(result, after=action)
         self._tell(
             Event(
                 kind=Happening.OUTPUT,
-                text=text,
+                text=self._dialect.readable(seen.span.token_ids),
                 call=self._call,
                 attempt=self._attempt,
-                code=code,
+                code=action.code,
+                tool=action.tool,
                 result=result,
             )
         )
@@ -235,17 +238,13 @@ class _HeardPolicy:
         return self._policy.attend()
 
 
-class _HeardSandbox:
-    def __init__(self, sandbox: Sandbox, overheard: Overheard) -> None:
-        self._sandbox = sandbox
+class _HeardTools:
+    def __init__(self, tools: ToolRunner, overheard: Overheard) -> None:
+        self._tools = tools
         self._overheard = overheard
 
-    @property
-    def level(self) -> str:
-        return self._sandbox.level
-
-    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
-        self._overheard.starts(code)
-        result = await self._sandbox.run(code, limits, stdin=stdin, seed=seed)
-        self._overheard.ended(code, result)
+    async def run(self, action: Action, sandbox: Sandbox) -> ExecutionResult:
+        self._overheard.starts(action)
+        result = await self._tools.run(action, sandbox)
+        self._overheard.ended(action, result)
         return result

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable
+from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable, ToolLost, ToolUnavailable
 from thor_tir.problem import Problem
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
 from thor_tir.rollout.rewards import Judged, WeightedReward, judged
@@ -264,9 +264,9 @@ async def dropping(unit: Unit) -> JsonObject:
     """The row of a unit, or the one that stands for a unit lost to a fault of the machine that is its own."""
     try:
         return await unit()
-    except SandboxLost:
+    except (SandboxLost, ToolLost):
         raise
-    except (SandboxUnavailable, GraderUnavailable, RequestFault) as fault:
+    except (SandboxUnavailable, ToolUnavailable, GraderUnavailable, RequestFault) as fault:
         return {DROPPED: type(fault).__name__}
 
 

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from thor_tir.dialect.dialect import Dialect
-from thor_tir.dialect.fences import CLOSE, OPEN
-from thor_tir.dialect.observation import frame
 from thor_tir.engines.openai_api.text_codec import is_text_level
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory, flatten
+from thor_tir.trajectory import Author, Finish, Observation, Span, Step, Thought, Trajectory, flatten
 
 SFT = "sft"
 """Name of the cross-entropy of the cold start (paper, Eq. 3)."""
@@ -80,9 +78,9 @@ def is_own(trajectory: Trajectory, dialect: Dialect) -> bool:
     if ids and is_text_level(ids):
         return False
     read = dialect.decode(ids)
-    programs = (step.action.code for step in trajectory.steps if step.action is not None)
-    texts = (*(step.thought.text for step in trajectory.steps), *programs)
-    return all(part in read for text in texts for part in text.split(TORN))
+    texts = (step.thought.text for step in trajectory.steps)
+    calls = (step.action for step in trajectory.steps if step.action is not None)
+    return all(part in read for text in texts for part in text.split(TORN)) and all(map(dialect.writes, calls))
 
 
 def _spelled(step: Step, dialect: Dialect) -> Step:
@@ -92,10 +90,10 @@ def _spelled(step: Step, dialect: Dialect) -> Step:
     thought = Thought(text=step.thought.text, span=span(step.thought.text))
     if step.action is None or step.observation is None:
         return Step(thought=thought)
-    code, text = step.action.code, step.observation.text
-    shown = Span(token_ids=dialect.encode_foreign(frame(text)), author=Author.ENVIRONMENT)
+    action, text = dialect.call(step.action.code, step.action.tool), step.observation.text
+    shown = Span(token_ids=dialect.result_ids(text, after=action), author=Author.ENVIRONMENT)
     return Step(
         thought=thought,
-        action=Action(code=code, span=span(f"{OPEN}\n{code}{CLOSE}\n")),
+        action=action,
         observation=Observation(text=text, span=shown, result=step.observation.result),
     )

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
+from thor_tir.trajectory import PYTHON, Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -68,10 +68,15 @@ def _step_to_json(step: Step) -> JsonObject:
     action, observation = step.action, step.observation
     return {
         "thought": {"text": step.thought.text, **_span_to_json(step.thought.span)},
-        "action": None if action is None else {"code": action.code, **_span_to_json(action.span)},
+        "action": None if action is None else _action_to_json(action),
         "observation": None if observation is None else _observation_to_json(observation),
         "discarded": [_step_to_json(old) for old in step.discarded],
     }
+
+
+def _action_to_json(action: Action) -> JsonObject:
+    tool = {} if action.tool == PYTHON else {"tool": action.tool}
+    return {"code": action.code, **tool, **_span_to_json(action.span)}
 
 
 def _observation_to_json(observation: Observation) -> JsonObject:
@@ -123,7 +128,9 @@ def _step(value: object, where: str) -> Step:
 
 
 def _action(value: object, where: str) -> Action:
-    return Action(code=_text(_object(value, where), "code", where), span=_span(value, where))
+    fields = _object(value, where)
+    tool = _text(fields, "tool", where) if "tool" in fields else PYTHON
+    return Action(code=_text(fields, "code", where), tool=tool, span=_span(value, where))
 
 
 def _observation(value: object, where: str) -> Observation:

@@ -13,14 +13,13 @@ from enum import StrEnum
 from time import perf_counter
 
 from thor_tir.dialect.dialect import Dialect
-from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
-from thor_tir.trajectory import Action, Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
+from thor_tir.trajectory import Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,17 +308,13 @@ async def _computed(
         growing.fate[REWRITTEN] += 1
         growing.replaced.append(ReplacedText(step=len(growing.steps), num_steps=1, text=isolated.text))
         thought = growing.words + unsampled(agents.dialect.encode(reply.verdict.logic))
+        action = agents.dialect.call(reply.verdict.code)
         return Step(
             thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),
-            action=action_of(reply.verdict.code, agents.dialect),
-            observation=agents.dialect.observe(result),
+            action=action,
+            observation=agents.dialect.observe(result, after=action),
         )
     return None
-
-
-def action_of(code: str, dialect: Dialect) -> Action:
-    """A program as it stands in the actor's context."""
-    return Action(code=code, span=unsampled(dialect.encode(f"{OPEN}\n{code}{CLOSE}\n")))
 
 
 def unsampled(token_ids: Sequence[int]) -> Span:

@@ -19,7 +19,6 @@ from thor_tir.tirgen.generate import (
     ReplacedText,
     TirgenAgents,
     TirgenConfig,
-    action_of,
     actor_writes,
     unsampled,
 )
@@ -154,8 +153,9 @@ def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: S
     assert step.observation is not None
     dialect = agents.dialect
     span = (before or unsampled(())) + unsampled(dialect.encode(words))
+    action = dialect.call(step.action.code)
     return Step(
         thought=Thought(text=words if before is None else dialect.decode(span.token_ids), span=span),
-        action=action_of(step.action.code, dialect),
-        observation=dialect.observe(step.observation.result),
+        action=action,
+        observation=dialect.observe(step.observation.result, after=action),
     )

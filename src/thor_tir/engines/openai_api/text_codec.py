@@ -91,7 +91,9 @@ class TextTokenizer:
         enable_thinking: bool = False,
         **_: Any,
     ) -> str:
-        """The turns one after another, and the beginning of the model's."""
+        """The turns one after another, and the beginning of the model's. Raises ValueError for a turn of a tool."""
+        if unknown := {turn["role"] for turn in conversation} - {"system", "user", "assistant"}:
+            raise ValueError(f"there is no turn of {min(unknown)}")
         said = "".join(f"<|thor:{turn['role']}|>{turn['content']}" for turn in conversation)
         if not add_generation_prompt:
             return said

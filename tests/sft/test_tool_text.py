@@ -4,21 +4,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.sft.tool_text import Kind, Piece, Unusable, pieces, spelled
-from thor_tir.trajectory import Author
+from thor_tir.sft.tool_text import Kind, Piece, Unusable, pieces, settled, text_of
 
-W, P, O = (lambda text, kind=kind: Piece(kind, text) for kind in (Kind.WORDS, Kind.PROGRAM, Kind.OUTPUT))
+
+def words(text: str) -> Piece:
+    return Piece(Kind.WORDS, text)
+
+
+def program(text: str) -> Piece:
+    return Piece(Kind.PROGRAM, text)
+
+
+def output(text: str) -> Piece:
+    return Piece(Kind.OUTPUT, text)
+
+
 FENCED = "Multiply.\n```python\nprint(7*8)\n```\n```output\n56\n```\nSo \\boxed{56}."
 
 
-def text_of(parts) -> str:
-    return "".join(text for text, _ in spelled(parts))
+def spelled(parts) -> str:
+    return text_of(settled(parts))
 
 
 def test_a_text_in_our_fences_is_spelled_as_it_was():
-    assert pieces(FENCED) == (W("Multiply.\n"), P("print(7*8)\n"), O("56"), W("So \\boxed{56}."))
-    assert text_of(pieces(FENCED)) == FENCED
-    assert [author for _, author in spelled(pieces(FENCED))] == [Author.MODEL, Author.ENVIRONMENT, Author.MODEL]
+    assert pieces(FENCED) == (words("Multiply.\n"), program("print(7*8)\n"), output("56"), words("So \\boxed{56}."))
+    assert spelled(pieces(FENCED)) == FENCED
 
 
 @pytest.mark.parametrize(
@@ -33,7 +43,7 @@ def test_a_text_in_our_fences_is_spelled_as_it_was():
 )
 def test_other_marks_mean_the_same(text):
     assert [p.text.strip() for p in pieces(text)] == [p.text.strip() for p in pieces(FENCED)]
-    assert text_of(pieces(text)).replace("\r", "") == FENCED
+    assert spelled(pieces(text)).replace("\r", "") == FENCED
 
 
 @pytest.mark.parametrize(
@@ -57,14 +67,17 @@ def test_what_is_cut_off_or_out_of_order_is_no_response(text, reason):
 
 def test_a_program_in_a_sentence_and_other_languages_are_words():
     text = "Write ```python``` first.\n```c\nint x;\n```\nDone ```output```."
-    assert pieces(text) == (W(text),)
+    assert pieces(text) == (words(text),)
 
 
 def test_a_program_that_would_close_its_own_fence_cannot_be_spelled():
     with pytest.raises(Unusable, match="holds the fence"):
-        spelled([P("print('''\n```\n''')\n")])
-    assert text_of([P("print(1)"), O("```"), W("ok")]) == "```python\nprint(1)\n```\n```output\n'''\n```\nok"
-    assert text_of([W("now"), P("print(1)"), O("1"), W("ok")]).startswith("now\n```python\n")
+        spelled([program("print('''\n```\n''')\n")])
+    assert (
+        spelled([program("print(1)"), output("```"), words("ok")])
+        == "```python\nprint(1)\n```\n```output\n'''\n```\nok"
+    )
+    assert spelled([words("now"), program("print(1)"), output("1"), words("ok")]).startswith("now\n```python\n")
 
 
 plain = st.text(st.characters(codec="utf-8", exclude_characters="`~<\r"), min_size=1, max_size=30)
@@ -73,12 +86,10 @@ line = plain.map(lambda text: " ".join(text.split()) or "x")
 
 @given(st.lists(st.tuples(line, line, line), max_size=4), line)
 def test_whatever_is_spelled_reads_as_it_was_and_no_output_is_the_models(steps, answer):
-    parts = [p for words, code, output in steps for p in (W(f"{words}\n"), P(f"{code}\n"), O(output))]
-    parts.append(W(answer))
-    runs = spelled(parts)
-    assert list(pieces("".join(text for text, _ in runs))) == parts
-    own = "".join(text for text, author in runs if author is Author.MODEL)
-    assert own == "".join(f"{words}\n```python\n{code}\n```\n" for words, code, _ in steps) + answer
+    parts = [p for said, code, shown in steps for p in (words(f"{said}\n"), program(f"{code}\n"), output(shown))]
+    parts.append(words(answer))
+    assert settled(parts) == tuple(parts)
+    assert list(pieces(text_of(parts))) == parts
 
 
 MARKS = ("```python\n", "```\n", "```output\n", "~~~py\n", "~~~\n", "````\n", "x = 1\n", "say ", "\n", "  ", "> ")
@@ -89,9 +100,7 @@ LLM = ("<llm-code>", "</llm-code>", "<llm-code-output>", "</llm-code-output>")
 def test_odd_fences_are_read_or_refused_and_outputs_stay_outputs(parts):
     try:
         found = pieces("".join(parts))
-        text = text_of(found)
+        parts = settled(found)
     except Unusable:
         return
-    assert "".join(t for t, author in spelled(found) if author is Author.ENVIRONMENT) == "".join(
-        f"```output\n{p.text}\n```\n" for p in pieces(text) if p.kind is Kind.OUTPUT
-    )
+    assert [p for p in pieces(text_of(parts)) if p.kind is Kind.OUTPUT] == [p for p in parts if p.kind is Kind.OUTPUT]

@@ -17,11 +17,8 @@ from thor_tir.learner.sample import TrainingSample
 from thor_tir.sft.chats import Chat, Message, Role
 from thor_tir.sft.config import ChatConfig
 from thor_tir.sft.examples import training_row
-from thor_tir.sft.tool_text import Kind, Piece, Unusable, pieces, spelled
-from thor_tir.trajectory import Author, Span
-
-Run = tuple[str, Author]
-"""Text by one author."""
+from thor_tir.sft.tool_text import Kind, Piece, Unusable, pieces, settled, text_of
+from thor_tir.trajectory import Action, Author, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +39,8 @@ class _Turn:
 
     message: Mapping[str, Any]
     """Message for the template."""
-    runs: Sequence[Run] | None = None
-    """Text of an assistant by author; None leaves its spelling to the template."""
+    pieces: Sequence[Piece] | None = None
+    """Parts of an assistant's turn; None leaves its spelling to the template."""
     is_trained: bool = True
     """False where the source gives it no weight."""
 
@@ -202,10 +199,9 @@ def _fenced_turns(replies: Sequence[_Reply], style: PromptStyle | None) -> list[
     turns: list[_Turn] = []
     for reply in replies:
         message = reply.message
-        runs = spelled(reply.pieces) if message.role is Role.ASSISTANT else None
-        text = message.text if runs is None else "".join(text for text, _ in runs)
-        said = {"role": message.role.value, "content": text}
-        turns.append(_Turn(message=said, runs=runs, is_trained=message.is_trained))
+        found = settled(reply.pieces) if message.role is Role.ASSISTANT else None
+        said = {"role": message.role.value, "content": message.text if found is None else text_of(found)}
+        turns.append(_Turn(message=said, pieces=found, is_trained=message.is_trained))
     if style is None:
         return turns
     bare = [_unasked(turn.message, style) for turn in turns]
@@ -268,26 +264,16 @@ class _Context:
             text in words for place, (words, _) in self._places.items() if place in before
         )
 
-    def span(self, run: Run) -> Span:
-        """A part of a response, in the model's voice or as foreign text."""
-        text, author = run
-        return Span(token_ids=self._ids(text, author), author=author)
-
-    def ids_of_template(self, text: str) -> tuple[int, ...]:
-        """Ids of what the template wrote around the responses."""
-        return self._ids(text, Author.PROMPT)
-
-    def _ids(self, text: str, author: Author) -> tuple[int, ...]:
+    def ids(self, text: str, author: Author) -> tuple[int, ...]:
+        """Ids of what the template wrote around the responses, or of what it wrote in the model's voice."""
         spelled_here = [place for place in self._places if place in text]
         if spelled_here:
             place = min(spelled_here, key=text.index)
             head, _, tail = text.partition(place)
             words, writer = self._places[place]
             middle = self.dialect.encode(words) if writer is Author.MODEL else self.dialect.encode_foreign(words)
-            return (*self._ids(head, author), *middle, *self._ids(tail, author))
-        if author is Author.PROMPT:
-            return self._with_controls(text)
-        return self.dialect.encode(text) if author is Author.MODEL else self.dialect.encode_foreign(text)
+            return (*self.ids(head, author), *middle, *self.ids(tail, author))
+        return self.dialect.encode(text) if author is Author.MODEL else self._with_controls(text)
 
     def _text(self, number: int, *, begins_answer: bool) -> str:
         turns = self.dialect.form.applied(self._said[:number])
@@ -316,26 +302,27 @@ def _spans(turns: Sequence[_Turn], wanted: set[int], context: _Context) -> Itera
             spans, read = [], ""
         is_output = bool(spans) and turns[number - 1].message["role"] == Role.TOOL
         begun = Span(
-            token_ids=context.ids_of_template(before[len(read) :]),
+            token_ids=context.ids(before[len(read) :], Author.PROMPT),
             author=Author.ENVIRONMENT if is_output else Author.PROMPT,
         )
-        runs, end = _written(turn, number, before, context)
+        written, text, end = _written(turn, number, before, context)
         end_id, end_text = end
         ended = Span(token_ids=end_id, author=Author.MODEL)
-        spans += [(span, number in wanted) for span in (begun, *map(context.span, runs), ended)]
-        read = before + (context.shown(number) if turn.runs is not None else runs[0][0]) + end_text
+        spans += [(span, number in wanted) for span in (begun, *written, ended)]
+        read = before + text + end_text
     yield spans
 
 
 def _written(
     turn: _Turn, number: int, before: str, context: _Context
-) -> tuple[Sequence[Run], tuple[tuple[int, ...], str]]:
-    """What an assistant wrote behind what it read, by author; and the end of its turn, as ids and as text."""
+) -> tuple[Sequence[Span], str, tuple[tuple[int, ...], str]]:
+    """What an assistant wrote behind what it read, and its text there; and the end of its turn, as ids and as text."""
     dialect = context.dialect
-    if turn.runs is not None:
+    if turn.pieces is not None:
         end = () if dialect.ends.written is None else (dialect.ends.written,)
         opened = next((opens for opens, _ in TAGS if before.rstrip().endswith(opens)), None)
-        return _without_tag(turn.runs, opened), (end, dialect.tokenizer.decode(end, skip_special_tokens=False))
+        written = _response(_without_tag(turn.pieces, opened), dialect)
+        return written, context.shown(number), (end, dialect.tokenizer.decode(end, skip_special_tokens=False))
     whole = context.after(number)
     text = whole.removeprefix(before)
     if text == whole or not all(part.strip() in text for part in _parts(turn.message)):
@@ -343,7 +330,24 @@ def _written(
     place, name = max((text.rfind(name), name) for name in context.end_names)
     if place < 0:
         raise Unusable("the chat template does not end an assistant's turn")
-    return [(text[:place], Author.MODEL)], (context.ids_of_template(name), name)
+    span = Span(token_ids=context.ids(text[:place], Author.MODEL), author=Author.MODEL)
+    return (span,), text[:place], (context.ids(name, Author.PROMPT), name)
+
+
+def _response(parts: Sequence[Piece], dialect: Dialect) -> list[Span]:
+    """The spans of a response, as they are in a rollout."""
+    spans: list[Span] = []
+    action: Action | None = None
+    for part in parts:
+        if part.kind is Kind.PROGRAM:
+            action = dialect.call(part.text)
+            spans.append(action.span)
+        elif part.kind is Kind.OUTPUT:
+            ids = dialect.result_ids(part.text, after=action)
+            spans.append(Span(token_ids=ids, author=Author.ENVIRONMENT))
+        else:
+            spans.append(Span(token_ids=dialect.encode(part.text), author=Author.MODEL))
+    return spans
 
 
 def _parts(message: Mapping[str, Any]) -> list[str]:
@@ -351,9 +355,9 @@ def _parts(message: Mapping[str, Any]) -> list[str]:
     return [str(message["content"]), message.get("reasoning_content", "")]
 
 
-def _without_tag(runs: Sequence[Run], opened: str | None) -> Sequence[Run]:
+def _without_tag(parts: Sequence[Piece], opened: str | None) -> Sequence[Piece]:
     """The response without the tag before its thoughts, where the prompt ends with that tag."""
-    if opened is None or not runs or not runs[0][0].lstrip().startswith(opened):
-        return runs
-    (text, author), *others = runs
-    return [(text.lstrip().removeprefix(opened).removeprefix("\n"), author), *others]
+    if opened is None or not parts or not parts[0].text.lstrip().startswith(opened):
+        return parts
+    first, *others = parts
+    return [replace(first, text=first.text.lstrip().removeprefix(opened).removeprefix("\n")), *others]

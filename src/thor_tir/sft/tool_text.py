@@ -1,4 +1,4 @@
-"""Text with programs and their outputs in it, taken apart: words, programs, outputs. Spelled again, it is a response.
+"""Text with programs and their outputs in it, taken apart: words, programs, outputs.
 
 | programs | outputs | as in |
 |---|---|---|
@@ -7,13 +7,12 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from thor_tir.dialect.fences import CLOSE, OPEN, Block, blocks, first_block
 from thor_tir.dialect.observation import frame
-from thor_tir.trajectory import Author
 
 
 class Unusable(ValueError):
@@ -74,38 +73,50 @@ def pieces(text: str) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def spelled(parts: Sequence[Piece]) -> list[tuple[str, Author]]:
-    """The response in our fences, in runs by one author. A program whose output is not there is the model's text.
+def settled(parts: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The response as it can be spelled: a program begins on a line of its own and ends with a line break, one whose
+    output is not there is words, and an output closes no fence.
 
-    Raises Unusable for a program that would end before its end, and for marks that would be read as others than meant.
+    Raises Unusable for what would be read as something else than it is.
     """
-    runs: list[tuple[str, Author]] = []
-    for part in parts:
-        author = Author.ENVIRONMENT if part.kind is Kind.OUTPUT else Author.MODEL
-        before = runs[-1][0] if runs else "\n"
-        text = _in_fences(part, begins_line=before.endswith("\n"))
-        if runs and runs[-1][1] is author:
-            runs[-1] = (before + text, author)
+    found: list[Piece] = []
+    behind = [*(part.kind for part in parts[1:]), None]
+    for part, following in zip(parts, behind, strict=False):
+        text = part.text
+        if part.kind is Kind.OUTPUT:
+            found.append(Piece(Kind.OUTPUT, text.replace(CLOSE, QUOTES)))
+            continue
+        is_call = part.kind is Kind.PROGRAM
+        if is_call:
+            text = text if text.endswith("\n") else f"{text}\n"
+            if found and found[-1].kind is Kind.WORDS and not found[-1].text.endswith("\n"):
+                found[-1] = Piece(Kind.WORDS, f"{found[-1].text}\n")
+            is_call = following is Kind.OUTPUT
+            text = text if is_call else _fenced(text)
+        if not is_call and found and found[-1].kind is Kind.WORDS:
+            found[-1] = Piece(Kind.WORDS, found[-1].text + text)
         else:
-            runs.append((text, author))
-    outputs = [part.text.replace(CLOSE, QUOTES) for part in parts if part.kind is Kind.OUTPUT]
-    read = pieces("".join(text for text, _ in runs))
-    if [part.text for part in read if part.kind is Kind.OUTPUT] != outputs:
+            found.append(Piece(Kind.PROGRAM if is_call else Kind.WORDS, text))
+    whole = tuple(found)
+    if [part for part in pieces(text_of(whole)) if part.kind is Kind.OUTPUT] != [
+        p for p in whole if p.kind is Kind.OUTPUT
+    ]:
         raise Unusable("marks of programs and outputs are mixed up")
-    return runs
+    return whole
 
 
-def _in_fences(part: Piece, *, begins_line: bool) -> str:
-    if part.kind is Kind.WORDS:
-        return part.text
-    if part.kind is Kind.OUTPUT:
-        return frame(part.text.replace(CLOSE, QUOTES))
-    code = part.text if part.text.endswith("\n") else f"{part.text}\n"
-    fenced = f"{OPEN}\n{code}{CLOSE}\n"
-    block = first_block(fenced)
+def text_of(parts: Sequence[Piece]) -> str:
+    """The response as one text, in our fences. Raises Unusable for a program that would end before its end."""
+    spell: Mapping[Kind, Callable[[str], str]] = {Kind.WORDS: str, Kind.PROGRAM: _fenced, Kind.OUTPUT: frame}
+    return "".join(spell[part.kind](part.text) for part in parts)
+
+
+def _fenced(code: str) -> str:
+    text = f"{OPEN}\n{code}{CLOSE}\n"
+    block = first_block(text)
     if block is None or block.code != code:
         raise Unusable("a program holds the fence that would end it")
-    return fenced if begins_line else f"\n{fenced}"
+    return text
 
 
 def _words(text: str) -> Iterable[Piece]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from thor_tir.engines.local.engine import TransformersEngine
     from thor_tir.execution import ExecutionResult
     from thor_tir.grading.grader import Grader
-    from thor_tir.problem import Problem, read_problems
+    from thor_tir.problem import Problem
+    from thor_tir.problems.data_set import read_problems
     from thor_tir.rollout.loop import RolloutConfig
     from thor_tir.trajectory import Action, Observation, Step, Thought, Trajectory
     from thor_tir.verdict import Verdict
@@ -49,7 +50,7 @@ _HOMES = {
     "TransformersEngine": "engines.local.engine",
     "Verdict": "verdict",
     "load_model": "engines.loading",
-    "read_problems": "problem",
+    "read_problems": "problems.data_set",
 }
 
 

@@ -125,7 +125,7 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
 
     Raises UsageError where there is none.
     """
-    reads_rules = getattr(tokenizer, "init_kwargs", {}).get(LEARNT, True)
+    must_read = getattr(tokenizer, "init_kwargs", {}).get(LEARNT, True)
     faults = []
     for form in FORMS:
         try:
@@ -133,9 +133,9 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
         except TemplateFault as fault:
             faults.append(fault)
             continue
-        has_rules = _RULES in text or not reads_rules
+        has_rules = _RULES in text or not must_read
         if _QUESTION in text and has_rules and not any(mark in text for mark in _OF_PARTS):
-            _refuse_changed(tokenizer, form, thinks=thinks, reads_rules=reads_rules)
+            _refuse_changed(tokenizer, form, thinks=thinks, must_read=must_read)
             return form
     if len(faults) == len(FORMS):
         raise faults[-1]
@@ -145,14 +145,19 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
     )
 
 
-def _refuse_changed(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool, reads_rules: bool) -> None:
+def reads_rules(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool = False) -> bool:
+    """True if a system message reaches the prompt; false for the template of a model that has learnt its rules."""
+    return _RULES in rendered(tokenizer, form.applied(_ASKED), thinks=thinks)
+
+
+def _refuse_changed(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool, must_read: bool) -> None:
     """Raise UsageError for a template that changes what it is given, or that does not say the same twice."""
     does = None
     for probe, change in _PROBES:
         rules, question = f"{_RULES} {probe} {_RULES}", f"{_QUESTION} {probe} {_QUESTION}"
         turns = form.applied(({"role": "system", "content": rules}, {"role": "user", "content": question}))
         text = rendered(tokenizer, turns, thinks=thinks)
-        if question not in text or (reads_rules and rules not in text):
+        if question not in text or (must_read and rules not in text):
             does = change
         elif rendered(tokenizer, turns, thinks=thinks) != text:
             does = "renders the same turns differently each time"

@@ -50,8 +50,8 @@ def questions(problems) -> set[str]:
 @pytest.mark.parametrize("most", [1, 5, 12, 96, 500])
 def test_no_question_of_a_file_is_both_trained_on_and_validated_on(own, most):
     found = problems_of(config_of(own, validate_every=1, num_validation=most))
-    assert not questions(found.train) & questions(found.validation.problems)
-    assert len(found.train) + len(found.validation.problems) == len(MANY)
+    assert not questions(found.train.problems) & questions(found.validation.problems)
+    assert len(found.train.problems) + len(found.validation.problems) == len(MANY)
     # of 200 questions about a tenth may be held out, and no more than were asked for
     assert 1 <= len(found.validation.problems) <= min(most, 40)
     assert all(split_of(p.question) is Split.VALIDATION for p in found.validation.problems)
@@ -105,7 +105,7 @@ def test_another_number_or_operation_is_another_question(terms):
 
 def test_the_count_of_training_problems_leaves_the_held_out_part_alone(own):
     few, all_of_them = (problems_of(config_of(own, count=count, validate_every=1)) for count in (10, 6000))
-    assert len(few.train) == 10
+    assert len(few.train.problems) == 10
     assert few.validation == all_of_them.validation
 
 
@@ -115,8 +115,8 @@ def test_problems_of_a_file_for_validation_are_not_trained_on(own, tmp_path, sha
     write_problems(tmp_path / "dev.jsonl", [*others, *MANY[:shared]])
     found = problems_of(config_of(own, validate_every=1, validation_problems=str(tmp_path / "dev.jsonl")))
     assert len(found.validation.problems) == 5 + shared
-    assert len(found.train) == 200 - shared
-    assert not questions(found.train) & questions(found.validation.problems)
+    assert len(found.train.problems) == 200 - shared
+    assert not questions(found.train.problems) & questions(found.validation.problems)
     assert (f"{shared} that were also in" in found.remark) == (shared > 0)
 
 
@@ -124,7 +124,7 @@ def test_a_file_with_nothing_to_hold_out_gives_no_curve_and_says_so(tmp_path):
     few = [p for p in MANY if split_of(p.question) is not Split.VALIDATION][:8]
     write_problems(tmp_path / "few.jsonl", few)
     found = problems_of(config_of(tmp_path / "few.jsonl", validate_every=1))
-    assert (found.validation, len(found.train)) == (None, 8)
+    assert (found.validation, len(found.train.problems)) == (None, 8)
     assert found.remark.startswith("no validation: none of the 8 problems")
 
 
@@ -136,14 +136,14 @@ def test_a_file_of_held_out_questions_alone_leaves_nothing_to_train_on(tmp_path)
 
 def test_without_validation_every_problem_is_trained_on(own):
     found = problems_of(config_of(own, validate_every=0))
-    assert (len(found.train), found.validation) == (200, None)
+    assert (len(found.train.problems), found.validation) == (200, None)
 
 
 def test_generated_problems_are_validated_on_a_split_of_their_own():
     found = problems_of(config_of("reasoning_gym:gcd,lcm", count=40, validate_every=1, num_validation=10))
-    assert (len(found.train), len(found.validation.problems)) == (40, 10)
+    assert (len(found.train.problems), len(found.validation.problems)) == (40, 10)
     assert {split_of(p.question) for p in found.validation.problems} == {Split.VALIDATION}
-    assert {split_of(p.question) for p in found.train} == {Split.TRAIN}
+    assert {split_of(p.question) for p in found.train.problems} == {Split.TRAIN}
 
 
 def test_one_seed_moves_order_and_samples_of_a_file(own):

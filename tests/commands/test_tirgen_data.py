@@ -86,4 +86,4 @@ def test_a_filter_that_leaves_nothing_says_so(capsys: pytest.CaptureFixture[str]
 
 def test_a_run_knows_its_benchmarks_and_tokenizers_as_inputs_too():
     options = Tirgen(actor_tokenizer="a", critic_tokenizer="c", filter=FilterConfig(benchmarks=("one", "two")))
-    assert options.inputs[2:] == ("reasoning_gym", "a", "c", "one", "two")
+    assert options.inputs[2:] == ("a", "c", "one", "two")

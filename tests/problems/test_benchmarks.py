@@ -12,6 +12,7 @@ import pytest
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, SIX_SETS, digest_of, load_benchmark
+from thor_tir.problems.sets import load_set
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bench"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not beside this checkout")
@@ -66,7 +67,7 @@ def test_the_digest_knows_neither_order_nor_ids_nor_spacing_but_every_letter() -
 
 
 def test_ones_own_file_is_a_set_under_its_stem_with_subject_and_level(tmp_path: Path) -> None:
-    found = load_benchmark(str(write(tmp_path / "mine.jsonl", ROW)))
+    found = load_set(str(write(tmp_path / "mine.jsonl", ROW)))
     (problem,) = found.problems
     assert (found.name, problem.answer, problem.source) == ("mine", "4", "mine")
     assert problem.extra == {"subject": "sums", "level": 1}

@@ -52,7 +52,10 @@ def test_names_are_known_however_they_are_spelled(spelled: str) -> None:
 
 
 def test_an_unknown_name_lists_those_of_mathematics_and_those_of_code() -> None:
-    with pytest.raises(UsageError, match=r"'apps'; known: math500, .*svamp, humaneval, .*livecodebench_v6; or give"):
+    with pytest.raises(
+        UsageError,
+        match=r"'apps'; known: math500, .*svamp, humaneval, .*_v6; or give the path",
+    ):
         load_set("apps")
 
 

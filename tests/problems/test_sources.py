@@ -3,8 +3,16 @@ import json
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem, digest, read_problems, write_problems
-from thor_tir.problems.sources import Split, load_problems, normalised, reasoning_gym_problems, split_of
+from thor_tir.problem import Problem, digest, write_problems
+from thor_tir.problems.data_set import read_problems
+from thor_tir.problems.sources import (
+    ProblemChoice,
+    Split,
+    load_problems,
+    normalised,
+    reasoning_gym_problems,
+    split_of,
+)
 
 FAST = ("gcd", "lcm", "chain_sum", "products", "fraction_simplification", "base_conversion", "complex_arithmetic")
 ALL = (*FAST, "leg_counting", "simple_geometry", "prime_factorization", "count_bits", "time_intervals")
@@ -99,25 +107,32 @@ def test_a_wrong_family_or_option_is_named_in_the_error(families, message):
 
 def test_a_spec_of_families_uses_the_options_given_for_them():
     config = {"products": {"min_terms": 3, "max_terms": 3}}
-    problems = load_problems("reasoning_gym:products,gcd", count=10, seed=1, configs=config)
-    assert problems == reasoning_gym_problems({**config, "gcd": {}}, split=Split.TRAIN, count=10, seed=1)
+    problems = load_problems("reasoning_gym:products,gcd", count=10, seed=1, configs=config).problems
+    assert list(problems) == reasoning_gym_problems({**config, "gcd": {}}, split=Split.TRAIN, count=10, seed=1)
     assert all(problem.question.count("*") == 2 for problem in problems[::2])
     assert load_problems("reasoning_gym", count=3, configs=config) == load_problems(
         "reasoning_gym:products", count=3, configs=config
     )
 
 
-def test_a_spec_may_be_a_file_of_which_the_first_problems_are_taken(tmp_path):
-    problems = [Problem(id=str(n), question=f"{n}+{n}?", answer=str(2 * n), source="mine") for n in range(5)]
+def test_a_spec_may_be_a_file_of_which_the_first_are_taken_or_some_are_drawn_by_the_seed(tmp_path):
+    problems = tuple(Problem(id=str(n), question=f"{n}+{n}?", answer=str(2 * n), source="mine") for n in range(40))
     write_problems(tmp_path / "mine.jsonl", problems)
-    assert load_problems(str(tmp_path / "mine.jsonl"), count=3) == problems[:3]
-    assert load_problems(str(tmp_path / "mine.jsonl")) == problems
+    spec = str(tmp_path / "mine.jsonl")
+    assert load_problems(spec).problems == load_problems(spec, count=40).problems == problems
+    first = load_problems(spec, count=5, choice=ProblemChoice(first=3))
+    assert (first.problems, first.left_out) == (problems[:3], ("the first 3 of 40 problems are used",))
+    few, more, other = (load_problems(spec, count=count, seed=seed) for count, seed in ((8, 0), (12, 0), (8, 1)))
+    assert few.left_out == ("8 of 40 problems are drawn by the seed; --count takes more, --first the first",)
+    assert all(problem in more.problems for problem in few.problems)
+    assert few.problems not in (problems[:8], other.problems)
+    assert few.problems == tuple(p for p in problems if p in few.problems)
 
 
 @pytest.mark.parametrize(
     ("spec", "count", "message"),
     [
-        ("nowhere.jsonl", 1, "no problems at 'nowhere.jsonl': expected a JSONL file or families"),
+        ("nowhere.jsonl", 1, "no problems at 'nowhere.jsonl': expected a file or folder of JSONL"),
         ("reasoning_gym:gcd", None, "say how many"),
         ("reasoning_gym:", 3, "names no families"),
         ("reasoning_gym:gcd", 0, "at least one"),

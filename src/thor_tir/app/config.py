@@ -14,7 +14,8 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
 from thor_tir.engines.options import EngineOptions
 from thor_tir.inference.self_correction import SelfCorrectionConfig
-from thor_tir.problems.sources import NANO_FAMILIES
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.sources import EVERY, NANO_FAMILIES, ProblemChoice
 from thor_tir.rl.config import EpisodeConfig, RLConfig, StepConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sft.config import SftConfig
@@ -106,7 +107,11 @@ class RunConfig:
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Text that the actor reads of a program's end, in every stage."""
     problems: str = "reasoning_gym"
-    """JSONL file, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
+    """Data set of one's own, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
+    fields: ProblemFields = ANY_FIELDS
+    """Columns of a data set of one's own."""
+    choice: ProblemChoice = EVERY
+    """Part of it that is used."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
     """Settings of each reasoning-gym family, by its name."""
     num_tirgen: int = 144

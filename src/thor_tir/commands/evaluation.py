@@ -5,20 +5,22 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size
+from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size, defaults
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.hooks import hook_files
 from thor_tir.inference.best_of_n import SELECTORS
-from thor_tir.inference.self_correction import SelfCorrectionConfig
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.sources import is_generated, local_inputs
 
 if TYPE_CHECKING:
     from thor_tir.app.stages.evaluate import EvalSpec
@@ -43,11 +45,14 @@ class Eval:
     model_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the key of an address."""
     problems: str = NANO.problems
-    """Sets of problems: names such as math500,aime24 (`six`: the paper's six), humanevalplus and JSONL files; or
+    """Sets of problems: names such as math500,aime24 (`six`: the paper's six) or humanevalplus, and data sets of one's
+    own (files or folders of JSONL, JSON, CSV, TSV or Parquet, or OWNER/NAME:CONFIG@SPLIT of the hub); or
     reasoning_gym:family,family, or reasoning_gym for the nano families (their test split)."""
+    fields: Annotated[ProblemFields, tyro.conf.arg(name="")] = ANY_FIELDS
+    """Columns of data sets of one's own."""
     data: Path | None = None
     """A benchmark's file, or the folder that holds the files of several; without it they are asked of the hub."""
-    limit: int | None = None
+    limit: Annotated[int | None, tyro.conf.arg(aliases=["--first"])] = None
     """Number of problems asked of each set, the first ones; reasoning_gym makes that many, else --num-problems."""
     window: str = ""
     """Days of the contests whose problems are asked, as in 2024-08-01..2025-05-31, for LiveCodeBench."""
@@ -110,12 +115,12 @@ class Eval:
     def _sets(self) -> "tuple[ProblemSet, ...]":
         from thor_tir.app.stages.evaluate import limited
         from thor_tir.problems.sets import generated_set, load_set, within
-        from thor_tir.problems.sources import GYM
 
-        if self.problems.partition(":")[0] == GYM:
+        if is_generated(self.problems):
             count, seed = self.limit or self.eval.num_problems, self.eval.seed
             return (generated_set(self.problems, self._config().families, count=count, seed=seed),)
-        sets = [load_set(name, self.data, accept_modified=self.accept_modified) for name in self._names()]
+        load = partial(load_set, data=self.data, accept_modified=self.accept_modified, fields=self.fields)
+        sets = [load(name) for name in self._names()]
         if self.window:
             sets = [within(each, self.window) for each in sets]
         return tuple(limited(each, self.limit) for each in sets)
@@ -130,8 +135,12 @@ class Eval:
 
     def _inputs(self) -> list[str]:
         """Files that the run is made from: model, tokenizer, problem files, data folder, a selector of one's own."""
+        from thor_tir.problems.sets import is_benchmark
+
+        names = [] if is_generated(self.problems) else self._names()
+        own = [path for name in names if not is_benchmark(name) for path in local_inputs(name)]
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, self.model_tokenizer, *self._names(), *data, *hook_files([self.select or ""])]
+        return [self.model, self.model_tokenizer, *own, *data, *hook_files([self.select or ""])]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
@@ -162,8 +171,7 @@ class Eval:
         if self.correct and not self.tools:
             raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
         config = self.eval
-        plain = SelfCorrectionConfig(suffix_tokens=config.correction.suffix_tokens)  # presets set L_suf
-        if not self.correct and config.correction != plain:
+        if not self.correct and config.correction != defaults("eval", ["--preset", self.preset]).eval.correction:
             raise UsageError("--correction options say how failed calls are repaired: give --correct as well")
         scope = config.correction.scope if self.correct else "none"
         name = {"suffix": "corrected", "none": "tools" if self.tools else "no tools"}.get(scope, f"corrected: {scope}")
@@ -226,42 +234,6 @@ class EvalCompare:
                     reporter.say(f"{entry['title']}, solved by the {side.removeprefix('only_')} alone: {' '.join(ids)}")
         if self.output is not None:
             write_atomically(self.output, json.dumps(found, indent=1) + "\n")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalTable:
-    """Several evaluations of the same problems side by side, each against the first: accuracy, calls and cost.
-
-    With runs of several scopes of self-correction these are Tables 5, 6 and 7 of the paper.
-    """
-
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of finished evaluations, the one that others are compared with first."""
-    output: Path | None = None
-    """Folder for table.md, table.json and, where matplotlib is installed, table.png."""
-    seed: int = 0
-    """Seed of the bootstrap."""
-
-    def run(self) -> None:
-        """Read, print, and write where asked."""
-        from thor_tir.app.stages.evaluate import results_of
-        from thor_tir.eval.folder import EvalFolder
-        from thor_tir.eval.side_by_side import TABLES, as_markdown, draw, rows, side_by_side
-        from thor_tir.storage.journal import write_atomically
-
-        if len(self.folders) < 2:
-            raise UsageError("a table compares at least two folders")
-        folders = [EvalFolder(path=path) for path in self.folders]
-        lines = side_by_side([(folder, results_of(folder)) for folder in folders], seed=self.seed)
-        reporter = ConsoleReporter()
-        for title in TABLES:
-            reporter.show(text_table(title, *rows(lines, title)))
-        if self.output is not None:
-            self.output.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.output / "table.md", as_markdown(lines))
-            write_atomically(self.output / "table.json", json.dumps(lines, indent=1) + "\n")
-            draw(lines, self.output / "table.png")
-            reporter.say(f"tables: {self.output}")
 
 
 def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:

@@ -15,6 +15,8 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.storage.journal import JsonObject, shard_of
 from thor_tir.tirgen.generate import TirgenConfig
 from thor_tir.tirgen.schedule import AttemptScheduleConfig
@@ -47,9 +49,14 @@ class TirgenGenerate:
     critic_key: str = "OPENAI_API_KEY"
     """Environment variable that holds the key of the critic's server."""
     problems: str = NANO.problems
-    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    """Data set of one's own (a file or folder of JSONL, JSON, CSV, TSV or Parquet, perhaps with @SPLIT, or one of the
+    hub as OWNER/NAME:CONFIG@SPLIT), or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    fields: Annotated[ProblemFields, tyro.conf.arg(name="")] = ANY_FIELDS
+    """Columns of a data set of one's own."""
+    choice: Annotated[ProblemChoice, tyro.conf.arg(name="")] = EVERY
+    """Part of it that is used."""
     count: int = NANO.num_tirgen
-    """Questions that are asked."""
+    """Questions that are asked, drawn by the seed where the data set has more."""
     no_tools_samples: int = NANO.no_tools_samples
     """Samples without tools per question, to leave out what is solved without them; 0 for none."""
     reasoning: bool = False
@@ -100,7 +107,7 @@ class TirgenGenerate:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Files and folders that the run is made from, where they are local."""
-        return self.actor, self.critic, self.problems, self.actor_tokenizer, self.critic_tokenizer
+        return self.actor, self.critic, *local_inputs(self.problems), self.actor_tokenizer, self.critic_tokenizer
 
     def options(self) -> JsonObject:
         """Options that make two commands the same run: not which part is done, and not how much is tried."""
@@ -116,6 +123,8 @@ class TirgenGenerate:
                 model=self.critic_model, tokenizer=self.critic_tokenizer, key_variable=self.critic_key
             ),
             problems=self.problems,
+            fields=self.fields,
+            choice=self.choice,
             num_tirgen=self.count,
             reasoning=self.reasoning,
             observation=self.observation,

@@ -14,8 +14,10 @@ from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.hooks import hook_files
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.rl.config import RLConfig
-from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
+from thor_tir.sft.config import SftConfig
 
 if TYPE_CHECKING:
     from thor_tir.distributed import Ranks
@@ -70,21 +72,13 @@ def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sft:
-    """Cold-start fine-tuning on TIRGen's data set, or on conversations in other shapes; tool outputs are masked.
-
-    Conversations stand in `messages`, `conversations`, or columns for question and response; their programs in calls of
-    tools, ```python or <llm-code>.
-    """
+    """Cold-start fine-tuning on a data set that `thor tirgen` wrote, tool outputs masked."""
 
     model: str = NANO.actor
     """The actor the data was generated with: hub name, local folder, or nano/actor. For another model its text is
     encoded anew."""
     data: Path = Path("runs/tirgen/dataset.jsonl")
-    """Data set that is trained on: what `thor tirgen` wrote, or JSONL of conversations."""
-    fields: Annotated[ChatFields, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatFields)
-    """Columns of conversations."""
-    chats: Annotated[ChatConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatConfig)
-    """Spelling of conversations."""
+    """Data set that is trained on."""
     reasoning: bool = False
     """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/sft")
@@ -99,7 +93,6 @@ class Sft:
     def run(self) -> None:
         """Train or continue, and say where the model is."""
         from thor_tir.app.stages.sft import fine_tune
-        from thor_tir.app.stages.sft_data import SftSource
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
@@ -111,7 +104,7 @@ class Sft:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
                 self.model,
-                SftSource(path=self.data, fields=self.fields, chats=self.chats),
+                self.data,
                 self.sft,
                 self.output,
                 reporter,
@@ -138,9 +131,14 @@ class Rl:
     model: str = "runs/sft/model"
     """The cold-started model."""
     problems: str = NANO.problems
-    """JSONL file with `question` and `answer`, or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    """Data set of one's own (a file or folder of JSONL, JSON, CSV, TSV or Parquet, perhaps with @SPLIT, or one of the
+    hub as OWNER/NAME:CONFIG@SPLIT), or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    fields: Annotated[ProblemFields, tyro.conf.arg(name="")] = ANY_FIELDS
+    """Columns of a data set of one's own."""
+    choice: Annotated[ProblemChoice, tyro.conf.arg(name="")] = EVERY
+    """Part of it that is used."""
     count: int = NANO.num_rl
-    """Problems that training draws from."""
+    """Problems that training draws from, by the seed where the data set has more."""
     reasoning: bool = False
     """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/rl")
@@ -166,6 +164,8 @@ class Rl:
         check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
         config = RunConfig(
             problems=self.problems,
+            fields=self.fields,
+            choice=self.choice,
             reasoning=self.reasoning,
             observation=self.observation,
             num_rl=self.count,
@@ -182,7 +182,7 @@ class Rl:
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
 
-        inputs = [name for name in (self.model, self.problems, self.rl.validation_problems) if name]
+        inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
         inputs += hook_files(self.rl.reward)
         with (
             together() as ranks,

@@ -119,9 +119,9 @@ class Dialect:
             return ()
         return STOPS[reading] if self.is_fenced else (tool_calls.CLOSE,)
 
-    def prompt(self, text: str) -> Span:
-        """The request for one question (or step) as ids."""
-        return self.chat(messages(self.config.style, text))
+    def prompt(self, text: str, system: str = "") -> Span:
+        """The request for one question (or step) as ids; `system` is what its source says before it."""
+        return self.chat(messages(self.config.style, text, system))
 
     def chat(self, turns: Sequence[ChatTurn]) -> Span:
         """Whole turns as ids, ready for the model's answer.

@@ -94,9 +94,10 @@ def in_dialect(style: PromptStyle, *, is_fenced: bool, keeps_state: bool) -> Pro
     return replace(style, system="\n".join((head, *(going_on if is_fenced else calling))))
 
 
-def messages(style: PromptStyle, text: str) -> list[dict[str, str]]:
-    """The chat turns of one request."""
-    return [{"role": "system", "content": style.system}, {"role": "user", "content": style.user.format(text=text)}]
+def messages(style: PromptStyle, text: str, system: str = "") -> list[dict[str, str]]:
+    """The chat turns of one request; `system` is what its source says before the question, and follows the rules."""
+    rules = "\n\n".join(filter(None, (style.system, system)))
+    return [{"role": "system", "content": rules}, {"role": "user", "content": style.user.format(text=text)}]
 
 
 def conversation_messages(style: PromptStyle, turns: Sequence[ChatTurn]) -> list[ChatTurn]:

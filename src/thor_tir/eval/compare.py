@@ -24,7 +24,7 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> Comparis
     if not shared:
         raise UsageError(f"no set in common: {', '.join(ours)} against {', '.join(theirs)}")
     for name in shared:
-        check_same(ours[name], theirs[name])
+        _check_same(ours[name], theirs[name])
         for folder in (first, second):
             if missing := folder.num_missing(ours[name]):
                 raise UsageError(f"{folder.path} lacks {missing} attempts at {name}; finish it first")
@@ -49,7 +49,7 @@ def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
             str(entry["asked"] - entry["n"]),
             _percent(entry["first"]),
             _percent(entry["second"]),
-            "-" if entry["difference"] is None else points(entry["difference"]),
+            "-" if entry["difference"] is None else _points(entry["difference"]),
             str(entry["mcnemar"]["only_first"]),
             str(entry["mcnemar"]["only_second"]),
             f"{entry['mcnemar']['p']:.3g}",
@@ -57,7 +57,7 @@ def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
         for entry in found["sets"]
     ]
     if found["average"] is not None and len(rows) > 1:
-        rows.append(("average", "", "", "", "", points(found["average"]), "", "", ""))
+        rows.append(("average", "", "", "", "", _points(found["average"]), "", "", ""))
     return head, rows
 
 
@@ -65,14 +65,13 @@ def _percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{100 * accuracy:.1f}"
 
 
-def points(entry: Estimate) -> str:
-    """`+1.2 (-0.3 to +2.7)`, in points."""
+def _points(entry: Estimate) -> str:
     low, high = entry["ci95"]
     return f"{100 * entry['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def check_same(ours: ProblemSet, theirs: ProblemSet) -> None:
-    """Refuse runs that were not asked the same questions with the same answers, in whatever order."""
+def _check_same(ours: ProblemSet, theirs: ProblemSet) -> None:
+    """Both runs were asked the same questions with the same answers, in whatever order."""
     left, right = ({p.id: (p.question, p.answer) for p in each.problems} for each in (ours, theirs))
     if left != right:
         apart = sorted(id for id in left.keys() | right.keys() if left.get(id) != right.get(id))

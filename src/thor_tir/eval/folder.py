@@ -19,8 +19,9 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.eval.results import Manifest
 from thor_tir.inference.best_of_n import choose, selector
-from thor_tir.problem import read_problems, write_problems
+from thor_tir.problem import write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
+from thor_tir.problems.data_set import read_problems
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal, JsonObject, Shard, open_shared, write_atomically

@@ -16,17 +16,15 @@ def markdown(results: Results) -> str:
     parts = [
         title,
         "Percent, with 95 % intervals over problems. The last rows are unweighted means over sets.",
-        markdown_table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
+        _table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
         *(sentence for entry in results["sets"] for sentence in remarks(entry)),
         "## Cost, per attempt" if results["select"] is None else "## Cost, per problem, of all its attempts",
-        markdown_table(_COST_NAMES, _cost_rows(results)),
+        _table(_COST_NAMES, _cost_rows(results)),
         "## How attempts ended" if results["select"] is None else "## How the chosen attempts ended",
-        markdown_table(
-            ("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]
-        ),
+        _table(("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]),
         *_judged(results),
         "## Tool success and correctness",
-        markdown_table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
+        _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
         *_breakdowns(results),
         *(["## Notes on the sets", "\n".join(notes)] if notes else []),
     ]
@@ -56,33 +54,24 @@ def latex(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> bool:
     """Draw the score with its intervals, one line a set; False where matplotlib is not installed."""
-    found = {e["title"]: e["avg"] for e in _with_averages(results) if e["avg"] is not None}
-    label = f"{_score_names(results)[0]}, percent, with 95 % interval"
-    return draw_intervals(found, label, path, limits=(0, 100))
-
-
-def draw_intervals(
-    found: Mapping[str, Estimate], label: str, path: Path, *, limits: tuple[float, float] | None = None
-) -> bool:
-    """Draw shares as percents with their intervals, one line each; False where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    means = [100 * e["value"] for e in found.values()]
-    below = [m - 100 * e["ci95"][0] for m, e in zip(means, found.values(), strict=True)]
-    above = [100 * e["ci95"][1] - m for m, e in zip(means, found.values(), strict=True)]
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(found)), layout="constrained")
+    entries = [e for e in _with_averages(results) if e["avg"] is not None]
+    means = [100 * e["avg"]["value"] for e in entries]
+    below = [m - 100 * e["avg"]["ci95"][0] for m, e in zip(means, entries, strict=True)]
+    above = [100 * e["avg"]["ci95"][1] - m for m, e in zip(means, entries, strict=True)]
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(entries)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    places = range(len(found))
+    places = range(len(entries))
     axes.errorbar(means, places, xerr=[below, above], fmt="o", capsize=3, color="#1f4e79")
-    axes.set_yticks(places, list(found))
+    axes.set_yticks(places, [e["title"] for e in entries])
     axes.invert_yaxis()
-    if limits is not None:
-        axes.set_xlim(*limits)
-    axes.set_xlabel(label)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"{_score_names(results)[0]}, percent, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     draft = path.with_name(f".{path.stem}.tmp.png")
     with told_when_full(path):
@@ -220,12 +209,11 @@ def _breakdowns(results: Results) -> list[str]:
         for title, values in fields.items():
             if len(values) > 1:
                 rows = [(name, str(v["n"]), score(v)) for name, v in values.items()]
-                parts += [f"## {entry['title']} by {title}", markdown_table((title, "n", "accuracy %"), rows)]
+                parts += [f"## {entry['title']} by {title}", _table((title, "n", "accuracy %"), rows)]
     return parts
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a head, in Markdown."""
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.extras import installation
-from thor_tir.problem import Problem, digest, read_problem_file
+from thor_tir.problem import Problem, digest
 from thor_tir.problems.code_tasks import CodeTask
-from thor_tir.storage.journal import JsonObject
+from thor_tir.problems.data_set import kept_of, read_problems
 
 
 class AnswerType(StrEnum):
@@ -76,7 +75,7 @@ class Benchmark:
         """One sentence for a person who has no copy."""
         return (
             f"give --data a folder with {' or '.join(self.files)} ({self.size} lines with `problem` and `answer`), "
-            f"or have a network and {installation('datasets')}: {self.hub.path} on the Hugging Face hub"
+            f"or have a network and `pip install thor-tir[hub]`: {self.hub.path} on the Hugging Face hub"
         )
 
 
@@ -187,10 +186,6 @@ class ProblemKind(StrEnum):
     CODE = "code"
 
 
-_KEPT = ("subject", "level", "answer_type", "unit", "is_multiple_answer")
-"""Fields of a row that become `Problem.extra`."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemSet:
     """Problems under a name, as an evaluation asks them."""
@@ -212,22 +207,15 @@ class ProblemSet:
 
 
 def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:
-    """The problems of a benchmark by its name, or those of a JSONL file of one's own by its path.
+    """The problems of a registered benchmark.
 
     `data` is the benchmark's file or a folder that holds it; None asks the hub. Raises UsageError for an unknown name,
     for data that cannot be had, and for data that are not the registered ones unless `accept_modified`.
     """
-    if name not in BENCHMARKS and (name.endswith(".jsonl") or Path(name).is_file()):
-        stem = Path(name).stem
-        problems, taken = _of_file(Path(name), source=stem)
-        columns = (f"{stem}: {taken}",) if taken else ()
-        return ProblemSet(name=stem, title=stem, problems=tuple(problems), sha256=digest_of(problems), notes=columns)
     if name not in BENCHMARKS:
-        raise UsageError(
-            f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}; or give the path of a JSONL file"
-        )
+        raise UsageError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
-    problems = _of_hub(benchmark) if data is None else _of_file(_find(benchmark, data), source=name)[0]
+    problems = _of_hub(benchmark) if data is None else _of_file(_find(benchmark, data), source=name)
     if (notes := differences(benchmark, problems)) and not accept_modified:
         raise UsageError(f"{'; '.join(notes)}: not the known {name}; --accept-modified evaluates it all the same")
     return ProblemSet(
@@ -262,23 +250,13 @@ def _find(benchmark: Benchmark, data: Path) -> Path:
     raise UsageError(f"{data} holds no {benchmark.name}; {benchmark.how_to_obtain}")
 
 
-def _of_file(path: Path, *, source: str) -> tuple[list[Problem], str]:
-    """Problems of a JSONL file with what their rows say of subject and level, and the columns that were taken."""
-    found = read_problem_file(path)
-    problems = [
-        replace(p, source=source, answer=_as_known(source, p.answer), extra={**p.extra, **_kept(row)})
-        for p, row in zip(found.problems, found.rows, strict=True)
-    ]
-    return problems, found.taken
+def _of_file(path: Path, *, source: str) -> list[Problem]:
+    return [replace(p, source=source, answer=_as_known(source, p.answer)) for p in read_problems(path)]
 
 
 def _as_known(benchmark: str, answer: str) -> str:
     """The answer as the benchmark's digest knows it: GSM8K publishes solutions that end in `#### 1,450`."""
     return (answer.rpartition("####")[2].replace(",", "") if benchmark == "gsm8k" else answer).strip()
-
-
-def _kept(row: Mapping[str, Any]) -> JsonObject:
-    return {name: row[name] for name in _KEPT if row.get(name) not in (None, "")}
 
 
 def _of_hub(benchmark: Benchmark) -> list[Problem]:
@@ -312,5 +290,9 @@ def _of_hub_row(benchmark: Benchmark, row: Mapping[str, Any]) -> Problem:
     question = str(row[hub.question])
     id = f"{benchmark.name}/{digest(question)}"
     return Problem(
-        id=id, question=question, answer=_as_known(benchmark.name, str(answer)), source=benchmark.name, extra=_kept(row)
+        id=id,
+        question=question,
+        answer=_as_known(benchmark.name, str(answer)),
+        source=benchmark.name,
+        extra=kept_of(row),
     )

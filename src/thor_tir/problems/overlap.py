@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import QUESTION_FIELDS, Problem, question_in, read_rows
+from thor_tir.problem import Problem
+from thor_tir.problems.columns import QUESTION_FIELDS, question_in
+from thor_tir.problems.rows import kind_of, read_rows
 from thor_tir.problems.sources import normalised
 
 NGRAM = 13
@@ -124,8 +126,8 @@ def _plain(question: str) -> str:
 
 
 def question_files(path: Path) -> Sequence[Path]:
-    """The JSONL files of a folder, or the file itself."""
-    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    """The data files of a folder, or the file itself."""
+    return sorted(file for file in path.iterdir() if kind_of(file)) if path.is_dir() else [path]
 
 
 def read_questions(file: Path) -> list[Problem]:
@@ -136,5 +138,5 @@ def read_questions(file: Path) -> list[Problem]:
         if question is None:
             raise UsageError(f"{where}: expected JSON with {', '.join(QUESTION_FIELDS)}")
         name = str(row.get("id") or row.get("task_id") or f"{file.stem}, line {number}")
-        found.append(Problem(id=name, question=question[1], answer="", source=file.stem))
+        found.append(Problem(id=name, question=question.text, answer="", source=file.stem))
     return found

@@ -10,23 +10,27 @@ from thor_tir.problems.benchmarks import BENCHMARKS, ProblemKind, ProblemSet, di
 from thor_tir.problems.code_sources import BENCHMARKS as CODE_BENCHMARKS
 from thor_tir.problems.code_sources import code_set, known_name
 from thor_tir.problems.code_tasks import CodeTask, ExampleTests
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.data_set import place_of, read_data_set
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.seeds import seed_for
 
 
-def load_set(name: str, data: Path | None = None, *, accept_modified: bool = False) -> ProblemSet:
-    """The problems of a benchmark by its name, or those of a JSONL file of one's own by its path.
+def load_set(
+    name: str, data: Path | None = None, *, accept_modified: bool = False, fields: ProblemFields = ANY_FIELDS
+) -> ProblemSet:
+    """The problems of a benchmark by its name, or those of a data set of one's own (see `read_data_set`).
 
     `data` is the benchmark's file or a folder that holds it; None asks the hub. Raises UsageError for an unknown name,
     for data that cannot be had, and for data that are not the registered ones unless `accept_modified`.
     """
-    if name in BENCHMARKS or name.endswith(".jsonl") or Path(name).is_file():
+    if name in BENCHMARKS:
         return load_benchmark(name, data, accept_modified=accept_modified)
-    if known_name(name) is None:
-        raise UsageError(
-            f"unknown benchmark {name!r}; known: {', '.join([*BENCHMARKS, *CODE_BENCHMARKS])}; "
-            "or give the path of a JSONL file"
-        )
+    if not is_benchmark(name):
+        if "/" not in name and "." not in name and not Path(name).exists():
+            known = ", ".join([*BENCHMARKS, *CODE_BENCHMARKS])
+            raise UsageError(f"unknown benchmark {name!r}; known: {known}; or give the path of a data set")
+        return own_set(name, fields)
     found = code_set(name, data)
     if found.notes and not accept_modified:
         raise UsageError(
@@ -43,11 +47,27 @@ def load_set(name: str, data: Path | None = None, *, accept_modified: bool = Fal
     )
 
 
+def is_benchmark(name: str) -> bool:
+    """True for the name of a registered benchmark, of mathematics or of code; a file of that name does not matter."""
+    return name in BENCHMARKS or known_name(name) is not None
+
+
+def own_set(spec: str, fields: ProblemFields = ANY_FIELDS) -> ProblemSet:
+    """A data set of one's own as an evaluation asks it: under one source, its test split where it has several."""
+    found = read_data_set(spec, fields, default_split=Split.TEST.value)
+    place = place_of(spec)
+    stem = place.stem if not place.split else f"{place.stem}-{place.split}"
+    problems = tuple(replace(p, source=stem, answer=p.answer.strip()) for p in found.problems)
+    said = [*([] if found.is_usual else [found.taken]), *found.left_out]
+    notes = tuple(f"{stem}: {sentence}" for sentence in said)
+    return ProblemSet(name=stem, title=stem, problems=problems, sha256=digest_of(problems), notes=notes)
+
+
 def generated_set(spec: str, families: Mapping[str, Mapping[str, object]], *, count: int, seed: int) -> ProblemSet:
     """The test split of reasoning-gym families, `count` problems in all; `spec` as in `load_problems`."""
-    problems = tuple(load_problems(spec, split=Split.TEST, count=count, seed=seed_for("test", seed), configs=families))
+    found = load_problems(spec, split=Split.TEST, count=count, seed=seed_for("test", seed), configs=families)
     name = spec.replace(":", "-").replace(",", "-").replace(" ", "")
-    return ProblemSet(name=name, title=spec, problems=problems, sha256=digest_of(problems))
+    return ProblemSet(name=name, title=spec, problems=found.problems, sha256=digest_of(found.problems))
 
 
 def problem_of(task: CodeTask) -> Problem:

@@ -1,4 +1,4 @@
-"""Sources of problems: a file of the user's own, or the generators of `reasoning-gym`.
+"""Sources of problems: a data set of the user's own, or the generators of `reasoning-gym`.
 
 The questions and the scorers of `reasoning-gym` were written by its authors. This file only decides which of a
 generator's questions belong to which split, and it decides that from the question's text alone: a question can never be
@@ -11,16 +11,17 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from itertools import zip_longest
-from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.extras import need
-from thor_tir.problem import Problem, digest, read_problems
+from thor_tir.problem import Problem, digest
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+from thor_tir.problems.data_set import DataSet, place_of, read_data_set
 
 GYM = "reasoning_gym"
 """Prefix of the source of every generated problem (`reasoning_gym/gcd`) and of a spec (`reasoning_gym:gcd`)."""
@@ -116,6 +117,49 @@ def held_out(problems: Sequence[Problem], most: int) -> tuple[list[Problem], lis
     return train, [alike[bare][0] for bare in kept]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProblemChoice:
+    """The part of a data set of one's own that is used."""
+
+    first: int | None = None
+    """The first so many problems of a file or data set, in place of --count, which draws them by the seed."""
+
+    def __post_init__(self) -> None:
+        if self.first is not None and self.first < 1:
+            raise ValueError(f"--first is {self.first}; at least one problem is needed")
+
+    def of(self, problems: Sequence[Problem], count: int | None, seed: int) -> tuple[tuple[Problem, ...], str]:
+        """The problems that are used, in their order, and a sentence where others are left.
+
+        A draw by the seed of more problems holds that of fewer.
+        """
+        total, most = len(problems), self.first or count
+        if most is None or most >= total:
+            return tuple(problems), ""
+        if self.first:
+            return tuple(problems[:most]), f"the first {most:,} of {total:,} problems are used"
+        places = sorted(range(total), key=lambda place: digest(f"{seed} {problems[place].id}"))
+        kept = tuple(problems[place] for place in sorted(places[:most]))
+        return kept, f"{most:,} of {total:,} problems are drawn by the seed; --count takes more, --first the first"
+
+
+EVERY = ProblemChoice()
+
+
+def is_generated(spec: str) -> bool:
+    """True for families of `reasoning-gym`, false for a data set of one's own."""
+    return spec.partition(":")[0] == GYM
+
+
+def local_inputs(spec: str) -> list[str]:
+    """The file or folder that `spec` names, for the record of a run; nothing for families and sets of the hub.
+
+    Raises UsageError where there is none.
+    """
+    place = None if not spec or is_generated(spec) else place_of(spec)
+    return [place.name] if place is not None and place.is_local else []
+
+
 def load_problems(
     spec: str,
     *,
@@ -123,30 +167,31 @@ def load_problems(
     count: int | None = None,
     seed: int = 0,
     configs: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
-) -> list[Problem]:
+    fields: ProblemFields = ANY_FIELDS,
+    choice: ProblemChoice = EVERY,
+) -> DataSet:
     """Problems named on a command line.
 
-    `spec` is the path of a JSONL file (its first `count` problems; a file is one set, so `split` and `seed` do not
-    apply), or `reasoning_gym:gcd,lcm`, or `reasoning_gym` alone for every family of `configs`, which holds the options
-    to use for the families it names. Raises UsageError for anything else.
+    `spec` is a data set of one's own (see `read_data_set`; `count` of its problems drawn by `seed`, or the first ones
+    by `choice`; of a file, which is one set, `split` says nothing), or `reasoning_gym:gcd,lcm`, or `reasoning_gym`
+    alone for every family of `configs`, which holds the options to use for the families it names. Raises UsageError for
+    anything else.
     """
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; ask for at least one problem")
-    head, _, names = spec.partition(":")
-    if head != GYM:
-        return _from_file(spec, count)
+    if not is_generated(spec):
+        found = read_data_set(spec, fields, default_split=split.value)
+        problems, sentence = choice.of(found.problems, count, seed)
+        return replace(found, problems=problems, left_out=(*found.left_out, *filter(None, (sentence,))))
+    names = spec.partition(":")[2]
     chosen = [name.strip() for name in names.split(",") if name.strip()] or list(configs)
     if not chosen:
         raise UsageError(f"{spec!r} names no families; write for example {GYM}:gcd,lcm")
-    if count is None:
+    if (most := choice.first or count) is None:
         raise UsageError(f"{spec!r} can make any number of problems; say how many")
-    return reasoning_gym_problems({name: configs.get(name, {}) for name in chosen}, split=split, count=count, seed=seed)
-
-
-def _from_file(spec: str, count: int | None) -> list[Problem]:
-    if not Path(spec).is_file():
-        raise UsageError(f"no problems at {spec!r}: expected a JSONL file or families, for example {GYM}:gcd,lcm")
-    return read_problems(Path(spec))[:count]
+    families = {name: configs.get(name, {}) for name in chosen}
+    made = reasoning_gym_problems(families, split=split, count=most, seed=seed)
+    return DataSet(problems=tuple(made), taken="", is_usual=True)
 
 
 def reasoning_gym_problems(families: Families, *, split: Split, count: int, seed: int) -> list[Problem]:
@@ -221,7 +266,6 @@ def _problem(family: str, entry: Mapping[str, Any]) -> Problem:
 @cache
 def _gym() -> ModuleType:
     """Imported at first use: it takes seconds, and one of its dependencies warns when it is first compiled."""
-    need("reasoning_gym", "a family of reasoning_gym")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import reasoning_gym

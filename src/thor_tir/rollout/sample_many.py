@@ -147,7 +147,7 @@ async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
     draft = Draft(
         id=request.id,
         problem_id=request.problem.id,
-        prompt=setup.agent.dialect.prompt(request.problem.question),
+        prompt=setup.agent.dialect.prompt(request.problem.question, request.problem.system),
         seed=request.seed,
     )
     trajectory = await rollout(draft, setup.agent, setup.config, setup.repair)

@@ -233,7 +233,7 @@ async def generate(
         actor=Metered(agents.actor, Role.ACTOR, spent),
         critic=replace(agents.critic, policy=Metered(agents.critic.policy, Role.CRITIC, spent)),
     )
-    growing = Growing(prompt=agents.dialect.prompt(problem.question), words=unsampled(()))
+    growing = Growing(prompt=agents.dialect.prompt(problem.question, problem.system), words=unsampled(()))
     with agents.actor.attend():  # the critic's engine shares the actor's barrier
         await (form or reason)(growing, metered, config, seed)
     if len(growing.words):

@@ -23,7 +23,6 @@ from thor_tir.eval.folder import EvalFolder, best_of
 from thor_tir.eval.metrics import averages, set_result
 from thor_tir.eval.results import Manifest, Results
 from thor_tir.eval.tables import latex, markdown, plot
-from thor_tir.extras import installation
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
 from thor_tir.inference.best_of_n import selector
@@ -215,7 +214,7 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
     write_atomically(folder.path / "results.md", markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):
-        reporter.say(f"no plot without matplotlib: {installation('matplotlib')}")
+        reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
     return results
 
 

@@ -17,7 +17,6 @@ from thor_tir.app.runtime import Reporter, Runtime, open_runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, check_measured, evaluate_within, limited, results_of
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
-from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.app.stages.tirgen import generate_data
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
@@ -30,6 +29,7 @@ from thor_tir.eval.transcript import Exhibit, exhibit
 from thor_tir.inference.best_of_n import COMPARED, SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
+from thor_tir.problems.sources import is_generated
 from thor_tir.provenance import file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
@@ -70,9 +70,7 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
 
         async def cold_start() -> Path:
             exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
-            return fine_tune(
-                config.actor, SftSource(path=dataset), exact, folder / "sft", reporter, reasoning=config.reasoning
-            )
+            return fine_tune(config.actor, dataset, exact, folder / "sft", reporter, reasoning=config.reasoning)
 
         await _once(folder / "sft", cold_start, say)
         tuned = str(folder / "sft" / "model")
@@ -143,8 +141,8 @@ async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter:
 
 
 def _test_set(config: RunConfig) -> ProblemSet:
-    if Path(config.problems).is_file():
-        return limited(load_set(config.problems), config.eval.num_problems)
+    if not is_generated(config.problems):
+        return limited(load_set(config.problems, fields=config.fields), config.eval.num_problems)
     return generated_set(config.problems, config.families, count=config.eval.num_problems, seed=config.seed)
 
 

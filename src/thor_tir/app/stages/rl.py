@@ -10,7 +10,7 @@ from random import Random
 import torch
 
 from thor_tir.app.config import RunConfig
-from thor_tir.app.reference_report import report_references
+from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import (
     LoadedModel,
     Reporter,
@@ -28,9 +28,9 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.learner.trainable import with_adapters
 from thor_tir.pretrained import CausalLM
-from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
-from thor_tir.problems.sources import Split, bare_question, held_out, load_problems
+from thor_tir.problems.data_set import DataSet
+from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
@@ -59,7 +59,8 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     if config.rl.validate_every:
         reporter.say(problems.remark)
     if ranks.leads:
-        report_references(problems.train, config.problems, reporter.say, folder, count=config.num_rl)
+        report_problems(problems.train, config.problems, reporter.say, folder)
+        say_unread(problems.train.problems, dialect, reporter.say)
     async with runtime.engine(actor, tokenizer) as engine:
         validate = None
         if problems.validation is not None:
@@ -75,7 +76,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
                 setup=replace(
                     runtime.setup(engine, dialect, config.rl.rollout), rewards=load_rewards(config.rl.reward)
                 ),
-                problems=problems.train,
+                problems=problems.train.problems,
                 rollouts=runtime.journal(folder / "rollouts.jsonl"),
                 is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             ),
@@ -104,7 +105,7 @@ def _replica(name: str, config: RLConfig) -> CausalLM:
 class TrainingProblems:
     """Problems of a run of RL; no question of the one part stands in the other."""
 
-    train: Sequence[Problem]
+    train: DataSet
     """Problems that are trained on."""
     validation: ProblemSet | None
     """Problems that are never trained on; None without validation."""
@@ -115,32 +116,42 @@ class TrainingProblems:
 def problems_of(config: RunConfig) -> TrainingProblems:
     """Problems to train on and to validate on. Raises UsageError where nothing is left to train on."""
     rl, spec = config.rl, config.problems
-    load = partial(load_problems, configs=config.families)
-    train = partial(load, spec, split=Split.TRAIN, seed=seed_for("rl", config.seed))
+    load = partial(load_problems, configs=config.families, fields=config.fields)
+    seed = seed_for("rl", config.seed)
+    train = partial(load, spec, split=Split.TRAIN, seed=seed)
     if not rl.validate_every:
-        return TrainingProblems(train=train(count=config.num_rl), validation=None, remark="no validation")
-    if not rl.validation_problems and Path(spec).is_file():
-        problems, kept = held_out(train(count=None), rl.num_validation)
+        whole = train(count=config.num_rl, choice=config.choice)
+        return TrainingProblems(train=whole, validation=None, remark="no validation")
+    found = train(count=config.num_rl if is_generated(spec) else None)
+    if not rl.validation_problems and not is_generated(spec):
+        problems, kept = held_out(found.problems, rl.num_validation)
         origin = f"held out of {spec} by a digest of the question"
     else:
-        seed = seed_for("validation", config.seed)
-        kept = load(rl.validation_problems or spec, split=Split.VALIDATION, count=rl.num_validation, seed=seed)
+        asked = load(
+            rl.validation_problems or spec,
+            split=Split.VALIDATION,
+            count=rl.num_validation,
+            seed=seed_for("validation", config.seed),
+        )
+        kept = list(asked.problems)
         origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
+        origin = "; ".join([origin, *filter(None, [asked.taken]), *asked.left_out])
         questions = {bare_question(problem.question) for problem in kept}
-        found = train(count=None if Path(spec).is_file() else config.num_rl)
-        problems = [problem for problem in found if bare_question(problem.question) not in questions]
-        if gone := len(found) - len(problems):
+        problems = [problem for problem in found.problems if bare_question(problem.question) not in questions]
+        if gone := len(found.problems) - len(problems):
             origin += f"; {gone} that were also in {spec} are not trained on"
     if not problems:
         raise UsageError(f"every problem of {spec} is one of validation too; give more problems, or validate on others")
-    asked = ProblemSet(
+    validation = ProblemSet(
         name="validation", title="validation", problems=tuple(kept), sha256=digest_of(kept), notes=(origin,)
     )
     few = "" if len(kept) >= MIN_VALIDATION else "; so few tell little: name more by --validation-problems"
     remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them{few}"
     if not kept:
         remark = f"no validation: none of the {len(problems)} problems of {spec} falls into the part that is held out"
-    return TrainingProblems(train=problems[: config.num_rl], validation=asked if kept else None, remark=remark)
+    used, sentence = config.choice.of(problems, config.num_rl, seed)
+    data = replace(found, problems=used, left_out=(*found.left_out, *filter(None, (sentence,))))
+    return TrainingProblems(train=data, validation=validation if kept else None, remark=remark)
 
 
 def validation_run(config: RunConfig, model: str, asked: ProblemSet, folder: Path, version: int) -> EvalRun:

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from thor_tir.app.config import RunConfig
-from thor_tir.app.reference_report import report_references
+from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, dialect_of, without_tools
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
-from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.local.scheduler import StepBarrier
 from thor_tir.problem import Problem
+from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import (
@@ -44,7 +45,7 @@ async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, repor
     return filter_raw([folder], config.filter, folder, seed=config.seed)
 
 
-def tirgen_problems(config: RunConfig) -> list[Problem]:
+def tirgen_problems(config: RunConfig) -> DataSet:
     """The questions that TIRGen is run on."""
     return load_problems(
         config.problems,
@@ -52,6 +53,8 @@ def tirgen_problems(config: RunConfig) -> list[Problem]:
         count=config.num_tirgen,
         seed=seed_for("tirgen", config.seed),
         configs=config.families,
+        fields=config.fields,
+        choice=config.choice,
     )
 
 
@@ -63,16 +66,17 @@ async def generate_raw(
     `models.json` then says how the models were models and what they cost.
     """
     everything = tirgen_problems(config)
-    problems = [p for position, p in enumerate(everything) if shard.owns(position)]
+    problems = [p for position, p in enumerate(everything.problems) if shard.owns(position)]
     barrier = StepBarrier()
     with shard.writing(folder):
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
             runtime.load(config.critic, config.critic_served, reporter, barrier, end_tokens=()) as critic,
         ):
-            report_references(everything, config.problems, reporter.say, folder, count=config.num_tirgen)
+            report_problems(everything, config.problems, reporter.say, folder)
             try:
                 maker = _maker(config, folder, runtime, actor, critic)
+                say_unread(problems, maker.agents.dialect, reporter.say)
                 raw = runtime.journal(shard.file(folder, "raw"), brief)
                 await _attempt(problems, maker, raw, reporter)
                 no_tools = runtime.journal(shard.file(folder, "no_tools"), brief)

@@ -188,5 +188,5 @@ def _lines(form: ExportForm, dataset: Path, model: str, reasoning: bool) -> Iter
         return
     dialect = dialect_of(load_tokenizer(model), TOOLS, reasoning=reasoning)
     for attempt in attempts_of(dataset):
-        whole = spelled_for(attempt.trajectory, dialect)
-        yield token_row(sft_row(whole, prompt=dialect.prompt(attempt.problem.question)))
+        whole, asked = spelled_for(attempt.trajectory, dialect), attempt.problem
+        yield token_row(sft_row(whole, prompt=dialect.prompt(asked.question, asked.system)))

@@ -234,8 +234,10 @@ def _session(address: str, key: str, *, connect_s: float, is_for_one: bool = Fal
 
     A session for one request says that it closes the connection, and does.
     """
-    import aiohttp
-
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",

@@ -13,17 +13,14 @@ Chats stand there twice: whole as `messages`, and as `prompt` and `completion`, 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
-from thor_tir.extras import need
+from thor_tir.learner.sample import TrainingSample
 from thor_tir.storage.journal import JsonObject
 from thor_tir.tirgen.dataset import CODE, OUTPUT
-
-if TYPE_CHECKING:
-    from thor_tir.learner.sample import TrainingSample
 
 ChatMessage = dict[str, str]
 
@@ -72,7 +69,7 @@ def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
     return _chat(_asked(row, style), [*turns, _turn("assistant", words)] if words else turns)
 
 
-def token_row(row: "TrainingSample") -> dict[str, list[int]]:
+def token_row(row: TrainingSample) -> dict[str, list[int]]:
     """Ids and labels as the learner would train them."""
     labels = [id if trained else IGNORED for id, trained in zip(row.token_ids, row.trained, strict=True)]
     return {"input_ids": list(row.token_ids), "labels": labels}
@@ -105,7 +102,6 @@ def table_row(row: Mapping[str, Any]) -> JsonObject:
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A Parquet file with one schema whatever the rows hold, written group by group, whole or not at all."""
-    need("pyarrow", "a Parquet file")
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 
@@ -166,7 +162,8 @@ def _chat(prompt: list[ChatMessage], completion: list[ChatMessage]) -> ChatRow:
 
 
 def _asked(row: Mapping[str, Any], style: PromptStyle) -> list[ChatMessage]:
-    return messages(style, row["problem"]["question"])
+    problem = row["problem"]
+    return messages(style, problem["question"], problem.get("system", ""))
 
 
 def _turn(role: str, content: str) -> ChatMessage:

@@ -1,4 +1,4 @@
-"""Problem files: what is read, and how each kind of bad line is named."""
+"""Data sets of one's own: what is read, from which columns, and how each kind of bad row is named."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.problem import Problem, digest, read_problem_file, read_problems, write_problems
+from thor_tir.problem import Problem, digest, write_problems
+from thor_tir.problems.columns import ProblemFields
+from thor_tir.problems.data_set import read_data_set, read_problems
 
 GOOD = '{"question": "1 + 1?", "answer": "2"}'
 
@@ -19,7 +21,14 @@ def file_of(folder: Path, *lines: str) -> Path:
 
 def test_problems_survive_writing_and_reading(tmp_path):
     problems = [
-        Problem(id="a", question="x\u2028y é?\n{}", answer="\\frac{1}{2}", source="s", extra={"k": [1, {"z": None}]}),
+        Problem(
+            id="a",
+            question="x\u2028y é?\n{}",
+            answer="\\frac{1}{2}",
+            source="s",
+            extra={"k": [1, {"z": None}]},
+            system="Be",
+        ),
         Problem(id="b", question="z", answer="", source="t"),
     ]
     write_problems(tmp_path / "p.jsonl", problems)
@@ -61,7 +70,7 @@ def test_blank_lines_windows_line_ends_and_a_byte_order_mark_are_nothing(tmp_pat
     ("line", "complaint"),
     [
         ('{"question": "a"', r"not valid JSON \(Expecting ',' delimiter at column 17\)"),
-        ("question,answer", "not valid JSON"),
+        ("question,answer", r"not valid JSON .*; a table of comma-separated values is named \.csv"),
         ("[1, 2]", "expected a JSON object, found list"),
         ('{"answer": "2"}', "`question` .* must be a non-empty string, found None"),
         ('{"question": " ", "answer": "2"}', "must be a non-empty string, found ' '"),
@@ -69,10 +78,9 @@ def test_blank_lines_windows_line_ends_and_a_byte_order_mark_are_nothing(tmp_pat
         ('{"question": "a\\ud800", "answer": "2"}', "half of a surrogate pair"),
         ('{"question": "a"}', "`answer` must be a string or a number, found None"),
         ('{"question": "a", "answer": true}', "`answer` must be a string or a number, found True"),
-        ('{"question": "a", "answer": ["2"]}', r"`answer` must be a string or a number, found \['2'\]"),
+        ('{"question": "a", "answer": ["2", "3"]}', r"`answer` must be a string or a number, found \['2', '3'\]"),
         ('{"question": "a", "answer": "2", "extra": 3}', "`extra` must be an object, found 3"),
         ('{"question": "a", "answer": ' + "1" * 5000 + "}", "JSON that Python cannot read"),
-        (GOOD, "is used twice; ids must be unique"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, complaint):
@@ -82,7 +90,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, complaint):
 
 
 def test_a_file_without_problems_or_none_at_all_is_said_in_a_sentence(tmp_path):
-    with pytest.raises(UsageError, match=r"mine\.jsonl holds no problems; expected JSONL"):
+    with pytest.raises(UsageError, match=r"mine\.jsonl holds no problems; expected JSONL, JSON, CSV"):
         read_problems(file_of(tmp_path, ""))
     with pytest.raises(UsageError, match=r"no problem file at .*none\.jsonl"):
         read_problems(tmp_path / "none.jsonl")
@@ -113,38 +121,86 @@ CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 
             "the user's turn of `prompt`",
         ),
         ({"question": "1 + 1?", "answer": 2, "extra": None, "id": None, "source": None}, "2", ""),
+        ({"Problem": "1 + 1?", "ANSWER": ["2"]}, "2", "questions from `Problem`, answers from `ANSWER`"),
+        ({"question": "1 + 1?", "answer": None}, "", "questions from `question`, answers from `answer`"),
+        ({"question": "1 + 1?", "answer": float("nan")}, "", "answers from `answer`"),
+        ({"prompt": CHAT[1:], "extra_info": {"answer": "2"}}, "2", "answers from `extra_info.answer`"),
     ],
 )
 def test_rows_are_read_in_the_layouts_that_are_published(tmp_path, row, answer, columns):
-    found = read_problem_file(file_of(tmp_path, json.dumps(row)))
+    found = read_data_set(str(file_of(tmp_path, json.dumps(row))))
     assert [(p.question, p.answer, p.extra) for p in found.problems] == [("1 + 1?", answer, {})]
-    assert found.rows == (row,)
-    assert (columns in found.taken) if columns else (found.taken == "")
+    assert (columns in found.taken) if columns else found.is_usual
+
+
+def test_named_columns_are_taken_wherever_they_lie(tmp_path):
+    row = {
+        "question": "not this",
+        "item": {"texts": ["a", "1 + 1?"]},
+        "target.value": 2,
+        "chat": [*CHAT, {"role": "assistant", "content": "So \\boxed{2}."}],
+    }
+    path = str(file_of(tmp_path, json.dumps(row)))
+    nested = read_data_set(path, ProblemFields(question_field="item.texts.1", answer_field="target.value"))
+    assert [(p.question, p.answer) for p in nested.problems] == [("1 + 1?", "2")]
+    assert nested.taken == "questions from `item.texts.1`, answers from `target.value`"
+    chat = read_data_set(path, ProblemFields(question_field="chat", answer_field="chat"))
+    assert [(p.question, p.answer, p.system) for p in chat.problems] == [("1 + 1?", "So \\boxed{2}.", "Be brief.")]
+    assert chat.taken == (
+        "questions from the user's turn of `chat`, answers from the assistant's turn of `chat`, "
+        "system messages from the system turn of `chat`"
+    )
 
 
 @pytest.mark.parametrize(
-    ("blob", "advice"),
+    ("fields", "complaint"),
     [
-        (b"PAR1\x15\x04 PAR1", "mine.jsonl is a parquet file; write it as JSONL"),
-        (b"ARROW1\0\0 ", "is an Arrow file"),
-        (b"\x1f\x8b\x08\0", "compressed; unpack it first: gunzip mine.jsonl"),
-        (GOOD.encode("utf-16"), "in UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 mine.jsonl"),
-        (GOOD.encode("utf-16-le"), "no text in UTF-8"),
-        (GOOD.encode("utf-32"), "in UTF-16|no text"),
-        ('{"question": "3 × 4?", "answer": 12}'.encode("latin-1"), r"line 1: not UTF-8 \(byte 0xd7 at column 17\)"),
-        (b'[\n{"question": "a", "answer": 1}\n]', "one JSON array becomes JSONL by jq"),
-        (b'{"question": "a", "answer": NaN}', "line 1: `answer` is nan, which is no answer"),
-        (b'{"question": "a", "answer": -Infinity}', "line 1: `answer` is -inf, which is no answer"),
-        (b'{"question": "a", "reward": 1}', r"found None \(the row has question, reward\).*`solution`.*ground_truth"),
-        (b'{"text": "a", "answer": 1}', r"\(the row has text, answer\)"),
-        (
-            b'{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "answer": 1}',
-            "a chat may be a system turn and one turn of the user's",
-        ),
+        ({"question_field": "text"}, r"`text` must be .* \(the row has question, answer; --question-field names"),
+        ({"answer_field": "gold"}, r"`gold` must be .* \(the row has question, answer; --answer-field names"),
+        ({"system_field": "rules"}, r"`rules` is missing \(the row has question, answer; --system-field names"),
     ],
 )
-def test_another_kind_of_file_or_row_is_refused_in_a_sentence_that_says_what_to_do(tmp_path, blob, advice):
-    path = tmp_path / "mine.jsonl"
-    path.write_bytes(blob)
-    with pytest.raises(UsageError, match=advice):
-        read_problems(path)
+def test_a_named_column_that_is_missing_is_refused_with_the_columns_there_are(tmp_path, fields, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        read_data_set(str(file_of(tmp_path, GOOD)), ProblemFields(**fields))
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "system"),
+    [
+        ({"question": "a", "answer": 1, "system": "Be brief."}, "", "Be brief."),
+        ({"prompt": CHAT, "answer": 1}, "", "Be brief."),
+        ({"prompt": CHAT, "answer": 1}, "none", ""),
+        ({"prompt": CHAT, "answer": 1, "rules": "Be long."}, "rules", "Be long."),
+        ({"question": "a", "answer": 1, "chat": CHAT}, "chat", "Be brief."),
+        ({"question": "a", "answer": 1, "system": None}, "", ""),
+    ],
+)
+def test_a_system_message_is_that_of_its_column_or_of_the_chat(tmp_path, row, field, system):
+    found = read_data_set(str(file_of(tmp_path, json.dumps(row))), ProblemFields(system_field=field))
+    assert [p.system for p in found.problems] == [system]
+    assert ("system messages from" in found.taken) == bool(system)
+
+
+def test_a_repeated_question_is_used_once_and_an_id_of_two_questions_is_completed_and_all_is_counted(tmp_path):
+    rows = [
+        {"question": "1 + 1?", "answer": "2"},
+        {"question": "1  + 1?", "answer": "2"},
+        {"question": "1 + 1?", "answer": "3"},
+        {"id": 7, "question": "2 + 2?", "answer": "4"},
+        {"id": 7, "question": "3 + 3?", "answer": "6"},
+        {"id": 7, "question": "3 + 3?", "answer": "6"},
+        {"id": 8, "question": "4 + 4?", "answer": None},
+    ]
+    found = read_data_set(str(file_of(tmp_path, *map(json.dumps, rows))))
+    assert [(p.id, p.answer) for p in found.problems] == [
+        (digest("1 + 1?"), "2"),
+        ("7", "4"),
+        (f"7-{digest('3 + 3?')}", "6"),
+        ("8", ""),
+    ]
+    assert found.left_out == (
+        "repeated questions, left out: 3 (1 with another answer)",
+        "questions with the id of another one, completed by a digest: 1",
+        "problems without an answer, whose attempts are unscored: 1",
+    )

@@ -89,7 +89,8 @@ def test_a_refused_field_is_named_in_param() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
+        ("GET", "/page/none.js", 404),
         ("GET", CHAT, 405),
         ("POST", "/v1/models", 405),
         ("DELETE", "/v1/models/scripted", 405),

@@ -55,7 +55,8 @@ def test_every_module_is_in_the_bundle_once_and_no_import_is_left() -> None:
     assert not re.search(r"^\s*(import|export)\b", text, re.MULTILINE)
     modules = re.findall(r"^const \$(\w+) = await", text, re.MULTILINE)
     folder = Path(module.__file__).parent / "page"
-    assert sorted(modules) == sorted(path.stem for path in folder.glob("*.js"))
+    chat = {"chat", "events"}  # the page that `thor serve` sends
+    assert sorted(modules) == sorted({path.stem for path in folder.glob("*.js")} - chat)
     assert modules[-1] == "main"
 
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.view.assets import asset
-from thor_tir.view.server import POLICY, ViewConfig
+from thor_tir.view.assets import PAGE_HEADERS, asset
+from thor_tir.view.server import ViewConfig
 from view_server import TOKEN, viewing
 from viewed_runs import HOSTILE, evaluation_run, training_run
 
@@ -37,10 +37,10 @@ def test_the_page_and_its_files_are_sent_under_a_strict_policy(address: str) -> 
         answer = ask(address, name)
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kind)
-        assert answer.headers["content-security-policy"] == POLICY
+        assert answer.headers["content-security-policy"] == PAGE_HEADERS["Content-Security-Policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
-    assert "unsafe" not in POLICY
+    assert "unsafe" not in PAGE_HEADERS["Content-Security-Policy"]
     assert "<script>" not in ask(address, "").text
     assert "style=" not in ask(address, "").text
 

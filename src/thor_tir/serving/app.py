@@ -20,7 +20,8 @@ from thor_tir.serving.replies import error_json, model_json
 from thor_tir.serving.reply import HttpReply
 from thor_tir.serving.responses import respond
 from thor_tir.serving.service import AnswerService, RouteApp, Work
-from thor_tir.web_service import GracefulServer, Place
+from thor_tir.view.assets import PAGE_HEADERS, TYPES, asset
+from thor_tir.web_service import GracefulServer, Place, TurnedAway, refuse_other_hosts
 
 _ANSWERING: Mapping[str, Work] = {
     "/v1/chat/completions": chat,
@@ -38,6 +39,7 @@ def app(service: AnswerService) -> Starlette:
     about: Mapping[str, Work] = {"/v1/models": _models, "/v1/models/{name:path}": _model, "/metrics": _metrics}
     routes += [Route(path, service.guarded(path, work, is_work=False), methods=["GET"]) for path, work in about.items()]
     routes.append(Route("/health", _health(service), methods=["GET"]))
+    routes += [Route(path, _page(service), methods=["GET"]) for path in ("/", "/page/{name:path}")]
     return Starlette(routes=routes, exception_handlers={HTTPException: _nowhere})
 
 
@@ -77,6 +79,27 @@ def _health(service: AnswerService) -> RouteApp:
             body |= {"fault": service.fault, "model": service.model, "sandbox": sandbox, **counts}
         reply = HttpReply(send, id="health", send_s=service.config.send_s)
         await reply.json(body, 200 if state == "ok" else 503)
+
+    return RouteApp(serve)
+
+
+def _page(service: AnswerService) -> RouteApp:
+    """The route of the chat page and its files. They hold nothing of the server, so that they need no key."""
+
+    async def serve(request: Request, send: Send) -> None:
+        reply = HttpReply(send, id="page", send_s=service.config.send_s)
+        name = request.path_params.get("name", "chat.html")
+        found = asset(name)
+        try:
+            if service.needs_no_key:
+                refuse_other_hosts(request.headers)
+            if found is None:
+                raise TurnedAway(404, f"the page has no file {name[:100]!r}")
+        except TurnedAway as turned:
+            await reply.json(error_json(turned.status_code, str(turned)), turned.status_code)
+            return
+        kind = TYPES[name.rpartition(".")[2]]
+        await reply.bytes(found.encode(), f"{kind}; charset=utf-8", headers=PAGE_HEADERS)
 
     return RouteApp(serve)
 

@@ -109,6 +109,11 @@ class AnswerService:
         """Name of the served model."""
         return self.served.name
 
+    @property
+    def needs_no_key(self) -> bool:
+        """True where every program on this machine may ask, and no other."""
+        return not len(self._keys)
+
     def knows(self, request: Request) -> bool:
         """True for a client that may ask."""
         try:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import JsonObject
-from thor_tir.view.assets import TYPES, asset
+from thor_tir.view.assets import PAGE_HEADERS, TYPES, asset
 from thor_tir.view.curves import curves
 from thor_tir.view.detail import candidates, detail, tokens
 from thor_tir.view.outcomes import outcomes
@@ -27,19 +27,6 @@ from thor_tir.view.run import ViewedRun, state_of
 from thor_tir.view.selection import PAGE_ROWS, Selection, choose, facets, listed, whole_number
 from thor_tir.web_service import LOOPBACK, GracefulServer, Place, TurnedAway, refuse_other_hosts
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""Content-Security-Policy of everything that is sent."""
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 BUDGET_S = 0.25
 """Time that one request may spend on reading; the page asks several at once, and the newest rows come first."""
 
@@ -109,7 +96,7 @@ class View:
                 response = answer(request)
             except UsageError as error:
                 response = _json({"error": str(error)}, 404)
-            response.headers.update(HEADERS)
+            response.headers.update(PAGE_HEADERS)
             return response
 
         return endpoint
@@ -219,4 +206,4 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _refusal() -> Response:
     sentence = "The address of this page holds a token: use the one that `thor view` printed when it began.\n"
-    return Response(sentence, 404, HEADERS, media_type="text/plain; charset=utf-8")
+    return Response(sentence, 404, PAGE_HEADERS, media_type="text/plain; charset=utf-8")

@@ -5,7 +5,7 @@ import { candidates } from "./candidates.js";
 import { el, number, plain, plural, seconds, shown, signed } from "./dom.js";
 import { prose } from "./latex.js";
 import { tokens } from "./tokens.js";
-import { block, output, program, thought } from "./turns.js";
+import { block, cut, output, program, thought } from "./turns.js";
 
 export async function detail(place, { run, file, key, back, isWanted }) {
   const it = await get(`${run}/trajectory`, { file, key });
@@ -94,16 +94,6 @@ function beside(replaced, turns) {
   return el("div", { class: "pair" },
     el("div", { class: "turn before" }, el("h3", {}, `before: the actor's own words${many}`), el("div", { class: "text" }, prose(replaced.text.trim()))),
     el("div", { class: "after" }, turns));
-}
-
-// A version that self-correction cut away: its thought is the part that was written again.
-function cut(old, place, count, step) {
-  const stands = step.output && step.output.ran;
-  const status = old.output ? old.output.class || old.output.status : "no call";
-  return el("details", { class: "branch cut" },
-    el("summary", {}, el("span", { class: "tag mend" }, `version ${place + 1} of ${count} cut away`), " ", el("span", { class: "tag bad" }, plain(status)),
-      stands ? "" : " (no version ran: the first failure stands)"),
-    thought(old.thought, 0), program(old), old.output ? output(old.output) : null);
 }
 
 function branches(step, run, file) {

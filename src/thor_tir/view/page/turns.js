@@ -26,6 +26,16 @@ export function output(it) {
     whole.map(([name, text]) => el("details", {}, el("summary", {}, `all of ${name}`), block(text))));
 }
 
+// A version that self-correction cut away: its thought is the part that was written again.
+export function cut(old, place, count, step) {
+  const stands = step.output && step.output.ran;
+  const status = old.output ? old.output.class || old.output.status : "no call";
+  return el("details", { class: "branch cut" },
+    el("summary", {}, el("span", { class: "tag mend" }, `version ${place + 1} of ${count} cut away`), " ", el("span", { class: "tag bad" }, plain(status)),
+      stands ? "" : " (no version ran: the first failure stands)"),
+    thought(old.thought, 0), program(old), old.output ? output(old.output) : null);
+}
+
 export function block(text) {
   return el("pre", {}, lines(text.replace(/\n$/, ""), shown));
 }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scripted_agent import result_of
 from thor_tir.errors import UsageError
-from thor_tir.inference.best_of_n import SELECTORS, USABLE, call_pass_rate, choose, selector, vote_shares
+from thor_tir.inference.best_of_n import USABLE, call_pass_rate, choose, selector, usable, vote_shares
 from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
@@ -38,7 +38,7 @@ def attempt_of(calls: str, answer: str | None = "1", *, outcome: Outcome = Outco
 
 def taken(candidates: list[Attempt], name: str, seed: int = 0) -> Attempt:
     """The attempt that the selector of that name takes."""
-    return choose(candidates, SELECTORS[name], seed=seed).chosen
+    return choose(candidates, selector(name), seed=seed).chosen
 
 
 @pytest.mark.parametrize(
@@ -185,15 +185,16 @@ def test_random_takes_anyone_by_its_seed_and_the_oracle_a_right_one() -> None:
     assert set(drawn) == {"a", "b", "c"}
     assert drawn == [taken(candidates, "random", seed).trajectory.id for seed in range(40)]
     assert all(taken(candidates, "oracle", seed).trajectory.id == "c" for seed in range(10))
-    assert "oracle" not in USABLE
+    with pytest.raises(UsageError, match="knows which attempts are right"):
+        usable("oracle")
 
 
 def test_a_choice_says_in_one_sentence_why_this_candidate_won() -> None:
     candidates = [attempt_of("+-"), attempt_of("+"), attempt_of("+", "2")]
-    choice = choose(candidates, SELECTORS["pass-rate"], seed=0)
+    choice = choose(candidates, selector("pass-rate"), seed=0)
     assert (choice.num_best, choice.scores) == (2, [(0.5, 1.0), (1.0, 1.0), (1.0, 1.0)])
     number = choice.place + 1
     assert choice.reason == f"candidate {number}: pass rate 1, an answer 1; 2 of 3 are as good, and the seed drew it"
-    alone = choose(candidates[:2], SELECTORS["vote"], seed=0)
+    alone = choose(candidates[:2], selector("vote"), seed=0)
     assert alone.reason.endswith("share of the votes 1; 2 of 2 are as good, and the seed drew it")
-    assert choose(candidates[:2], SELECTORS["pass-rate"], seed=0).reason.endswith("an answer 1; the best of 2")
+    assert choose(candidates[:2], selector("pass-rate"), seed=0).reason.endswith("an answer 1; the best of 2")

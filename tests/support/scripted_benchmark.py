@@ -9,7 +9,7 @@ from typing import Any
 from scripted_agent import FakeSandbox
 from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import Runtime
-from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, fill, manifest, setup_for
+from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, ask_selectors, fill, manifest, setup_for
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.grading.grader import Grader
@@ -92,8 +92,10 @@ def play(run: EvalRun, replies: Replies, tokenizer: Any = None) -> list[str]:
                     LocalSandbox(LocalSandboxConfig(modules=("json",), heavy_modules=()))
                 )
             tools = Runtime(run.config.resources, sandbox, grader)
-            for asked in run.sets:
-                await fill(run, asked, setup_for(run, asked, tools, policy, tokenizer), Quiet())
+            setups = [setup_for(run, asked, tools, policy, tokenizer) for asked in run.sets]
+            for asked, setup in zip(run.sets, setups, strict=True):
+                await fill(run, asked, setup, Quiet())
+            await ask_selectors(run, setups, Quiet())
 
     with run.folder.writing(run.shard):
         run.folder.start(run.sets, manifest(run, weights="none", sandbox="scripted"))

@@ -15,10 +15,11 @@ from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size, defaults
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.hooks import hook_files
-from thor_tir.inference.best_of_n import SELECTORS
+from thor_tir.inference.best_of_n import NAMES, expanded
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import is_generated, local_inputs
 
@@ -68,8 +69,11 @@ class Eval:
     """Run the programs in a response; --no-tools asks for an answer without any."""
     correct: bool = False
     """With self-correction: a failed call is backtracked and written again, as --correction.scope says."""
-    select: Annotated[str | None, tyro.conf.arg(metavar=f"{{None,{','.join(SELECTORS)},FILE.py:FUNCTION}}")] = None
-    """Rule that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored."""
+    select: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"[{{all,{','.join(NAMES)},FILE.py:FUNCTION}} ...]")] = ()
+    """Selector that takes one of a problem's attempts (best-of-N, N is --samples); without it all are scored. Of
+    several, or of `all` that need no place, a table compares what each takes of the same attempts."""
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    """Reward models behind addresses, for selectors that ask them."""
     extractor: ExtractorName = "thor"
     """Way from a reply to its program, for benchmarks of programs: thor's own, or that of EvalPlus or LiveCodeBench
     where numbers stand beside theirs."""
@@ -103,6 +107,7 @@ class Eval:
             folder=EvalFolder(path=output),
             shard=shard,
             extractor=self.extractor,
+            rewards=self.rewards,
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = ConsoleReporter()
@@ -140,7 +145,7 @@ class Eval:
         names = [] if is_generated(self.problems) else self._names()
         own = [path for name in names if not is_benchmark(name) for path in local_inputs(name)]
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, self.model_tokenizer, *own, *data, *hook_files([self.select or ""])]
+        return [self.model, self.model_tokenizer, *own, *data, *hook_files(self.select)]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
@@ -170,7 +175,7 @@ class Eval:
 
         if self.correct and not self.tools:
             raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
-        config = self.eval
+        config, names = self.eval, expanded(self.select)
         if not self.correct and config.correction != defaults("eval", ["--preset", self.preset]).eval.correction:
             raise UsageError("--correction options say how failed calls are repaired: give --correct as well")
         scope = config.correction.scope if self.correct else "none"
@@ -181,7 +186,8 @@ class Eval:
             samples=config.samples,
             style=TOOLS if self.tools else NO_TOOLS,
             correction=None if scope == "none" else config.correction,
-            select=self.select,
+            select=names[0] if len(names) == 1 else None,
+            compared=names if len(names) > 1 else (),
             served=ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key),
         )
 
@@ -240,6 +246,7 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
     """Write and print the results of an evaluation; False where it is not complete."""
     from thor_tir.app.stages.evaluate import check_measured, write_results
     from thor_tir.eval.metrics import remarks
+    from thor_tir.eval.selector_tables import growth_table, selector_remarks, selector_table
     from thor_tir.eval.tables import score_table
     from thor_tir.view.export import leave_page
 
@@ -249,6 +256,11 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
         for entry in results["sets"]:
             for sentence in remarks(entry):
                 reporter.say(sentence)
+            if entry.get("selectors"):
+                reporter.show(text_table(f"Selectors on {entry['title']}", *selector_table(entry)))
+                reporter.show(text_table("Growth with the number of candidates", *growth_table(entry)))
+        for sentence in selector_remarks(results):
+            reporter.say(sentence)
     reporter.say(f"attempts and results: {folder.path}")
     if results is not None:
         reporter.say(f"report: {leave_page(folder.path)}")

@@ -49,7 +49,7 @@ def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
             str(entry["asked"] - entry["n"]),
             _percent(entry["first"]),
             _percent(entry["second"]),
-            "-" if entry["difference"] is None else _points(entry["difference"]),
+            "-" if entry["difference"] is None else points(entry["difference"]),
             str(entry["mcnemar"]["only_first"]),
             str(entry["mcnemar"]["only_second"]),
             f"{entry['mcnemar']['p']:.3g}",
@@ -57,7 +57,7 @@ def comparison_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str,
         for entry in found["sets"]
     ]
     if found["average"] is not None and len(rows) > 1:
-        rows.append(("average", "", "", "", "", _points(found["average"]), "", "", ""))
+        rows.append(("average", "", "", "", "", points(found["average"]), "", "", ""))
     return head, rows
 
 
@@ -65,7 +65,8 @@ def _percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{100 * accuracy:.1f}"
 
 
-def _points(entry: Estimate) -> str:
+def points(entry: Estimate) -> str:
+    """`+1.2 (-0.3 to +2.7)`, in points of percent."""
     low, high = entry["ci95"]
     return f"{100 * entry['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 

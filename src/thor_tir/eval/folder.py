@@ -3,6 +3,7 @@
     config.json             the options of the run          manifest.json   everything needed to repeat it
     problems/<set>.jsonl    the problems that were asked    results.*       written when every attempt is there
     attempts/<set>.jsonl    one line an attempt             attempts/<set>.2-of-4.jsonl  the same by one shard
+    selectors.json          selectors that are compared     opinions/<asked>/<set>.jsonl one line a problem
 
 Any number of processes may fill one folder, each its own shard; what counts is the union of the files.
 """
@@ -18,8 +19,8 @@ from pathlib import Path
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.eval.results import Manifest
-from thor_tir.inference.best_of_n import choose, selector
-from thor_tir.problem import write_problems
+from thor_tir.inference.best_of_n import ASKED, Opinions, choose, selector
+from thor_tir.problem import digest, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.problems.data_set import read_problems
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
@@ -50,14 +51,19 @@ class Evaluation:
         return [_accuracy(group) for group in self.groups]
 
 
-def best_of(evaluation: Evaluation, select_by: str, *, seed: int) -> Evaluation:
-    """One attempt per problem, chosen among all of them by the selector of that name."""
+def best_of(evaluation: Evaluation, select_by: str, *, seed: int, opinions: Opinions | None = None) -> Evaluation:
+    """One attempt per problem, chosen among all of them by the selector of that name and what it asked for."""
     by = selector(select_by)
     chosen = tuple(
-        (choose(group, by, seed=seed_of(seed, group[0].problem.id)).chosen,) if group else ()
+        (choose(group, by, seed=seed_of(seed, group[0].problem.id), opinions=opinions).chosen,) if group else ()
         for group in evaluation.groups
     )
     return replace(evaluation, groups=chosen)
+
+
+def is_asked_about(asks: str, kind: ProblemKind) -> bool:
+    """True where problems of a kind can be asked about: programs have no answers that the policy could compare."""
+    return kind is not ProblemKind.CODE or asks not in ASKED
 
 
 def _accuracy(group: Sequence[Attempt]) -> float:
@@ -121,10 +127,13 @@ class EvalFolder:
         """That file, open; processes that share a model fill it together."""
         return open_shared(self.file(name, shard), ranks, hold=hold)
 
-    def rows(self, name: str, *, besides: Path | None = None) -> Mapping[str, JsonObject]:
-        """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row."""
+    def rows(self, name: str, *, besides: Path | None = None, part: str = "attempts") -> Mapping[str, JsonObject]:
+        """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row.
+
+        `part` names another folder of such files.
+        """
         found: dict[str, JsonObject] = {}
-        for path in sorted((self.path / "attempts").glob(f"{escape(name)}*.jsonl")):
+        for path in sorted((self.path / part).glob(f"{escape(name)}*.jsonl")):
             is_ours = path.name == f"{name}.jsonl" or path.name.removeprefix(f"{name}.").split("-")[0].isdecimal()
             if is_ours and path != besides:
                 for row in _whole_lines(path):
@@ -149,7 +158,62 @@ class EvalFolder:
         """The attempts that count: all of them, or of each problem the one that the run's selector takes."""
         known, paid = self.manifest, self.evaluation(asked)
         select = known.get("select")
-        return paid if select is None else best_of(paid, select, seed=known["seed"])
+        if select is None:
+            return paid
+        return best_of(paid, select, seed=known["seed"], opinions=self.opinions(select, asked))
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """Names of the selectors that are compared here."""
+        return tuple(self._selection.get("selectors", ()))
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """Selectors whose opinions must be there before results can be: those that are compared, and the run's own."""
+        own = self.manifest.get("select")
+        return (*self.selectors, *(() if own is None else (own,)))
+
+    def compare_selectors(self, names: Sequence[str], asks: Mapping[str, JsonObject]) -> None:
+        """Record selectors to be compared, besides those that are already; `asks` says with what each asker is asked.
+
+        An asker that was asked with something else before is asked anew.
+        """
+        known = self._selection
+        asked = {**known.get("asked", {}), **asks}
+        merged = {"schema": 1, "selectors": list(dict.fromkeys([*self.selectors, *names])), "asked": asked}
+        if merged != known:
+            write_atomically(self.path / "selectors.json", json.dumps(merged, indent=1) + "\n")
+
+    @property
+    def _selection(self) -> JsonObject:
+        path = self.path / "selectors.json"
+        try:
+            found: JsonObject = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged: {error}") from error
+        return found
+
+    def opinions_part(self, asks: str) -> str:
+        """The folder, within this one, of what an asker said."""
+        about = self._selection.get("asked", {}).get(asks, {})
+        return f"opinions/{asks.partition(':')[0]}-{digest(json.dumps([asks, about]))}"
+
+    def opinion_rows(self, asks: str, asked: ProblemSet) -> Mapping[str, JsonObject]:
+        """All that an asker said about a set, by problem."""
+        return self.rows(asked.name, part=self.opinions_part(asks))
+
+    def opinions(self, select_by: str, asked: ProblemSet) -> Opinions:
+        """The numbers that a selector asked for; empty for a rule."""
+        asks = selector(select_by).asks
+        rows = self.opinion_rows(asks, asked).values() if asks else ()
+        return {id: tuple(numbers) for row in rows for id, numbers in row.get("numbers", {}).items()}
+
+    def num_unasked(self, asks: str, asked: ProblemSet) -> int:
+        """Problems about which an asker is still to be asked."""
+        if not is_asked_about(asks, asked.kind):
+            return 0
+        made = {row["problem_id"] for row in self.rows(asked.name).values() if DROPPED not in row}
+        return len(made - self.opinion_rows(asks, asked).keys())
 
     def seconds(self, asked: ProblemSet) -> list[float]:
         """Wall-clock times of the attempts at a set."""

@@ -48,7 +48,7 @@ def set_result(
 
     `seconds` are the wall-clock times of the attempts.
     """
-    scored, counted = _scored_groups(paid), _scored_groups(chosen)
+    scored, counted = scored_groups(paid), scored_groups(chosen)
     sizes = [k for k in _sizes(samples) if any(len(group) >= k for group in scored)]
     votes = sizes if asked.kind is ProblemKind.MATHEMATICS else []  # no two programs are spelled alike
     return {
@@ -58,9 +58,9 @@ def set_result(
         "n": len(asked.problems),
         "n_scored": len(counted),
         "notes": list(asked.notes),
-        "avg": _over(counted, _accuracy, 1, seed),
-        "pass_at": {str(k): _over(scored, _pass(k), k, seed) for k in sizes},
-        "maj_at": {str(k): _over(scored, _majority(k), k, seed) for k in votes},
+        "avg": over(counted, _accuracy, 1, seed),
+        "pass_at": {str(k): over(scored, _pass(k), k, seed) for k in sizes},
+        "maj_at": {str(k): over(scored, _majority(k), k, seed) for k in votes},
         **costs(paid, chosen, seconds, seed=seed),
         "lost": losses(asked, paid, samples=samples),
         "judged": sum(a.verdict.by_judge for a in chosen.attempts),
@@ -70,6 +70,7 @@ def set_result(
         "by_source": broken_down(counted, _source, seed=seed),
         "tool_success": tool_success(scored),
         "failure_classes": failure_classes(paid.attempts),
+        "selectors": {},
     }
 
 
@@ -274,7 +275,8 @@ def interval_of(entry: Estimate) -> Interval:
     return Interval(mean=entry["value"], low=entry["ci95"][0], high=entry["ci95"][1])
 
 
-def _scored_groups(evaluation: Evaluation) -> list[Group]:
+def scored_groups(evaluation: Evaluation) -> list[Group]:
+    """The attempts at each problem that has one with a verdict, without those that have none."""
     return [group for group in map(_scored, evaluation.groups) if group]
 
 
@@ -287,7 +289,7 @@ def _sizes(samples: int) -> list[int]:
     return sorted({samples, *(2**i for i in range(samples.bit_length()) if 2**i <= samples)})
 
 
-def _over(groups: Sequence[Group], measure: Callable[[Group], float], k: int, seed: int) -> Estimate | None:
+def over(groups: Sequence[Group], measure: Callable[[Group], float], k: int, seed: int) -> Estimate | None:
     """A measure's mean over the problems with at least k scored attempts."""
     values = [measure(group) for group in groups if len(group) >= k]
     return {**as_json(bootstrap(values, seed=seed)), "n": len(values)} if values else None
@@ -319,7 +321,11 @@ def _mean_of(results: Sequence[SetResult]) -> Average:
         shared = [k for k in results[0][kind] if all(k in r[kind] for r in results)]
         return {k: mean([r[kind][k] for r in results]) for k in shared}
 
-    return {
+    def of_selector(name: str) -> Estimate | None:
+        found = [result.get("selectors", {}).get(name) for result in results]
+        return mean([None if each is None else each["accuracy"] for each in found])
+
+    average: Average = {
         "of": [result["name"] for result in results],
         "avg": mean([result["avg"] for result in results]),
         "pass_at": of_sizes("pass_at"),
@@ -329,6 +335,9 @@ def _mean_of(results: Sequence[SetResult]) -> Average:
         "tokens_kept": fmean(result["tokens_kept"] for result in results),
         "seconds": fmean(result["seconds"] for result in results),
     }
+    if compared := results[0].get("selectors", {}):
+        average["selectors"] = {name: of_selector(name) for name in compared}
+    return average
 
 
 def as_json(interval: Interval) -> Estimate:

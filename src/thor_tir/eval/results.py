@@ -178,6 +178,44 @@ class Losses(TypedDict):
     """Attempts whose prompt fills the model's whole context; they count as wrong."""
 
 
+class Asked(TypedDict):
+    """What a selector asked a model for, per problem."""
+
+    calls: float
+    """Requests to the model."""
+    read_tokens: float
+    """Tokens that it read."""
+    tokens: float
+    """Tokens that it wrote."""
+    seconds: float
+    """Wall-clock time, waiting included."""
+    problems: int
+    """Problems that were asked about."""
+    requests: int
+    """Requests about all problems."""
+    fallbacks: int
+    """Requests that gave nothing usable, or did not fit the model's context, so that a rule decided."""
+    lost: int
+    """Problems about which nothing could be asked, for a fault of the machine."""
+
+
+class SelectorResult(TypedDict):
+    """One selector on the attempts of a set."""
+
+    is_bound: bool
+    """True where it knows the verdicts, so that it is an upper bound."""
+    accuracy: Estimate | None
+    """Accuracy of the attempts that it takes."""
+    against_pass_rate: Estimate | None
+    """Paired difference to those of the paper's selector."""
+    against_one: Estimate | None
+    """Paired difference to a single attempt: the mean of all."""
+    by_n: dict[str, Estimate | None]
+    """Accuracy by the number of candidates, over all subsets of that size; empty where that would have to be asked."""
+    asked: Asked | None
+    """What was asked; null for a rule."""
+
+
 class SetResult(Costs):
     """Results on one set of problems."""
 
@@ -215,6 +253,8 @@ class SetResult(Costs):
     """Association of tool success with correctness."""
     failure_classes: dict[str, int]
     """Failed calls by exception or status."""
+    selectors: dict[str, SelectorResult]
+    """Selectors that were compared on the same attempts, by name; empty where none were."""
 
 
 class Average(TypedDict):
@@ -236,6 +276,8 @@ class Average(TypedDict):
     """Mean number of tokens."""
     seconds: float
     """Mean time."""
+    selectors: NotRequired[dict[str, Estimate | None]]
+    """Mean accuracy of each selector that was compared on all sets."""
 
 
 class Averages(TypedDict):

@@ -82,6 +82,30 @@ def pass_at_k(num_attempts: int, num_correct: int, k: int) -> float:
     return 1 - math.comb(num_attempts - num_correct, k) / math.comb(num_attempts, k)
 
 
+def best_at_k(scores: Sequence[tuple[float, ...]], correct: Sequence[bool], k: int) -> float:
+    """Chance that the best of k attempts is correct, over all C(n, k) subsets of n attempts and even draws among ties.
+
+    For scores that do not depend on the other attempts. With a level the attempts of one score, h those that score
+    higher, m its own and c the share of its own that are correct,
+
+        best@k = sum over levels of  c * (C(n - h, k) - C(n - h - m, k)) / C(n, k)
+
+    since the best of a subset lies in the level if the subset holds none of the h and one of the m. With scores that
+    are all equal it is the accuracy, with the verdicts as scores it is pass@k. Raises ValueError unless both sequences
+    have n >= k >= 1 entries.
+    """
+    num = len(scores)
+    if len(correct) != num or not 1 <= k <= num:
+        raise ValueError(f"best@{k} cannot be computed from {num} scores with {len(correct)} verdicts")
+    chance, higher = 0.0, 0
+    for level in sorted(set(scores), reverse=True):
+        own = [is_right for score, is_right in zip(scores, correct, strict=True) if score == level]
+        ways = math.comb(num - higher, k) - math.comb(num - higher - len(own), k)
+        chance += sum(own) / len(own) * ways
+        higher += len(own)
+    return chance / math.comb(num, k)
+
+
 def majority_at_k(answers: Sequence[Hashable | None], correct: Sequence[bool], k: int) -> float:
     """Expected credit of a plurality vote over all C(n, k) subsets of a problem's n attempts, in [0, 1].
 

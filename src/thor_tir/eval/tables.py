@@ -16,15 +16,17 @@ def markdown(results: Results) -> str:
     parts = [
         title,
         "Percent, with 95 % intervals over problems. The last rows are unweighted means over sets.",
-        _table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
+        pipe_table(("set", "n", "lost", *_score_names(results)), _score_rows(results)),
         *(sentence for entry in results["sets"] for sentence in remarks(entry)),
         "## Cost, per attempt" if results["select"] is None else "## Cost, per problem, of all its attempts",
-        _table(_COST_NAMES, _cost_rows(results)),
+        pipe_table(_COST_NAMES, _cost_rows(results)),
         "## How attempts ended" if results["select"] is None else "## How the chosen attempts ended",
-        _table(("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]),
+        pipe_table(
+            ("set", *_END_NAMES), [(e["title"], *(str(e["ends"][k]) for k in _END_NAMES)) for e in results["sets"]]
+        ),
         *_judged(results),
         "## Tool success and correctness",
-        _table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
+        pipe_table(_TOOL_NAMES, [_tool_row(entry) for entry in results["sets"]]),
         *_breakdowns(results),
         *(["## Notes on the sets", "\n".join(notes)] if notes else []),
     ]
@@ -209,11 +211,12 @@ def _breakdowns(results: Results) -> list[str]:
         for title, values in fields.items():
             if len(values) > 1:
                 rows = [(name, str(v["n"]), score(v)) for name, v in values.items()]
-                parts += [f"## {entry['title']} by {title}", _table((title, "n", "accuracy %"), rows)]
+                parts += [f"## {entry['title']} by {title}", pipe_table((title, "n", "accuracy %"), rows)]
     return parts
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -3,15 +3,19 @@
 The paper leaves three things open, settled here: a candidate that made no call has pass rate 0, since nothing it claims
 was computed; among equal pass rates one with an answer wins; what is still equal is drawn from a seed.
 
-Everything here is a rule over what candidates hold. Selectors that ask a model stand in `asked.py`.
+Everything here is a rule over what candidates hold, and over what a model said of them where a selector asks one
+(`asking.py` does that).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
+from statistics import fmean
 from types import MappingProxyType
 
+from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.voting import candidates_of
 from thor_tir.hooks import hook_fault, load_hook, number_of, spelling_of
@@ -112,6 +116,8 @@ class Selector:
     """True where the score knows the verdicts, so that it is an upper bound and no selector."""
     asks: str = ""
     """Name of what has to be asked for opinions; empty for a rule."""
+    is_joint: bool = False
+    """True where an opinion is of all candidates together, so that it says nothing of fewer."""
 
 
 def by_score(title: str, score: Callable[[Attempt], Score], *parts: str, is_bound: bool = False) -> Selector:
@@ -149,21 +155,98 @@ one of the user's own is named as file.py:function."""
 COMPARED = ("pass-rate", "vote", "pass-rate-then-vote")
 """Selectors that the quickstart compares."""
 
-USABLE = tuple(name for name, each in SELECTORS.items() if not each.is_bound)
-"""Rules that can choose where no reference is known."""
+UNKNOWN = -math.inf
+"""Score of a candidate of which a reward model said nothing."""
+
+
+def by_opinion(title: str, asks: str, of: Callable[[Sequence[float]], float], *, pass_rate: bool = False) -> Selector:
+    """A selector by what a reward model gave to each candidate; with `pass_rate` among equals of the paper's score."""
+
+    def rank(candidates: Sequence[Attempt], opinions: Opinions) -> list[Score]:
+        given = [opinions.get(candidate.trajectory.id, ()) for candidate in candidates]
+        rewards = [of(numbers) if numbers else UNKNOWN for numbers in given]
+        before = [self_rewarded(candidate) if pass_rate else () for candidate in candidates]
+        return [(*first, reward) for first, reward in zip(before, rewards, strict=True)]
+
+    parts = (*(PASS_RATE if pass_rate else ()), "reward")
+    return Selector(title=title, rank=rank, parts=parts, is_absolute=True, asks=asks)
+
+
+def by_verdict(title: str, asks: str, part: str) -> Selector:
+    """A selector by one number for each candidate, 0 where nothing was said; the vote decides among equals."""
+
+    def rank(candidates: Sequence[Attempt], opinions: Opinions) -> list[Score]:
+        given = [sum(opinions.get(candidate.trajectory.id, ())) for candidate in candidates]
+        return list(zip(given, vote_shares(candidates), strict=True))
+
+    return Selector(title=title, rank=rank, parts=(part, "share of the votes"), asks=asks)
+
+
+GEN_SELECT, TOOL_VERIFIED = "gen-select", "tool-verified"
+ASKED: Mapping[str, Selector] = MappingProxyType(
+    {
+        GEN_SELECT: replace(by_verdict("pick of {}", GEN_SELECT, "picked"), is_joint=True),
+        TOOL_VERIFIED: by_verdict("verified of {}", TOOL_VERIFIED, "verified"),
+    }
+)
+"""Selectors that ask the model itself: to compare the candidates, or for programs that check their answers."""
+
+REWARDS: Mapping[str, Callable[[str, str], Selector]] = MappingProxyType(
+    {
+        "reward": lambda title, place: by_opinion(title, f"reward:{place}", lambda numbers: numbers[-1]),
+        "pass-rate-then-reward": lambda title, place: by_opinion(
+            title, f"reward:{place}", lambda numbers: numbers[-1], pass_rate=True
+        ),
+        "process": lambda title, place: by_opinion(title, f"process:{place}", min),
+        "process-mean": lambda title, place: by_opinion(title, f"process:{place}", fmean),
+        "process-last": lambda title, place: by_opinion(title, f"process:{place}", lambda numbers: numbers[-1]),
+    }
+)
+"""Selectors that ask a reward model, named with its folder or address behind a colon: of the whole response, or of its
+steps, of which the smallest reward, the mean or the last one counts."""
+
+NAMES = (*SELECTORS, *ASKED, *(f"{kind}:PLACE" for kind in REWARDS))
+"""All names, as messages show them."""
+
+USABLE = (*(name for name, each in SELECTORS.items() if not each.is_bound), *ASKED)
+"""Selectors without a place that can choose where no reference is known."""
+
+
+def expanded(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of selectors, each once, with `all` as those that need no place."""
+    each = [one for name in names for one in ((*SELECTORS, *ASKED) if name == "all" else (name,))]
+    return tuple(dict.fromkeys(each))
 
 
 def selector(name: str) -> Selector:
-    """The rule of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
+    """The selector of that name, or one of the user's own. Raises UsageError for one that cannot be had."""
     if name in SELECTORS:
         return SELECTORS[name]
-    return Selector(title=f"{name.replace('{', '{{').replace('}', '}}')} of {{}}", rank=_own_rank(name))
+    if name in ASKED:
+        return ASKED[name]
+    title = f"{name.replace('{', '{{').replace('}', '}}')} of {{}}"
+    kind, _, place = name.partition(":")
+    if kind in REWARDS:
+        if not place:
+            raise UsageError(f"{name!r} names no reward model; write {kind}:FOLDER or {kind}:http://HOST:PORT")
+        return REWARDS[kind](title, place)
+    return Selector(title=title, rank=_own_rank(name))
+
+
+def usable(name: str) -> Selector:
+    """The same where no reference is known. Raises UsageError for one that needs the verdicts too."""
+    found = selector(name)
+    if found.is_bound:
+        raise UsageError(
+            f"{name} knows which attempts are right, so it is for `thor eval` alone; take another selector"
+        )
+    return found
 
 
 def _own_rank(name: str) -> Rank:
     """The rank of a function of the user's own, which returns a number or several that are compared in order."""
     spelled = spelling_of(name)
-    function = load_hook("selector", spelled.name, known=SELECTORS, parameters=spelled.parameters)
+    function = load_hook("selector", spelled.name, known=NAMES, parameters=spelled.parameters)
 
     def score(attempt: Attempt, candidates: Sequence[Attempt]) -> Score:
         try:

@@ -12,16 +12,20 @@ from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import with_reference_notes
 from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
+from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.openai_api.policy import ServedAs
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.engines.protocol import Policy
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 from thor_tir.eval.code.check import CodeGrader, written
 from thor_tir.eval.code.extract_program import ExtractorName
-from thor_tir.eval.folder import EvalFolder, best_of
+from thor_tir.eval.folder import EvalFolder, best_of, is_asked_about
 from thor_tir.eval.metrics import averages, set_result
 from thor_tir.eval.results import Manifest, Results
+from thor_tir.eval.selector_tables import plot_growth, selector_markdown
+from thor_tir.eval.selectors import selector_results
 from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
@@ -53,12 +57,19 @@ class EvalSpec:
     """Self-correction of failed calls; None for none."""
     select: str | None = None
     """Name of the selector that takes one of a problem's attempts; None scores all of them."""
+    compared: tuple[str, ...] = ()
+    """Names of selectors that are compared on the attempts, all of which are scored."""
     served: ServedAs = field(default_factory=ServedAs)
     """Model, tokenizer and key of an address."""
 
     def __post_init__(self) -> None:
-        if self.select is not None:
-            selector(self.select)
+        for name in self.selectors:
+            selector(name)
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """All selectors that are needed."""
+        return (*(() if self.select is None else (self.select,)), *self.compared)
 
     @property
     def has_tools(self) -> bool:
@@ -86,6 +97,8 @@ class EvalRun:
     """Way from a text to its program, for problems whose answer is one."""
     judge: JudgeConfig | None = None
     """Language model that is asked about answers which the rules leave unscored."""
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    """Reward models behind addresses, for selectors that ask them."""
 
 
 async def evaluate(run: EvalRun, reporter: Reporter) -> None:
@@ -96,6 +109,9 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
     names = [each.name for each in run.sets]
     if len(set(names)) < len(names):
         raise UsageError(f"two sets have one name: {', '.join(names)}; name each once, or rename a file")
+    for each in run.sets:
+        if run.spec.select is not None and not is_asked_about(selector(run.spec.select).asks, each.kind):
+            raise UsageError(f"{each.name} asks for programs, which {run.spec.select} does not compare; take pass-rate")
     with opened(run.judge) as judge:
         async with open_runtime(run.config.resources, run.strictness, judge=judge) as runtime:
             await evaluate_within(run, runtime, reporter)
@@ -121,8 +137,21 @@ async def evaluate_loaded(
     """
     about = manifest(run, weights=weights, sandbox=runtime.sandbox.level)
     runtime.ranks.lead(lambda: run.folder.start(run.sets, about))
-    for asked in run.sets:
-        await fill(run, asked, setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer), reporter)
+    setups = [setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer) for asked in run.sets]
+    for asked, setup in zip(run.sets, setups, strict=True):
+        await fill(run, asked, setup, reporter)
+    await ask_selectors(run, setups, reporter)
+
+
+async def ask_selectors(run: EvalRun, setups: Sequence[SamplingSetup], reporter: Reporter) -> None:
+    """Ask for the opinions that the run's selectors need and that are not on disk, with the set-up of each set."""
+    if not run.spec.selectors:
+        return
+    names, asks = run.spec.compared, asked_with(run.spec.selectors, run.rewards)
+    setups[0].ranks.lead(lambda: run.folder.compare_selectors(names, asks))
+    place = OpinionPlace(folder=run.folder, shard=run.shard, hold=run.config.resources.deterministic)
+    for asked, setup in zip(run.sets, setups, strict=True):
+        await ask_opinions(place, asked, list(asks), setup, run.rewards, reporter)
 
 
 def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Tokenizer) -> SamplingSetup:
@@ -210,11 +239,19 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
         counts = ", ".join(f"{name} {num}" for name, num in missing.items())
         reporter.say(f"attempts still missing: {counts}; the same command (or its other shards) continues")
         return None
+    asks = [asks for name in folder.asking for asks in (selector(name).asks,) if asks]
+    unasked = {asks_: num for asks_ in asks if (num := sum(folder.num_unasked(asks_, asked) for asked in folder.sets))}
+    if unasked:
+        counts = ", ".join(f"{name} {num}" for name, num in unasked.items())
+        reporter.say(f"opinions still missing: {counts}; the same command, or `thor eval select`, continues")
+        return None
     results = record_results(folder)
-    write_atomically(folder.path / "results.md", markdown(results))
+    write_atomically(folder.path / "results.md", markdown(results) + selector_markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):
         reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
+    elif folder.selectors:
+        plot_growth(results, folder.path / "growth.png")
     return results
 
 
@@ -244,24 +281,22 @@ def check_measured(results: Sequence[Results]) -> None:
 def results_of(folder: EvalFolder, *, name: str | None = None, select: str | None = None) -> Results:
     """The content of results.json once all attempts are there; or that of another row, which selects among them."""
     known = folder.manifest
-    select = select or known.get("select")
-    entries = [
-        set_result(
-            asked,
-            paid := folder.evaluation(asked),
-            paid if select is None else best_of(paid, select, seed=known["seed"]),
-            folder.seconds(asked),
-            samples=known["samples"],
-            seed=known["seed"],
-        )
-        for asked in folder.sets
-    ]
+    select, seed = select or known.get("select"), known["seed"]
+    entries = []
+    for asked in folder.sets:
+        paid = chosen = folder.evaluation(asked)
+        if select is not None:
+            chosen = best_of(paid, select, seed=seed, opinions=folder.opinions(select, asked))
+        entry = set_result(asked, paid, chosen, folder.seconds(asked), samples=known["samples"], seed=seed)
+        if folder.selectors and name is None:
+            entry["selectors"] = selector_results(folder, asked, paid)
+        entries.append(entry)
     return {
         "schema": 1,
         "name": name or known["name"],
         "model": known["model"],
         "samples": known["samples"],
-        "seed": known["seed"],
+        "seed": seed,
         "select": select,
         "sets": entries,
         **averages(entries),

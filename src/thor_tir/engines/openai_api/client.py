@@ -97,6 +97,10 @@ class ApiClient:
         """
         return await self._guarded(self._whole(path, body, expected))
 
+    async def posted(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask for a reply of another kind than a completion: the JSON object that it is. Raises the same."""
+        return await self._guarded(self._posted(path, body))
+
     async def streamed(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
         """Ask for one reply piece by piece and hang up at the first stop string. Raises the same."""
         return await self._guarded(self._stream(path, body, expected))
@@ -114,6 +118,10 @@ class ApiClient:
         async with self._post(path, body) as reply:
             data = await self._body(reply)
         return whole_reply(data, expected)
+
+    async def _posted(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        async with self._post(path, body) as reply:
+            return parsed(await self._body(reply))
 
     async def _stream(self, path: str, body: Mapping[str, Any], expected: Expected) -> Reply:
         gathering = Gathering(expected)

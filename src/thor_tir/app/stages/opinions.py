@@ -1,0 +1,95 @@
+"""What selectors ask, asked once for each problem of an evaluation and kept beside its attempts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from thor_tir.app.runtime import Reporter
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
+from thor_tir.eval.folder import EvalFolder, is_asked_about
+from thor_tir.inference.asking import AskingSetup, open_asker, timed
+from thor_tir.inference.best_of_n import selector
+from thor_tir.inference.opinions import Asker
+from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.provenance import file_digest
+from thor_tir.rollout.sample_many import Attempt, SamplingSetup, record_all
+from thor_tir.seeds import seed_of
+from thor_tir.storage.journal import JsonObject, Shard, open_shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpinionPlace:
+    """Place that opinions are kept in."""
+
+    folder: EvalFolder
+    """Evaluation whose attempts are judged."""
+    shard: Shard
+    """Part of the problems that this process asks about."""
+    hold: bool
+    """True keeps opinions chunk by chunk, for runs whose bits must not depend on a kill."""
+
+
+def asked_with(names: Sequence[str], rewards: RewardOptions) -> dict[str, JsonObject]:
+    """What these selectors ask, each once, with all that decides the answers besides the attempts."""
+    asks = dict.fromkeys(asks for name in names if (asks := selector(name).asks))
+    return {each: _about(each, rewards) for each in asks}
+
+
+def _about(asks: str, rewards: RewardOptions) -> JsonObject:
+    place = asks.partition(":")[2]
+    if not place:
+        return {"version": 1}
+    if not (folder := Path(place).expanduser()).is_dir():
+        options = asdict(rewards)
+        return {name: options[name] for name in ("model", "step_tag")}
+    return {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+async def ask_opinions(
+    place: OpinionPlace,
+    asked: ProblemSet,
+    asks: Sequence[str],
+    setup: SamplingSetup,
+    rewards: RewardOptions,
+    reporter: Reporter,
+) -> None:
+    """Ask everything that is not on disk yet about this shard's problems of a set."""
+    for each in asks:
+        if not is_asked_about(each, asked.kind):
+            continue
+        agent = setup.agent
+        asking = AskingSetup(
+            agent=agent, config=setup.config, tokenizer=agent.dialect.tokenizer, rewards=rewards, say=reporter.say
+        )
+        async with open_asker(each, asking) as asker:
+            await _ask(place, asked, each, asker, setup, reporter)
+
+
+async def _ask(
+    place: OpinionPlace, asked: ProblemSet, asks: str, asker: Asker, setup: SamplingSetup, reporter: Reporter
+) -> None:
+    folder = place.folder
+    part, seed = folder.opinions_part(asks), folder.manifest["seed"]
+    path = place.shard.file(folder.path / part, asked.name)
+    elsewhere = folder.rows(asked.name, besides=path, part=part)
+    journal = open_shared(path, setup.ranks, hold=place.hold)
+    groups = [group for n, group in enumerate(folder.evaluation(asked).groups) if group and place.shard.owns(n)]
+    todo = {
+        id: partial(_row, asker, group, seed_of(seed, id, asks))
+        for group in groups
+        if (id := group[0].problem.id) not in elsewhere
+    }
+    with reporter.stage(f"{asked.title}: {asks}", len(groups)) as progress:
+        progress.advance(len(groups) - len(todo))
+        dropped = await record_all(todo, setup, journal, progress)
+    if dropped:
+        reporter.say(f"{asked.title}, {asks}: {dropped.total()} problems were lost to faults of the machine")
+
+
+async def _row(asker: Asker, candidates: Sequence[Attempt], seed: int) -> JsonObject:
+    """The row of one problem."""
+    problem = candidates[0].problem
+    opinion = await timed(asker, problem.question, candidates, seed=seed)
+    row: Mapping[str, object] = asdict(opinion)
+    return {"problem_id": problem.id, **row}

@@ -1,0 +1,43 @@
+"""What a model says of the candidates of one question, and how such a model is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from thor_tir.dialect.observation import frame
+from thor_tir.inference.best_of_n import Opinions
+from thor_tir.rollout.sample_many import Attempt
+from thor_tir.trajectory import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """The answer of a model to one question about candidates, and its cost."""
+
+    numbers: Opinions = field(default_factory=dict)
+    """Numbers by the id of a candidate's trajectory; without those of which nothing usable was said."""
+    fallbacks: int = 0
+    """Requests whose answer could not be used, so that a rule decides instead."""
+    calls: int = 0
+    """Requests to the model."""
+    read_tokens: int = 0
+    """Tokens that the model read."""
+    tokens: int = 0
+    """Tokens that the model wrote."""
+    seconds: float = 0.0
+    """Wall-clock time, waiting included."""
+
+
+class Asker(Protocol):
+    """Something that has an opinion on candidates."""
+
+    async def ask(self, question: str, candidates: Sequence[Attempt], *, seed: int) -> Opinion:
+        """The opinion on the candidates of one question, its time left aside. Raises faults of the machine."""
+        ...
+
+
+def step_text(step: Step) -> str:
+    """Thought, program and output of a step as text."""
+    if step.action is None or step.observation is None:
+        return step.thought.text
+    return f"{step.thought.text}```python\n{step.action.code.rstrip()}\n```\n{frame(step.observation.text)}"

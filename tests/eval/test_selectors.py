@@ -9,8 +9,8 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_best_of_n import attempt_of
 
+from called_attempts import attempt_of
 from scripted_benchmark import TOOLS_SPEC, Quiet, play, scripted_run, set_of
 from thor_tir.app.stages.evaluate import write_results
 from thor_tir.errors import UsageError

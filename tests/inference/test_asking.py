@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_best_of_n import attempt_of
 
+from called_attempts import attempt_of
 from endpoint_server import Server, completion, says
 from scripted_agent import FakeSandbox, agent_of, program
 from thor_tir.engines.openai_api.retry import BadAnswer, RetryConfig

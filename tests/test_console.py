@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,77 @@ def test_no_figure_of_a_table_is_cut_however_narrow_the_place_is(width: int) -> 
     ConsoleReporter(Console(file=sent, width=width)).show(text_table("Held-out test problems", head, [cells]))
     assert all(cell in sent.getvalue() for cell in [*cells, *head])
     assert "…" not in sent.getvalue()
+
+
+class Clock:
+    """Seconds as a test sets them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("thor_tir.console.perf_counter", lambda: self.now)
+
+
+def test_a_log_has_each_line_with_the_time_left_at_the_rate_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = Clock(monkeypatch), io.StringIO()
+    with ConsoleReporter(Console(file=log, width=80)).stage("RL", 100) as bar:
+        bar.resume(90)
+        for number in range(91, 96):
+            clock.now += 40.0
+            bar.advance()
+            bar.log(
+                f"round {number}: reward 0.50, " + "and a line that is much longer than eighty columns " * 2, "short"
+            )
+    lines = log.getvalue().splitlines()
+    assert [line.rpartition(", ")[2] for line in lines[1::2]] == [
+        "6 min left",
+        "5 min left",
+        "5 min left",
+        "4 min left",
+        "3 min left",
+    ]
+    assert lines[0].startswith("RL: 91 of 100, ")
+    assert lines[-1] == "RL: 5 in 200.0 s (40 s each); with 90 from before 95 of 100"
+
+
+def test_long_work_without_lines_of_its_own_says_where_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = Clock(monkeypatch), io.StringIO()
+    with ConsoleReporter(Console(file=log, width=80)).stage("math500: tools", 500) as bar:
+        for _ in range(100):
+            clock.now += 1.0
+            bar.advance()
+    assert log.getvalue().splitlines() == [
+        "math500: tools: 30 of 500, 1.0/s, 8 min left",
+        "math500: tools: 60 of 500, 1.0/s, 7 min left",
+        "math500: tools: 90 of 500, 1.0/s, 7 min left",
+        "math500: tools: 100 in 100.0 s (1.0/s)",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_nothing_beside_or_below_a_bar_is_cut(width: int) -> None:
+    sent = io.StringIO()
+    terminal = Console(file=sent, force_terminal=True, color_system=None, width=width, highlight=False)
+    note = "16 of 200 questions, 11 solved; actor 107 tokens/s; critic 50 % accepted; programs failed: 3 timeout"
+    with ConsoleReporter(terminal).stage("TIRGen: actor, critic, sandbox", 200) as bar:
+        bar.resume(7)
+        bar.advance(9)
+        bar.log("round 3 of 20", brief="round 3: reward 0.62")
+        bar.note(note)
+    words = set(sent.getvalue().replace("\x1b[2K", " ").split())
+    assert words >= {*note.split(), "TIRGen:", "actor,", "critic,", "sandbox", "16/200", "reward", "0.62"}
+    assert "…" not in sent.getvalue()
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TERM", "unknown"), ("NO_COLOR", "1")])
+def test_a_plain_terminal_gets_plain_lines(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv(name, value)
+    sent = io.StringIO()
+    reporter = ConsoleReporter(Console(file=sent, force_terminal=True, width=80, highlight=False))
+    with reporter.stage("RL", 2) as bar:
+        bar.advance()
+        bar.log("round 1 of 2", "reward 0.62")
+    colours = [code for code in re.findall(r"\x1b\[([0-9;]*)m", sent.getvalue()) if code not in ("", "0", "1", "2")]
+    assert colours == []
+    assert ("\x1b[" in sent.getvalue()) == (name == "NO_COLOR")  # a bar moves the cursor, which is no colour
+    assert "round 1 of 2" in sent.getvalue()

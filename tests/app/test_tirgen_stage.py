@@ -16,6 +16,7 @@ from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import SandboxUnavailable
 from thor_tir.problem import Problem
+from thor_tir.progress import Unseen
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer
 from tirgen_samples import read_lines, write_lines
@@ -50,7 +51,7 @@ class Actor(ScriptedPolicy):
         return await super().sample(token_ids, sampling)
 
 
-class Stage(Runtime):
+class Stage(Runtime, Unseen):
     """A runtime over scripted models, and what it said."""
 
     def __init__(self, actor: dict[str, list[str]], critic: dict[str, list[str]]) -> None:
@@ -66,10 +67,6 @@ class Stage(Runtime):
     @contextmanager
     def stage(self, title: str, total: int):
         yield self
-
-    def advance(self, units: int = 1) -> None: ...
-
-    def note(self, line: str) -> None: ...
 
     def say(self, text: str) -> None:
         self.said.append(text)

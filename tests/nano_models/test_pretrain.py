@@ -17,6 +17,7 @@ from nano_models.pretrain import PretrainConfig, pretrain
 from thor_tir.engines.loading import EMBEDDED, load_model
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import Split, split_of
+from thor_tir.progress import Unseen
 
 TINY = PretrainConfig(
     num_steps=103, batch_tokens=400, num_problems=24, width=16, layers=1, heads=2, vocab_size=300, checkpoint_every=40
@@ -26,12 +27,15 @@ MAX_BYTES = 8_000_000
 """Of a committed model."""
 
 
-class KilledAt:
+class KilledAt(Unseen):
     """Progress that dies after so many steps, as a killed process does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
         self.done = 0
+
+    def resume(self, units: int) -> None:
+        self.done += units
 
     def advance(self, units: int = 1) -> None:
         self.done += units

@@ -3,7 +3,7 @@
 import pytest
 
 from thor_tir.rl.config import MonitorConfig
-from thor_tir.rl.metrics import RoundMonitor, round_line
+from thor_tir.rl.metrics import RoundMonitor, round_brief, round_line
 from thor_tir.storage.journal import Journal
 
 
@@ -86,12 +86,25 @@ def test_a_round_whose_rewards_differ_or_that_has_none_says_nothing(tmp_path, re
     assert said == []
 
 
-def test_a_round_and_a_run_say_what_was_left_out_and_why(tmp_path):
-    expected = (
-        "round 1: answers 0.50, repairs 0.50, rows 11 of 20 samples, left out: episode: all wrong 7, machine fault 2"
+def test_a_round_is_a_line_of_a_log_with_all_that_a_person_watches():
+    figures = record(3)
+    figures["levels"]["episode"] |= {"pass_rate": 0.75, "entropy": 0.314, "tokens": 86.4, "longest": 212, "calls": 1.25}
+    figures |= {"loss": {"episode": -0.2, "step": 0.1004}, "calls_ran": 0.8333, "rewards": {}}
+    figures |= {"seconds": {"rollout": 60.0, "repair": 20.0, "grade": 90.0, "train": 3.6}}
+    assert round_line(figures, of=20) == (
+        "round 3 of 20: reward 0.50, pass rate 0.75, repairs 0.50, loss -0.100, entropy 0.31, 86 tokens (longest 212), "
+        "1.2 calls, 83 % run, 11 of 20 samples trained (left out: episode: all wrong 7, machine fault 2), 84 s"
     )
-    assert round_line(record(1)) == expected
-    assert round_line({**record(1), "rewards": {"mine": 0.5}}).startswith("round 1: reward 0.50 (spread 0.50), answers")
+    assert round_brief(figures) == "round 3: reward 0.50, repairs 0.50"
+    figures |= {"rewards": {"boxed": 0.5, "exact": 0.25}, "answer_reward": 0.25, "dropped": {}, "step_reward": None}
+    assert round_line(figures, of=20).startswith(
+        "round 3 of 20: reward 0.50 (spread 0.50), answers 0.25, pass rate 0.75"
+    )
+    figures["levels"]["episode"] |= dict.fromkeys(("reward", "reward_std", "pass_rate", "entropy", "tokens", "calls"))
+    assert round_line(figures, of=20) == "round 3 of 20: answers 0.25, loss -0.100, 11 of 20 samples trained, 84 s"
+
+
+def test_a_round_and_a_run_say_what_was_left_out_and_why(tmp_path):
     said: list[str] = []
     watch, _ = watch_of(tmp_path, said)
     watch.take(0, record(1))

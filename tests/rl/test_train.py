@@ -11,6 +11,7 @@ import torch
 from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.learner.learner import Learner
+from thor_tir.progress import Unseen
 from thor_tir.rl.collect import problems_of_round
 from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
 from thor_tir.rl.figures import Validation
@@ -55,15 +56,14 @@ class FusedSandbox(ToldSandbox):
         return await super().run(code, limits)
 
 
-class FusedProgress:
+class FusedProgress(Unseen):
     def __init__(self, fuse: Fuse) -> None:
         self.fuse = fuse
 
     def advance(self, units: int = 1) -> None:
-        if units:
-            self.fuse.burn()
+        self.fuse.burn()
 
-    def note(self, line: str) -> None:
+    def log(self, line: str, brief: str = "") -> None:
         assert line.startswith("round ")
 
 

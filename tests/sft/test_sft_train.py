@@ -10,6 +10,7 @@ import torch
 
 from thor_tir.errors import UsageError
 from thor_tir.learner.sample import Term, TrainingSample
+from thor_tir.progress import Unseen
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData, batches, cold_start
 from tiny_models import tiny_model, tiny_tokenizer
@@ -41,11 +42,14 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing may catch it."""
 
 
-class KilledAt:
+class KilledAt(Unseen):
     """Progress that kills the run after so many units of work."""
 
     def __init__(self, unit: int) -> None:
         self.left = unit
+
+    def resume(self, units: int) -> None:
+        self.left -= units
 
     def advance(self, units: int = 1) -> None:
         self.left -= units

@@ -13,6 +13,7 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.trainable import whole, with_adapters
 from thor_tir.pretrained import copy_weights
+from thor_tir.progress import Unseen
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData
 from thor_tir.sft.train import cold_start as train
@@ -97,7 +98,7 @@ class Stopped(Exception):
     """In place of a kill."""
 
 
-class StopsAtOnce:
+class StopsAtOnce(Unseen):
     """Progress that ends the run when the first step is done."""
 
     def advance(self, units: int = 1) -> None:

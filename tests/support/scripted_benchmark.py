@@ -15,6 +15,7 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.grading.grader import Grader
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet, digest_of
+from thor_tir.progress import Unseen
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.storage.journal import WHOLE, Shard
@@ -25,7 +26,7 @@ Replies = Callable[[Problem], Sequence[str]]
 TOOLS_SPEC = EvalSpec(name="tools", model="scripted", samples=2)
 
 
-class Quiet:
+class Quiet(Unseen):
     """A reporter that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -35,12 +36,6 @@ class Quiet:
         from contextlib import nullcontext
 
         return nullcontext(self)
-
-    def advance(self, units: int = 1) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass
 
     def say(self, text: str) -> None:
         self.said.append(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from forks import Forks, serve
+from thor_tir.progress import Unseen
 
 SIZES = {"small": (8, 4, 1, 4), "larger": (24, 12, 2, 12)}
 """Problems for TIRGen, for RL, rounds of RL, test problems."""
@@ -39,13 +40,7 @@ def config_of(size: str):
     )
 
 
-class Quiet:
-    def advance(self, units: int = 1) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass
-
+class Quiet(Unseen):
     @contextmanager
     def stage(self, title: str, total: int):
         yield self

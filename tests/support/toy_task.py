@@ -18,6 +18,7 @@ from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
+from thor_tir.progress import UNSEEN
 from thor_tir.rl.collect import RoundSource
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.train import TrainerInputs, train
@@ -99,7 +100,7 @@ async def trainees_of(model: Any, folder: Path, *, deterministic: bool = True, *
         yield TrainerInputs(model=model, tokenizer=tiny_tokenizer(), source=source, **given)
 
 
-def run(model: Any, config: RLConfig, folder: Path, *, progress: Any = None, **fields: Any) -> None:
+def run(model: Any, config: RLConfig, folder: Path, *, progress: Any = UNSEEN, **fields: Any) -> None:
     async def whole() -> None:
         async with trainees_of(model, folder, **fields) as inputs:
             await train(inputs, config, folder, progress)

@@ -28,7 +28,7 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import NANO_FAMILIES, Split, reasoning_gym_problems
-from thor_tir.rollout.sample_many import Progress
+from thor_tir.progress import UNSEEN, Progress
 from thor_tir.storage.journal import write_atomically
 
 Role = Literal["actor", "critic"]
@@ -73,7 +73,7 @@ class PretrainConfig:
         )
 
 
-def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progress | None = None) -> Path:
+def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progress = UNSEEN) -> Path:
     """Train one model and write it to `output`; checkpoints and the loss curve go to `work`."""
     began = perf_counter()
     problems = reasoning_gym_problems(
@@ -85,8 +85,7 @@ def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progres
     learner = Learner(model, config.learner)
     checkpoint = newest_checkpoint(work / "checkpoints")
     place = {"tokens": 0, "loss": 0.0, "seconds": 0.0} if checkpoint is None else load_checkpoint(checkpoint, learner)
-    if progress is not None:
-        progress.advance(learner.num_steps)
+    progress.resume(learner.num_steps)
     stream = islice(_batches(problems, tokenizer, config), learner.num_steps, config.num_steps)
     for rows in stream:
         measured = learner.step(rows)
@@ -99,8 +98,7 @@ def pretrain(config: PretrainConfig, output: Path, work: Path, progress: Progres
         began = perf_counter()
         if learner.num_steps % config.checkpoint_every == 0:
             save_checkpoint(work / "checkpoints", learner, tokenizer=tokenizer, extra=place, keep=1)
-        if progress is not None:
-            progress.advance()
+        progress.advance()
     _publish(model, tokenizer, config, output, place)
     return output
 

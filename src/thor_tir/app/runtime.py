@@ -3,10 +3,10 @@
 import filecmp
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -25,8 +25,9 @@ from thor_tir.grading.grader import Grader, Judge
 from thor_tir.learner.config import AdapterConfig, SaveDtype
 from thor_tir.learner.trainable import merged, with_adapters
 from thor_tir.pretrained import CausalLM, ModelTokenizer, Tokenizer
+from thor_tir.progress import Reporter
 from thor_tir.rollout.loop import Agent, RolloutConfig
-from thor_tir.rollout.sample_many import Progress, SamplingSetup, written_text
+from thor_tir.rollout.sample_many import SamplingSetup, written_text
 from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox
@@ -47,18 +48,6 @@ class LoadedModel:
     """The loaded weights; None where they are elsewhere."""
     about: Callable[[], Mapping[str, Any]]
     """Function that says how the model is reached and what it cost so far, for the run's record."""
-
-
-class Reporter(Protocol):
-    """Destination of the messages that stages show to a person."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Progress]:
-        """Work of `total` units begins; leaving the context ends it."""
-        ...
-
-    def say(self, text: str) -> None:
-        """One line."""
-        ...
 
 
 class Runtime:

@@ -14,6 +14,7 @@ from typing import Any
 from thor_tir.dialect.fences import near_misses
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, Drift, StepMetrics
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.progress import duration
 from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import MonitorConfig
 from thor_tir.rl.figures import Gap, LevelFigures, RoundFigures, UpdateDrift, UpdateFigures, Validation
@@ -286,20 +287,35 @@ def counted(causes: Mapping[str, int]) -> str:
     return ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items(), key=lambda item: -item[1]))
 
 
-def round_line(record: RoundFigures) -> str:
-    """One round in a line, for a person who watches."""
-    num_rows = record["rows_episode"] + record["rows_step"]
-    episode = record["levels"][EPISODE]
-    own = f"reward {episode['reward']:.2f} (spread {episode['reward_std']:.2f})"
-    rewards = [own] if record["rewards"] and episode["reward"] is not None else []
-    rewards += [
-        f"{name} {reward:.2f}"
-        for name, reward in (("answers", record["answer_reward"]), ("repairs", record["step_reward"]))
-        if reward is not None
-    ]
-    left = f", left out: {counted(record['dropped'])}" if record["dropped"] else ""
-    rows = f"rows {num_rows} of {record['sampled']} samples"
-    return f"round {record['step']}: {', '.join([*rewards, rows])}{left}"
+def round_line(record: RoundFigures, *, of: int) -> str:
+    """One round of `of` in a line, for a person who watches or reads a log."""
+    whole = record["levels"][EPISODE]
+    rewards = {
+        "reward": whole["reward"],
+        "answers": record["answer_reward"] if record["rewards"] else None,
+        "pass rate": whole["pass_rate"],
+        "repairs": record["step_reward"],
+        "loss": sum(record["loss"].values()) if record["loss"] else None,
+        "entropy": whole["entropy"],
+    }
+    parts = [f"{name} {value:.{3 if name == 'loss' else 2}f}" for name, value in rewards.items() if value is not None]
+    if record["rewards"] and whole["reward_std"] is not None:
+        parts[0] += f" (spread {whole['reward_std']:.2f})"
+    if whole["tokens"] is not None:
+        parts.append(f"{whole['tokens']:.0f} tokens (longest {whole['longest']})")
+    if whole["calls"]:
+        parts.append(f"{whole['calls']:.1f} calls, {100 * (record['calls_ran'] or 0):.0f} % run")
+    left = f" (left out: {counted(record['dropped'])})" if record["dropped"] else ""
+    parts.append(f"{record['rows_episode'] + record['rows_step']} of {record['sampled']} samples trained{left}")
+    seconds = record["seconds"]
+    parts.append(duration(seconds["rollout"] + seconds["repair"] + seconds["train"]))
+    return f"round {record['step']} of {of}: {', '.join(parts)}"
+
+
+def round_brief(record: RoundFigures) -> str:
+    """The rewards of a round, to stand beside a bar."""
+    found = (("reward", record["levels"][EPISODE]["reward"]), ("repairs", record["step_reward"]))
+    return f"round {record['step']}: " + ", ".join(f"{name} {value:.2f}" for name, value in found if value is not None)
 
 
 def lost_line(records: Sequence[Mapping[str, Any]]) -> str:

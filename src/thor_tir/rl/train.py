@@ -19,15 +19,15 @@ from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM, ModelTokenizer
+from thor_tir.progress import UNSEEN, Progress
 from thor_tir.rl.algorithms import compose
 from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.figures import UpdateFigures, Validation
 from thor_tir.rl.logprob_correction import Scorer
-from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_line, silent
+from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
 from thor_tir.rl.step import step_rows
-from thor_tir.rollout.sample_many import Progress
 from thor_tir.storage.journal import Journal
 
 
@@ -85,7 +85,7 @@ def _compared(config: RLConfig) -> dict[str, object]:
     return {name: value for name, value in asdict(config).items() if name != "validation_problems"}
 
 
-async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress | None = None) -> None:
+async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress = UNSEEN) -> None:
     """Train in place, or continue where `folder` was left.
 
     Raises UsageError without problems, EngineFault and TrainingDiverged when sampling or learning breaks.
@@ -112,8 +112,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
-    if progress is not None:
-        progress.advance(place.round)
+    progress.resume(place.round)
     for number in range(place.round, config.num_rounds):
         first_update = place.update if number == place.round else 0
         gathered = await collect(number, inputs.source, config)
@@ -146,8 +145,6 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:
                     validated = await inputs.validate(learner.num_steps)
                 monitor.take(number, figures, validated)
-                if progress is not None:
-                    progress.note(round_line(figures))
             here = Position(round=number, update=update + 1, measured=tuple(measured))
             if is_last:
                 here = Position(round=number + 1)
@@ -159,8 +156,8 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                 options=_compared(config),
                 keep=config.save_total_limit,
             )
-        if progress is not None:
-            progress.advance()
+        progress.advance()
+        progress.log(round_line(figures, of=config.num_rounds), brief=round_brief(figures))
     monitor.close()
 
 

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import GraderUnavailable, RequestFault, SandboxLost, SandboxUnavailable, ToolLost, ToolUnavailable
 from thor_tir.problem import Problem
+from thor_tir.progress import UNSEEN, Progress
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
 from thor_tir.rollout.rewards import Judged, WeightedReward, judged
 from thor_tir.storage.journal import Journal, JsonObject, exchange
@@ -108,18 +109,6 @@ DROPPED = "dropped"
 """Field of a journal row that stands for a unit lost to a machine fault, which it names."""
 
 
-class Progress(Protocol):
-    """The place to which long work reports finished units."""
-
-    def advance(self, units: int = 1) -> None:
-        """Count `units` more as done."""
-        ...
-
-    def note(self, line: str) -> None:
-        """Show a line about the work to a person; it replaces the line before."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSetup:
     """Everything that attempts are made with."""
@@ -157,7 +146,7 @@ async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
 
 
 async def attempt_all(
-    requests: Sequence[AttemptRequest], setup: SamplingSetup, journal: Journal, progress: Progress | None = None
+    requests: Sequence[AttemptRequest], setup: SamplingSetup, journal: Journal, progress: Progress = UNSEEN
 ) -> list[Attempt]:
     """All attempts in the order of the requests, without those that a machine fault ended.
 
@@ -172,7 +161,7 @@ async def attempt_all(
 
 
 async def record_all(
-    work: Mapping[str, Unit], setup: SamplingSetup, journal: Journal, progress: Progress | None = None
+    work: Mapping[str, Unit], setup: SamplingSetup, journal: Journal, progress: Progress = UNSEEN
 ) -> Counter[str]:
     """Run units of work at once and journal each row under its key as it finishes; returns `lost` of these keys.
 
@@ -183,7 +172,9 @@ async def record_all(
     keys = list(work)
     mine = setup.ranks.share(keys)
     chains = ([KeyedUnit(key=key, make=work[key])] for key in mine)
-    events = ChainEvents() if progress is None else ChainEvents(ended=lambda chain: progress.advance())
+    before = {key for key in mine if key in journal}
+    progress.resume(len(before))
+    events = ChainEvents(ended=lambda chain: None if chain[0].key in before else progress.advance())
     await record_chains(chains, journal, events, concurrency=setup.concurrency)
     exchange(journal, mine, setup.ranks)
     return lost(journal, keys)

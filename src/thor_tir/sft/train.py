@@ -13,10 +13,13 @@ from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM, ModelTokenizer
-from thor_tir.rollout.sample_many import Progress
+from thor_tir.progress import UNSEEN, Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
 from thor_tir.storage.journal import Journal, JsonObject
+
+LINES_AN_EPOCH = 10
+"""Lines of progress in an epoch, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ def cold_start(
     data: SftData,
     config: SftConfig,
     folder: Path,
-    progress: Progress | None = None,
+    progress: Progress = UNSEEN,
     ranks: Ranks = ALONE,
 ) -> Learner:
     """Train `model` in place, or continue where `folder` was left; returns what holds the trained weights.
@@ -74,8 +77,8 @@ def cold_start(
         load_checkpoint(checkpoint, learner, options=asdict(config))
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     steps = batches(data.train, config)
-    if progress is not None:
-        progress.advance(learner.num_steps)
+    progress.resume(learner.num_steps)
+    every = max(1, len(steps) // (LINES_AN_EPOCH * config.num_train_epochs))
     for number in range(learner.num_steps, len(steps)):
         measured = learner.step(steps[number])
         is_last = number + 1 == len(steps)
@@ -99,7 +102,21 @@ def cold_start(
                 options=asdict(config),
                 keep=config.save_total_limit,
             )
-        if progress is not None:
-            progress.advance()
+        progress.advance()
+        if is_last or (number + 1) % every == 0 or "validation_loss" in row:
+            epochs = config.num_train_epochs * (number + 1) / len(steps)
+            progress.log(
+                f"epoch {epochs:.2f} of {config.num_train_epochs}, {_line(row, len(steps))}",
+                brief=f"loss {row['loss']:.3f}",
+            )
     metrics.close()
     return learner
+
+
+def _line(row: JsonObject, num_steps: int) -> str:
+    """One step in a line, for a person who watches or reads a log."""
+    validation = f", validation {row['validation_loss']:.3f}" if "validation_loss" in row else ""
+    return (
+        f"step {row['step']} of {num_steps}: loss {row['loss']:.3f}{validation}, learning rate {row['lr']:.1e}, "
+        f"gradient {row['grad_norm']:.2f}, {row['tokens_per_s']:,} tokens/s"
+    )

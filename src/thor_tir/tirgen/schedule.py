@@ -14,6 +14,7 @@ from sys import intern
 from time import perf_counter
 
 from thor_tir.problem import Problem
+from thor_tir.progress import duration
 from thor_tir.rollout.sample_many import DROPPED, ChainEvents, KeyedUnit, UnitChain, record_chains
 from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.tirgen.generate import FAILED, REWRITTEN, Role, Spent
@@ -122,12 +123,13 @@ class AttemptSchedule:
         """The budget that is used up, if one is."""
         self.num_questions = len(problems)
         self.num_done = 0
-        self.num_done_before = 0
-        """Questions that an earlier process finished."""
+        self.num_solved_of_done = 0
+        """Questions among those that are done with an attempt that is right."""
         self._problems = problems
         self._journal = journal
         self._began = perf_counter()
         self._solved: set[str] = set()
+        self._done_before: set[str] = set()
         self._open: dict[str, int] = {}
         self._spent = Spent()
         self._by_question: defaultdict[str, Spent] = defaultdict(Spent)
@@ -138,7 +140,13 @@ class AttemptSchedule:
             for wanted in made:
                 self._note(problem.id, journal[wanted.key])
             is_enough = config.until_solved and problem.id in self._solved
-            self.num_done_before += is_enough or len(made) == config.attempts
+            if is_enough or len(made) == config.attempts:
+                self._done_before.add(problem.id)
+
+    @property
+    def num_done_before(self) -> int:
+        """Questions that an earlier process finished."""
+        return len(self._done_before)
 
     @property
     def num_solved(self) -> int:
@@ -148,16 +156,20 @@ class AttemptSchedule:
     async def run(
         self, make: Make, *, concurrency: int, made: Callable[[str, JsonObject], None], done: Callable[[], None]
     ) -> None:
-        """Make the attempts that are missing. `made` is called after each, `done` after each finished question."""
+        """Make the attempts that are missing. `made` is called after each, `done` after each question that
+        is finished now."""
 
         def note(key: str, row: JsonObject) -> None:
             self._note(problem_id_of(key), brief({"key": key, **row}))
             made(key, row)
 
         def close(chain: UnitChain) -> None:
-            if self._closes(problem_id_of(chain[0].key)) and self.ended_by is None:
+            problem_id = problem_id_of(chain[0].key)
+            if self._closes(problem_id) and self.ended_by is None:
                 self.num_done += 1
-                done()
+                self.num_solved_of_done += problem_id in self._solved
+                if problem_id not in self._done_before:
+                    done()
 
         events = ChainEvents(is_wanted=self._is_wanted, made=note, ended=close)
         with _settled_objects():
@@ -244,7 +256,7 @@ class ProgressLine:
         seconds = max(perf_counter() - self._began, 1e-9)
         schedule = self._schedule
         done = schedule.num_done
-        parts = [f"{done} of {schedule.num_questions} questions, {schedule.num_solved} solved"]
+        parts = [f"{done} of {schedule.num_questions} questions, {schedule.num_solved_of_done} solved"]
         parts.append(f"{self.attempts / seconds:.1f} attempts/s")
         parts += [f"{role} {self.spent.tokens[role] / seconds:,.0f} tokens/s" for role in Role]
         if judged := sum(self.critic.values()):
@@ -255,11 +267,5 @@ class ProgressLine:
         if self.dropped:
             parts.append("lost: " + ", ".join(f"{n} {name}" for name, n in sorted(self.dropped.items())))
         if (fresh := done - schedule.num_done_before) > 0:
-            parts.append(f"{_duration((schedule.num_questions - done) * seconds / fresh)} left")
+            parts.append(f"{duration((schedule.num_questions - done) * seconds / fresh)} left")
         return "; ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,7 +11,7 @@ from time import perf_counter
 from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import with_reference_notes
-from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, open_runtime
+from thor_tir.app.runtime import LoadedModel, Runtime, open_runtime
 from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
@@ -33,6 +33,7 @@ from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.pretrained import CausalLM, Tokenizer
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
+from thor_tir.progress import Reporter
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
@@ -203,7 +204,7 @@ async def fill(run: EvalRun, asked: ProblemSet, setup: SamplingSetup, reporter: 
     why: list[str] = []
     todo = {r.id: partial(_timed, r, setup, why) for r in requests if r.id not in elsewhere}
     with reporter.stage(f"{asked.title}: {run.spec.name}", len(requests)) as progress:
-        progress.advance(len(requests) - len(todo))
+        progress.resume(len(requests) - len(todo))
         dropped = await record_all(todo, setup, journal, progress)
     if dropped:
         lost = ", ".join(f"{count} {name}" for name, count in sorted(dropped.items()))

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from thor_tir.app.config import RunConfig
-from thor_tir.app.runtime import Reporter, Runtime, open_runtime
+from thor_tir.app.runtime import Runtime, open_runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, check_measured, evaluate_within, limited, results_of
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
@@ -30,6 +30,7 @@ from thor_tir.inference.best_of_n import COMPARED, SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
 from thor_tir.problems.sources import is_generated
+from thor_tir.progress import Reporter
 from thor_tir.provenance import file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically

@@ -13,7 +13,6 @@ from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import (
     LoadedModel,
-    Reporter,
     Runtime,
     dialect_of,
     load_trainable,
@@ -31,13 +30,13 @@ from thor_tir.pretrained import CausalLM
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
+from thor_tir.progress import UNSEEN, Progress, Reporter
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
 from thor_tir.rl.figures import Validation
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rollout.rewards import load_rewards
-from thor_tir.rollout.sample_many import Progress
 from thor_tir.seeds import seed_for
 from thor_tir.storage.journal import Journal
 from thor_tir.tirgen.rules import fault_of
@@ -192,17 +191,7 @@ class _Within:
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Progress]:
         """Work that is not shown."""
-        yield _Unseen()
-
-
-class _Unseen:
-    """Progress that is not shown."""
-
-    def advance(self, units: int = 1) -> None:
-        """Count nothing."""
-
-    def note(self, line: str) -> None:
-        """Show nothing."""
+        yield UNSEEN
 
 
 def exhibit_round(number: int, gathered: RoundSamples, journal: Journal, decode: Decode, *, count: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thor_tir.app.runtime import (
-    Reporter,
     dialect_of,
     load_trainable,
     publish,
@@ -15,6 +14,7 @@ from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, copy_weights
+from thor_tir.progress import Reporter
 from thor_tir.sft import train as sft
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import fitting, sft_row, spelled_for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import report_problems, say_unread
-from thor_tir.app.runtime import LoadedModel, Reporter, Runtime, dialect_of, without_tools
+from thor_tir.app.runtime import LoadedModel, Runtime, dialect_of, without_tools
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
@@ -20,6 +20,7 @@ from thor_tir.engines.local.scheduler import StepBarrier
 from thor_tir.problem import Problem
 from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, load_problems
+from thor_tir.progress import Reporter
 from thor_tir.provenance import versions
 from thor_tir.rollout.sample_many import (
     DROPPED,
@@ -143,6 +144,7 @@ async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, rep
     schedule = AttemptSchedule(problems, raw, maker.config.schedule)
     board = ProgressLine(schedule)
     with reporter.stage("TIRGen: actor, critic, sandbox", len(problems)) as progress:
+        progress.resume(schedule.num_done_before)
 
         def note(key: str, row: JsonObject) -> None:
             board.add(row)

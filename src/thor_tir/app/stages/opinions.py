@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from thor_tir.app.runtime import Reporter
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.eval.folder import EvalFolder, is_asked_about
 from thor_tir.inference.asking import AskingSetup, open_asker, timed
 from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.opinions import Asker
 from thor_tir.problems.benchmarks import ProblemSet
+from thor_tir.progress import Reporter
 from thor_tir.provenance import file_digest
 from thor_tir.rollout.sample_many import Attempt, SamplingSetup, record_all
 from thor_tir.seeds import seed_of

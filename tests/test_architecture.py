@@ -37,8 +37,8 @@ def rank(units: str, *, may_meet: bool = False) -> Rank:
 NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
     rank(
-        "errors execution hooks problem trajectory verdict address chat_template distributed pretrained provenance "
-        "seeds storage tools web_service",
+        "errors execution hooks problem progress trajectory verdict address chat_template distributed pretrained "
+        "provenance seeds storage tools web_service",
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),

@@ -223,23 +223,29 @@ def test_a_full_disk_is_recognised_behind_the_words_of_the_writer_of_tensors(tmp
         save_checkpoint(tmp_path, learner_of(tiny_model()))
 
 
-ALONE_IN_A_PROCESS = """
-import json, sys
+EACH_IN_A_PROCESS = """
+import json, os, sys
 from pathlib import Path
 from test_checkpoint import learner_of, run, tied_model
 from thor_tir.learner.checkpoint import save_checkpoint
-learner = learner_of(tied_model())
-run(learner, 2)
-print(json.dumps(json.loads((save_checkpoint(Path(sys.argv[1]), learner) / "manifest.json").read_text())["digests"]))
+for place in sys.argv[1:]:
+    if os.fork():
+        assert os.wait()[1] == 0
+        continue
+    learner = learner_of(tied_model())
+    run(learner, 2)
+    manifest = json.loads((save_checkpoint(Path(place), learner) / "manifest.json").read_text())
+    print(json.dumps(manifest["digests"]), flush=True)
+    os._exit(0)
 """
 
 
 def test_equal_runs_leave_equal_checkpoints_to_the_last_file(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = {**os.environ, "PYTHONPATH": path}
-    commands = [[sys.executable, "-c", ALONE_IN_A_PROCESS, str(tmp_path / name)] for name in "ab"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, env=env) for command in commands]
-    digests = [json.loads(process.communicate()[0]) for process in both]
+    command = [sys.executable, "-W", "ignore", "-c", EACH_IN_A_PROCESS, str(tmp_path / "a"), str(tmp_path / "b")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    digests = [json.loads(line) for line in ended.stdout.splitlines()]
     assert digests[0] == digests[1]
     assert "state/random-0.pt" in digests[0]
 

@@ -22,6 +22,10 @@ def best_median_s(row: Row, program: str) -> float:
     return min(sorted(burst)[len(burst) // 2] for burst in row.seconds[program])
 
 
+timed = pytest.mark.slow
+"""Clocks decide nothing in the default tests."""
+
+
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Row]:
     async def main() -> dict[str, Row]:
@@ -44,21 +48,25 @@ def rows() -> dict[str, Row]:
     return asyncio.run(main())
 
 
+@timed
 def test_a_sympy_program_is_fifteen_times_as_fast_as_in_a_cold_interpreter(rows: dict[str, Row]) -> None:
     full, cold = rows["level full"], rows["cold interpreter (python -I)"]
     assert best_rate(full, SYMPY) >= 15 * best_rate(cold, SYMPY)
 
 
+@timed
 def test_even_a_print_is_faster_than_in_a_cold_interpreter(rows: dict[str, Row]) -> None:
     full, cold = rows["level full"], rows["cold interpreter (python -I)"]
     assert best_rate(full, PRINT) >= 1.3 * best_rate(cold, PRINT)
 
 
+@timed
 def test_a_print_takes_at_most_six_bare_forks(rows: dict[str, Row]) -> None:
     full, bare = rows["level full"], rows["bare fork of the template"]
     assert best_median_s(full, PRINT) <= 6 * best_median_s(bare, PRINT)
 
 
+@timed
 def test_all_layers_together_at_most_double_the_time(rows: dict[str, Row]) -> None:
     full, open_ = rows["level full"], rows["the template without layers"]
     assert best_median_s(full, PRINT) <= 2 * best_median_s(open_, PRINT)

@@ -82,25 +82,23 @@ def test_a_program_has_no_rights_and_no_way_to_one() -> None:
     assert steps[2]["status"] != "ok"
 
 
-@pytest.mark.parametrize(
-    ("code", "statuses"),
-    [
-        ("while True: pass", {"timeout"}),
-        ("import time\ntime.sleep(60)", {"timeout"}),
-        ("x = bytearray(2**33)", {"memory"}),
-        ("x = []\nwhile True: x.append(bytearray(2**20))", {"memory"}),
-        ("while True: print('x' * 1000)", {"output_limit"}),
-        ("import os\nwhile True: os.fork()", {"denied", "runtime"}),
-        ("open('f', 'wb').write(b'x' * 2**30)", {"runtime", "memory"}),
-    ],
-)
-def test_each_limit_ends_a_program_with_a_status_of_its_own_and_the_answer_goes_on(
-    code: str, statuses: set[str]
-) -> None:
-    (step,) = steps_of([code])
-    assert step["status"] in statuses
-    (after,) = steps_of(["print(6 * 7)"])
-    assert after["output"] == "42"
+STATUSES = {
+    "while True: pass": {"timeout"},
+    "import time\ntime.sleep(60)": {"timeout"},
+    "x = bytearray(2**33)": {"memory"},
+    "x = []\nwhile True: x.append(bytearray(2**20))": {"memory"},
+    "while True: print('x' * 1000)": {"output_limit"},
+    "import os\nwhile True: os.fork()": {"denied", "runtime"},
+    "open('f', 'wb').write(b'x' * 2**30)": {"runtime", "memory"},
+}
+"""Statuses that a program may end with."""
+
+
+def test_each_limit_ends_a_program_with_a_status_of_its_own_and_the_answer_goes_on() -> None:
+    steps = steps_of([each for code in STATUSES for each in (code, "print(6 * 7)")])
+    for (code, statuses), step, after in zip(STATUSES.items(), steps[::2], steps[1::2], strict=True):
+        assert step["status"] in statuses, code
+        assert after["output"] == "42", code
 
 
 def test_a_server_whose_machine_lacks_a_layer_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,23 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from thor_tir import chat_template
-from thor_tir.chat_template import TemplateFault, TemplateTooSlow, TurnForm, form_of, rendered, turn_ends
+from thor_tir.chat_template import (
+    PACKAGED,
+    TemplateFault,
+    TemplateTooSlow,
+    TurnForm,
+    form_of,
+    rendered,
+    turn_ends,
+    use_template,
+)
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult, Status
+from tiny_models import tiny_tokenizer
 
 STYLE = PromptStyle(system="Be exact.", user="Q: {text}")
 END_OF_TEXT = "<|endoftext|>"
@@ -248,3 +258,72 @@ def test_a_template_that_never_ends_is_given_up_in_another_thread_too(monkeypatc
         with pytest.raises(TemplateTooSlow, match=r"more than 0\.2 s"):
             pool.submit(form_of, tokenizer_of(loops)).result(timeout=10)
         assert pool.submit(form_of, tokenizer_of(CHATML)).result(timeout=10) == TurnForm()
+
+
+TURNS = (
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
+    {"role": "user", "content": "R"},
+)
+SPELLED = {
+    "chatml": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    "<|im_start|>user\nR<|im_end|>\n<|im_start|>assistant\n",
+    "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+    "Q<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nR<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "gemma": "<s><start_of_turn>user\nS\n\nQ<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
+    "<start_of_turn>user\nR<end_of_turn>\n<start_of_turn>model\n",
+    "mistral": "<s>[INST] S\n\nQ [/INST] A</s>[INST] R [/INST]",
+    "plain": "S\n\nQuestion:\nQ\n\nAnswer:\nA</s>\nQuestion:\nR\n\nAnswer:\n",
+}
+
+
+def bare_tokenizer(template: str = "") -> PreTrainedTokenizerFast:
+    """A tokenizer without a chat template that has the tokens of a packaged one."""
+    core = Tokenizer.from_str(tiny_tokenizer().backend_tokenizer.to_str())
+    names = chat_template._NAMED_TOKEN.findall(PACKAGED[template].read_text()) if template else []
+    core.add_tokens([AddedToken(name, special=True) for name in dict.fromkeys([*names, "<s>", "</s>"])])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_template_spells_a_conversation_as_its_family_does_and_ends_turns(name: str) -> None:
+    tokenizer = bare_tokenizer(name)
+    use_template(tokenizer, name)
+    form = form_of(tokenizer)
+    assert rendered(tokenizer, form.applied(TURNS)) == SPELLED[name]
+    ends = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}
+    assert turn_ends(tokenizer).written == tokenizer.convert_tokens_to_ids(ends.get(name, "</s>"))
+    assert set(SPELLED) == set(PACKAGED)
+
+
+def test_a_model_without_a_template_takes_a_packaged_one_or_a_file_and_a_saved_one_keeps_it(tmp_path) -> None:
+    bare_tokenizer().save_pretrained(tmp_path / "bare")
+    bare = str(tmp_path / "bare")
+    with pytest.raises(
+        UsageError, match=r"no tokenizer with a chat template: give --chat-template FILE, or one of chatml"
+    ):
+        load_tokenizer(bare)
+    with pytest.raises(
+        UsageError, match=r"chatml writes <\|im_end\|>, <\|im_start\|>, which .*bare has no tokens for; take"
+    ):
+        load_tokenizer(bare, chat_template="chatml")
+    with pytest.raises(UsageError, match=r"'chatlm' is neither a file .*No such file.* nor one of chatml, gemma"):
+        load_tokenizer(bare, chat_template="chatlm")
+    (tmp_path / "own.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}")
+    own = load_tokenizer(bare, chat_template=str(tmp_path / "own.jinja"))
+    assert rendered(own, TURNS) == "system: S;user: Q;assistant: A;user: R;"
+    load_tokenizer(bare, chat_template="plain").save_pretrained(tmp_path / "kept")
+    assert rendered(load_tokenizer(str(tmp_path / "kept")), TURNS) == SPELLED["plain"]
+
+
+def test_a_file_that_is_no_template_is_one_sentence(tmp_path) -> None:
+    bare_tokenizer().save_pretrained(tmp_path / "bare")
+    for text, complaint in (
+        ("{% for %}", "cannot be rendered"),
+        ("always the same", "leaves the question or the rules"),
+    ):
+        (tmp_path / "own.jinja").write_text(text)
+        with pytest.raises(UsageError, match=complaint):
+            load_tokenizer(str(tmp_path / "bare"), chat_template=str(tmp_path / "own.jinja"))

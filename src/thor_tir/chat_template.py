@@ -5,16 +5,18 @@ in it ends in one sentence.
 """
 
 import ctypes
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import CausalLM, ChatTurn, Tokenizer
+from thor_tir.pretrained import CausalLM, ChatTurn, ModelTokenizer, Tokenizer
 from thor_tir.storage.journal import JsonObject
 
 OPENS, CLOSES = "<think>", "</think>"
@@ -46,6 +48,12 @@ _PROBES = (
 """Texts that must reach the prompt as they are, and what a template does that changes them."""
 _OF_PARTS = ("'text':", '"text":')
 """Stands in a prompt whose template printed a list of parts as Python does."""
+
+
+PACKAGED = {file.stem: file for file in sorted((Path(__file__).parent / "chat_templates").glob("*.jinja"))}
+"""Templates that come with the package, by their names."""
+_NAMED_TOKEN = re.compile(r"<[a-z_|]+>")
+"""Token that a packaged template writes."""
 
 
 class TemplateFault(UsageError):
@@ -88,6 +96,29 @@ FORMS = (
     TurnForm(has_system=False, user_in_parts=True),
 )
 """Tried in this order."""
+
+
+def use_template(tokenizer: ModelTokenizer, name_or_path: str) -> None:
+    """Give a tokenizer a packaged template by its name, or that of a file, in place of its own.
+
+    Raises UsageError for neither, and for a packaged one whose tokens the tokenizer has not.
+    """
+    packaged = PACKAGED.get(name_or_path)
+    path = packaged or Path(name_or_path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--chat-template {name_or_path!r} is neither a file that can be read "
+            f"({getattr(error, 'strerror', None) or error}) nor one of {', '.join(PACKAGED)}"
+        ) from error
+    missing = set(_NAMED_TOKEN.findall(text)) - tokenizer.get_vocab().keys() if packaged else set()
+    if missing:
+        raise UsageError(
+            f"--chat-template {name_or_path} writes {', '.join(sorted(missing))}, which {_of(tokenizer)} has no tokens "
+            "for; take plain, which every tokenizer can spell, or a file of your own"
+        )
+    tokenizer.chat_template = text
 
 
 def rendered(
@@ -141,7 +172,7 @@ def form_of(tokenizer: Tokenizer, *, thinks: bool = False) -> TurnForm:
         raise faults[-1]
     raise UsageError(
         f"{_named(tokenizer)} leaves the question or the rules out of the prompt, in whatever form they come; "
-        "take another template (chat_template.jinja in the model's folder)"
+        "take another template (--chat-template)"
     )
 
 
@@ -162,9 +193,7 @@ def _refuse_changed(tokenizer: Tokenizer, form: TurnForm, *, thinks: bool, must_
         elif rendered(tokenizer, turns, thinks=thinks) != text:
             does = "renders the same turns differently each time"
         if does:
-            raise UsageError(
-                f"{_named(tokenizer)} {does}; take another template (chat_template.jinja in the model's folder)"
-            )
+            raise UsageError(f"{_named(tokenizer)} {does}; take another template (--chat-template)")
 
 
 def declares(tokenizer: Tokenizer, form: TurnForm, tools: Sequence[JsonObject], mark: str, *, thinks: bool) -> bool:
@@ -263,8 +292,11 @@ def _end_by_template(tokenizer: Tokenizer) -> int | None:
 
 
 def _named(tokenizer: Tokenizer) -> str:
-    name = getattr(tokenizer, "name_or_path", "")
-    return f"the chat template of {name}" if name else "the chat template"
+    return f"the chat template of {_of(tokenizer)}" if getattr(tokenizer, "name_or_path", "") else "the chat template"
+
+
+def _of(tokenizer: Tokenizer) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "this tokenizer"
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class ModelTokenizer(Tokenizer, Protocol):
     """A tokenizer whose model is here: it has a vocabulary, and is saved with the model."""
 
     named_end_ids: frozenset[int]
+    chat_template: Any
 
     def __len__(self) -> int:
         """Number of tokens, added ones included."""

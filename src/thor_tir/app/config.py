@@ -84,6 +84,9 @@ class ResourceConfig:
     end_token: EndTokens = ()
     """Token that ends the model's turn beside those that its tokenizer, its generation settings and its chat template
     name; may be given several times."""
+    chat_template: str = ""
+    """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
+    or plain (which every tokenizer can spell). A trained model keeps it."""
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:

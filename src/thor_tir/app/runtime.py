@@ -74,28 +74,30 @@ class Runtime:
         *,
         thinks: bool = False,
         end_tokens: Sequence[str] | None = None,
+        chat_template: str | None = None,
     ) -> AsyncIterator[LoadedModel]:
         """A model to sample from, by whatever name, for as long as it is needed.
 
         `served` is about addresses alone. `reporter` tells a person that a server does not answer and is waited for.
-        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. `end_tokens` end
-        its turns in place of those that the run names. Raises
-        UsageError for what cannot be loaded, is not served or could not think on, EngineFault when a server does not
-        answer at all.
+        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. `end_tokens` and
+        `chat_template` take the place of those that the run names. Raises UsageError for what cannot be loaded, is not
+        served or could not think on, EngineFault when a server does not answer at all.
         """
         ends = self.resources.end_token if end_tokens is None else end_tokens
+        template = self.resources.chat_template if chat_template is None else chat_template
         if is_address(name):
             if thinks and not served.tokenizer:
                 raise UsageError(
                     f"the thoughts of {name} could not go on after a program, because chat templates rewrite the "
                     "thoughts in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
                 )
-            async with EndpointPolicy(name, served, self.resources.endpoint, reporter.say, ends) as policy:
+            endpoint = self.resources.endpoint
+            async with EndpointPolicy(name, served, endpoint, reporter.say, ends, template) as policy:
                 yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
             return
         if served.model or served.tokenizer:
             raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
-        model, tokenizer = load_model(name, end_tokens=ends)
+        model, tokenizer = load_model(name, end_tokens=ends, chat_template=template)
         async with self.engine(model, tokenizer, barrier) as engine:
             yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
@@ -149,11 +151,13 @@ def without_tools(max_tokens: int) -> RolloutConfig:
 
 
 def load_trainable(
-    name: str, adapters: AdapterConfig, ranks: Ranks, end_tokens: Sequence[str] = ()
+    name: str, adapters: AdapterConfig, ranks: Ranks, end_tokens: Sequence[str] = (), chat_template: str = ""
 ) -> tuple[CausalLM, ModelTokenizer]:
     """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
     device = None if ranks.is_alone else "cpu"
-    model, tokenizer = load_model(name, dtype=torch.float32, device=device, end_tokens=end_tokens)
+    model, tokenizer = load_model(
+        name, dtype=torch.float32, device=device, end_tokens=end_tokens, chat_template=chat_template
+    )
     return with_adapters(model, adapters), tokenizer
 
 

@@ -53,6 +53,8 @@ class Question:
     """True for a reasoning model, whose chat template opens a thinking turn."""
     end_tokens: tuple[str, ...] = ()
     """Further tokens that end the model's turn."""
+    chat_template: str = ""
+    """Chat template in place of the model's own."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Form in which the model is shown what a program printed."""
     attempts: int = 1
@@ -86,7 +88,7 @@ def usual_model() -> str:
 async def _answer(question: Question, config: EvalConfig, reporter: ConsoleReporter) -> tuple[Attempt, Decode]:
     problem = Problem(id=digest(question.text), question=question.text, answer="", source="command line")
     async with (
-        open_runtime(ResourceConfig(end_token=question.end_tokens)) as runtime,
+        open_runtime(ResourceConfig(end_token=question.end_tokens, chat_template=question.chat_template)) as runtime,
         runtime.load(question.model, question.served, reporter, thinks=question.reasoning) as loaded,
     ):
         dialect = dialect_of(loaded.tokenizer, TOOLS, reasoning=question.reasoning, observation=question.observation)

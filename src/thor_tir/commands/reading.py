@@ -38,6 +38,8 @@ class Solve:
     """A reasoning model: its chat template opens a thinking turn."""
     end_token: EndTokens = ()
     """Token that ends the model's turn beside those that it names itself; may be given several times."""
+    chat_template: str = ""
+    """Chat template for a model that has none: a Jinja file, or chatml, llama3, gemma, mistral or plain."""
     attempts: int = 1
     """Number of attempts; a single one is made with self-correction, several without, and --select chooses."""
     select: Annotated[str, tyro.conf.arg(metavar=SELECTOR_NAMES)] = "pass-rate"
@@ -65,6 +67,7 @@ class Solve:
             served=served,
             reasoning=self.reasoning,
             end_tokens=self.end_token,
+            chat_template=self.chat_template,
             observation=self.observation,
             attempts=self.attempts,
             select=self.select,

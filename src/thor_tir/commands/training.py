@@ -89,6 +89,9 @@ class Sft:
     """Options of training."""
     end_token: EndTokens = ()
     """Token that ends the model's turn beside those that its tokenizer and its chat template name."""
+    chat_template: str = ""
+    """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
+    or plain. The trained model keeps it."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -110,6 +113,7 @@ class Sft:
                 reporter,
                 reasoning=self.reasoning,
                 end_tokens=self.end_token,
+                chat_template=self.chat_template,
                 ranks=ranks,
             )
             reporter.say(f"model: {model}")

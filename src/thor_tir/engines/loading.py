@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thor_tir.address import is_address
-from thor_tir.chat_template import form_of
+from thor_tir.chat_template import PACKAGED, form_of, use_template
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, ModelTokenizer
@@ -52,13 +52,15 @@ def load_model(
     dtype: "torch.dtype | None" = None,
     device: str | None = None,
     end_tokens: Sequence[str] = (),
+    chat_template: str = "",
 ) -> tuple[CausalLM, ModelTokenizer]:
     """A causal language model in eval mode and its tokenizer, which has a chat template.
 
     `device` None takes the GPU where there is one. `dtype` None is float32 on a CPU and bfloat16 on a GPU. With
     HF_HUB_OFFLINE set, hub names are looked up in the local cache alone.
 
-    `end_tokens` name tokens that end the model's turn beside those that it names itself.
+    `end_tokens` name tokens that end the model's turn beside those that it names itself; `chat_template` is used in
+    place of its own, see `use_template`.
 
     Raises UsageError, in one sentence, for whatever cannot be loaded.
     """
@@ -70,7 +72,7 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    tokenizer = load_tokenizer(name_or_path, end_tokens)
+    tokenizer = load_tokenizer(name_or_path, end_tokens, chat_template)
     disable_progress_bar()  # one for every checkpoint, however small
     try:
         with _silent_transformers():
@@ -131,7 +133,7 @@ def _dtypes_of(folder: Path) -> "Iterator[torch.dtype]":
                     yield dtype
 
 
-def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = ()) -> ModelTokenizer:
+def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = (), chat_template: str = "") -> ModelTokenizer:
     """The tokenizer alone, with the same errors. It remembers `end_tokens`, which end turns beside those it names."""
     from transformers import AutoTokenizer
 
@@ -142,8 +144,13 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = ()) -> ModelTo
         raise UsageError(
             f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"
         ) from error
+    if chat_template and tokenizer.get_vocab():
+        use_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:  # so too where there are no files: transformers then makes an empty tokenizer
-        raise UsageError(f"{name_or_path!r} has no tokenizer with a chat template; take a model that has one")
+        raise UsageError(
+            f"{name_or_path!r} has no tokenizer with a chat template: give --chat-template FILE, or one of "
+            f"{', '.join(PACKAGED)} where its tokenizer has files"
+        )
     form_of(tokenizer)
     vocabulary = tokenizer.get_vocab()
     if unknown := [token for token in end_tokens if token not in vocabulary]:

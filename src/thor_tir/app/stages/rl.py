@@ -50,7 +50,10 @@ MIN_VALIDATION = 30
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
     ranks = runtime.ranks
-    model, tokenizer = load_trainable(model_name, config.rl.adapters, ranks, config.resources.end_token)
+    resources = config.resources
+    model, tokenizer = load_trainable(
+        model_name, config.rl.adapters, ranks, resources.end_token, resources.chat_template
+    )
     replica = None if ranks.is_alone else _replica(model_name, config.rl)
     actor = model if replica is None else replica
     dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)

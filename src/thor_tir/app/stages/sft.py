@@ -31,11 +31,12 @@ def fine_tune(
     *,
     reasoning: bool = False,
     end_tokens: Sequence[str] = (),
+    chat_template: str = "",
     ranks: Ranks = ALONE,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     attempts = read_dataset(dataset)
-    model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens)
+    model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens, chat_template)
     dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
     spelled = [spelled_for(a.trajectory, dialect) for a in attempts]
     if anew := sum(ours is not a.trajectory for ours, a in zip(spelled, attempts, strict=True)):

@@ -70,9 +70,10 @@ async def generate_raw(
     problems = [p for position, p in enumerate(everything.problems) if shard.owns(position)]
     barrier = StepBarrier()
     with shard.writing(folder):
+        of_critic = partial(runtime.load, config.critic, config.critic_served, end_tokens=(), chat_template="")
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
-            runtime.load(config.critic, config.critic_served, reporter, barrier, end_tokens=()) as critic,
+            of_critic(reporter, barrier) as critic,
         ):
             report_problems(everything, config.problems, reporter.say, folder)
             try:

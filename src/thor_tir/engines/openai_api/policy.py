@@ -71,14 +71,17 @@ class EndpointPolicy:
         config: EndpointConfig | None = None,
         say: Callable[[str], None] = _LOG.warning,
         end_tokens: Sequence[str] = (),
+        chat_template: str = "",
     ) -> None:
-        """`end_tokens` name tokens that end the model's turn beside those that its tokenizer and template name."""
+        """`end_tokens` name tokens that end the model's turn beside those that its tokenizer and template name;
+        `chat_template` takes the place of its tokenizer's.
+        """
         self.address = check_address(address)
         """Base of the API, such as http://10.0.0.5:8000/v1."""
         self.served = served = served or ServedAs()
         self.config = config or EndpointConfig()
         self.tokenizer: Tokenizer = (
-            load_tokenizer(served.tokenizer, end_tokens) if served.tokenizer else TextTokenizer()
+            load_tokenizer(served.tokenizer, end_tokens, chat_template) if served.tokenizer else TextTokenizer()
         )
         """The tokenizer that a dialect for this model uses."""
         self.ends = turn_ends(self.tokenizer)

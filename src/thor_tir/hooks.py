@@ -53,8 +53,8 @@ CONTRACTS: Mapping[HookKind, Contract] = MappingProxyType(
         ),
         "step-reward": Contract(
             group="thor_tir.step_rewards",
-            takes=("repairs",),
-            gives="a list with a number for each repair",
+            takes=("problem", "failed", "repairs"),
+            gives="a list with a number, or a dict of numbers, for each repair",
         ),
         "selector": Contract(
             group="thor_tir.selectors",

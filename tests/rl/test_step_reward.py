@@ -71,7 +71,7 @@ def test_the_rows_of_a_query_are_rewarded_as_the_run_asks(reward, positive):
     prefix = Prefix(spans=(Span(token_ids=(1,), author=Author.PROMPT),), parent="t", call=0)
     steps = [called("a", code="print(2 + 2)"), called("b", code="print(4)"), FAILED]
     repairs = rewarded({f"q/{number}": step for number, step in enumerate(steps)}, reward, is_sum)
-    rows = step_rows([(StepPrompt(id="q", prefix=prefix), repairs)], StepConfig(reward=reward), Counter())
+    rows = step_rows([(StepPrompt(id="q", prefix=prefix), repairs)], StepConfig(reward=(reward,)), Counter())
     assert {row.id for row in rows if row.terms[0].advantage > 0} == positive
 
 
@@ -88,7 +88,7 @@ def test_rows_metrics_and_transcripts_know_one_reward(reward, earned):
     assert [repair.reward for repair in repairs] == earned
 
     dropped: Counter[str] = Counter()
-    rows = step_rows([(prompt, repairs)], StepConfig(reward=reward), dropped)
+    rows = step_rows([(prompt, repairs)], StepConfig(reward=(reward,)), dropped)
     is_mixed = len(set(earned)) > 1  # equal rewards teach nothing
     assert [row.terms[0].advantage > 0 for row in rows] == ([bool(r) for r in earned] if is_mixed else [])
 

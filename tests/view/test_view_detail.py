@@ -186,3 +186,20 @@ def test_a_run_with_rewards_of_its_own_shows_them_and_the_advantage_among_them(t
     assert (first["reward"], third["reward"]) == (0.0, 1.0)
     # Trained are the first three with rewards 0, 1/2, 1: mean 1/2, deviation 1/2.
     assert (first["advantage"], third["advantage"]) == pytest.approx((-1, 1), abs=1e-5)
+    assert third["parts"] == {"mine": 1.0}
+
+
+def test_what_functions_of_ones_own_gave_is_shown_as_it_was_written_down(tmp_path: Path) -> None:
+    folder = training_run(tmp_path / "run", rounds=1)
+    repairs = [f"round0/0/3/step0/repair{n}" for n in range(4)]
+    earned = {id: {"total": n / 4, "parts": {"mine.py:f": n / 2}} for n, id in enumerate(repairs)}
+    with (folder / "rl" / "rollouts.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"key": "round0/0/3/step0/rewards", "earned": earned}) + "\n")
+    (update,) = map(json.loads, (folder / "rl" / "updates.jsonl").read_text().splitlines())
+    update["advantages"] = [float(n) for n in range(7)]
+    (folder / "rl" / "updates.jsonl").write_text(json.dumps(update) + "\n")
+    run = opened(folder)
+    branches = detail(run, "rl/rollouts", "round0/0/3")["steps"][0]["branches"]
+    assert [(branch["reward"], branch["advantage"]) for branch in branches] == [(n / 4, 3.0 + n) for n in range(4)]
+    assert detail(run, "rl/rollouts", "round0/0/1")["advantage"] == 1.0
+    assert detail(run, "rl/rollouts", repairs[2])["parts"] == {"mine.py:f": 1.0}

@@ -8,7 +8,7 @@ are shown as escapes, so that no byte of it can steer the terminal.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -57,8 +57,8 @@ class ShownRepair:
     """Number of the step that it repairs, counted from 0."""
     segments: tuple[Segment, ...]
     """The new call, and what it printed."""
-    reward: int
-    """1 where the new call succeeded."""
+    reward: float
+    """Reward of the new call; by default 1 where it succeeded."""
     status: Status | None
     """Status of the new call; None where it made none."""
 
@@ -81,8 +81,8 @@ class RepairRow(TypedDict):
     """Step that it repairs, counted from 0."""
     segments: list[SegmentRow]
     """The new call, and what it printed."""
-    reward: int
-    """1 where the new call succeeded."""
+    reward: float
+    """Reward of the new call; by default 1 where it succeeded."""
     status: str | None
     """Status of the new call; null where it made none."""
 
@@ -104,6 +104,8 @@ class Exhibit(TypedDict):
     """Answer that was found."""
     repairs: list[RepairRow]
     """Failed calls that were written again."""
+    rewards: NotRequired[dict[str, float]]
+    """Each reward that the run names, before weights; absent where the answer is the reward."""
 
 
 def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
@@ -143,6 +145,7 @@ def exhibit(
     verdict: Verdict,
     decode: Decode,
     repairs: Sequence[ShownRepair] = (),
+    rewards: Mapping[str, float] | None = None,
 ) -> Exhibit:
     """One line of a run's `trajectories.jsonl`: the archived trajectory and what the report's browser shows of it.
 
@@ -150,7 +153,7 @@ def exhibit(
     which the trajectory's own discarded versions are added.
     """
     standing = [segment for segment in segments_of(trajectory, decode) if not segment.discarded]
-    return {
+    row: Exhibit = {
         "stage": stage,
         "problem": {"id": problem.id, "question": problem.question, "answer": problem.answer, "source": problem.source},
         "trajectory": trajectory_to_json(trajectory),
@@ -159,6 +162,9 @@ def exhibit(
         "extracted": verdict.extracted,
         "repairs": [_repair_to_json(repair) for repair in (*discarded_repairs(trajectory, decode), *repairs)],
     }
+    if rewards is not None:
+        row["rewards"] = dict(rewards)
+    return row
 
 
 def _segment_to_json(segment: Segment) -> SegmentRow:

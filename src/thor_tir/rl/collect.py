@@ -3,7 +3,7 @@
 Everything is journaled as it finishes and read back from there, so a round that was killed is continued, not redone.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
@@ -13,6 +13,7 @@ from typing import Any
 
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
+from thor_tir.rl.repair_rewards import earned_from_json, earned_to_json, judged_repairs, load_repair_rewards
 from thor_tir.rl.step import (
     StepPrompt,
     StepSample,
@@ -21,11 +22,14 @@ from thor_tir.rl.step import (
     repair_to_json,
     rewarded,
     sample_repair,
+    with_reward,
 )
 from thor_tir.rl.step_reward import IsSubstantial
+from thor_tir.rollout.rewards import Judged
 from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.trajectory import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ class RoundSource:
     problems: Sequence[Problem]
     """Problems of all rounds, shuffled anew for each pass."""
     rollouts: Journal
-    """Everything sampled, trajectories and repairs."""
+    """Everything sampled, trajectories and repairs, and what functions of one's own gave the repairs."""
     is_substantial: IsSubstantial = bool
     """True for a program that computes something; read by the step reward of that name."""
 
@@ -161,12 +165,40 @@ async def _repairs(
     journal = source.rollouts
     await record_all({q.repair_id(n): partial(one, q, n) for q in asked for n in samples}, source.setup, journal)
 
-    def of(query: StepPrompt) -> list[StepSample]:
+    def of(query: StepPrompt) -> dict[str, Step]:
         rows = {id: journal[id] for id in map(query.repair_id, samples)}
-        steps = {id: repair_from_json(row) for id, row in rows.items() if DROPPED not in row}
-        return rewarded(steps, config.step.reward, source.is_substantial)
+        return {id: repair_from_json(row) for id, row in rows.items() if DROPPED not in row}
 
-    return [(query, of(query)) for query in asked]
+    return await _rewarded([(query, of(query)) for query in asked], attempts, source, config)
+
+
+async def _rewarded(
+    sampled: Sequence[tuple[StepPrompt, Mapping[str, Step]]],
+    attempts: Sequence[Attempt],
+    source: RoundSource,
+    config: RLConfig,
+) -> list[tuple[StepPrompt, list[StepSample]]]:
+    """The repairs with their rewards; what functions of one's own gave is journaled and not asked again."""
+    rewards = load_repair_rewards(config.step.reward, source.is_substantial)
+    if rewards.is_packaged:
+        name = rewards.named[0].name
+        return [(query, rewarded(steps, name, source.is_substantial)) for query, steps in sampled]
+    parents = {attempt.trajectory.id: attempt for attempt in attempts}
+
+    async def judge(query: StepPrompt, steps: Mapping[str, Step]) -> JsonObject:
+        parent = parents[query.prefix.parent]
+        failed = parent.trajectory.steps[query.prefix.call]
+        found = await judged_repairs(rewards, parent.problem, failed, list(steps.values()))
+        return earned_to_json(list(steps), found)
+
+    work = {q.rewards_id: partial(judge, q, steps) for q, steps in sampled if steps}
+    await record_all(work, source.setup, source.rollouts)
+
+    def earned(query: StepPrompt) -> Mapping[str, Judged]:
+        row = source.rollouts[query.rewards_id] if query.rewards_id in work else {DROPPED: ""}
+        return {} if DROPPED in row else earned_from_json(row)
+
+    return [(q, [with_reward(id, steps[id], judged) for id, judged in earned(q).items()]) for q, steps in sampled]
 
 
 class _Clock:

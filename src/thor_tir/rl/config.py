@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from thor_tir.learner.config import AdapterConfig, SaveDtype, SchedulerType, check_bounds
-from thor_tir.rl.step_reward import REWARDS_HELP, RewardName
+from thor_tir.rl.step_reward import REWARDS_HELP
 from thor_tir.rollout.backtrack import Cut
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.tracking import TrackerName
@@ -21,7 +21,6 @@ TITLES: Mapping[Levels, str] = {
 }
 """Name of a run for people, by its levels."""
 
-FilterName = Literal["failed-call", "too-short", "no-box", "void-turn", "truncated"]
 Which = Literal["first", "any", "all"]
 AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
 
@@ -34,10 +33,10 @@ class EpisodeConfig:
     """G: trajectories sampled per problem; they share one baseline."""
     nll_weight: float = 0.01
     """alpha: weight of the log-likelihood of trajectories with positive advantage."""
-    filters: tuple[FilterName, ...] = ("failed-call",)
+    filters: tuple[str, ...] = ("failed-call",)
     """Trajectories that leave the episode level. `failed-call` is the paper's; `too-short` and `no-box` are the
     released code's; `void-turn` drops those that end without program or answer, `truncated` those that the limit of
-    tokens ended."""
+    tokens ended. Others are functions of your own, as module:function or file.py:function."""
     min_tokens: int = 150
     """Longest response in tokens, observations included, that the filter `too-short` drops."""
     box_window: int = 100
@@ -77,8 +76,8 @@ class StepConfig:
     which: Which = "first"
     """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
     trajectories that go on after a failure)."""
-    reward: Annotated[RewardName, tyro.conf.arg(help=REWARDS_HELP)] = "prints"
-    """Reward of a repair, by its name in `rl/step_reward.py`."""
+    reward: Annotated[tuple[str, ...], tyro.conf.arg(help=REWARDS_HELP)] = ("prints",)
+    """Rewards of a repair, added up: names in `rl/step_reward.py`, or functions of one's own."""
     nll_weight: float = 0.01
     """alpha: weight of the log-likelihood of repairs with positive advantage."""
     max_queries_share: float = 1.0
@@ -109,6 +108,9 @@ class LossConfig:
     """epsilon_high: ratios above 1 plus this earn nothing more; None for the algorithm's own (0.28; gspo 4e-4)."""
     delta: float | None = None
     """Bound of the loss at negative advantage A, as a multiple of -A; None for the algorithm's own (3)."""
+    advantages: str = ""
+    """Function of your own that shapes the algorithm's advantages, row by row or token by token, as module:function or
+    file.py:function; empty for none."""
     beta: float = 0.0
     """Weight of the KL to the model that training starts from; 0, as in the paper, keeps no copy of it."""
     importance_sampling_cap: float = 0.0
@@ -240,3 +242,9 @@ class RLConfig:
                 f"trajectories end at their first failed call, so there is none but the first to repair; "
                 f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
             )
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """All names under which functions of one's own may stand."""
+        own = (self.loss.advantages,) if self.loss.advantages else ()
+        return (*self.reward, *self.step.reward, *self.episode.filters, *own)

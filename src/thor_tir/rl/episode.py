@@ -4,14 +4,17 @@ Each filter is a function from an attempt to the cause for which it leaves the e
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.extract import extract_answer
+from thor_tir.hooks import answer_now, load_hook, spelling_of
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
-from thor_tir.rl.config import EpisodeConfig, FilterName
-from thor_tir.rl.samples import episode_row
+from thor_tir.rl.config import EpisodeConfig
+from thor_tir.rl.samples import EPISODE, episode_row
+from thor_tir.rl.shaping import Shape, as_they_are, credit_group
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Decode, Finish
 
@@ -59,7 +62,7 @@ def truncated(attempt: Attempt) -> str | None:
 
 
 def rules_of(
-    names: Sequence[FilterName],
+    names: Sequence[str],
     *,
     min_tokens: int,
     box_window: int,
@@ -73,14 +76,36 @@ def rules_of(
             raise ValueError("the filter no-box reads the text of the last tokens; hand in `decode`")
         return no_box(attempt, box_window, decode)
 
-    known: dict[FilterName, DropRule] = {
+    known: dict[str, DropRule] = {
         "failed-call": lambda attempt: failed_call(attempt, call_success),
         "too-short": lambda attempt: too_short(attempt, min_tokens),
         "no-box": lacks_box,
         "void-turn": void_turn,
         "truncated": truncated,
     }
-    return [no_room, *(known[name] for name in names), unscored]
+    return [no_room, *(known[name] if name in known else own_rule(name, known) for name in names), unscored]
+
+
+def own_rule(spec: str, known: Iterable[str] = ()) -> DropRule:
+    """The rule of a function of one's own, from an attempt to a cause, or to True where its name is cause enough.
+
+    Raises UsageError for one that cannot be loaded.
+    """
+    spelled = spelling_of(spec)
+    function = load_hook("filter", spelled.name, known=known, parameters=spelled.parameters)
+    name = f"the filter {spelled.name}"
+
+    def rule(attempt: Attempt) -> str | None:
+        cause = answer_now(name, function, attempt)
+        if cause is None or ((is_truth := type(cause).__name__ in ("bool", "bool_")) and not cause):
+            return None
+        if is_truth:
+            return spelled.name
+        if not isinstance(cause, str) or not cause.strip():
+            raise UsageError(f"{name} returned {str(cause)[:80]!r}; it returns None to keep an attempt, or a cause")
+        return cause
+
+    return rule
 
 
 def episode_rows(
@@ -89,6 +114,7 @@ def episode_rows(
     dropped: Counter[str],
     *,
     advantages: Advantages = group_advantages,
+    shape: Shape = as_they_are,
     decode: Decode | None = None,
     call_success: CallSuccess = "printed",
 ) -> list[TrainingSample]:
@@ -115,15 +141,17 @@ def episode_rows(
         if are_equal(rewards):
             dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
             continue
-        for attempt, advantage in zip(members, advantages(rewards), strict=True):
-            rows.append(
-                episode_row(
-                    attempt.trajectory,
-                    advantage=advantage,
-                    nll_weight=config.nll_weight,
-                    group=f"episode {attempt.problem.id}",
-                )
+        credits = advantages(rewards)
+        made = [
+            episode_row(
+                attempt.trajectory,
+                advantage=advantage,
+                nll_weight=config.nll_weight,
+                group=f"episode {attempt.problem.id}",
             )
+            for attempt, advantage in zip(members, credits, strict=True)
+        ]
+        rows += shape(credit_group(EPISODE, rewards, credits, members, made), config.nll_weight)
     return rows
 
 

@@ -108,6 +108,8 @@ class RoundFigures(TypedDict):
     """Deviation of each of them."""
     step_reward: float | None
     """Mean reward of repairs."""
+    step_rewards: dict[str, float | None]
+    """Mean of each step reward that the run names, before weights; empty where one packaged reward is all."""
     response_tokens: float | None
     """Sampled tokens of a trajectory."""
     calls: float | None

@@ -53,9 +53,10 @@ def record_of(
         "calls_ran": _mean([float(step.ran) for step in calls]),
         "call_limit_share": _mean([float(a.trajectory.wanted_more_calls) for a in attempts]),
         "near_miss_share": _mean([float(near_misses(a.trajectory) > 0) for a in attempts]),
-        "rewards": _of_parts(attempts, _mean),
-        "rewards_std": _of_parts(attempts, _spread),
+        "rewards": _of_parts(parts := [a.judged.parts for a in attempts if a.judged is not None], _mean),
+        "rewards_std": _of_parts(parts, _spread),
         "step_reward": _mean([repair.reward for repair in repairs]),
+        "step_rewards": _of_parts([repair.parts for repair in repairs], _mean),
         "response_tokens": _mean([float(a.trajectory.num_model_tokens) for a in attempts]),
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
         "queries": len(gathered.repairs),
@@ -192,12 +193,11 @@ def _rewards(attempts: Sequence[Attempt]) -> list[float]:
 
 
 def _of_parts(
-    attempts: Sequence[Attempt], figure: Callable[[Sequence[float]], float | None]
+    judged: Sequence[Mapping[str, float]], figure: Callable[[Sequence[float]], float | None]
 ) -> dict[str, float | None]:
-    """A figure of each reward that the run names, before weights; empty where the answer is the reward."""
-    found = [attempt.judged.parts for attempt in attempts if attempt.judged is not None]
-    names = sorted({name for parts in found for name in parts})
-    return {name: figure([parts[name] for parts in found if name in parts]) for name in names}
+    """A figure of each reward that the run names, before weights; empty where a packaged one is all."""
+    names = sorted({name for parts in judged for name in parts})
+    return {name: figure([parts[name] for parts in judged if name in parts]) for name in names}
 
 
 def _surprise(spans: Sequence[Span]) -> float | None:

@@ -15,7 +15,7 @@ def episode_row(trajectory: Trajectory, *, advantage: float, nll_weight: float, 
 
     Raises ValueError where the model's tokens have no sampling log-probabilities.
     """
-    terms = _terms(EPISODE, advantage=advantage, nll_weight=nll_weight)
+    terms = terms_of(EPISODE, advantage=advantage, nll_weight=nll_weight)
     return _row(trajectory.id, ((span, True) for span in trajectory.spans), terms, group=group)
 
 
@@ -26,14 +26,19 @@ def step_row(prefix: Prefix, step: Step, *, id: str, advantage: float, nll_weigh
     """
     written = (step.thought.span,) if step.action is None else (step.thought.span, step.action.span)
     spans = [*((span, False) for span in prefix.spans), *((span, True) for span in written)]
-    terms = _terms(STEP, advantage=advantage, nll_weight=nll_weight)
+    terms = terms_of(STEP, advantage=advantage, nll_weight=nll_weight)
     return _row(id, spans, terms, group=group, parent=prefix.parent)
 
 
-def _terms(level: str, *, advantage: float, nll_weight: float) -> tuple[Term, ...]:
+def terms_of(level: str, *, advantage: float, nll_weight: float) -> tuple[Term, ...]:
     """The surrogate of a level, and for samples of positive advantage their NLL (paper, Eq. 4 and 8, last terms)."""
     credit = Term(name=level, formula="surrogate", advantage=advantage)
     return (credit, Term(name=f"{level}_nll", formula="nll", weight=nll_weight)) if advantage > POSITIVE else (credit,)
+
+
+def surrogate_of(row: TrainingSample) -> Term:
+    """The term that holds the row's advantage."""
+    return next(term for term in row.terms if term.formula == "surrogate")
 
 
 def kl_terms(row: TrainingSample, *, weight: float) -> tuple[Term, ...]:

@@ -7,17 +7,19 @@ from it once, when the whole group is there, and everything that trains, counts 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from thor_tir.execution import CallSuccess
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import StepConfig, Which
-from thor_tir.rl.samples import step_row
-from thor_tir.rl.step_reward import REWARDS, IsSubstantial, RewardName
+from thor_tir.rl.samples import STEP, step_row
+from thor_tir.rl.shaping import Shape, as_they_are, credit_group
+from thor_tir.rl.step_reward import REWARDS, IsSubstantial
 from thor_tir.rollout.backtrack import CUTS, failed_prefix
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
+from thor_tir.rollout.rewards import Judged
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
@@ -59,6 +61,11 @@ class StepPrompt:
         """The id of the repair of this number, counted from 0."""
         return f"{self.id}/repair{number}"
 
+    @property
+    def rewards_id(self) -> str:
+        """The id under which a journal keeps what functions of one's own gave the repairs."""
+        return f"{self.id}/rewards"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSample:
@@ -69,7 +76,9 @@ class StepSample:
     step: Step
     """Regenerated suffix, call and observation."""
     reward: float
-    """Reward under the run's step reward, 0 or 1; it may depend on the other repairs of the group."""
+    """Reward under the run's step rewards, 0 or 1 by default; it may depend on the other repairs of the group."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Each reward that the run names, before weights; empty where one packaged reward is all."""
 
 
 def queries(
@@ -111,10 +120,17 @@ async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: Ro
     return taken.step
 
 
+def with_reward(id: str, step: Step, judged: Judged) -> StepSample:
+    """A repair and what functions of one's own gave it. Raises ValueError without a total."""
+    if judged.total is None:
+        raise ValueError(f"the repair {id} has no reward")
+    return StepSample(id=id, step=step, reward=judged.total, parts=judged.parts)
+
+
 def rewarded(
-    steps: Mapping[str, Step], reward: RewardName = "prints", is_substantial: IsSubstantial = bool
+    steps: Mapping[str, Step], reward: str = "prints", is_substantial: IsSubstantial = bool
 ) -> list[StepSample]:
-    """The repairs of one failed call, by id, with their rewards; the only place where a repair gets its reward.
+    """The repairs of one failed call, by id, with their rewards under one packaged step reward.
 
     `is_substantial` is read by the reward of that name alone; by default any program is.
     """
@@ -129,6 +145,7 @@ def step_rows(
     dropped: Counter[str],
     *,
     advantages: Advantages = group_advantages,
+    shape: Shape = as_they_are,
 ) -> list[TrainingSample]:
     """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted."""
     rows: list[TrainingSample] = []
@@ -140,17 +157,20 @@ def step_rows(
         if are_equal(rewards):
             dropped[f"step: all {_NAMED.get(rewards[0], 'equal')}"] += len(repairs)
             continue
-        for repair, advantage in zip(repairs, advantages(rewards), strict=True):
-            rows.append(
-                step_row(
-                    query.prefix,
-                    repair.step,
-                    id=repair.id,
-                    advantage=advantage,
-                    nll_weight=config.nll_weight,
-                    group=query.id,
-                )
+        credits = advantages(rewards)
+        made = [
+            step_row(
+                query.prefix,
+                repair.step,
+                id=repair.id,
+                advantage=advantage,
+                nll_weight=config.nll_weight,
+                group=query.id,
             )
+            for repair, advantage in zip(repairs, credits, strict=True)
+        ]
+        group = credit_group(STEP, rewards, credits, repairs, made)
+        rows += shape(group, config.nll_weight)
     return rows
 
 

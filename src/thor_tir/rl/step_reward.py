@@ -1,4 +1,4 @@
-"""Rewards of the repairs of one failed call, judged together: 1 or 0 each, and never 1 without an executed call.
+"""Packaged rewards of the repairs of one failed call: 1 or 0 each, and never 1 without an executed call.
 
 A new reward is a function here, its name, and its line in `REWARDS`; the option and its help follow from them.
 """
@@ -47,13 +47,16 @@ def _printed(step: Step) -> str:
 
 
 RewardName = Literal["prints", "runs", "substantial", "agrees"]
-REWARDS: Mapping[RewardName, StepReward] = {
+REWARDS: Mapping[str, StepReward] = {
     "prints": prints,
     "runs": runs,
     "substantial": substantial,
     "agrees": agrees,
 }
-REWARDS_HELP = "Condition under which a repair earns reward 1. " + " ".join(
-    f"{name}: {(reward.__doc__ or '').splitlines()[0]}" for name, reward in REWARDS.items()
+REWARDS_HELP = (
+    "Condition under which a repair earns reward 1. "
+    + " ".join(f"{name}: {(reward.__doc__ or '').splitlines()[0]}" for name, reward in REWARDS.items())
+    + " Or functions of your own as module:function or file.py:function; several are added up, each with a weight "
+    "behind = if it is not 1."
 )
 """Help text of the option, from the first line of each reward's docstring."""

@@ -27,8 +27,10 @@ from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.figures import UpdateFigures, Validation
 from thor_tir.rl.logprob_correction import Scorer
 from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
+from thor_tir.rl.samples import surrogate_of
+from thor_tir.rl.shaping import load_shape
 from thor_tir.rl.step import step_rows
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.journal import Journal, JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
             check_rows(updates, learner.num_steps + 1, part)
             step = learner.step(part)
-            enter_update(updates, number, part, step)
+            enter_update(updates, number, part, step, is_shaped=bool(config.loss.advantages))
             measured.append(figures_of(step))
             await _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
@@ -171,6 +173,7 @@ def _rows(
 ) -> list[TrainingSample]:
     episodes = () if config.levels == "step" else gathered.groups
     advantages = compose(config.loss, max_tokens=config.rollout.max_completion_length).advantages
+    shape = load_shape(config.loss.advantages)
     decode = inputs.source.setup.agent.dialect.decode
     return [
         *episode_rows(
@@ -178,10 +181,11 @@ def _rows(
             config.episode,
             dropped,
             advantages=advantages,
+            shape=shape,
             decode=decode,
             call_success=config.rollout.call_success,
         ),
-        *step_rows(gathered.repairs, config.step, dropped, advantages=advantages),
+        *step_rows(gathered.repairs, config.step, dropped, advantages=advantages, shape=shape),
     ]
 
 
@@ -201,8 +205,15 @@ def check_rows(ledger: Journal, update: int, rows: Sequence[TrainingSample]) -> 
         )
 
 
-def enter_update(ledger: Journal, number: int, rows: Sequence[TrainingSample], measured: StepMetrics) -> None:
-    """Write down an update that was done, unless it stands there from before a kill."""
+def enter_update(
+    ledger: Journal, number: int, rows: Sequence[TrainingSample], measured: StepMetrics, *, is_shaped: bool = False
+) -> None:
+    """Write down an update that was done, unless it stands there from before a kill.
+
+    Advantages that a function of one's own shaped are written down, too: nobody can compute them again.
+    """
     if str(measured.step) not in ledger:
-        entry = {"round": number, "rows": [row.id for row in rows], "is_updated": measured.is_updated}
+        entry: JsonObject = {"round": number, "rows": [row.id for row in rows], "is_updated": measured.is_updated}
+        if is_shaped:
+            entry["advantages"] = [surrogate_of(row).advantage for row in rows]
         ledger.add(str(measured.step), entry | {"loss": measured.loss, "grad_norm": measured.gradient_norm})

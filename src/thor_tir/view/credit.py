@@ -4,9 +4,9 @@ Which rows were trained stands in `updates.jsonl`; advantages are computed among
 the trainer uses. A row that entered no update has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from thor_tir.rl.step_reward import REWARDS
 from thor_tir.rollout.backtrack import CUTS, kept_thought
@@ -14,6 +14,8 @@ from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Span, Step
 from thor_tir.view.entries import Entry, RowKind
 from thor_tir.view.run import ViewedFile, ViewedRun
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,12 @@ def training_options(run: ViewedRun, file: ViewedFile) -> Mapping[str, Any]:
 
 def updates_beside(run: ViewedRun, file: ViewedFile) -> Mapping[str, int]:
     """Optimiser step by the id of each row that was trained, from the journals in the folder of this one."""
-    return {id: n for f in run.files if f.path.parent == file.path.parent for id, n in f.trained_in.items()}
+    return _beside(run, file, lambda f: f.trained_in)
+
+
+def _beside(run: ViewedRun, file: ViewedFile, of: Callable[[ViewedFile], Mapping[str, T]]) -> dict[str, T]:
+    """What the journals in the folder of this one say by id."""
+    return {id: said for f in run.files if f.path.parent == file.path.parent for id, said in of(f).items()}
 
 
 def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
@@ -44,6 +51,9 @@ def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
     updates = updates_beside(run, file)
     if entry.key not in updates:
         return Credit(reward=entry.reward, advantage=None, update=None)
+    shaped = _beside(run, file, lambda f: f.advantages)
+    if entry.key in shaped:
+        return Credit(reward=entry.reward, advantage=shaped[entry.key], update=updates[entry.key])
     group = [e for e in file.entries.values() if _is_beside(e, entry) and e.key in updates]
     rewards = [e.reward or 0.0 for e in group]  # a row that was trained has one
     advantage = dict(zip((e.key for e in group), _advantages(run, file, rewards), strict=True))[entry.key]
@@ -52,18 +62,34 @@ def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
 
 def step_credits(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) -> dict[str, Credit]:
     """The credit of all repairs of one failed call, by key."""
-    step = training_options(run, file).get("step")
-    name = step.get("reward") if isinstance(step, Mapping) else None
-    reward = next((reward for known, reward in REWARDS.items() if known == name), None)
-    if reward is None:
+    rewards = _step_rewards(run, file, repairs)
+    if rewards is None:
         return dict.fromkeys(repairs, Credit(reward=None, advantage=None, update=None))
-    rewards = reward(list(repairs.values()), lambda code: fault_of(code, needs_import_or_control_flow=False) is None)
-    updates = updates_beside(run, file)
+    updates, shaped = updates_beside(run, file), _beside(run, file, lambda f: f.advantages)
     advantages = _advantages(run, file, rewards)
     return {
-        key: Credit(reward=earned, advantage=advantage if key in updates else None, update=updates.get(key))
+        key: Credit(
+            reward=earned,
+            advantage=shaped.get(key, advantage) if key in updates else None,
+            update=updates.get(key),
+        )
         for key, earned, advantage in zip(repairs, rewards, advantages, strict=True)
     }
+
+
+def _step_rewards(run: ViewedRun, file: ViewedFile, repairs: Mapping[str, Step]) -> list[float] | None:
+    """Rewards as functions of the user's own gave them, else by the packaged one of the run; None where neither did."""
+    if all(key in file.earned for key in repairs):
+        return [file.earned[key] for key in repairs]
+    step = training_options(run, file).get("step")
+    name = step.get("reward") if isinstance(step, Mapping) else None
+    if isinstance(name, list) and len(name) == 1:
+        name = name[0]
+    if not isinstance(name, str) or name not in REWARDS:
+        return None
+    return REWARDS[name](
+        list(repairs.values()), lambda code: fault_of(code, needs_import_or_control_flow=False) is None
+    )
 
 
 def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:

@@ -16,7 +16,7 @@ from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Author, Step, Trajectory
 from thor_tir.view.credit import Credit, episode_credit, kept_before, step_credits, training_options, updates_beside
-from thor_tir.view.entries import Entry, RowKind
+from thor_tir.view.entries import Entry, RowKind, parts_of
 from thor_tir.view.run import ViewedFile, ViewedRun, objects
 from thor_tir.view.selection import clipped
 from thor_tir.view.vocabulary import Vocabulary, vocabulary_of
@@ -60,6 +60,7 @@ def detail(run: ViewedRun, name: str, key: str) -> JsonObject:
                 "tokens": len(whole.prompt),
             },
             "steps": steps,
+            "parts": file.parts.get(entry.key) or parts_of(row.get("judged")),
             "tirgen": _tirgen(row),
             "candidates": [_beside(e) for e in _group(file, entry)[:MAX_CANDIDATES]],
         }

@@ -6,7 +6,7 @@ transcripts. Token ids and log-probabilities are most of a line; they are replac
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -36,6 +36,8 @@ class RowKind(StrEnum):
     """Numbers of one round or optimiser step."""
     UPDATE = "update"
     """Ids of the rows that an optimiser step was made of."""
+    EARNED = "earned"
+    """Rewards of the repairs of one failed call, by functions of the user's own."""
     SCORES = "scores"
     """Log-probabilities of the trainer."""
     PROBLEM = "problem"
@@ -124,6 +126,8 @@ def kind_of(row: Mapping[str, Any]) -> RowKind:
         return RowKind.COPY
     if isinstance(row.get("rows"), list):
         return RowKind.UPDATE
+    if isinstance(row.get("earned"), dict):
+        return RowKind.EARNED
     if _is_number(row.get("step")):
         return RowKind.METRICS
     if "question" in row and "id" in row:
@@ -242,6 +246,18 @@ def _family(problem: object, problem_id: str) -> str:
     if isinstance(problem, Mapping) and problem.get("source"):
         return str(problem["source"]).rpartition("/")[2]
     return problem_id.rpartition("-")[0] or problem_id
+
+
+def numbers_by_id(ids: Sequence[object], values: object) -> dict[str, float]:
+    """Numbers under their ids; nothing of what is damaged."""
+    pairs = zip(ids, values if isinstance(values, list) else [], strict=False)
+    return {str(id): float(value) for id, value in pairs if _is_number(value)}
+
+
+def parts_of(judged: object) -> dict[str, float]:
+    """The single rewards by name of what a journal says of a sample that was judged; empty without any."""
+    parts = judged.get("parts") if isinstance(judged, Mapping) else None
+    return numbers_by_id(list(parts), list(parts.values())) if isinstance(parts, Mapping) else {}
 
 
 def _is_number(value: object) -> bool:

@@ -18,7 +18,16 @@ from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json
 from thor_tir.tirgen.dataset import from_row
 from thor_tir.trajectory import Trajectory
-from thor_tir.view.entries import Entry, RowKind, entry_of, json_object, kind_of, without_tokens
+from thor_tir.view.entries import (
+    Entry,
+    RowKind,
+    entry_of,
+    json_object,
+    kind_of,
+    numbers_by_id,
+    parts_of,
+    without_tokens,
+)
 from thor_tir.view.growing_file import GrowingFile
 
 SKIPPED = frozenset({"checkpoints", "model", "tensorboard", "nonfinite", "wandb"})
@@ -45,6 +54,12 @@ class ViewedFile:
     """Rows of numbers by key."""
     trained_in: dict[str, int] = field(default_factory=dict)
     """Optimiser step by the id of a row that it was made of."""
+    advantages: dict[str, float] = field(default_factory=dict)
+    """Advantage by the id of a row, where a function of the user's own shaped it."""
+    earned: dict[str, float] = field(default_factory=dict)
+    """Reward by repair, where functions of the user's own gave it."""
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The single rewards of such a repair, by name."""
     scores: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Place and length of the line with the trainer's log-probabilities, by row."""
     lost: int = 0
@@ -64,7 +79,15 @@ class ViewedFile:
 
     def clear(self) -> None:
         """Forget all rows."""
-        for known in (self.entries, self.metrics, self.trained_in, self.scores):
+        for known in (
+            self.entries,
+            self.metrics,
+            self.trained_in,
+            self.advantages,
+            self.earned,
+            self.parts,
+            self.scores,
+        ):
             known.clear()
         self.lost = self.damaged = 0
 
@@ -193,6 +216,11 @@ class ViewedRun:
                 file.metrics[str(row.get("key", row["step"]))] = row
             case RowKind.UPDATE:
                 file.trained_in |= {str(id): int(row["key"]) for id in row["rows"] if str(row.get("key")).isdecimal()}
+                file.advantages |= numbers_by_id(row["rows"], row.get("advantages"))
+            case RowKind.EARNED:
+                earned = {str(id): each.get("total") for id, each in row["earned"].items() if isinstance(each, Mapping)}
+                file.earned |= numbers_by_id(list(earned), list(earned.values()))
+                file.parts |= {str(id): parts_of(each) for id, each in row["earned"].items()}
             case RowKind.SCORES:
                 file.scores[str(row["key"])] = (place, len(line))
             case RowKind.LOST:

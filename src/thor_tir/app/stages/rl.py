@@ -34,7 +34,10 @@ from thor_tir.progress import UNSEEN, Progress, Reporter
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples, RoundSource
 from thor_tir.rl.config import TITLES, RLConfig
+from thor_tir.rl.episode import rules_of
 from thor_tir.rl.figures import Validation
+from thor_tir.rl.repair_rewards import load_repair_rewards
+from thor_tir.rl.shaping import load_shape
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rollout.rewards import load_rewards
 from thor_tir.seeds import seed_for
@@ -49,6 +52,7 @@ MIN_VALIDATION = 30
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
+    check_functions(config.rl)
     ranks = runtime.ranks
     resources = config.resources
     model, tokenizer = load_trainable(
@@ -95,6 +99,14 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
             await rl.train(inputs, config.rl, folder, progress)
     dtype = publishing_dtype(model_name, config.rl.save_dtype)
     return ranks.lead(lambda: publish(actor, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
+
+
+def check_functions(config: RLConfig) -> None:
+    """Load what a run names of one's own, before anything else. Raises UsageError for what cannot be had."""
+    load_rewards(config.reward)
+    load_repair_rewards(config.step.reward)
+    rules_of(config.episode.filters, min_tokens=0, box_window=1, decode=None)
+    load_shape(config.loss.advantages)
 
 
 def _replica(name: str, config: RLConfig) -> CausalLM:
@@ -214,6 +226,7 @@ def exhibit_round(number: int, gathered: RoundSamples, journal: Journal, decode:
                 verdict=attempt.verdict,
                 decode=decode,
                 repairs=repairs.get(id, ()),
+                rewards=None if attempt.judged is None else attempt.judged.parts,
             )
             journal.add(id, line)
     journal.commit()
@@ -230,7 +243,7 @@ def repairs_by_parent(
             shown = ShownRepair(
                 call=query.prefix.call,
                 segments=step_segments(repair.step, decode),
-                reward=int(repair.reward),
+                reward=repair.reward,
                 status=None if seen is None else seen.result.status,
             )
             found.setdefault(query.prefix.parent, []).append(shown)

@@ -58,6 +58,7 @@ function head(it, run, file) {
     ["call", it.kind === "repair" ? it.outcome : null],
     ["reference", it.reference], ["reason", it.reason], ["end", it.finish.replace("_", " ")],
     ["reward", it.reward === undefined ? null : number(it.reward)],
+    ...Object.entries(it.parts || {}).map(([name, value]) => [`reward ${name}`, number(value)]),
     ["advantage", it.reward === undefined ? null : it.advantage === null ? "not trained" : signed(it.advantage)],
     ["trained in update", it.update], ["round", it.round], ["weights", it.version || null],
     ["tokens", number(it.tokens)], ["seconds", it.seconds === null ? null : seconds(it.seconds)], ["family", it.family], ["journal", it.file],
@@ -67,7 +68,7 @@ function head(it, run, file) {
     it.parent ? el("p", {}, "Repair of a call of ", el("a", { href: link("trajectories", { run, any: "1", in: file, key: it.parent }) }, plain(it.parent))) : null,
     it.question ? el("h2", { class: "question" }, prose(it.question.trim())) : null,
     el("dl", { class: "facts" }, facts.filter(([, value]) => value !== null && value !== undefined && value !== "")
-      .map(([name, value]) => el("div", { class: name === "verdict" || name === "call" ? `fact ${it.outcome}` : "fact" }, el("dt", {}, name), el("dd", {}, shown(String(value)))))),
+      .map(([name, value]) => el("div", { class: name === "verdict" || name === "call" ? `fact ${it.outcome}` : "fact" }, el("dt", {}, plain(name)), el("dd", {}, shown(String(value)))))),
     el("p", { class: "links" }, it.kind === "repair" ? null : el("a", { href: link("trajectories", { run, any: "1", problem: it.problem }) }, "all attempts at this problem")),
     it.tirgen ? tirgen(it.tirgen) : null);
 }

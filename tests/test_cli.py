@@ -117,7 +117,7 @@ def test_an_empty_question_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["eval", "--no-such-option"], "no-such-option"),
         (["rl", "--count", "many"], "--count"),
-        (["solve"], "STR"),
+        (["solve", "--json", "2+2?", "--file", "q"], "two questions"),
         (["rl", "--rollout.temperature", "0.5"], "temperature 1 without top-p"),
         (["rl", "--num-generations", "1"], "num_generations is 1"),
         (["rl", "--step.which", "all"], "--rollout.no-stop-at-failure"),

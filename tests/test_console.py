@@ -14,7 +14,7 @@ from fake_run import RUNS, write_lines
 from fake_run import stored as exhibit_row
 from scripted_benchmark import play, scripted_run, set_of
 from thor_tir import cli
-from thor_tir.app.solve import show
+from thor_tir.app.show import show
 from thor_tir.console import ConsoleReporter, text_table, visible
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome
@@ -130,6 +130,7 @@ def test_nothing_else_prints_to_a_terminal() -> None:
         "cli.py": "help, and faults through `visible`",
         "commands/__init__.py": "help of a group",
         "commands/presets.py": "a preset, which is the package's own text",
+        "commands/solving.py": "JSON, whose strings escape every control character",
         "commands/sandbox.py": "what a program printed goes where the user's output goes",
         "api.py": "transcripts and tables that were made visible",
     }

@@ -1,6 +1,7 @@
 """The command line: finds the command, loads no more than it needs, and turns faults into one sentence.
 
-Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 130: interrupted; 143: ended by SIGTERM.
+Exit status 0: done; 1: a fault of the machine; 2: a mistake in what was asked; 3: `thor solve` found no answer;
+130: interrupted; 143: ended by SIGTERM.
 """
 
 import os

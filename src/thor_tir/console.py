@@ -132,6 +132,11 @@ class ConsoleReporter:
     def __init__(self, console: Console | None = None, *, is_silent: bool = False) -> None:
         self.console = console or Console(highlight=False, quiet=is_silent)
 
+    @classmethod
+    def of_errors(cls) -> "ConsoleReporter":
+        """A reporter on standard error, beside an answer that others may read."""
+        return cls(Console(stderr=True, highlight=False))
+
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[_Bar]:
         """Work of `total` units."""

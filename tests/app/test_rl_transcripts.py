@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from thor_tir.app.solve import show
+from thor_tir.app.show import show
 from thor_tir.app.stages.rl import exhibit_round
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy

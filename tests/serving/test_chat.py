@@ -52,6 +52,7 @@ def test_a_whole_answer_has_openais_form_the_text_of_all_that_happened_and_its_s
             "prompt_tokens": prompt,
             "completion_tokens": model,  # what the model wrote, its end of turn included, and not the output
             "total_tokens": prompt + model,
+            "thor": {"discarded_tokens": 0, "discarded_calls": 0, "discarded_seconds": 0.0},
         }
         assert len(asked) == 2
 

@@ -22,6 +22,8 @@ from thor_tir.commands.table import COMMANDS, options_of
 from thor_tir.errors import UsageError
 
 CONFIG = "--config"
+ALSO: Mapping[str, str] = {"chat": "solve"}
+"""Section of another command that a command takes beside its own."""
 _OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs"})
 """Keys of a run.json, whose options stand under `options`."""
 
@@ -69,7 +71,8 @@ def with_config(command: str, args: Sequence[str]) -> list[str]:
 def words_of(file: Path, command: str) -> list[str]:
     """The words that a file of options stands for, on the command line of one command.
 
-    Tables named after commands are sections: a command takes its own, one of two words also that of its first word.
+    Tables named after commands are sections: a command takes its own, one of two words also that of its first word,
+    and `chat` that of `solve`.
     What stands outside of them is for every command that has such an option.
     """
     content, is_record = _read(file)
@@ -78,7 +81,7 @@ def words_of(file: Path, command: str) -> list[str]:
     shared = {name: value for name, value in content.items() if name not in sections}
     words = list(_words(file, shared, own, _leaves_of_all if sections else dict))
     for name, table in sections.items():
-        is_ours = name in (command, command.split()[0])
+        is_ours = name in (command, command.split()[0], ALSO.get(command))
         words += _words(file, table, own if is_ours else {}, partial(leaves_of, name), section=f"{name}.")
     return words
 

@@ -67,7 +67,7 @@ def defaults(command: str, args: Sequence[str]) -> Any:
     kind = options_of(command)
     fields = {f.name for f in dataclasses.fields(kind)}
     if "preset" not in fields:
-        raise UsageError("this command has no --preset; tirgen, sft, rl, eval, solve and serve have")
+        raise UsageError("this command has no --preset; tirgen, sft, rl, eval, solve, chat and serve have")
     is_reasoning = [word for word in args if word in ("--reasoning", "--no-reasoning")][-1:] == ["--reasoning"]
     if is_reasoning and name == "released":
         raise UsageError(
@@ -76,9 +76,7 @@ def defaults(command: str, args: Sequence[str]) -> Any:
         )
     if is_reasoning and name == "paper":
         name = "paper-reasoning"
-    question = ["?"] if "question" in fields else []
-    options = tyro.cli(kind, args=[*question, *preset_words(name, command)])
-    return dataclasses.replace(options, question=tyro.MISSING) if question else options
+    return tyro.cli(kind, args=preset_words(name, command))
 
 
 if TYPE_CHECKING:

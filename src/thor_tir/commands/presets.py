@@ -12,7 +12,7 @@ from thor_tir.commands.config_file import options_by_flag
 from thor_tir.commands.options import PRESETS, defaults
 from thor_tir.errors import UsageError
 
-CommandName = Literal["tirgen", "tirgen filter", "sft", "rl", "eval", "solve", "serve"]
+CommandName = Literal["tirgen", "tirgen filter", "sft", "rl", "eval", "solve", "chat", "serve"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,8 @@ class Serve:
             from thor_tir.serving.app import answer_server
         except ModuleNotFoundError as missing:
             raise UsageError(f"no module {missing.name}: install it with pip install 'thor-tir[serve]'") from None
+        from thor_tir.app.ask import usual_model
         from thor_tir.app.runtime import open_runtime
-        from thor_tir.app.solve import usual_model
         from thor_tir.engines.openai_api.policy import ServedAs
         from thor_tir.serving.audit import AuditLog
         from thor_tir.serving.keys import Keys, read_keys

@@ -26,11 +26,13 @@ COMMANDS: Mapping[str, Command] = {
     "tirgen card": Command("tirgen.TirgenCard", "write a data set's card with figures"),
     "sft": Command("training.Sft", "cold-start fine-tuning on that data"),
     "rl": Command("training.Rl", "hierarchical reinforcement learning on trajectories and single failed calls"),
-    "solve": Command("reading.Solve", "answer one question and show the transcript"),
+    "solve": Command("solving.Solve", "answer one question, shown as it is written"),
+    "chat": Command("solving.Chat", "answer questions one after another with a model that stays loaded"),
     "serve": Command("serve.Serve", "answer questions of other programs over OpenAI's API, tools included"),
     "eval": Command("evaluation.Eval", "measure accuracy, call success and cost of a model on problems or benchmarks"),
     "eval merge": Command("evaluation.EvalMerge", "unite the shards of an evaluation"),
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
+    "eval table": Command("evaluation.EvalTable", "show several evaluations side by side, each against the first"),
     "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),
     "code check": Command(
         "evaluation.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"

@@ -240,7 +240,7 @@ def rendered_transcript(
         previous = segment.discarded
         if segment.author is not SegmentKind.PROMPT or show_prompt:
             parts.append(_segment(segment))
-    parts.append(_answer(answer, outcome))
+    parts.append(answer_line(answer, outcome))
     return Group(*parts)
 
 
@@ -253,18 +253,19 @@ def _segment(segment: Segment) -> RenderableType:
     if segment.author is SegmentKind.PROMPT:
         return Text(text, "dim")
     if segment.author is SegmentKind.ACTION:
-        return _highlighted(text)
-    return _output(text, segment.status)
+        return highlighted(text)
+    return output_panel(text, segment.status)
 
 
-def _highlighted(text: str) -> Text:
-    """Code within its fences; the Markdown lexer takes the language from the opening fence."""
-    code = Syntax("", "markdown", theme="ansi_dark", background_color="default").highlight(text)
+def highlighted(text: str, lexer: str = "markdown") -> Text:
+    """Visible text in colours: code within its fences, whose language the Markdown lexer takes from the opening one."""
+    code = Syntax("", lexer, theme="ansi_dark", background_color="default").highlight(text)
     code.rstrip()
     return code
 
 
-def _output(text: str, status: Status | None) -> RenderableType:
+def output_panel(text: str, status: Status | None) -> RenderableType:
+    """Visible text that a program printed, in a frame that says how it ended."""
     failed = has_failed(status)
     return Panel(
         Text(text, "red" if failed else "dim"),
@@ -280,7 +281,8 @@ def _discarded(segment: Segment, text: str) -> Text:
     return Text(text, "dim strike")
 
 
-def _answer(answer: str | None, outcome: Outcome | None) -> Text:
+def answer_line(answer: str | None, outcome: Outcome | None = None) -> Text:
+    """The answer that was found, and its verdict where there is a reference."""
     if answer is None:
         line = Text("no answer found", "bold yellow")
     else:

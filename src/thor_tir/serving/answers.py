@@ -10,21 +10,19 @@ from time import monotonic
 from typing import Any
 
 from thor_tir.chat_template import TAGS
-from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of, unless_cut_short
-from thor_tir.engines.protocol import ContextFull, Policy
-from thor_tir.grading.extract import extract_answer
+from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of
+from thor_tir.engines.protocol import Policy
+from thor_tir.eval.answer_json import candidate_json
+from thor_tir.inference.answering import AttemptLimits, heard_attempt
 from thor_tir.inference.best_of_n import choose, selector
-from thor_tir.inference.self_correction import self_correction
-from thor_tir.problem import Problem
-from thor_tir.rollout.loop import Agent, Draft, rollout
+from thor_tir.rollout.loop import Agent, Draft
 from thor_tir.rollout.overheard import Event, Happening, Overheard
-from thor_tir.rollout.sample_many import Attempt, in_parallel, written_text
+from thor_tir.rollout.sample_many import Attempt, in_parallel
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.serving.requests import AnswerOptions
 from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Decode, Span
-from thor_tir.verdict import Outcome, Verdict
 
 SILENT = frozenset({Happening.TEXT, Happening.STANDS})
 """Events that are text alone."""
@@ -102,6 +100,7 @@ async def answer(
     dialect = served.dialect(options)
     agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=dialect)
     thinking = thinking_of(dialect)
+    limits = AttemptLimits(rollout=options.rollout, correction=options.correction)
     pieces = Pieces(options, thinking, tell)
     events: list[list[Event]] = [[] for _ in range(options.attempts)]
     found: dict[int, Attempt] = {}
@@ -116,7 +115,7 @@ async def answer(
 
         draft = Draft(id=str(number), problem_id="", prompt=prompt, seed=seed_of(seed, number))
         is_live = options.is_stream and options.attempts == 1
-        attempt = await _attempt(draft, options, Overheard(agent, hear, is_live=is_live), thinking)
+        attempt = await heard_attempt(draft, limits, Overheard(agent, hear, is_live=is_live), thinking)
         found[number] = attempt
         if options.attempts > 1:
             tell(Piece(event=candidate_json(attempt)))
@@ -129,22 +128,6 @@ async def answer(
     pieces.end()
     return Answer(
         chosen=chosen, candidates=candidates, decode=dialect.decode, seed=options.seed, seconds=monotonic() - began
-    )
-
-
-async def _attempt(draft: Draft, options: AnswerOptions, overheard: Overheard, thinking: Thinking) -> Attempt:
-    repair = None
-    if options.correction is not None:
-        repair = overheard.repair(self_correction(overheard.agent, options.rollout, options.correction))
-    trajectory = await rollout(draft, overheard.agent, options.rollout, repair)
-    if not trajectory.steps:
-        raise ContextFull(f"the messages have {len(draft.prompt)} tokens, which leave no room for an answer")
-    overheard.finished(trajectory)
-    extracted = extract_answer(unless_cut_short(written_text, thinking)(trajectory))
-    return Attempt(
-        problem=Problem(id="", question="", answer="", source="client"),
-        trajectory=trajectory,
-        verdict=Verdict(outcome=Outcome.UNSCORED, extracted=extracted, reason="no reference"),
     )
 
 
@@ -228,17 +211,3 @@ def event_json(event: Event) -> JsonObject:
     if event.kind is Happening.OUTPUT:
         fields["output"] = event.text
     return fields
-
-
-def candidate_json(attempt: Attempt) -> JsonObject:
-    """One of several attempts, as far as a choice goes by it."""
-    trajectory = attempt.trajectory
-    return {
-        "kind": "candidate",
-        "number": int(trajectory.id),
-        "answer": attempt.verdict.extracted,
-        "finish": trajectory.finish.value,
-        "calls": len(trajectory.calls),
-        "succeeded": sum(step.succeeded for step in trajectory.calls),
-        "tokens": trajectory.num_model_tokens,
-    }

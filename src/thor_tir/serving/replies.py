@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thor_tir.serving.answers import Answer, Piece, candidate_json
+from thor_tir.eval.answer_json import answer_json, candidate_json
+from thor_tir.inference.self_correction import RepairCost, repair_cost
+from thor_tir.serving.answers import Answer, Piece
 from thor_tir.serving.continuation import Continuation
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Decode, Finish, Step, StopReason
+from thor_tir.trajectory import Finish, StopReason
 
 _FINISH: Mapping[Finish, str] = {
     Finish.ENDED: "stop",
@@ -91,8 +93,20 @@ def finish_reason(answer: Answer) -> str:
 
 
 def chat_usage(answers: Sequence[Answer]) -> JsonObject:
-    """Tokens as the engine counted them: the prompt once, and all that the model wrote in all attempts."""
-    return usage(len(answers[0].chosen.trajectory.prompt), sum(answer.num_tokens for answer in answers))
+    """Tokens as the engine counted them: the prompt once, and all that the model wrote in all attempts.
+
+    Beside them what self-correction threw away, whose tokens are among those that the model wrote.
+    """
+    written = [candidate.trajectory for answer in answers for candidate in answer.candidates]
+    lost = sum(map(repair_cost, written), RepairCost())
+    return {
+        **usage(len(answers[0].chosen.trajectory.prompt), sum(each.num_model_tokens for each in written)),
+        "thor": {
+            "discarded_tokens": lost.discarded_tokens,
+            "discarded_calls": lost.discarded_calls,
+            "discarded_seconds": round(lost.discarded_s, 4),
+        },
+    }
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
@@ -106,11 +120,8 @@ def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
 
 def thor_json(answer: Answer) -> JsonObject:
     """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
-    trajectory = answer.chosen.trajectory
     fields: JsonObject = {
-        "answer": answer.chosen.verdict.extracted,
-        "finish": trajectory.finish.value,
-        "steps": [step_json(step, answer.decode) for step in trajectory.steps],
+        **answer_json(answer.chosen, answer.decode),
         "seed": answer.seed,
         "seconds": round(answer.seconds, 3),
     }
@@ -118,24 +129,6 @@ def thor_json(answer: Answer) -> JsonObject:
         fields["candidates"] = [
             {**candidate_json(candidate), "is_chosen": candidate is answer.chosen} for candidate in answer.candidates
         ]
-    return fields
-
-
-def step_json(step: Step, decode: Decode) -> JsonObject:
-    """One step; code and output are null where it made no call."""
-    fields: JsonObject = {"thought": decode(step.thought.span.token_ids), "code": None, "output": None}
-    if step.action is not None and step.observation is not None:
-        result = step.observation.result
-        fields |= {
-            "code": step.action.code,
-            "output": step.observation.text,
-            "status": result.status.value,
-            "error": result.error,
-            "seconds": round(result.seconds, 4),
-            "level": result.level,
-        }
-    if step.discarded:
-        fields["discarded"] = [step_json(old, decode) for old in step.discarded]
     return fields
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from thor_tir.app.config import ResourceConfig
-from thor_tir.app.runtime import Reporter, dialect_of, open_runtime
+from thor_tir.app.runtime import dialect_of, open_runtime
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS, conversation_messages
@@ -18,6 +18,7 @@ from thor_tir.inference.answering import AttemptLimits, heard_attempt
 from thor_tir.inference.best_of_n import SELECTORS, USABLE, Choice, choose, selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
+from thor_tir.progress import Reporter
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig
 from thor_tir.rollout.overheard import Event, Overheard
 from thor_tir.rollout.sample_many import Attempt, in_parallel

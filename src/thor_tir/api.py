@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
-from thor_tir.app.config import ResourceConfig
+from thor_tir.app.config import CallConfig, ResourceConfig
+from thor_tir.dialect.dialect import DialectName
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
@@ -25,6 +26,8 @@ from thor_tir.problem import Problem, digest
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest
 from thor_tir.seeds import seed_of
+from thor_tir.tools.loading import checked
+from thor_tir.tools.protocol import Tool
 from thor_tir.trajectory import Decode
 from thor_tir.verdict import Outcome, Strictness, Verdict
 
@@ -111,6 +114,7 @@ class Attempts(Sequence[Attempt]):
 class Thor:
     """A model with its tools. A context manager; `close` ends its processes, and so does the end of the program.
 
+    `tools` are tools beside Python, objects as `docs/tools.md` shows one; `dialect` spells calls as --dialect says.
     `model` is a hub name, a local folder, `nano/actor` (the embedded one) or the address that serves it (`served` names
     the model, tokenizer and key there). Raises UsageError for a model that cannot be loaded, EngineFault for a server
     that does not answer, SandboxUnavailable where programs cannot be run.
@@ -125,12 +129,16 @@ class Thor:
         rollout: RolloutConfig | None = None,
         correction: SelfCorrectionConfig | None = None,
         resources: ResourceConfig | None = None,
+        tools: Sequence[Tool] = (),
+        dialect: DialectName | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.reasoning = reasoning
         self.limits = rollout or RolloutConfig(temperature=0.6, top_k=50)
         self.correction = correction or SelfCorrectionConfig()
+        self.tools = tuple(checked(tool, type(tool).__name__) for tool in tools)
+        self.dialect: DialectName = dialect or ("tool-call" if tools else "fences")
         self.seed = seed
         self._host = _Host(lambda: self._open(served or ServedAs(), resources or ResourceConfig()))
 
@@ -179,7 +187,7 @@ class Thor:
         from thor_tir.grading.grader import Grader
 
         async with (
-            open_runtime(resources) as runtime,
+            open_runtime(resources, calls=CallConfig(dialect=self.dialect), tools=self.tools) as runtime,
             runtime.load(self.model, served, _Warnings(), thinks=self.reasoning) as loaded,
             Grader(strictness=Strictness.LENIENT) as lenient,
         ):
@@ -188,11 +196,10 @@ class Thor:
     async def _sample(
         self, opened: "_Opened", problems: Sequence[Problem], tools: bool, correct: bool, samples: int
     ) -> Attempts:
-        from thor_tir.app.runtime import dialect_of
         from thor_tir.rollout.sample_many import attempt
 
         runtime, loaded = opened.runtime, opened.loaded
-        dialect = dialect_of(loaded.tokenizer, TOOLS if tools else NO_TOOLS, reasoning=self.reasoning)
+        dialect = runtime.dialect(loaded.tokenizer, TOOLS if tools else NO_TOOLS, reasoning=self.reasoning)
         limits = self.limits if tools else replace(self.limits, max_tool_calling_iterations=0)
         setup = runtime.setup(loaded.policy, dialect, limits)
         if tools and correct:

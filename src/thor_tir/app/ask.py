@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from thor_tir.app.config import ResourceConfig
-from thor_tir.app.runtime import dialect_of, open_runtime
+from thor_tir.app.config import CallConfig, ResourceConfig
+from thor_tir.app.runtime import open_runtime
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS, conversation_messages
@@ -47,6 +47,8 @@ class AskConfig:
     """Chat template in place of the model's own."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Form in which the model is shown what a program printed."""
+    calls: CallConfig = field(default_factory=CallConfig)
+    """Tools beside Python, and the spelling of calls."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """Limits and sampling of each attempt."""
     correction: SelfCorrectionConfig = field(default_factory=SelfCorrectionConfig)
@@ -160,10 +162,11 @@ async def opened(config: AskConfig, reporter: Reporter) -> AsyncIterator[Asked]:
     """The model, a sandbox and a grader, for as long as questions are asked. Raises UsageError for no such model."""
     config.check()
     name = config.model or usual_model()
+    resources = ResourceConfig(end_token=config.end_tokens, chat_template=config.chat_template)
     async with (
-        open_runtime(ResourceConfig(end_token=config.end_tokens, chat_template=config.chat_template)) as runtime,
+        open_runtime(resources, calls=config.calls) as runtime,
         runtime.load(name, config.served, reporter, thinks=config.reasoning) as loaded,
     ):
         reporter.say(f"model: {name}")
-        dialect = dialect_of(loaded.tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
+        dialect = runtime.dialect(loaded.tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
         yield Asked(runtime.setup(loaded.policy, dialect, config.rollout).agent, config)

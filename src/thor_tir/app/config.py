@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from thor_tir.dialect.dialect import DialectName
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
 from thor_tir.engines.options import EngineOptions
+from thor_tir.errors import UsageError
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, NANO_FAMILIES, ProblemChoice
@@ -25,6 +27,26 @@ from thor_tir.tirgen.selection import FilterConfig
 
 EndTokens = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 """Names of tokens, one an option."""
+
+
+ToolNames = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE.py:CLASS")]
+"""Tools of one's own, one an option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallConfig:
+    """Tools that the model may call, and the spelling of its calls."""
+
+    dialect: DialectName = "fences"
+    """Spelling of calls: programs between `fences` (the paper's); `tool-call` is JSON between <tool_call> tags with
+    results in turns of their own, as Hermes and Qwen have it; `auto` takes the form that the chat template declares."""
+    tool: ToolNames = ()
+    """A tool beside Python, as FILE.py:CLASS, module:Class or a short name, arguments behind commas; may be given
+    several times. Needs --dialect tool-call or auto."""
+
+    def __post_init__(self) -> None:
+        if self.tool and self.dialect == "fences":
+            raise UsageError(f"--tool {self.tool[0]}: fences can name no tool but Python; give --dialect tool-call")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +131,8 @@ class RunConfig:
     """The actor is a reasoning model: its chat template opens a thinking turn, in which programs may stand."""
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     """Text that the actor reads of a program's end, in every stage."""
+    calls: CallConfig = field(default_factory=CallConfig)
+    """Tools beside Python, and the spelling of calls, in every stage."""
     problems: str = "reasoning_gym"
     """Data set of one's own, `reasoning_gym:family,family`, or `reasoning_gym` for the nano families."""
     fields: ProblemFields = ANY_FIELDS

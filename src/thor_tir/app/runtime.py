@@ -1,6 +1,7 @@
 """Resources that the stages of a run share: models by name, an engine over each, one sandbox, one grader, journals."""
 
 import filecmp
+import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 
 from thor_tir.address import is_address
-from thor_tir.app.config import ResourceConfig
-from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
+from thor_tir.app.config import CallConfig, ResourceConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig, DialectName, thinking_of, unless_cut_short
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
@@ -28,12 +29,16 @@ from thor_tir.pretrained import CausalLM, ModelTokenizer, Tokenizer
 from thor_tir.progress import Reporter
 from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.rollout.sample_many import SamplingSetup, written_text
+from thor_tir.rollout.toolbox import Toolbox
 from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
-from thor_tir.storage.journal import Brief, Journal, open_shared, told_when_full
+from thor_tir.storage.journal import Brief, Journal, open_shared, told_when_full, write_atomically
+from thor_tir.tools.loading import LoadedTool, load_tools
 from thor_tir.verdict import Strictness
+
+PYTHON_ALONE = CallConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +58,18 @@ class LoadedModel:
 class Runtime:
     """Resources that stages share: a sandbox and a grader that are started once, and how engines are made."""
 
-    def __init__(self, resources: ResourceConfig, sandbox: Sandbox, grader: Grader, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        resources: ResourceConfig,
+        sandbox: Sandbox,
+        grader: Grader,
+        ranks: Ranks = ALONE,
+        calls: DialectName = "fences",
+        tools: Sequence[LoadedTool] = (),
+    ) -> None:
         self.ranks = ranks
+        self.calls = calls
+        self.tools = Toolbox(tools)
         self.resources = resources
         self.sandbox = sandbox
         self.grader = grader
@@ -101,10 +116,22 @@ class Runtime:
         async with self.engine(model, tokenizer, barrier) as engine:
             yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 
+    def dialect(
+        self,
+        tokenizer: Tokenizer,
+        style: PromptStyle,
+        *,
+        reasoning: bool = False,
+        observation: ObservationConfig | None = None,
+    ) -> Dialect:
+        """The conventions of one model under one prompt, with the run's tools and its spelling of calls."""
+        tools = tuple(self.tools.tools.values())
+        return dialect_of(tokenizer, style, reasoning=reasoning, observation=observation, calls=self.calls, tools=tools)
+
     def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
         """Attempts by one policy."""
         return SamplingSetup(
-            agent=Agent(policy=policy, sandbox=self.sandbox, dialect=dialect),
+            agent=Agent(policy=policy, sandbox=self.sandbox, dialect=dialect, tools=self.tools),
             grade=self.grader.grade,
             config=config,
             graded=unless_cut_short(written_text, thinking_of(dialect)),
@@ -123,10 +150,16 @@ async def open_runtime(
     strictness: Strictness = Strictness.STRICT,
     ranks: Ranks = ALONE,
     judge: Judge | None = None,
+    calls: CallConfig = PYTHON_ALONE,
+    tools: Sequence[LoadedTool] = (),
 ) -> AsyncIterator[Runtime]:
-    """Sandbox and grader for as long as the stages run. Raises SandboxUnavailable when programs cannot be run here."""
+    """Sandbox, tools and grader for as long as the stages run; `tools` are further ones, which have no name to load.
+
+    Raises SandboxUnavailable when programs cannot be run here, UsageError for a tool that cannot be had.
+    """
+    tools = (*load_tools(calls.tool), *tools)
     async with _sandbox(resources) as sandbox, Grader(strictness=strictness, judge=judge) as grader:
-        yield Runtime(resources, sandbox, grader, ranks)
+        yield Runtime(resources, sandbox, grader, ranks, calls.dialect, tools)
 
 
 def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
@@ -138,11 +171,36 @@ def _sandbox(resources: ResourceConfig) -> OpenableSandbox:
 
 
 def dialect_of(
-    tokenizer: Tokenizer, style: PromptStyle, *, reasoning: bool = False, observation: ObservationConfig | None = None
+    tokenizer: Tokenizer,
+    style: PromptStyle,
+    *,
+    reasoning: bool = False,
+    observation: ObservationConfig | None = None,
+    calls: DialectName = "fences",
+    tools: Sequence[LoadedTool] = (),
 ) -> Dialect:
-    """The conventions of one model under one prompt; `observation` matters where programs are run."""
-    form = observation or ObservationConfig()
-    return Dialect(tokenizer, DialectConfig(style=style, is_reasoning=reasoning, observation=form))
+    """The conventions of one model under one prompt; the rest matters where programs are run.
+
+    Raises UsageError for a chat template that has no place for results.
+    """
+    config = DialectConfig(
+        style=style,
+        is_reasoning=reasoning,
+        observation=observation or ObservationConfig(),
+        calls=calls,
+        tools=tuple(tool.spec for tool in tools),
+    )
+    return Dialect(tokenizer, config)
+
+
+def announce(dialect: Dialect, folder: Path, say: Callable[[str], None]) -> None:
+    """Say how a run spells calls, and write it into `dialect.json`, unless it has the paper's fences as usual."""
+    if dialect.config.calls == "fences":
+        return
+    about = dialect.about
+    how = f"declared by the {about['declared_by']}, results in turns of the {about['results_in']}"
+    say(f"calls: {about['calls']}, tools {', '.join(about['tools'])}" + ("" if dialect.is_fenced else f", {how}"))
+    write_atomically(folder / "dialect.json", json.dumps(about, indent=1) + "\n")
 
 
 def without_tools(max_tokens: int) -> RolloutConfig:

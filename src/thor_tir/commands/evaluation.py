@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
+from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size, defaults
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -83,6 +83,8 @@ class Eval:
     """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval
     """Options of the evaluation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
@@ -139,13 +141,13 @@ class Eval:
         return [each for name in names for each in (SIX_SETS if name == "six" else (name,))]
 
     def _inputs(self) -> list[str]:
-        """Files that the run is made from: model, tokenizer, problem files, data folder, a selector of one's own."""
+        """Files that the run is made from: model, tokenizer, problem files, data folder, a selector, tools."""
         from thor_tir.problems.sets import is_benchmark
 
         names = [] if is_generated(self.problems) else self._names()
         own = [path for name in names if not is_benchmark(name) for path in local_inputs(name)]
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, self.model_tokenizer, *own, *data, *hook_files(self.select)]
+        return [self.model, self.model_tokenizer, *own, *data, *hook_files([*self.select, *self.calls.tool])]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
@@ -164,6 +166,7 @@ class Eval:
             problems=self.problems,
             reasoning=self.reasoning,
             observation=self.observation,
+            calls=self.calls,
             eval=self.eval,
             resources=self.resources,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from thor_tir.app.config import ResourceConfig
+from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -67,6 +67,8 @@ class Serve:
     """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     rollout: RolloutConfig = NANO.eval.rollout
     """Limits and sampling of a request that does not say otherwise."""
     correction: SelfCorrectionConfig = NANO.eval.correction
@@ -100,7 +102,7 @@ class Serve:
 
         async def work() -> None:
             async with (
-                open_runtime(self.resources) as runtime,
+                open_runtime(self.resources, calls=self.calls) as runtime,
                 runtime.load(model, served_as, reporter, thinks=self.reasoning) as loaded,
             ):
                 served = self._served(model, runtime, loaded)
@@ -127,7 +129,6 @@ class Serve:
         )
 
     def _served(self, model: str, runtime: "Runtime", loaded: "LoadedModel") -> "Served":
-        from thor_tir.app.runtime import dialect_of
         from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
         from thor_tir.engines.openai_api.text_codec import TextTokenizer
         from thor_tir.serving.answers import Served
@@ -139,7 +140,8 @@ class Serve:
             name=self.served_name or (Path(own_name).name if Path(own_name).is_dir() else own_name),
             policy=loaded.policy,
             sandbox=runtime.sandbox,
-            with_tools=dialect_of(loaded.tokenizer, TOOLS, **options),
-            in_words=dialect_of(loaded.tokenizer, NO_TOOLS, **options),
+            tools=runtime.tools,
+            with_tools=runtime.dialect(loaded.tokenizer, TOOLS, **options),
+            in_words=runtime.dialect(loaded.tokenizer, NO_TOOLS, **options),
             continues_text=not isinstance(loaded.tokenizer, TextTokenizer),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from thor_tir.app.config import EndTokens
+from thor_tir.app.config import CallConfig, EndTokens
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -55,6 +55,8 @@ class AskOptions:
     """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     rollout: RolloutConfig = NANO.eval.rollout
     """Limits and sampling of each attempt."""
     correction: SelfCorrectionConfig = NANO.eval.correction
@@ -75,6 +77,7 @@ class AskOptions:
             end_tokens=self.end_token,
             chat_template=self.chat_template,
             observation=self.observation,
+            calls=self.calls,
             rollout=self.rollout,
             correction=self.correction,
             attempts=self.attempts,

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from thor_tir.app.config import ResourceConfig, RunConfig
+from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
+from thor_tir.hooks import hook_files
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.storage.journal import JsonObject, shard_of
@@ -73,6 +74,8 @@ class TirgenGenerate:
     """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the actor reads of a program's end."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     tirgen: Annotated[TirgenConfig, tyro.conf.arg(name="")] = NANO.tirgen
     """Options of generation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
@@ -88,7 +91,7 @@ class TirgenGenerate:
         reporter = ConsoleReporter()
 
         async def work() -> None:
-            async with open_runtime(self.resources) as runtime:
+            async with open_runtime(self.resources, calls=self.calls) as runtime:
                 await generate_raw(self.config(), self.output, runtime, reporter, shard)
 
         shard = shard_of(self.shard)
@@ -107,7 +110,8 @@ class TirgenGenerate:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Files and folders that the run is made from, where they are local."""
-        return self.actor, self.critic, *local_inputs(self.problems), self.actor_tokenizer, self.critic_tokenizer
+        models = (self.actor, self.critic, self.actor_tokenizer, self.critic_tokenizer)
+        return *models, *local_inputs(self.problems), *hook_files(self.calls.tool)
 
     def options(self) -> JsonObject:
         """Options that make two commands the same run: not which part is done, and not how much is tried."""
@@ -128,6 +132,7 @@ class TirgenGenerate:
             num_tirgen=self.count,
             reasoning=self.reasoning,
             observation=self.observation,
+            calls=self.calls,
             no_tools_samples=self.no_tools_samples,
             schedule=self.schedule,
             tirgen=self.tirgen,
@@ -160,7 +165,7 @@ class Tirgen(TirgenGenerate):
         reporter = ConsoleReporter()
 
         async def work() -> Path:
-            async with open_runtime(self.resources) as runtime:
+            async with open_runtime(self.resources, calls=self.calls) as runtime:
                 return await generate_data(config, self.output, runtime, reporter)
 
         if self.shard:

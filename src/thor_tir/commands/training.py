@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from thor_tir.app.config import EndTokens, ResourceConfig, RunConfig, quickstart
+from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, quickstart
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -85,6 +85,8 @@ class Sft:
     """Folder of the run: the model and everything that is needed to continue."""
     preset: PresetOption = "nano"
     """Name of the values that the options begin from."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     sft: Annotated[SftConfig, tyro.conf.arg(name="")] = NANO.sft
     """Options of training."""
     end_token: EndTokens = ()
@@ -102,7 +104,11 @@ class Sft:
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
         with (
             together() as ranks,
-            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=(self.model, self.data))),
+            ranks.led(
+                claim(
+                    self.output, dataclasses.asdict(self), inputs=(self.model, self.data, *hook_files(self.calls.tool))
+                )
+            ),
         ):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
@@ -112,6 +118,7 @@ class Sft:
                 self.output,
                 reporter,
                 reasoning=self.reasoning,
+                calls=self.calls,
                 end_tokens=self.end_token,
                 chat_template=self.chat_template,
                 ranks=ranks,
@@ -151,6 +158,8 @@ class Rl:
     """Name of the values that the options begin from."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, and the spelling of calls."""
     rl: Annotated[RLConfig, tyro.conf.arg(name="")] = NANO.rl
     """Options of training."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
@@ -172,6 +181,7 @@ class Rl:
             choice=self.choice,
             reasoning=self.reasoning,
             observation=self.observation,
+            calls=self.calls,
             num_rl=self.count,
             rl=self.rl,
             resources=self.resources,
@@ -181,13 +191,13 @@ class Rl:
 
         async def work(ranks: Ranks) -> None:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
-            async with open_runtime(self.resources, ranks=ranks) as runtime:
+            async with open_runtime(self.resources, ranks=ranks, calls=self.calls) as runtime:
                 model = await reinforce(config, self.model, self.output, runtime, reporter)
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
 
         inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
-        inputs += hook_files(self.rl.functions)
+        inputs += hook_files([*self.rl.functions, *self.calls.tool])
         with (
             together() as ranks,
             ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs)),

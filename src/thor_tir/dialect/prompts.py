@@ -64,34 +64,41 @@ CODE_TOOLS = PromptStyle(
 )
 """A programming task with tools."""
 
+_EXPERT = "You are an expert in mathematics and programming. You are given one isolated piece of somebody's reasoning."
+_NONE = "If it holds no computation that {tools} can do exactly, answer with the single word NONE."
+_KEEP = (
+    "Otherwise write it again: keep the words that say what is computed and why, unchanged; leave out the computed"
+    " result; then"
+)
+_PROGRAM = "write, between a line ```python and a line ```, a short program that stands alone and prints that result."
+_CALL = "call the one tool that gives that result."
+_NO_MORE = "Do not predict the output, do not solve anything beyond this piece, add nothing of your own."
+
 CRITIC = PromptStyle(
-    system=(
-        "You are an expert in mathematics and programming. You are given one isolated piece of somebody's reasoning.\n"
-        "If it holds no computation that Python can do exactly, answer with the single word NONE.\n"
-        "Otherwise write it again: keep the words that say what is computed and why, unchanged; leave out the computed"
-        " result; then write, between a line ```python and a line ```, a short program that stands alone and prints"
-        " that result.\n"
-        "Do not predict the output, do not solve anything beyond this piece, add nothing of your own."
-    ),
+    system="\n".join((_EXPERT, _NONE.format(tools="Python"), f"{_KEEP} {_PROGRAM}", _NO_MORE)),
     user="{text}",
 )
 """The critic of TIRGen, which sees an isolated step and nothing else (paper, figure 7)."""
 
 
 _CALLING = "Call tools as often as the problem needs, and not for what is obvious."
-_RULES: Mapping[PromptStyle, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    TOOLS: (_MATHEMATICIAN, (_FENCED, _GOES_ON, _AS_MANY), (_CALLING,)),
-    CODE_TOOLS: (_PROGRAMMER, (_FENCED_TRIAL, _GOES_ON), (_CALLING,)),
+_GOING_ON: Mapping[PromptStyle, tuple[str, ...]] = {
+    TOOLS: (_MATHEMATICIAN, _FENCED, _GOES_ON, _AS_MANY),
+    CODE_TOOLS: (_PROGRAMMER, _FENCED_TRIAL, _GOES_ON),
 }
-"""First line; what follows where fenced programs go on from earlier ones; what follows where tools are called."""
+"""Rules where fenced programs go on from earlier ones."""
+_BY_CALLS: Mapping[PromptStyle, tuple[str, ...]] = {
+    TOOLS: (_MATHEMATICIAN, _CALLING),
+    CODE_TOOLS: (_PROGRAMMER, _CALLING),
+    CRITIC: (_EXPERT, _NONE.format(tools="the tools"), f"{_KEEP} {_CALL}", _NO_MORE),
+}
+"""Rules where tools are called, which are declared beside them."""
 
 
 def in_dialect(style: PromptStyle, *, is_fenced: bool, keeps_state: bool) -> PromptStyle:
     """A packaged style for a dialect and for programs that know each other or not; one's own stays as it is."""
-    if style not in _RULES or (is_fenced and not keeps_state):
-        return style
-    head, going_on, calling = _RULES[style]
-    return replace(style, system="\n".join((head, *(going_on if is_fenced else calling))))
+    rules = _BY_CALLS if not is_fenced else _GOING_ON if keeps_state else {}
+    return replace(style, system="\n".join(rules[style])) if style in rules else style
 
 
 def messages(style: PromptStyle, text: str, system: str = "") -> list[dict[str, str]]:

@@ -118,5 +118,5 @@ def _about(folder: EvalFolder) -> Mapping[str, Any]:
     known = folder.manifest
     return {
         "folder": str(folder.path),
-        **{key: known.get(key) for key in ("model", "name", "samples", "select", "seed", "observation")},
+        **{key: known.get(key) for key in ("model", "name", "samples", "select", "seed", "observation", "calls")},
     }

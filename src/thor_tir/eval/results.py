@@ -46,6 +46,8 @@ class Manifest(TypedDict):
     """Prompt by the kind of problems."""
     observation: Mapping[str, Any] | None
     """Form of what the model reads of a program's end; null without tools."""
+    calls: Mapping[str, Any] | None
+    """Spelling of calls, and tools beside Python; null without tools."""
     rollout: Mapping[str, Any]
     """Limits and sampling."""
     correction: Mapping[str, Any] | None

@@ -5,7 +5,7 @@ it has been chosen; until then a piece for each candidate says that it is done.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -18,6 +18,7 @@ from thor_tir.inference.best_of_n import choose, selector
 from thor_tir.rollout.loop import Agent, Draft
 from thor_tir.rollout.overheard import Event, Happening, Overheard
 from thor_tir.rollout.sample_many import Attempt, in_parallel
+from thor_tir.rollout.toolbox import Toolbox, ToolRunner
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.serving.requests import AnswerOptions
@@ -54,6 +55,8 @@ class Served:
     """Model that is asked."""
     sandbox: Sandbox
     """Place where programs run."""
+    tools: ToolRunner = field(default_factory=Toolbox)
+    """Runner of calls: of programs in the sandbox, and of the tools beside it."""
     with_tools: Dialect
     """Conventions where programs are run."""
     in_words: Dialect
@@ -98,7 +101,7 @@ async def answer(
     """
     began = monotonic()
     dialect = served.dialect(options)
-    agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=dialect)
+    agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=dialect, tools=served.tools)
     thinking = thinking_of(dialect)
     limits = AttemptLimits(rollout=options.rollout, correction=options.correction)
     pieces = Pieces(options, thinking, tell)

@@ -17,7 +17,7 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.fences import FenceReading
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.seeds import seed_of
-from thor_tir.trajectory import Author, Span, StopReason, Thought
+from thor_tir.trajectory import PYTHON, Author, Span, StopReason, Thought
 
 MATCHING_CHARS = 3
 """Shorter runs are chance."""
@@ -83,6 +83,8 @@ class Rewriting:
     """r_logic: ends with a newline, so that a fence may follow."""
     code: str
     """a_t as the critic wrote it, without fences."""
+    tool: str = PYTHON
+    """Name of the tool that is called."""
     kept: float
     """Share of `logic` that is the step's own."""
 
@@ -141,10 +143,12 @@ class Critic:
         if action is None:
             stop = StopReason.LENGTH if stop is StopReason.STOP else stop
             return CriticReply(verdict=without_program(thought.text, stop))
+        if not action.tool:
+            return CriticReply(verdict=Refusal.BROKEN_FORMAT)
         words = compared(step, [thought.text])
         if (refusal := words.refusal(self.config)) is not None:
             return CriticReply(verdict=refusal, kept=words.kept)
-        rewriting = Rewriting(logic=step.begun_with(thought.text), code=action.code, kept=words.kept)
+        rewriting = Rewriting(logic=step.begun_with(thought.text), code=action.code, tool=action.tool, kept=words.kept)
         return CriticReply(verdict=rewriting, kept=words.kept)
 
     def _sampling(self, seed: int, written: int) -> Sampling:

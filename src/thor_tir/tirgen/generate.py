@@ -16,6 +16,7 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.protocol import ContextFull, Policy, Sampling
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
+from thor_tir.rollout.toolbox import Toolbox, ToolRunner
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.tirgen.critic import Critic, CriticConfig, IsolatedStep, Refusal
@@ -153,6 +154,8 @@ class TirgenAgents:
     """Model that turns steps into programs."""
     sandbox: Sandbox
     """Place where programs run."""
+    tools: ToolRunner = field(default_factory=Toolbox)
+    """Runner of calls: of programs in the sandbox, and of the tools beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,14 +304,14 @@ async def _computed(
         if isinstance(reply.verdict, Refusal):
             growing.fate[reply.verdict.value] += 1
             return None
-        result = await agents.sandbox.run(reply.verdict.code)
+        action = agents.dialect.call(reply.verdict.code, reply.verdict.tool)
+        result = await agents.tools.run(action, agents.sandbox)
         if not result.succeeds():
             growing.fate[FAILED[result.status]] += 1
             continue
         growing.fate[REWRITTEN] += 1
         growing.replaced.append(ReplacedText(step=len(growing.steps), num_steps=1, text=isolated.text))
         thought = growing.words + unsampled(agents.dialect.encode(reply.verdict.logic))
-        action = agents.dialect.call(reply.verdict.code)
         return Step(
             thought=Thought(text=agents.dialect.decode(thought.token_ids), span=thought),
             action=action,

@@ -128,7 +128,7 @@ async def _rewritten(
         at_call_limit="stop",  # a window of more programs is refused: none of them would be left unrun
     )
     draft = Draft(id="critic", problem_id="window", prompt=critic.prompt(step), seed=seed)
-    agent = Agent(policy=critic.policy, sandbox=agents.sandbox, dialect=critic.dialect)
+    agent = Agent(policy=critic.policy, sandbox=agents.sandbox, dialect=critic.dialect, tools=agents.tools)
     written = await rollout(draft, agent, rules)
     return written if written.steps else Refusal.STEP_TOO_LONG
 
@@ -153,7 +153,7 @@ def _in_actors_tokens(step: Step, words: str, agents: TirgenAgents, *, before: S
     assert step.observation is not None
     dialect = agents.dialect
     span = (before or unsampled(())) + unsampled(dialect.encode(words))
-    action = dialect.call(step.action.code)
+    action = dialect.call(step.action.code, step.action.tool)
     return Step(
         thought=Thought(text=words if before is None else dialect.decode(span.token_ids), span=span),
         action=action,

@@ -11,9 +11,9 @@ from time import perf_counter
 from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import with_reference_notes
-from thor_tir.app.runtime import LoadedModel, Runtime, open_runtime
+from thor_tir.app.runtime import LoadedModel, Runtime, announce, open_runtime
 from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
-from thor_tir.dialect.dialect import Dialect, DialectConfig, thinking_of, unless_cut_short
+from thor_tir.dialect.dialect import thinking_of, unless_cut_short
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
@@ -114,7 +114,7 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
         if run.spec.select is not None and not is_asked_about(selector(run.spec.select).asks, each.kind):
             raise UsageError(f"{each.name} asks for programs, which {run.spec.select} does not compare; take pass-rate")
     with opened(run.judge) as judge:
-        async with open_runtime(run.config.resources, run.strictness, judge=judge) as runtime:
+        async with open_runtime(run.config.resources, run.strictness, judge=judge, calls=run.config.calls) as runtime:
             await evaluate_within(run, runtime, reporter)
 
 
@@ -139,6 +139,8 @@ async def evaluate_loaded(
     about = manifest(run, weights=weights, sandbox=runtime.sandbox.level)
     runtime.ranks.lead(lambda: run.folder.start(run.sets, about))
     setups = [setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer) for asked in run.sets]
+    if setups and run.spec.has_tools and runtime.ranks.leads:
+        announce(setups[0].agent.dialect, run.folder.path, reporter.say)
     for asked, setup in zip(run.sets, setups, strict=True):
         await fill(run, asked, setup, reporter)
     await ask_selectors(run, setups, reporter)
@@ -157,12 +159,12 @@ async def ask_selectors(run: EvalRun, setups: Sequence[SamplingSetup], reporter:
 
 def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Tokenizer) -> SamplingSetup:
     """The set-up for attempts at one set: its kind decides the prompt and the grader."""
-    config = DialectConfig(
-        style=style_of(run.spec, asked.kind),
-        is_reasoning=run.config.reasoning,
+    dialect = runtime.dialect(
+        tokenizer,
+        style_of(run.spec, asked.kind),
+        reasoning=run.config.reasoning,
         observation=run.config.observation,
     )
-    dialect = Dialect(tokenizer, config)
     setup = runtime.setup(policy, dialect, rollout_of(run))
     if asked.kind is ProblemKind.CODE:
         grade, graded = (
@@ -319,6 +321,7 @@ def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Manifest:
         "reasoning": run.config.reasoning,
         "prompts": {kind.value: asdict(style_of(spec, kind)) for kind in sorted({s.kind for s in run.sets})},
         "observation": asdict(run.config.observation) if run.spec.has_tools else None,
+        "calls": asdict(run.config.calls) if run.spec.has_tools else None,
         "rollout": asdict(rollout_of(run)),
         "correction": None if spec.correction is None else asdict(spec.correction),
         "resources": asdict(run.config.resources),

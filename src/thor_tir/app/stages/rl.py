@@ -14,7 +14,7 @@ from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import (
     LoadedModel,
     Runtime,
-    dialect_of,
+    announce,
     load_trainable,
     publish,
     publishing_dtype,
@@ -60,11 +60,12 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     )
     replica = None if ranks.is_alone else _replica(model_name, config.rl)
     actor = model if replica is None else replica
-    dialect = dialect_of(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
+    dialect = runtime.dialect(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     problems = problems_of(config)
     if config.rl.validate_every:
         reporter.say(problems.remark)
     if ranks.leads:
+        announce(dialect, folder, reporter.say)
         report_problems(problems.train, config.problems, reporter.say, folder)
         say_unread(problems.train.problems, dialect, reporter.say)
     async with runtime.engine(actor, tokenizer) as engine:

@@ -4,7 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from thor_tir.app.config import CallConfig
 from thor_tir.app.runtime import (
+    PYTHON_ALONE,
+    announce,
     dialect_of,
     load_trainable,
     publish,
@@ -20,6 +23,7 @@ from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import fitting, sft_row, spelled_for
 from thor_tir.storage.journal import write_atomically
 from thor_tir.tirgen.dataset import read_dataset
+from thor_tir.tools.loading import load_tools
 
 
 def fine_tune(
@@ -30,6 +34,7 @@ def fine_tune(
     reporter: Reporter,
     *,
     reasoning: bool = False,
+    calls: CallConfig = PYTHON_ALONE,
     end_tokens: Sequence[str] = (),
     chat_template: str = "",
     ranks: Ranks = ALONE,
@@ -37,7 +42,8 @@ def fine_tune(
     """Cold start from a data set; returns the folder of the trained model."""
     attempts = read_dataset(dataset)
     model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens, chat_template)
-    dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning)
+    dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning, calls=calls.dialect, tools=load_tools(calls.tool))
+    ranks.lead(lambda: announce(dialect, folder, reporter.say))
     spelled = [spelled_for(a.trajectory, dialect) for a in attempts]
     if anew := sum(ours is not a.trajectory for ours, a in zip(spelled, attempts, strict=True)):
         reporter.say(

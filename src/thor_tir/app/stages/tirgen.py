@@ -5,18 +5,19 @@ The rows of `raw.jsonl` are all that later stages need: problem, trajectory, ver
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import report_problems, say_unread
-from thor_tir.app.runtime import LoadedModel, Runtime, dialect_of, without_tools
+from thor_tir.app.runtime import LoadedModel, Runtime, announce, dialect_of, without_tools
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.local.scheduler import StepBarrier
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, load_problems
@@ -77,7 +78,7 @@ async def generate_raw(
         ):
             report_problems(everything, config.problems, reporter.say, folder)
             try:
-                maker = _maker(config, folder, runtime, actor, critic)
+                maker = _maker(config, folder, runtime, actor, critic, reporter.say)
                 say_unread(problems, maker.agents.dialect, reporter.say)
                 raw = runtime.journal(shard.file(folder, "raw"), brief)
                 await _attempt(problems, maker, raw, reporter)
@@ -123,12 +124,28 @@ class _Maker:
         }
 
 
-def _maker(config: RunConfig, folder: Path, runtime: Runtime, actor: LoadedModel, critic: LoadedModel) -> _Maker:
-    dialect = dialect_of(actor.tokenizer, NO_TOOLS, reasoning=config.reasoning, observation=config.observation)
-    rewriter = Critic(policy=critic.policy, dialect=dialect_of(critic.tokenizer, CRITIC), config=config.tirgen.critic)
+def _maker(
+    config: RunConfig,
+    folder: Path,
+    runtime: Runtime,
+    actor: LoadedModel,
+    critic: LoadedModel,
+    say: Callable[[str], None],
+) -> _Maker:
+    dialect = runtime.dialect(actor.tokenizer, NO_TOOLS, reasoning=config.reasoning, observation=config.observation)
+    if config.reasoning and not dialect.is_fenced:
+        raise UsageError(
+            "a reasoning actor's programs stand within its thoughts, where a call cannot end the turn: TIRGen writes "
+            "them between fences (--dialect fences)"
+        )
+    announce(dialect, folder, say)
+    critics = runtime.dialect if config.calls.tool else dialect_of  # who writes programs alone writes them in fences
+    rewriter = Critic(policy=critic.policy, dialect=critics(critic.tokenizer, CRITIC), config=config.tirgen.critic)
     return _Maker(
         config=config,
-        agents=TirgenAgents(actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=runtime.sandbox),
+        agents=TirgenAgents(
+            actor=actor.policy, dialect=dialect, critic=rewriter, sandbox=runtime.sandbox, tools=runtime.tools
+        ),
         form=think if config.reasoning else reason,
         setup=runtime.setup(actor.policy, dialect, without_tools(config.tirgen.max_completion_length)),
         signed=sign(folder / PROVENANCE, provenance_of(config, dialect)),
@@ -171,6 +188,7 @@ def provenance_of(config: RunConfig, dialect: Dialect) -> JsonObject:
         "prompts": {"actor": prompt_digest(NO_TOOLS), "critic": prompt_digest(CRITIC)},
         "thinking": thinking_of(dialect).value,
         "observation": asdict(config.observation),
+        **({} if dialect.config.calls == "fences" else {"calls": dialect.about}),
         "problems": config.problems,
         "seed": config.seed,
         "tirgen": asdict(config.tirgen),

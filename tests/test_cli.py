@@ -59,7 +59,7 @@ def test_an_unknown_command_lists_the_known_ones(capsys: pytest.CaptureFixture[s
         ("eval --problems nowhere.jsonl", ["nowhere.jsonl", "JSONL"]),
         ("tirgen --problems nowhere.jsonl", ["'nowhere.jsonl'", "JSONL"]),
         ("sft --data nowhere.jsonl", ["nowhere.jsonl", "`thor tirgen` writes one"]),
-        ("show nowhere", ["nowhere", "trajectories.jsonl"]),
+        ("show nowhere", ["there is no folder", "nowhere"]),
         ("eval --problems reasoning_gym:gcd,gdc", ["unknown", "'gdc'", "did you mean 'gcd'", "known: ", "count_bits"]),
         ("eval --model ./nowhere --problems reasoning_gym:gcd", ["'./nowhere'", "no model"]),
         ("rl --model ./nowhere --problems reasoning_gym:gcd", ["'./nowhere'", "no model"]),

@@ -107,7 +107,10 @@ def test_a_question_is_answered_with_its_transcript(capsys: pytest.CaptureFixtur
 def test_show_lists_what_a_run_has_stored(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(empty_folder / "run", num_trajectories=5)
     assert status_of("show", "run") == 0
-    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [f"p{i}/0" for i in range(5)]
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "trajectories: 5 trajectories"
+    assert [line.split()[0] for line in lines] == [f"p{i}/0" for i in range(5)]
+    assert all("What is gcd(84, 36)?" in line for line in lines)
 
 
 def test_show_prints_one_trajectory_with_its_program_and_what_it_printed(
@@ -133,11 +136,13 @@ def test_an_id_that_no_trajectory_has_is_refused(empty_folder: Path, capsys: pyt
     assert "'p7'" in capsys.readouterr().err
 
 
-def test_a_damaged_trajectory_is_named_by_its_line(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_trajectory_is_counted_below_the_list(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_run(empty_folder / "run", num_trajectories=2) / "trajectories.jsonl"
     path.write_text(path.read_text(encoding="utf-8") + '{"trajectory": {}}\n', encoding="utf-8")
-    assert status_of("show", "run") == 2
-    assert "trajectories.jsonl, line 3 is damaged" in capsys.readouterr().err
+    assert status_of("show", "run") == 0
+    told = capsys.readouterr().out
+    assert "p1/0" in told
+    assert "trajectories.jsonl: 1 lines are damaged and are not shown" in told
 
 
 def test_a_fault_of_the_machine_is_one_sentence_with_status_1(

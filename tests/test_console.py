@@ -14,10 +14,11 @@ from fake_run import RUNS, write_lines
 from fake_run import stored as exhibit_row
 from scripted_benchmark import play, scripted_run, set_of
 from thor_tir import cli
-from thor_tir.app.show import show
 from thor_tir.console import ConsoleReporter, text_table, visible
 from thor_tir.problem import Problem
 from thor_tir.verdict import Outcome
+from thor_tir.view.selection import Selection
+from thor_tir.view.terminal import Asked, show
 
 HOSTILE = {
     "a title": "\x1b]0;owned\x07",
@@ -83,7 +84,7 @@ def test_stored_questions_stages_answers_and_texts_are_shown_harmless(text: str,
     write_lines(tmp_path / "trajectories.jsonl", [row, exhibit_row(2, stage=text, outcome=Outcome.WRONG)])
     for id in ("", "p1"):
         reporter, sent = screen()
-        show(tmp_path, id, reporter)
+        show(tmp_path, Asked(id=id, selection=Selection(), most=0), reporter)
         assert_harmless(sent.getvalue(), text)
         assert visible(text) in sent.getvalue()
 
@@ -94,7 +95,7 @@ def test_attempts_of_an_evaluation_are_shown_harmless(text: str, tmp_path: Path)
     run = scripted_run(tmp_path, [set_of(problem)], samples=1)
     play(run, lambda _: [rf"I think {text} so \boxed{{4}}."])
     reporter, sent = screen()
-    show(tmp_path, "p/0", reporter)
+    show(tmp_path, Asked(id="p/0", selection=Selection(), most=0), reporter)
     assert_harmless(sent.getvalue(), text)
     assert visible(text) in sent.getvalue()
 

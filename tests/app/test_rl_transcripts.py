@@ -4,7 +4,6 @@ import asyncio
 import json
 from pathlib import Path
 
-from thor_tir.app.show import show
 from thor_tir.app.stages.rl import exhibit_round
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.engines.scripted import ScriptedPolicy
@@ -39,8 +38,8 @@ def attempt(id: str, *replies: str) -> Attempt:
 
 
 def a_round() -> RoundSamples:
-    attempts = [attempt(f"round4/0/{n}", "So 78.") for n in range(6)]
-    attempts += [attempt(f"round4/1/{n}", f"We print.\n{BAD}") for n in range(2)]
+    attempts = [attempt(f"round5/0/{n}", "So 78.") for n in range(6)]
+    attempts += [attempt(f"round5/1/{n}", f"We print.\n{BAD}") for n in range(2)]
     asked = queries(attempts, StepConfig(suffix_tokens=3), max_queries=9, seed=0)
     again = world_that_says(*[f"\n{GOOD}"] * len(asked))
     repairs = [
@@ -66,29 +65,3 @@ def test_half_of_a_draw_are_trajectories_with_repairs_and_a_round_that_is_done_a
 
 def test_where_no_trajectory_has_a_repair_the_draw_is_full_all_the_same(tmp_path):
     assert len(written(tmp_path, count=100)) == 8
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def show(self, shown: object) -> None:
-        from rich.console import Console
-
-        console = Console(width=120)
-        with console.capture() as seen:
-            console.print(shown)
-        self.lines.append(seen.get())
-
-
-def test_thor_show_reads_a_training_run_that_is_not_finished(tmp_path):
-    written(tmp_path, count=8)
-    listed, told = Listener(), Listener()
-    show(tmp_path, "", listed)
-    assert len(listed.lines) == 8
-    show(tmp_path, "round4/1/0", told)
-    assert "What is 20 + 57?" in told.lines[0]
-    assert "print(x)" in told.lines[1]

@@ -198,7 +198,7 @@ def test_stored_attempts_are_listed_and_shown_and_shards_are_merged_from_the_com
     assert json.loads((tmp_path / "results.json").read_text())["sets"][0]["avg"]["value"] == 1
     assert "100.0 (" in capsys.readouterr().out
     assert status_of("show", str(tmp_path)) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 12
+    assert len(capsys.readouterr().out.splitlines()) == 13  # one names the journal
     assert status_of("show", str(tmp_path), "sum/13/1") == 0
     told = capsys.readouterr().out
     assert "What is 13 plus 13?" in told

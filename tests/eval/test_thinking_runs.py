@@ -12,7 +12,6 @@ from scripted_agent import program
 from scripted_benchmark import Quiet, play, scripted_run, set_of
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate, write_results
 from thor_tir.errors import UsageError
-from thor_tir.eval.transcript import stored_attempts
 from thor_tir.problem import Problem
 from tiny_models import ASSISTANT, CHAT_TEMPLATE, tiny_tokenizer
 
@@ -64,11 +63,11 @@ def test_a_program_among_thoughts_is_run_and_the_answer_is_what_follows_them(tmp
     replies = [rf"{opening}Perhaps \boxed{{76}}?" + "\n" + program("print(7 * 11)"), "No.\n</think>\n\nSo \\boxed{77}."]
     first, second = play(run, lambda _: replies, speaking(template))
     assert second.startswith(first + replies[0])  # what the model wrote stands there as it wrote it
-    (stored,) = stored_attempts(run.folder, "sum")
-    (call,) = stored.attempt.trajectory.calls
+    ((stored,),) = run.folder.evaluation(run.folder.sets[0]).groups
+    (call,) = stored.trajectory.calls
     assert call.observation is not None
     assert call.observation.text == "77"
-    assert stored.attempt.verdict.extracted == "77"
+    assert stored.verdict.extracted == "77"
     assert ends_of(run) == {"correct": 1}
 
 

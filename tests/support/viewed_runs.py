@@ -99,17 +99,17 @@ def add_round(folder: Path, number: int, *, text: str = "") -> None:
     """One round, counted from 0: two right attempts, one wrong, one whose failed call is repaired four times."""
     asked = problem(f"gcd-{number}")
     rollouts = Journal(folder / "rl" / "rollouts.jsonl")
-    failed = attempt(f"round{number}/0/3", asked, [FAILED], Outcome.WRONG, None, Finish.FAILED_CALL)
+    failed = attempt(f"round{number + 1}/0/3", asked, [FAILED], Outcome.WRONG, None, Finish.FAILED_CALL)
     right = RIGHT if not text else (RIGHT[0], words(text + " \\boxed{12}."))
     made = [
-        attempt(f"round{number}/0/0", asked, right, Outcome.CORRECT, "12"),
-        attempt(f"round{number}/0/1", asked, RIGHT, Outcome.CORRECT, "12"),
-        attempt(f"round{number}/0/2", asked, WRONG, Outcome.WRONG, "48"),
+        attempt(f"round{number + 1}/0/0", asked, right, Outcome.CORRECT, "12"),
+        attempt(f"round{number + 1}/0/1", asked, RIGHT, Outcome.CORRECT, "12"),
+        attempt(f"round{number + 1}/0/2", asked, WRONG, Outcome.WRONG, "48"),
         failed,
     ]
     for each in made:
         rollouts.add(each.trajectory.id, attempt_to_json(each))
-    query = StepPrompt(id=f"round{number}/0/3/step0", prefix=failed_prefix(failed.trajectory, 0, suffix_tokens=3))
+    query = StepPrompt(id=f"round{number + 1}/0/3/step0", prefix=failed_prefix(failed.trajectory, 0, suffix_tokens=3))
     for repair in range(4):
         good = call("and 36.\n", "import math\nprint(math.gcd(84, 36))\n")
         bad = call("and 36!\n", "print(gcd 84)\n", Status.SYNTAX, "SyntaxError: invalid syntax", "SyntaxError")
@@ -117,7 +117,7 @@ def add_round(folder: Path, number: int, *, text: str = "") -> None:
         rollouts.add(id, repair_to_json(query, id, good if repair < 2 else bad))
     updates = Journal(folder / "rl" / "updates.jsonl")
     rows = [a.trajectory.id for a in made[:3]] + [query.repair_id(n) for n in range(4)]
-    updates.add(str(number + 1), {"round": number, "rows": rows, "is_updated": True, "loss": 0.1, "grad_norm": 1.0})
+    updates.add(str(number + 1), {"round": number + 1, "rows": rows, "is_updated": True, "loss": 0.1, "grad_norm": 1.0})
     drift = {"low_share": 0.01 * number, "high_share": 0.02, "mean_log_ratio": 0.001, "approx_kl": 0.0001 * number}
     level = {
         "reward": 0.5,
@@ -181,6 +181,6 @@ def many_trajectories(path: Path, count: int) -> None:
         for n in range(count):
             file.write(
                 lines[n % 3]
-                .replace('"KEY"', f'"round{n // 1000}/{n % 1000}/0"')
-                .replace('"id": "X"', f'"id": "round{n // 1000}/{n % 1000}/0"')
+                .replace('"KEY"', f'"round{n // 1000 + 1}/{n % 1000}/0"')
+                .replace('"id": "X"', f'"id": "round{n // 1000 + 1}/{n % 1000}/0"')
             )

@@ -42,7 +42,7 @@ def test_text_that_looks_like_tokens_stays_as_it_is(text: str) -> None:
 
 def test_facts_of_attempts_and_repairs(tmp_path: Path) -> None:
     found = entries(training_run(tmp_path / "run", rounds=1) / "rl" / "rollouts.jsonl")
-    failed = found["round0/0/3"]
+    failed = found["round1/0/3"]
     assert (failed.kind, failed.outcome, failed.calls, failed.failures) == (
         RowKind.TRAJECTORY,
         "wrong",
@@ -51,9 +51,9 @@ def test_facts_of_attempts_and_repairs(tmp_path: Path) -> None:
     )
     assert (failed.round, failed.family, failed.answer, failed.finish) == (1, "gcd", None, "failed_call")
     assert failed.tokens == sum(map(len, FAILED.spans[:2]))
-    repair = found["round0/0/3/step0/repair1"]
-    assert (repair.kind, repair.parent, repair.call, repair.outcome) == (RowKind.REPAIR, "round0/0/3", 0, "ran")
-    assert found["round0/0/3/step0/repair2"].failures == ("SyntaxError",)
+    repair = found["round1/0/3/step0/repair1"]
+    assert (repair.kind, repair.parent, repair.call, repair.outcome) == (RowKind.REPAIR, "round1/0/3", 0, "ran")
+    assert found["round1/0/3/step0/repair2"].failures == ("SyntaxError",)
 
 
 def test_tokens_of_versions_that_were_cut_away_count_as_they_do_in_results(tmp_path: Path) -> None:

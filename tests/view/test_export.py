@@ -31,7 +31,7 @@ ASKED = [
     {"problem": "gcd-1", "sort": "shortest"},
     {"finish": "failed_call", "sort": "most failures"},
     {"text": "BOXED{48}"},
-    {"text": "round1/0/2"},
+    {"text": "round2/0/2"},
     {"min_tokens": "20", "max_tokens": "40", "sort": "most calls"},
     {"file": "rl/rollouts", "sort": "slowest"},
     {"page": "1"},
@@ -127,7 +127,7 @@ def test_in_a_browser_the_file_answers_as_the_server_does_and_hostile_text_stays
     path = export(runs, tmp_path / "page.html", most=400).path
     with chromium() as browser:
         browser.open(path.as_uri())
-        browser.wait("return document.querySelector('.open .id')?.textContent === 'round2/0/3'")
+        browser.wait("return document.querySelector('.open .id')?.textContent === 'round3/0/3'")
         assert browser.run("return document.querySelectorAll('.branches details').length") == 4
         for number, asked in enumerate(ASKED):
             query = "&".join(f"{name}={value}" for name, value in {"run": "0", "any": "1", **asked}.items())
@@ -135,7 +135,7 @@ def test_in_a_browser_the_file_answers_as_the_server_does_and_hostile_text_stays
             shown = browser.run("return [...document.querySelectorAll('.rows a')].map((it) => it.dataset.key)")
             wanted = [entry.key for _, entry in choose(runs[0], Selection.of(asked)).rows]
             assert shown == wanted, asked
-        browser.open(f"{path.as_uri()}?last#trajectories?run=0&any=1&in=rl/rollouts&key=round2/0/0")
+        browser.open(f"{path.as_uri()}?last#trajectories?run=0&any=1&in=rl/rollouts&key=round3/0/0")
         text = browser.run("return [...document.querySelectorAll('.turn.thought .text')].at(-1).textContent")
         assert "</script><script>document.title='owned'" in text
         assert browser.run("return document.title") == "THOR view"

@@ -49,7 +49,7 @@ def open_row(browser: Browser, address: str, run: int, file: str, key: str) -> N
 def test_it_opens_on_failed_calls_of_the_last_round_with_their_repairs(browser: Browser, address: str) -> None:
     browser.open(address)
     assert "of 1, round 3" in text(browser, ".count:not(:empty)")
-    assert text(browser, ".open .id") == "round2/0/3"
+    assert text(browser, ".open .id") == "round3/0/3"
     summaries = browser.run("return [...document.querySelectorAll('.branches summary')].map((it) => it.textContent)")
     assert [("advantage +0.87" in words, "reward 1" in words) for words in summaries] == [(True, True)] * 2 + [
         (False, False)
@@ -59,7 +59,7 @@ def test_it_opens_on_failed_calls_of_the_last_round_with_their_repairs(browser: 
 
 
 def test_hostile_text_is_shown_letter_for_letter_and_does_nothing(browser: Browser, address: str) -> None:
-    open_row(browser, address, RUN, "rl/rollouts", "round2/0/0")
+    open_row(browser, address, RUN, "rl/rollouts", "round3/0/0")
     shown = browser.run("return [...document.querySelectorAll('.turn.thought .text')].at(-1).textContent")
     assert "</pre></script><script>document.title='owned'</script><img src=x onerror=" in shown
     assert "\\x1b[2J\\x1b]0;owned\\x07" in shown  # escapes are visible and not in force
@@ -76,7 +76,7 @@ def test_hostile_text_is_shown_letter_for_letter_and_does_nothing(browser: Brows
 
 
 def test_mathematics_is_set_and_code_is_coloured(browser: Browser, address: str) -> None:
-    open_row(browser, address, RUN, "rl/rollouts", "round0/0/0")
+    open_row(browser, address, RUN, "rl/rollouts", "round1/0/0")
     assert browser.run("return document.querySelectorAll('.thought math menclose').length") == 1  # the box
     assert browser.run("return document.querySelector('.turn.code .py-keyword').textContent") == "import"
     assert browser.run(
@@ -85,7 +85,7 @@ def test_mathematics_is_set_and_code_is_coloured(browser: Browser, address: str)
 
 
 def test_tokens_on_demand_say_how_likely_they_were_and_what_is_trained(browser: Browser, address: str) -> None:
-    open_row(browser, address, RUN, "rl/rollouts", "round0/0/0")
+    open_row(browser, address, RUN, "rl/rollouts", "round1/0/0")
     browser.press("t")
     browser.wait("return document.querySelectorAll('.token.trained').length")
     facts = browser.run(
@@ -108,13 +108,13 @@ def test_keys_walk_through_the_list_and_the_address_follows(browser: Browser, ad
     browser.open(f"{address}?keys#trajectories?run=0&any=1&round=2")
     browser.wait("return document.querySelectorAll('.rows a').length === 4")
     browser.press("j")
-    assert browser.wait("return new URLSearchParams(location.hash.split('?')[1]).get('key')") == "round1/0/3"
+    assert browser.wait("return new URLSearchParams(location.hash.split('?')[1]).get('key')") == "round2/0/3"
     browser.press("j", "j", "k")
-    browser.wait("return document.querySelector('.open .id')?.textContent === 'round1/0/2'")
+    browser.wait("return document.querySelector('.open .id')?.textContent === 'round2/0/2'")
     browser.press("Escape")
     browser.wait("return !location.hash.includes('key=')")
     browser.run("history.back()")
-    browser.wait("return document.querySelector('.open .id')?.textContent === 'round1/0/2'")
+    browser.wait("return document.querySelector('.open .id')?.textContent === 'round2/0/2'")
     browser.press("?")
     browser.wait("return document.querySelector('dialog[open]')")
     browser.press("Escape")
@@ -130,9 +130,9 @@ def test_keys_in_quick_succession_open_the_last_one_asked_for(browser: Browser, 
     browser.open(f"{address}?quick#trajectories?run=0&any=1")
     browser.wait("return document.querySelectorAll('.rows a').length === 12")
     browser.press(*"jjjjjjjjkk")
-    browser.wait("return document.querySelector('.open .id')?.textContent === 'round1/0/2'")
+    browser.wait("return document.querySelector('.open .id')?.textContent === 'round2/0/2'")
     browser.wait("return !document.querySelector('.open[aria-busy]')")
-    assert text(browser, ".open .id") == "round1/0/2"  # the sixth of twelve, newest first
+    assert text(browser, ".open .id") == "round2/0/2"  # the sixth of twelve, newest first
     assert text(browser, ".rows a[aria-current=true] .facts").startswith("gcd · round 2")
 
 
@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_appears_without_being_asked(tmp_path: Path, browser:
 def test_a_line_of_a_megabyte_is_drawn_within_seconds(tmp_path: Path, browser: Browser) -> None:
     folder = training_run(tmp_path / "long", rounds=1, text="x" * 10**6 + " <b> " + "\n" * 50_000)
     with viewing(folder) as found:
-        open_row(browser, found, RUN, "rl/rollouts", "round0/0/0")
+        open_row(browser, found, RUN, "rl/rollouts", "round1/0/0")
         shown = browser.run("return [...document.querySelectorAll('.turn.thought .text')].at(-1).textContent")
         assert "characters left out" in shown
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
@@ -175,7 +175,7 @@ def test_a_phone_shows_one_thing_at_a_time_and_nothing_is_cut_off(address: str) 
 
 
 def test_on_paper_the_trajectory_stands_alone(browser: Browser, address: str) -> None:
-    open_row(browser, address, RUN, "rl/rollouts", "round1/0/3")
+    open_row(browser, address, RUN, "rl/rollouts", "round2/0/3")
     browser.tell("Emulation.setEmulatedMedia", media="print")
     try:
         hidden = browser.run(

@@ -29,21 +29,21 @@ def trained(tmp_path: Path) -> ViewedRun:
 @pytest.mark.parametrize(
     ("asked", "ends"),
     [
-        ({"round": "last"}, ["2/0/3", "2/0/2", "2/0/1", "2/0/0"]),
-        ({"round": "1", "call": "failed"}, ["0/0/3"]),
-        ({"round": "2", "outcome": "correct"}, ["1/0/1", "1/0/0"]),
-        ({"round": "last", "outcome": "wrong", "call": "ran"}, ["2/0/2"]),
-        ({"repaired": "yes"}, ["2/0/3", "1/0/3", "0/0/3"]),
-        ({"repaired": "no", "round": "1"}, ["0/0/2", "0/0/1", "0/0/0"]),
-        ({"failure": "NameError", "round": "2"}, ["1/0/3"]),
+        ({"round": "last"}, ["3/0/3", "3/0/2", "3/0/1", "3/0/0"]),
+        ({"round": "1", "call": "failed"}, ["1/0/3"]),
+        ({"round": "2", "outcome": "correct"}, ["2/0/1", "2/0/0"]),
+        ({"round": "last", "outcome": "wrong", "call": "ran"}, ["3/0/2"]),
+        ({"repaired": "yes"}, ["3/0/3", "2/0/3", "1/0/3"]),
+        ({"repaired": "no", "round": "1"}, ["1/0/2", "1/0/1", "1/0/0"]),
+        ({"failure": "NameError", "round": "2"}, ["2/0/3"]),
         ({"failure": "SyntaxError"}, []),
-        ({"level": "repairs", "failure": "SyntaxError", "round": "1"}, ["0/0/3/step0/repair3", "0/0/3/step0/repair2"]),
+        ({"level": "repairs", "failure": "SyntaxError", "round": "1"}, ["1/0/3/step0/repair3", "1/0/3/step0/repair2"]),
         ({"family": "lcm"}, []),
-        ({"problem": "gcd-1", "sort": "shortest", "call": "failed"}, ["1/0/3"]),
-        ({"text": "NAMEERROR: name 'GCD'", "round": "3"}, ["2/0/3"]),
-        ({"text": "\\boxed{48}", "round": "1"}, ["0/0/2"]),
+        ({"problem": "gcd-1", "sort": "shortest", "call": "failed"}, ["2/0/3"]),
+        ({"text": "NAMEERROR: name 'GCD'", "round": "3"}, ["3/0/3"]),
+        ({"text": "\\boxed{48}", "round": "1"}, ["1/0/2"]),
         ({"text": "author"}, []),  # a word of the journal, not of the trajectory
-        ({"text": "round1/0/2"}, ["1/0/2"]),
+        ({"text": "round2/0/2"}, ["2/0/2"]),
         ({"min_tokens": "100000"}, []),
     ],
 )
@@ -89,10 +89,10 @@ def test_a_run_that_grows_shows_its_newest_round(tmp_path: Path, monkeypatch: py
     assert run.version == before
     add_round(folder, 1)
     with (folder / "rl" / "rollouts.jsonl").open("a") as file:
-        file.write('{"key": "round1/0/9", "traj')  # what a kill would leave
+        file.write('{"key": "round2/0/9", "traj')  # what a kill would leave
     run.refresh(1)
     assert run.version > before
-    assert keys(run, round="last")[0] == "round1/0/3"
+    assert keys(run, round="last")[0] == "round2/0/3"
     assert sum(file.damaged for file in run.files) == 0
 
 
@@ -116,12 +116,12 @@ def test_ten_thousand_trajectories_open_in_under_two_seconds(tmp_path: Path) -> 
     run.refresh(0.6)  # as the server does
     page = choose(run, Selection.of({"call": "failed", "round": "last"}))
     assert perf_counter() - began < 2
-    assert page.rows[0][1].key == "round9/998/0"
+    assert page.rows[0][1].key == "round10/998/0"
     assert len(page.rows) == PAGE_ROWS
     run.refresh(60)
     assert choose(run, Selection()).total == 10_000
     last = choose(run, Selection.of({"page": "199"}))
-    assert [entry.key for _, entry in last.rows][-1] == "round0/0/0"
+    assert [entry.key for _, entry in last.rows][-1] == "round1/0/0"
 
 
 def test_a_folder_that_is_none_is_a_sentence_and_equal_names_are_told_apart(tmp_path: Path) -> None:

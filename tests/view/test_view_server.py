@@ -131,7 +131,7 @@ def test_nothing_can_be_written(address: str, method: str) -> None:
 
 
 def test_the_whole_row_is_sent_as_a_file_to_be_saved(address: str) -> None:
-    answer = ask(address, "api/0/row", file="rl/rollouts", key="round2/0/0")
+    answer = ask(address, "api/0/row", file="rl/rollouts", key="round3/0/0")
     assert answer.headers["content-disposition"].startswith("attachment")
     assert HOSTILE in json.loads(answer.text)["trajectory"]["steps"][1]["thought"]["text"]
 
@@ -148,7 +148,7 @@ def test_reading_leaves_no_trace_in_the_folder(tmp_path: Path) -> None:
     folder = training_run(tmp_path / "run", rounds=1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with viewing(folder) as found:
-        for path in ("api/state", "api/0/trajectories", "api/0/trajectory?file=rl/rollouts&key=round0/0/3"):
+        for path in ("api/state", "api/0/trajectories", "api/0/trajectory?file=rl/rollouts&key=round1/0/3"):
             assert httpx.get(found + path, trust_env=False).status_code == 200
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 

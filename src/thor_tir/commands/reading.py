@@ -11,18 +11,40 @@ from thor_tir.console import ConsoleReporter
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Look at stored trajectories of a run. `thor view RUN --export FILE.html` writes its page again."""
+    """Look at stored trajectories of a run of tirgen, rl, eval or quickstart: one a line, or one with its repairs.
+
+    Filters may be combined. `thor view RUN` shows the same in a browser.
+    """
 
     folder: tyro.conf.Positional[Path]
-    """Folder of a run or of an evaluation."""
+    """Folder of a run."""
     id: tyro.conf.Positional[str] = ""
-    """A trajectory's id, or the beginning of one; without it the known ids are listed."""
+    """Id of the trajectory that is printed, or the beginning of several that are listed; without it all are listed."""
+    failed: bool = False
+    """Those with a call that failed."""
+    repaired: bool = False
+    """Those with a call that was written again, by training or by self-correction."""
+    wrong: bool = False
+    """Those whose answer is wrong."""
+    round: str = ""
+    """Those of one round of training, counted from 1, or of the `last`."""
+    limit: int = 100
+    """Most lines of the list; 0 for all."""
 
     def run(self) -> None:
         """Print one transcript, or a list."""
-        from thor_tir.app.show import show
+        from thor_tir.view.selection import Selection
+        from thor_tir.view.terminal import Asked, show
 
-        show(self.folder, self.id, ConsoleReporter())
+        selection = Selection.of(
+            {
+                "call": "failed" if self.failed else "",
+                "repaired": "yes" if self.repaired else "",
+                "outcome": "wrong" if self.wrong else "",
+                "round": self.round,
+            }
+        )
+        show(self.folder, Asked(id=self.id, selection=selection, most=self.limit), ConsoleReporter())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,8 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from thor_tir.console import visible
-from thor_tir.eval.folder import EvalFolder
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
-from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.trajectory_json import trajectory_to_json
 from thor_tir.trajectory import Decode, Step, Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -184,40 +182,6 @@ def _repair_to_json(repair: ShownRepair) -> RepairRow:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """One attempt and the set it was made at."""
-
-    title: str
-    """Title of the set."""
-    attempt: Attempt
-    """The attempt with its verdict."""
-
-
-def stored_attempts(folder: EvalFolder, id: str) -> Iterator[Stored]:
-    """Finished attempts whose trajectory's id begins with `id`, in the order of sets, problems and samples."""
-    for asked in folder.sets:
-        for attempt in folder.evaluation(asked).attempts:
-            if attempt.trajectory.id.startswith(id):
-                yield Stored(title=asked.title, attempt=attempt)
-
-
-def readable_segments(trajectory: Trajectory) -> tuple[Segment, ...]:
-    """Every step from the texts that are kept beside the token ids; the prompt is left out, and fences are set anew."""
-    shown: list[Segment] = []
-    for step in trajectory.steps:
-        for number, old in enumerate(step.discarded, 1):
-            label = f"attempt {number} of {len(step.discarded)}"
-            shown += [replace(segment, discarded=label) for segment in _of_step(old)]
-        shown += _of_step(step)
-    return tuple(shown)
-
-
-def _of_step(step: Step) -> tuple[Segment, ...]:
-    code = "" if step.action is None else step.action.code.strip("\n")
-    return step_segments(step, lambda ids: f"```python\n{code}\n```")
-
-
 DISCARDED_INDENT = 4
 """Columns by which a discarded version stands aside of the text that counts."""
 
@@ -239,12 +203,13 @@ def rendered_transcript(
             parts.append(Padding.indent(Text(f"discarded {segment.discarded}", "magenta"), DISCARDED_INDENT))
         previous = segment.discarded
         if segment.author is not SegmentKind.PROMPT or show_prompt:
-            parts.append(_segment(segment))
+            parts.append(rendered_segment(segment))
     parts.append(answer_line(answer, outcome))
     return Group(*parts)
 
 
-def _segment(segment: Segment) -> RenderableType:
+def rendered_segment(segment: Segment) -> RenderableType:
+    """One segment as a terminal shows it."""
     text = visible(segment.text).strip("\n")
     if segment.discarded:
         return Padding.indent(_discarded(segment, text), DISCARDED_INDENT)

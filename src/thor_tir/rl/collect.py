@@ -42,6 +42,8 @@ class RoundSource:
     """Problems of all rounds, shuffled anew for each pass."""
     rollouts: Journal
     """Everything sampled, trajectories and repairs, and what functions of one's own gave the repairs."""
+    asked: Journal | None = None
+    """Problems that were asked, for whoever reads the rollouts; None where nobody does."""
     is_substantial: IsSubstantial = bool
     """True for a program that computes something; read by the step reward of that name."""
 
@@ -106,6 +108,8 @@ def calls_of_round(number: int, config: RLConfig) -> int:
 async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSamples:
     """The samples of round `number`, counted from 0; those that the journal holds are not sampled again."""
     requests = _requests(number, source.problems, config)
+    if source.asked is not None:
+        write_down(requests, source.asked)
     rollout = replace(config.rollout, max_tool_calling_iterations=calls_of_round(number, config))
     graded, judged = _Clock(), _Clock()
     setup = replace(
@@ -132,12 +136,23 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
     )
 
 
+def write_down(requests: Sequence[Sequence[AttemptRequest]], asked: Journal) -> None:
+    """Add the problem of each group to the journal, unless it stands there."""
+    for problem in (group[0].problem for group in requests):
+        if problem.id not in asked:
+            row = {"id": problem.id, "question": problem.question, "answer": problem.answer, "source": problem.source}
+            asked.add(problem.id, row)
+    asked.commit()
+
+
 def _requests(number: int, problems: Sequence[Problem], config: RLConfig) -> list[list[AttemptRequest]]:
     """One group of attempts for each problem of the round."""
     return [
         [
             AttemptRequest(
-                id=f"round{number}/{place}/{sample}", problem=problem, seed=seed_of(config.seed, number, place, sample)
+                id=f"round{number + 1}/{place}/{sample}",
+                problem=problem,
+                seed=seed_of(config.seed, number, place, sample),
             )
             for sample in range(config.episode.num_generations)
         ]

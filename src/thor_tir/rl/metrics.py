@@ -243,10 +243,10 @@ class RoundMonitor:
 
     def take(self, number: int, record: RoundFigures, validation: Validation | None = None) -> None:
         """Write a round down with its validation, unless it stands there from a time that a kill undid."""
-        if str(number) in self.metrics:
+        if str(record["step"]) in self.metrics:
             return
         line = {**record, **({} if validation is None else validation.as_json())}
-        self.metrics.add(str(number), line)
+        self.metrics.add(str(record["step"]), line)
         for tracker in self.trackers:
             tracker.log(record["step"], scalars(line))
         if validation is not None:

@@ -213,7 +213,7 @@ def enter_update(
     Advantages that a function of one's own shaped are written down, too: nobody can compute them again.
     """
     if str(measured.step) not in ledger:
-        entry: JsonObject = {"round": number, "rows": [row.id for row in rows], "is_updated": measured.is_updated}
+        entry: JsonObject = {"round": number + 1, "rows": [row.id for row in rows], "is_updated": measured.is_updated}
         if is_shaped:
             entry["advantages"] = [surrogate_of(row).advantage for row in rows]
         ledger.add(str(measured.step), entry | {"loss": measured.loss, "grad_norm": measured.gradient_norm})

@@ -173,7 +173,7 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
         tokens=sum(map(_tokens_of, steps)),
         discarded=sum(len(step["discarded"]) for step in steps),
         finish=str(body["finish"]),
-        round=int(number[1]) + 1 if number else None,
+        round=int(number[1]) if number else None,
         parent=parent,
         call=call,
         seconds=row["seconds"] if _is_number(row.get("seconds")) else sum(r.seconds for r in results),

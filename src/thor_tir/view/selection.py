@@ -106,19 +106,29 @@ class Chosen:
 
 def choose(run: ViewedRun, selection: Selection) -> Chosen:
     """The page of a selection."""
-    with run.lock:
-        rows = list(run.rows(selection.file))
-        mended = repaired_keys(rows)
-        last = max((entry.round for _, entry in rows if entry.round), default=None)
-        number = last if selection.round == LAST else int(selection.round) if selection.round.isdecimal() else None
-        fits = _filter(selection, number, mended)
-        found = [pair for pair in rows if fits(pair)]
+    found, number = _fitting(run, selection)
     found.sort(key=lambda pair: ORDERS[selection.sort](pair[1]))
     unsearched = 0
     if selection.text:
         found, unsearched = _search(found, selection.text)
     begin = selection.page * PAGE_ROWS
     return Chosen(rows=found[begin : begin + PAGE_ROWS], total=len(found), round=number, unsearched=unsearched)
+
+
+def fitting(run: ViewedRun, selection: Selection) -> list[Found]:
+    """All rows that the filters of a selection leave, newest first in each file."""
+    return _fitting(run, selection)[0]
+
+
+def _fitting(run: ViewedRun, selection: Selection) -> tuple[list[Found], int | None]:
+    """The rows that the filters leave, and the round that was asked for."""
+    with run.lock:
+        rows = list(run.rows(selection.file))
+        mended = repaired_keys(rows)
+        last = max((entry.round for _, entry in rows if entry.round), default=None)
+        number = last if selection.round == LAST else int(selection.round) if selection.round.isdecimal() else None
+        fits = _filter(selection, number, mended)
+        return [pair for pair in rows if fits(pair)], number
 
 
 def repaired_keys(rows: Iterable[Found]) -> Counter[tuple[str, str]]:

@@ -85,6 +85,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
                 ),
                 problems=problems.train.problems,
                 rollouts=runtime.journal(folder / "rollouts.jsonl"),
+                asked=Journal(folder / "problems.jsonl", is_ours=ranks.leads),
                 is_substantial=lambda code: fault_of(code, needs_import_or_control_flow=False) is None,
             ),
             exhibit=partial(

@@ -9,6 +9,7 @@ from thor_tir.cli import main
 from thor_tir.errors import UsageError
 from thor_tir.eval.statistics import majority_at_k
 from thor_tir.grading.grader import Grader
+from thor_tir.grading.references import check_references
 from thor_tir.grading.types import Submission, SubmissionKind
 from thor_tir.problem import Problem
 from thor_tir.problems.sources import load_problems
@@ -76,8 +77,8 @@ ANSWERS = {
 """The answer in each file that is read. The cases ask for a sentence where a file could not be read; the last three are
 read since, and so is Parquet that is none of a few bytes."""
 COUNTS = {
-    "rows-empty-answer": "problems without an answer, whose attempts are unscored: 1",
-    "rows-nan": "problems without an answer, whose attempts are unscored: 1",
+    "rows-empty-answer": "say nothing (empty, None, nan, N/A), so that every attempt at them stays unscored",
+    "rows-nan": "say nothing (empty, None, nan, N/A), so that every attempt at them stays unscored",
     "rows-duplicate": "repeated questions, left out: 1",
 }
 """The sentence about each file of which something is left out, or cannot be used."""
@@ -95,7 +96,8 @@ def test_a_file_of_rows_is_read_or_refused_in_a_sentence_that_helps(row, tmp_pat
     else:
         found = load_problems(str(path))
         assert [problem.answer for problem in found.problems] == [ANSWERS[row["id"]]]
-        assert found.left_out == ((COUNTS[row["id"]],) if row["id"] in COUNTS else ())
+        said = (*found.left_out, *(fault.what for fault in check_references(found.problems)))
+        assert said == ((COUNTS[row["id"]],) if row["id"] in COUNTS else ())
 
 
 @pytest.mark.parametrize("row", field_cases("voting"))

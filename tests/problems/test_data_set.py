@@ -1,6 +1,8 @@
 """Data sets of one's own: what is read, from which columns, and how each kind of bad row is named."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,24 @@ def test_rows_are_read_in_the_layouts_that_are_published(tmp_path, row, answer, 
     assert (columns in found.taken) if columns else found.is_usual
 
 
+def test_a_row_alone_with_a_chat_of_several_turns_is_a_row_and_not_a_list_of_them(tmp_path):
+    turns = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    with pytest.raises(UsageError, match="a chat may be a system turn and one turn of the user's"):
+        read_problems(file_of(tmp_path, json.dumps({"prompt": turns, "answer": 1})))
+
+
+def test_facts_of_a_table_become_values_of_json(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    facts = {"on": date(2026, 1, 2), "rate": float("nan"), "tags": ["a"]}
+    rows = [{"question": "1 + 1?", "answer": Decimal("2.50"), "extra": facts, "level": 3}]
+    pyarrow.parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "mine.parquet")
+    [problem] = read_problems(tmp_path / "mine.parquet")
+    assert problem.answer == "2.50"
+    assert problem.extra == {"on": "2026-01-02", "rate": None, "tags": ["a"], "level": 3}
+
+
 def test_named_columns_are_taken_wherever_they_lie(tmp_path):
     row = {
         "question": "not this",
@@ -202,5 +222,4 @@ def test_a_repeated_question_is_used_once_and_an_id_of_two_questions_is_complete
     assert found.left_out == (
         "repeated questions, left out: 3 (1 with another answer)",
         "questions with the id of another one, completed by a digest: 1",
-        "problems without an answer, whose attempts are unscored: 1",
     )

@@ -12,6 +12,9 @@ from thor_tir.errors import UsageError
 from thor_tir.problems import benchmarks, code_sources
 from thor_tir.problems.benchmarks import BENCHMARKS, HubSet, load_benchmark
 from thor_tir.problems.code_sources import code_set
+from thor_tir.problems.data_set import read_data_set
+from thor_tir.problems.sets import load_set
+from thor_tir.problems.sources import local_inputs
 
 pyarrow = pytest.importorskip("pyarrow.parquet", reason="`datasets` is not installed: pip install thor-tir[hub]")
 
@@ -116,3 +119,63 @@ def test_code_sets_of_the_hub_are_read_by_their_own_columns(tmp_path: Path, monk
     assert (task.id, task.entry_point, task.shown) == ("MBPP/2", "double", "assert double(1) == 2")
     with pytest.raises(UsageError, match="the hub has no copy of mbpp; give --data the file of mbpp, or a folder"):
         code_set("mbpp", None)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands in for the hub: the set OWNER/NAME is the folder of that name in it."""
+    import datasets
+
+    load = datasets.load_dataset
+
+    def of_folder(name: str, config: str | None = None, **options: Any) -> Any:
+        if not (tmp_path / "hub" / name).is_dir():
+            raise ConnectionError(f"Couldn't reach {name!r} on the Hub (LocalEntryNotFoundError)\nand more")
+        return load(str(tmp_path / "hub" / name), config, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", of_folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+def test_a_set_of_the_hub_is_read_by_name_configuration_and_split(hub: Path) -> None:
+    folder = repository(hub / "me" / "sums", ROWS, split="train")
+    pyarrow.write_table(pyarrow.read_table(folder / "data").slice(1), folder / "data" / "test-00000-of-00001.parquet")
+    train = read_data_set("me/sums")
+    assert [(p.answer, p.source, p.extra["level"]) for p in train.problems] == [
+        ("2", "sums", 1),
+        (r"\frac{1}{2}", "sums", 2),
+    ]
+    assert train.taken == "split train of the hub's me/sums, 2 rows; questions from `problem`, answers from `answer`"
+    for spec in ("me/sums@test", "hf://datasets/me/sums:default@test"):
+        assert [p.answer for p in read_data_set(spec).problems] == [r"\frac{1}{2}"]
+    assert len(read_data_set("me/sums@train[:1]").problems) == 1
+    asked = load_set("me/sums")
+    assert (asked.name, len(asked.problems)) == ("sums", 1)
+    assert asked.notes[0].startswith("sums: split test of the hub's me/sums, 1 rows")
+    assert local_inputs("me/sums@test") == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "advice"),
+    [
+        ("me/sums@dev", r"me/sums has no split 'dev' but train; name one, as in me/sums@train"),
+        (
+            "me/sums:other",
+            r"as a data set of the hub it cannot be loaded \(.*other.*\); a configuration",
+        ),
+        ("me/none", r"no file or folder 'me/none', and as a data set of the hub it cannot be loaded \(Couldn't reach"),
+        ("me/none.csv", r"no problems at 'me/none\.csv': expected a file or folder of JSONL"),
+    ],
+)
+def test_a_set_of_the_hub_that_is_not_there_is_one_sentence(spec: str, advice: str, hub: Path) -> None:
+    repository(hub / "me" / "sums", ROWS, split="train")
+    with pytest.raises(UsageError, match=advice) as told:
+        read_data_set(spec)
+    assert "\n" not in str(told.value)
+
+
+def test_a_set_of_the_hub_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"`datasets` is needed: pip install thor-tir\[hub"):
+        read_data_set("me/sums")

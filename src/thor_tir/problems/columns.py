@@ -64,7 +64,7 @@ def question_in(row: Mapping[str, Any], fields: ProblemFields = ANY_FIELDS) -> T
     for name, value in _values(row, names):
         if isinstance(value, str) and value.strip():
             return Taken(f"`{name}`", value)
-        if (turns := _turns(value)) is not None:
+        if (turns := turns_of(value)) is not None:
             asked = [text for role, text in turns if role == "user"]
             is_question = len(asked) == 1 and (bool(fields.question_field) or {r for r, _ in turns} <= _ASKING)
             if is_question and asked[0].strip():
@@ -80,8 +80,8 @@ def read_question(row: Mapping[str, Any], fields: ProblemFields, where: str) -> 
         given = next((value for _, value in _values(row, names) if value is not None), None)
         called = f"`{names[0]}`" + (f" (or {_or(names[1:])})" if names[1:] else "")
         raise UsageError(
-            f"{where}: {called} must be a non-empty string, found {given!r:.80}{_has(row, given, '--question-field')}; "
-            "a chat may be a system turn and one turn of the user's"
+            f"{where}: {called} must be a non-empty string, found {given!r:.80}{_has(row, given, '--question-field')}"
+            + ("; a chat may be a system turn and one turn of the user's" if turns_of(given) is not None else "")
         )
     if any("\ud800" <= character <= "\udfff" for character in found.text):
         raise UsageError(f"{where}: {found.column} holds half of a surrogate pair, which is no character")
@@ -100,7 +100,7 @@ def read_answer(row: Mapping[str, Any], fields: ProblemFields, where: str) -> Ta
         if said is None or (isinstance(said, float) and isnan(said)) or (isinstance(said, str) and not said.strip()):
             empty = empty or Taken(f"`{name}`", said if isinstance(said, str) else "")
             continue
-        if fields.answer_field and (turns := _turns(value)):
+        if fields.answer_field and (turns := turns_of(value)):
             return Taken(f"the assistant's turn of `{name}`", turns[-1][1] if turns[-1][0] == "assistant" else "")
         if isinstance(said, bool) or not isinstance(said, str | int | float | Decimal):
             raise UsageError(f"{where}: `{name}` must be a string or a number, found {value!r:.80}")
@@ -122,7 +122,7 @@ def read_system(row: Mapping[str, Any], fields: ProblemFields, question: str, wh
     in_chat = _bare(question)
     names = (fields.system_field,) if fields.system_field else (SYSTEM_FIELD, in_chat)
     for name, value in _values(row, names):
-        if (turns := _turns(value)) is not None:
+        if (turns := turns_of(value)) is not None:
             said = "\n\n".join(text for role, text in turns if role == "system")
             if said.strip():
                 return Taken(f"the system turn of `{name}`", said)
@@ -139,7 +139,7 @@ _ASKING = frozenset({"system", "user"})
 _ROLES = {"human": "user", "gpt": "assistant"}
 
 
-def _turns(value: object) -> list[tuple[str, str]] | None:
+def turns_of(value: object) -> list[tuple[str, str]] | None:
     """The roles and texts of a chat; None for anything else."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
         return None
@@ -197,5 +197,9 @@ def _or(names: Sequence[str]) -> str:
 
 def _has(row: Mapping[str, Any], given: object, option: str) -> str:
     """The columns there are, where the one that is looked for is missing."""
+    if given is not None:
+        return ""
     columns = ", ".join(map(str, row))[:300] or "nothing"
-    return f" (the row has {columns}; {option} names another column)" if given is None else ""
+    chats = [name for name, value in row.items() if turns_of(value) is not None]
+    advice = f"{option} {chats[0]} takes it from that chat" if chats else f"{option} names another column"
+    return f" (the row has {columns}; {advice})"

@@ -3,6 +3,7 @@ where, and what was left out or changed, is counted in sentences.
 """
 
 import importlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,7 +109,7 @@ def collected(rows: Rows, fields: ProblemFields, *, place: DataPlace, origin: st
     """
     problems: dict[str, Problem] = {}
     columns: Counter[tuple[str, str, str]] = Counter()
-    again = otherwise = renamed = unscored = 0
+    again = otherwise = renamed = 0
     for where, row in rows:
         question, answer = read_question(row, fields, where), read_answer(row, fields, where)
         system = read_system(row, fields, question.column, where)
@@ -121,14 +122,12 @@ def collected(rows: Rows, fields: ProblemFields, *, place: DataPlace, origin: st
             again, otherwise = again + 1, otherwise + (before.answer.split() != problem.answer.split())
             continue
         problems[problem.id] = problem
-        unscored += not problem.answer.strip()
         columns[(question.column, answer.column, "" if system is None else system.column)] += 1
     if not problems:
         raise UsageError(f"{place} holds no problems; {EXPECTED}")
     counts = (
         (again, f"repeated questions, left out: {again:,}" + f" ({otherwise:,} with another answer)" * bool(otherwise)),
         (renamed, f"questions with the id of another one, completed by a digest: {renamed:,}"),
-        (unscored, f"problems without an answer, whose attempts are unscored: {unscored:,}"),
     )
     is_usual = not origin and all(column in _USUAL for each in columns for column in each)
     return DataSet(
@@ -143,7 +142,7 @@ def _clauses(columns: Counter[tuple[str, str, str]]) -> Iterator[str]:
     """The columns that were taken, and in how many rows where that differs."""
     for (question, answer, system), count in columns.most_common():
         more = f", system messages from {system}" if system else ""
-        number = f" ({count:,} rows)" if len(columns) > 1 else ""
+        number = f" ({count:,} of {columns.total():,})" if len(columns) > 1 else ""
         yield f"questions from {question}, answers from {answer}{more}{number}"
 
 
@@ -157,8 +156,14 @@ def _problem(row: Row, question: Taken, answer: Taken, system: Taken | None, *, 
         answer=answer.text,
         source=source if _is_blank(row.get("source")) else str(row["source"]),
         system="" if system is None else system.text,
-        extra={**extra, **kept_of(row)},
+        extra={**(_as_json(extra) if extra else {}), **kept_of(row)},
     )
+
+
+def _as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in JSON values alone: dates of a table as text, numbers that JSON has not as null."""
+    found: dict[str, Any] = json.loads(json.dumps(extra, default=str), parse_constant=lambda name: None)
+    return found
 
 
 def kept_of(row: Row) -> dict[str, Any]:

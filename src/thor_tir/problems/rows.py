@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from thor_tir.errors import UsageError
-from thor_tir.problems.columns import question_in
+from thor_tir.problems.columns import question_in, turns_of
 
 Row = Mapping[str, Any]
 """One row: values by the names of their columns."""
@@ -115,7 +115,7 @@ def _lines(path: Path, stream: BinaryIO, head: bytes) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise UsageError(
                     f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}); "
-                    f"{_eight_bits(line)}"
+                    f"{_eight_bits(line, path)}"
                 ) from error
         return
     text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
@@ -136,10 +136,10 @@ def _without_mark(head: bytes, path: Path) -> str:
     return "no text (it holds NUL bytes)"
 
 
-def _eight_bits(line: bytes) -> str:
+def _eight_bits(line: bytes, path: Path) -> str:
     """Advice about a line in an encoding of eight bits, which cannot be known for sure."""
     name = "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in line) else "LATIN1"
-    return f"if it is {name}, save it as UTF-8: iconv -f {name} -t UTF-8 FILE > OUT"
+    return f"if it is {name}, save it as UTF-8: iconv -f {name} -t UTF-8 {path.name} > OUT"
 
 
 # ---- JSON and JSONL
@@ -193,7 +193,7 @@ def _of_whole(path: Path, value: object, part: str) -> Rows:
             value = lists[part]
         elif part:
             raise UsageError(f"{path} holds no list {part!r}; it has {', '.join(lists) or 'none'}")
-        elif tables and not _has_text(value):
+        elif tables and question_in(value) is None:
             if len(tables) > 1:
                 raise UsageError(f"{path} holds several lists of rows: name one, as in {path}@{next(iter(tables))}")
             value = next(iter(tables.values()))
@@ -210,12 +210,7 @@ def _of_whole(path: Path, value: object, part: str) -> Rows:
 
 
 def _is_table(value: list[Any]) -> bool:
-    return bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def _has_text(row: Row) -> bool:
-    """True for an object that is a row itself: a chat in it is no list of rows."""
-    return question_in(row) is not None
+    return bool(value) and turns_of(value) is None and all(isinstance(row, dict) for row in value)
 
 
 def _row(line: str, where: str) -> Row:
@@ -272,7 +267,7 @@ def _cell(text: str) -> Any:
             value = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(value, dict) or (isinstance(value, list) and _is_table(value)):
+        if isinstance(value, dict) or turns_of(value) is not None:
             return value
     return text
 

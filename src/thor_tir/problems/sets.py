@@ -27,7 +27,7 @@ def load_set(
     if name in BENCHMARKS:
         return load_benchmark(name, data, accept_modified=accept_modified)
     if not is_benchmark(name):
-        if "/" not in name and "." not in name and not Path(name).exists():
+        if name.isidentifier() and not Path(name).exists():
             known = ", ".join([*BENCHMARKS, *CODE_BENCHMARKS])
             raise UsageError(f"unknown benchmark {name!r}; known: {known}; or give the path of a data set")
         return own_set(name, fields)

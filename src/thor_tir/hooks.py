@@ -198,20 +198,21 @@ async def answer_of(name: str, function: Callable[..., Any], *arguments: object)
 
     Faults of the machine pass through. Raises UsageError, with file and line, for whatever else it raises.
     """
-    with _blamed(name):
+    with blamed(name):
         value = function(*arguments)
         return await value if inspect.isawaitable(value) else value
 
 
 def answer_now(name: str, function: Callable[..., Any], *arguments: object) -> Any:
     """The same for callers that cannot wait: what is async runs in a thread of its own."""
-    with _blamed(name):
+    with blamed(name):
         value = function(*arguments)
         return _elsewhere(value) if inspect.isawaitable(value) else value
 
 
 @contextmanager
-def _blamed(name: str) -> Iterator[None]:
+def blamed(name: str) -> Iterator[None]:
+    """Say of whatever is raised which function raised it, and where; faults of the machine pass through."""
     try:
         yield
     except (MachineFault, UsageError):

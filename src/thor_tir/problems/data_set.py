@@ -14,6 +14,7 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields, Taken, read_answer, read_question, read_system
+from thor_tir.problems.own_source import Wanted, is_source, source_rows, source_stem
 from thor_tir.problems.rows import EXPECTED, SUFFIXES, Row, Rows, kind_of, read_rows
 
 _HUB_NAME = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?::([\w.+-]+))?(?:@([\w.+\[\]:%-]+))?")
@@ -43,6 +44,8 @@ class DataPlace:
     """Configuration of a set on the hub; empty for its only one."""
     split: str = ""
     """Split, or the list of a JSON object; empty where none was named."""
+    is_source: bool = False
+    """True for a function that gives problems, or a task set; `name` is its spelling."""
 
     def __str__(self) -> str:
         return self.name + f":{self.config}" * bool(self.config) + f"@{self.split}" * bool(self.split)
@@ -50,6 +53,8 @@ class DataPlace:
     @property
     def stem(self) -> str:
         """Name for people and files."""
+        if self.is_source:
+            return source_stem(self.name)
         return Path(self.name).name.removesuffix(".gz").rpartition(".")[0] or Path(self.name).name
 
 
@@ -76,21 +81,36 @@ def place_of(spec: str) -> DataPlace:
     for path, part in ((spec, ""), (head if at else spec, split if at else "")):
         if path and Path(path).expanduser().exists():
             return DataPlace(name=str(Path(path).expanduser()), is_local=True, split=part)
+    if is_source(spec):
+        return DataPlace(name=spec, is_local=False, is_source=True)
     found = _HUB_NAME.fullmatch(spec)
     if found is None or kind_of(Path(found[1])) is not None:
         raise UsageError(
             f"no problems at {spec!r}: expected a file or folder of JSONL, JSON, CSV, TSV or Parquet, a data set of "
-            "the hub such as openai/gsm8k:main@train, or families such as reasoning_gym:gcd,lcm"
+            "the hub such as openai/gsm8k:main@train, families such as reasoning_gym:gcd,lcm, or a function such as "
+            "mine.py:f"
         )
     return DataPlace(name=found[1], is_local=False, config=found[2] or "", split=found[3] or "")
 
 
-def read_data_set(spec: str, fields: ProblemFields = ANY_FIELDS, *, default_split: str = "train") -> DataSet:
+def read_data_set(
+    spec: str,
+    fields: ProblemFields = ANY_FIELDS,
+    *,
+    default_split: str = "train",
+    count: int | None = None,
+    seed: int = 0,
+) -> DataSet:
     """Problems of the data set that `spec` names. `default_split` is taken where there are several and none is named.
+
+    `count` and `seed` are handed to a function of one's own, which may go on without an end; files are read whole.
 
     Raises UsageError, naming file and line, for what cannot be read or holds no problems.
     """
     place = place_of(spec)
+    if place.is_source:
+        wanted = Wanted(split=default_split, count=count, seed=seed)
+        return collected(source_rows(spec, wanted), fields, place=place, origin=f"problems of {spec}")
     origin, rows = _rows_at(place, default_split)
     return collected(rows, fields, place=place, origin=origin)
 

@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.hooks import hook_files
 from thor_tir.problem import Problem, digest
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.data_set import DataSet, place_of, read_data_set
@@ -157,6 +158,8 @@ def local_inputs(spec: str) -> list[str]:
     Raises UsageError where there is none.
     """
     place = None if not spec or is_generated(spec) else place_of(spec)
+    if place is not None and place.is_source:
+        return hook_files([spec])
     return [place.name] if place is not None and place.is_local else []
 
 
@@ -180,7 +183,8 @@ def load_problems(
     if count is not None and count < 1:
         raise UsageError(f"count is {count}; ask for at least one problem")
     if not is_generated(spec):
-        found = read_data_set(spec, fields, default_split=split.value)
+        most = choice.first or count
+        found = read_data_set(spec, fields, default_split=split.value, count=most, seed=seed)
         problems, sentence = choice.of(found.problems, count, seed)
         return replace(found, problems=problems, left_out=(*found.left_out, *filter(None, (sentence,))))
     names = spec.partition(":")[2]

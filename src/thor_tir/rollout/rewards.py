@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from thor_tir.errors import UsageError
 from thor_tir.grading.extract import complete_boxes, has_open_box
-from thor_tir.hooks import HookKind, answer_of, load_hook, number_of, spelling_of, with_parameters
+from thor_tir.hooks import HookKind, Spelling, answer_of, load_hook, number_of, spelling_of, with_parameters
 from thor_tir.problem import Problem
+from thor_tir.problems.verifiers_tasks import PREFIX
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
@@ -97,7 +98,9 @@ def load_rewards(specs: Sequence[str]) -> tuple[WeightedReward, ...]:
     for spec in specs:
         spelled = spelling_of(spec)
         name, weight = spelled.name, 1.0 if spelled.weight is None else spelled.weight
-        if name in PACKAGED:
+        if name.startswith(PREFIX):
+            judge = taskset_reward(spec, spelled)
+        elif name in PACKAGED:
             judge = with_parameters(_KIND, name, PACKAGED[name], spelled.parameters)
         else:
             judge = load_hook(_KIND, name, known=PACKAGED, parameters=spelled.parameters)
@@ -105,6 +108,14 @@ def load_rewards(specs: Sequence[str]) -> tuple[WeightedReward, ...]:
     if len({each.name for each in loaded}) < len(loaded):
         raise UsageError(f"a reward is named twice: {', '.join(specs)}")
     return tuple(loaded)
+
+
+def taskset_reward(spec: str, spelled: Spelling) -> Reward:
+    """The rewards of a task set of `verifiers`, with the parameters of the set."""
+    from thor_tir.rollout.verifiers_reward import TasksetReward
+
+    parameters = spec.partition(",")[2]
+    return TasksetReward(spelled.name.removeprefix(PREFIX) + f",{parameters}" * bool(parameters))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
     nouns, storage, tools, address, distributed, web_service
          <- sandbox | grading | dialect | engines | problems | learner
-         <- rollout, tracking, console <- tirgen | sft | rl | inference <- eval <- app, view <- serving <- cli, commands
+         <- rollout, tracking, console <- tirgen | sft | rl | inference | reward
+         <- eval <- app, view <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -43,7 +44,7 @@ ORDER = (
     ),
     rank("sandbox grading dialect engines problems learner"),
     rank("rollout tracking console", may_meet=True),
-    rank("tirgen sft rl inference"),
+    rank("tirgen sft rl inference reward"),
     rank("eval"),
     rank("app view"),
     rank("serving"),

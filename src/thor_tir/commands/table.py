@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Command] = {
     "tirgen card": Command("tirgen.TirgenCard", "write a data set's card with figures"),
     "sft": Command("training.Sft", "cold-start fine-tuning on that data"),
     "rl": Command("training.Rl", "hierarchical reinforcement learning on trajectories and single failed calls"),
+    "reward train": Command("reward.RewardTrain", "train a small reward model on the verdicts of a run's trajectories"),
     "solve": Command("solving.Solve", "answer one question, shown as it is written"),
     "chat": Command("solving.Chat", "answer questions one after another with a model that stays loaded"),
     "serve": Command("serve.Serve", "answer questions of other programs over OpenAI's API, tools included"),

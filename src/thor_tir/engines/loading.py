@@ -66,16 +66,14 @@ def load_model(
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    source = _source(name_or_path)
+    source = resolved(name_or_path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
     tokenizer = load_tokenizer(name_or_path, end_tokens, chat_template)
-    disable_progress_bar()  # one for every checkpoint, however small
     try:
-        with _silent_transformers():
+        with silent_transformers():
             model, found = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
@@ -95,7 +93,7 @@ def num_parameters(name_or_path: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    source = _source(name_or_path)
+    source = resolved(name_or_path)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
@@ -112,7 +110,7 @@ def stored_dtype(name_or_path: str) -> "torch.dtype":
     import torch
     from transformers import AutoConfig
 
-    source = _source(name_or_path)
+    source = resolved(name_or_path)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # a configuration is foreign, and may be damaged in its own way
@@ -137,7 +135,7 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = (), chat_templ
     """The tokenizer alone, with the same errors. It remembers `end_tokens`, which end turns beside those it names."""
     from transformers import AutoTokenizer
 
-    source = _source(name_or_path)
+    source = resolved(name_or_path)
     try:
         tokenizer: ModelTokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the files are foreign, and each may be damaged in its own way
@@ -162,7 +160,7 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = (), chat_templ
     return tokenizer
 
 
-def _source(name_or_path: str) -> str:
+def resolved(name_or_path: str) -> str:
     """The path or hub name that transformers loads. Raises UsageError where there can be no model."""
     if is_address(name_or_path):
         raise UsageError(
@@ -187,10 +185,14 @@ def _source(name_or_path: str) -> str:
 
 
 @contextmanager
-def _silent_transformers() -> "Iterator[None]":
-    """Keep transformers' report of loading off the terminal: it prints names of a foreign file as they are."""
+def silent_transformers() -> "Iterator[None]":
+    """Keep transformers' report of loading off the terminal: it prints names of a foreign file as they are.
+
+    Its progress bars, one for every checkpoint however small, stay off from then on.
+    """
     from transformers.utils import logging
 
+    logging.disable_progress_bar()
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from thor_tir.engines.loading import silent_transformers
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import Tokenizer
 
+REWARD_FILE = "reward.json"
+"""Figures of a reward model that `thor reward train` made, and the problems that it was trained on."""
 MAX_BATCH_TOKENS = 8192
 """Tokens of one forward call, padding included."""
 
@@ -102,7 +105,8 @@ def scores(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
     found = [0.0] * len(rows)
     with torch.no_grad():
         for batch in batches([rows[place] for place in order], MAX_BATCH_TOKENS):
-            logits_BC = model(**padded([rows[order[i]] for i in batch], model.config.pad_token_id)).logits.float()
+            inputs = padded([rows[order[i]] for i in batch], model.config.pad_token_id)
+            logits_BC = model(**{name: value.to(model.device) for name, value in inputs.items()}).logits.float()
             one = logits_BC[:, 0] if logits_BC.shape[1] == 1 else logits_BC.softmax(dim=1)[:, -1]
             for place, value in zip(batch, one.tolist(), strict=True):
                 found[order[place]] = value
@@ -138,13 +142,15 @@ def load_reward_model(place: str, policy_tokenizer: Tokenizer | None) -> LocalRe
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = Path(place).expanduser()
+    folder = folder / "model" if (folder / REWARD_FILE).is_file() else folder
     if not (folder / "config.json").is_file():
         raise UsageError(f"there is no reward model in {place}; give a folder of `thor reward train`, or an address")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True
-        )
+        with silent_transformers():
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:  # the files are foreign, and each may be damaged in its own way
         reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
         raise UsageError(f"{place} is no sequence classifier: {reason}") from error

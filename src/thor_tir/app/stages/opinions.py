@@ -1,11 +1,13 @@
 """What selectors ask, asked once for each problem of an evaluation and kept beside its attempts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
+from thor_tir.engines.reward_model import REWARD_FILE
 from thor_tir.eval.folder import EvalFolder, is_asked_about
 from thor_tir.inference.asking import AskingSetup, open_asker, timed
 from thor_tir.inference.best_of_n import selector
@@ -43,7 +45,7 @@ def _about(asks: str, rewards: RewardOptions) -> JsonObject:
     if not (folder := Path(place).expanduser()).is_dir():
         options = asdict(rewards)
         return {name: options[name] for name in ("model", "step_tag")}
-    return {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {file.name: file_digest(file) for file in sorted(folder.rglob("*.safetensors"))}
 
 
 async def ask_opinions(
@@ -62,8 +64,20 @@ async def ask_opinions(
         asking = AskingSetup(
             agent=agent, config=setup.config, tokenizer=agent.dialect.tokenizer, rewards=rewards, say=reporter.say
         )
+        if told := trained_on(each, asked):
+            reporter.say(told)
         async with open_asker(each, asking) as asker:
             await _ask(place, asked, each, asker, setup, reporter)
+
+
+def trained_on(asks: str, asked: ProblemSet) -> str:
+    """A sentence about problems of a set that a reward model of ours was trained on; empty where there are none."""
+    path = Path(asks.partition(":")[2]).expanduser() / REWARD_FILE
+    if not path.is_file():
+        return ""
+    known = set(json.loads(path.read_text(encoding="utf-8"))["problems"])
+    num = sum(problem.id in known for problem in asked.problems)
+    return f"{asked.title}: {num} of {len(asked.problems)} problems were trained on by {asks}" if num else ""
 
 
 async def _ask(

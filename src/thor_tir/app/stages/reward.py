@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from thor_tir.app.runtime import Reporter, publish
+from thor_tir.app.runtime import publish
 from thor_tir.engines.loading import load_tokenizer, resolved, silent_transformers
 from thor_tir.engines.reward_model import REWARD_FILE
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import ModelTokenizer
+from thor_tir.progress import Reporter
 from thor_tir.reward.examples import RewardExample, attempt_files, read_examples, split
 from thor_tir.reward.train import RewardConfig, RewardFigures, figures, plan, train
 from thor_tir.storage.journal import write_atomically

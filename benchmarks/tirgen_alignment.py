@@ -31,6 +31,7 @@ from thor_tir.app.config import RunConfig, quickstart
 from thor_tir.app.runtime import Runtime, dialect_of, open_runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within
 from thor_tir.app.stages.sft import fine_tune
+from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.app.stages.tirgen import generate_raw
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.console import ConsoleReporter
@@ -192,7 +193,7 @@ async def cold_starts(
             place = folder / name / f"sft-{seed}"
             if not (place / "model").exists():
                 settings = replace(config.sft, seed=seed, save_steps=1000)
-                fine_tune(config.actor, data, settings, place, ConsoleReporter())
+                fine_tune(config.actor, SftSource(path=data), settings, place, ConsoleReporter())
             after = await sample(f"after {name} {seed}", str(place / "model"), problems, config, folder, tools, K)
             results.setdefault(name, []).append(after)
     return results

@@ -13,6 +13,7 @@ from threading import current_thread, main_thread
 
 from thor_tir import commands
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
+from thor_tir.extras import need_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,6 +58,12 @@ def _run(name: str, args: Sequence[str]) -> int:
         _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
     except Terminated:
         _fail("ended by SIGTERM; the same command continues where this one stopped", status=143)
+    except ModuleNotFoundError as error:
+        try:
+            need_of(error, f"`thor {name}`")
+        except UsageError as sentence:
+            _fail(str(sentence), status=2)
+        raise
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues where this one stopped", status=130)
     except Exception as error:

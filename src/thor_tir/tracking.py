@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from thor_tir.errors import UsageError
+from thor_tir.extras import installation, is_installed, need
 
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
 
@@ -63,10 +62,10 @@ def open_trackers(names: Sequence[TrackerName], folder: Path, say: Callable[[str
     """The trackers of a run. TensorBoard is named by default, so its absence is a remark; any other's is a mistake."""
     found: list[Tracker] = []
     for name in dict.fromkeys(names):
-        if find_spec(name) is None:
+        if not is_installed(name):
             if name != "tensorboard":
-                raise UsageError(f"{name} is not installed; `pip install {name}`, or leave it out of the trackers")
-            say("no TensorBoard here, curves are in metrics.jsonl alone (`pip install 'thor-tir[track]'` adds it)")
+                need(name, f"the tracker {name}")
+            say(f"no TensorBoard here, curves are in metrics.jsonl alone ({installation(name)} adds it)")
         elif name == "tensorboard":
             found.append(TensorBoard(folder))
         else:

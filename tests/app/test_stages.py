@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_tirgen_export import data_set, generated, row_of
 
 from thor_tir.app.stages.sft import fine_tune
+from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.console import ConsoleReporter
 from thor_tir.engines.loading import load_model, load_tokenizer
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
@@ -22,7 +23,7 @@ from tirgen_samples import write_lines
 def losses(folder: Path, dataset: Path) -> tuple[list[float], str]:
     said = StringIO()
     config = SftConfig(num_train_epochs=2, train_batch_size=1, learning_rate=1e-3)
-    fine_tune("nano/actor", dataset, config, folder, ConsoleReporter(Console(file=said, width=200)))
+    fine_tune("nano/actor", SftSource(path=dataset), config, folder, ConsoleReporter(Console(file=said, width=200)))
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines], said.getvalue()
 
@@ -43,7 +44,7 @@ def tuned(folder: Path, said: list[str] | None = None, *, model: str = "nano/act
     data = write_lines(folder / "data.jsonl", [{**row, "id": f"p/{n}"} for n in range(rows)])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, learning_rate=1e-3, **options)
-    path = fine_tune(model, data, config, folder / "run", ConsoleReporter(console))
+    path = fine_tune(model, SftSource(path=data), config, folder / "run", ConsoleReporter(console))
     if said is not None:
         said.append(console.file.getvalue())
     return path
@@ -124,7 +125,7 @@ def test_samples_that_are_too_long_are_counted_where_one_looks_and_in_the_record
     data = write_lines(tmp_path / "data.jsonl", [{**short, "id": "a"}, {**long, "id": "b"}, {**long, "id": "c"}])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, max_length=300)
-    fine_tune("nano/actor", data, config, tmp_path / "run", ConsoleReporter(console))
+    fine_tune("nano/actor", SftSource(path=data), config, tmp_path / "run", ConsoleReporter(console))
     said.append(console.file.getvalue())
     record = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (record["samples"], record["too_long"], record["trained"]) == (3, 2, 1)
@@ -132,7 +133,7 @@ def test_samples_that_are_too_long_are_counted_where_one_looks_and_in_the_record
     assert f"the longest has {record['longest']:,}" in said[0]
     few = write_lines(tmp_path / "few.jsonl", [{**long, "id": "b"}, {**long, "id": "c"}])
     with pytest.raises(UsageError, match=r"2 of 2 samples are longer than 300 tokens .* nothing is left to train on"):
-        fine_tune("nano/actor", few, config, tmp_path / "none", ConsoleReporter(console))
+        fine_tune("nano/actor", SftSource(path=few), config, tmp_path / "none", ConsoleReporter(console))
 
 
 def test_samples_beyond_the_models_context_are_left_out_whatever_the_option_allows(tmp_path):
@@ -143,6 +144,6 @@ def test_samples_beyond_the_models_context_are_left_out_whatever_the_option_allo
     data = write_lines(tmp_path / "data.jsonl", [{**short, "id": "a"}, {**long, "id": "b"}])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, max_length=100_000)
-    fine_tune("nano/actor", data, config, tmp_path / "run", ConsoleReporter(console))
+    fine_tune("nano/actor", SftSource(path=data), config, tmp_path / "run", ConsoleReporter(console))
     assert "(the model's context) and are left out" in console.file.getvalue()
     assert json.loads((tmp_path / "run" / "data.json").read_text())["too_long"] == 1

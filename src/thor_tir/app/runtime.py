@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from thor_tir.address import is_address
 from thor_tir.app.config import CallConfig, ResourceConfig
@@ -18,13 +16,13 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.engines.loading import load_model, open_engine, stored_dtype
-from thor_tir.engines.local.scheduler import StepBarrier
+from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.grading.grader import Grader, Judge
 from thor_tir.learner.config import AdapterConfig, SaveDtype
-from thor_tir.learner.trainable import merged, with_adapters
 from thor_tir.pretrained import CausalLM, ModelTokenizer, Tokenizer
 from thor_tir.progress import Reporter
 from thor_tir.rollout.loop import Agent, RolloutConfig
@@ -37,6 +35,9 @@ from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
 from thor_tir.storage.journal import Brief, Journal, open_shared, told_when_full, write_atomically
 from thor_tir.tools.loading import LoadedTool, load_tools
 from thor_tir.verdict import Strictness
+
+if TYPE_CHECKING:
+    import torch
 
 PYTHON_ALONE = CallConfig()
 
@@ -212,6 +213,11 @@ def load_trainable(
     name: str, adapters: AdapterConfig, ranks: Ranks, end_tokens: Sequence[str] = (), chat_template: str = ""
 ) -> tuple[CausalLM, ModelTokenizer]:
     """A model to be trained, with its adapters, and its tokenizer. One to be shared out waits in the host's memory."""
+    need("torch", "training")
+    import torch
+
+    from thor_tir.learner.trainable import with_adapters
+
     device = None if ranks.is_alone else "cpu"
     model, tokenizer = load_model(
         name, dtype=torch.float32, device=device, end_tokens=end_tokens, chat_template=chat_template
@@ -219,19 +225,23 @@ def load_trainable(
     return with_adapters(model, adapters), tokenizer
 
 
-def publishing_dtype(name: str, wanted: SaveDtype) -> torch.dtype:
+def publishing_dtype(name: str, wanted: SaveDtype) -> "torch.dtype":
     """The type in which the model that `name` was trained into is written."""
+    import torch
+
     return torch.float32 if wanted == "float32" else stored_dtype(name)
 
 
 def publish(
-    model: CausalLM, tokenizer: ModelTokenizer, path: Path, *, dtype: torch.dtype, say: Callable[[str], None]
+    model: CausalLM, tokenizer: ModelTokenizer, path: Path, *, dtype: "torch.dtype", say: Callable[[str], None]
 ) -> Path:
     """Write a model folder whole, adapters merged: beside its place first, then renamed into it.
 
     The model is cast in place, since writing it is the last that is done with it. Of a folder that is there already,
     left by a run that had finished, files that are damaged or missing are written again, and `say` names them.
     """
+    from thor_tir.learner.trainable import merged
+
     draft = path.with_name(f".{path.name}.draft")
     if draft.exists():
         shutil.rmtree(draft)

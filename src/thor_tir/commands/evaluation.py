@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size, defaults
+from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
@@ -20,6 +20,7 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.code.extract_program import ExtractorName
 from thor_tir.hooks import hook_files
 from thor_tir.inference.best_of_n import NAMES, expanded
+from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import is_generated, local_inputs
 
@@ -179,7 +180,8 @@ class Eval:
         if self.correct and not self.tools:
             raise UsageError("--no-tools runs no program, so there is nothing to --correct; give one of them")
         config, names = self.eval, expanded(self.select)
-        if not self.correct and config.correction != defaults("eval", ["--preset", self.preset]).eval.correction:
+        plain = SelfCorrectionConfig(suffix_tokens=config.correction.suffix_tokens)  # presets set L_suf
+        if not self.correct and config.correction != plain:
             raise UsageError("--correction options say how failed calls are repaired: give --correct as well")
         scope = config.correction.scope if self.correct else "none"
         name = {"suffix": "corrected", "none": "tools" if self.tools else "no tools"}.get(scope, f"corrected: {scope}")
@@ -243,6 +245,42 @@ class EvalCompare:
                     reporter.say(f"{entry['title']}, solved by the {side.removeprefix('only_')} alone: {' '.join(ids)}")
         if self.output is not None:
             write_atomically(self.output, json.dumps(found, indent=1) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalTable:
+    """Several evaluations of the same problems side by side, each against the first: accuracy, calls and cost.
+
+    With runs of several scopes of self-correction these are Tables 5, 6 and 7 of the paper.
+    """
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of finished evaluations, the one that others are compared with first."""
+    output: Path | None = None
+    """Folder for table.md, table.json and, where matplotlib is installed, table.png."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def run(self) -> None:
+        """Read, print, and write where asked."""
+        from thor_tir.app.stages.evaluate import results_of
+        from thor_tir.eval.folder import EvalFolder
+        from thor_tir.eval.side_by_side import TABLES, as_markdown, draw, rows, side_by_side
+        from thor_tir.storage.journal import write_atomically
+
+        if len(self.folders) < 2:
+            raise UsageError("a table compares at least two folders")
+        folders = [EvalFolder(path=path) for path in self.folders]
+        lines = side_by_side([(folder, results_of(folder)) for folder in folders], seed=self.seed)
+        reporter = ConsoleReporter()
+        for title in TABLES:
+            reporter.show(text_table(title, *rows(lines, title)))
+        if self.output is not None:
+            self.output.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.output / "table.md", as_markdown(lines))
+            write_atomically(self.output / "table.json", json.dumps(lines, indent=1) + "\n")
+            draw(lines, self.output / "table.png")
+            reporter.say(f"tables: {self.output}")
 
 
 def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:

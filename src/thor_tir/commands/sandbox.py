@@ -172,14 +172,8 @@ class SandboxServe:
     def run(self) -> None:
         """Serve, and say where."""
         from thor_tir.console import ConsoleReporter
-
-        try:
-            from thor_tir.sandbox.remote.server import serve
-        except ModuleNotFoundError as missing:
-            raise UsageError(
-                f"no module {missing.name}: install the service with pip install 'thor-tir[serve]'"
-            ) from None
         from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
+        from thor_tir.sandbox.remote.server import serve
 
         config = self._config()
         reporter = ConsoleReporter()

@@ -11,7 +11,6 @@ from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.errors import UsageError
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.queue import QueueConfig
@@ -78,13 +77,10 @@ class Serve:
 
     def run(self) -> None:
         """Load, serve, and say where."""
-        try:
-            from thor_tir.serving.app import answer_server
-        except ModuleNotFoundError as missing:
-            raise UsageError(f"no module {missing.name}: install it with pip install 'thor-tir[serve]'") from None
         from thor_tir.app.ask import usual_model
         from thor_tir.app.runtime import open_runtime
         from thor_tir.engines.openai_api.policy import ServedAs
+        from thor_tir.serving.app import answer_server
         from thor_tir.serving.audit import AuditLog
         from thor_tir.serving.keys import Keys, read_keys
         from thor_tir.serving.requests import ServedDefaults

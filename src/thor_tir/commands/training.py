@@ -17,7 +17,7 @@ from thor_tir.hooks import hook_files
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.rl.config import RLConfig
-from thor_tir.sft.config import SftConfig
+from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
 
 if TYPE_CHECKING:
     from thor_tir.distributed import Ranks
@@ -72,13 +72,21 @@ def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sft:
-    """Cold-start fine-tuning on a data set that `thor tirgen` wrote, tool outputs masked."""
+    """Cold-start fine-tuning on TIRGen's data set, or on conversations in other shapes; tool outputs are masked.
+
+    Conversations stand in `messages`, `conversations`, or columns for question and response; their programs in calls of
+    tools, ```python or <llm-code>.
+    """
 
     model: str = NANO.actor
     """The actor the data was generated with: hub name, local folder, or nano/actor. For another model its text is
     encoded anew."""
     data: Path = Path("runs/tirgen/dataset.jsonl")
-    """Data set that is trained on."""
+    """Data set that is trained on: what `thor tirgen` wrote, or JSONL of conversations."""
+    fields: Annotated[ChatFields, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatFields)
+    """Columns of conversations."""
+    chats: Annotated[ChatConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatConfig)
+    """Spelling of conversations."""
     reasoning: bool = False
     """True for a reasoning model, whose chat template opens a thinking turn."""
     output: Path = Path("runs/sft")
@@ -98,6 +106,7 @@ class Sft:
     def run(self) -> None:
         """Train or continue, and say where the model is."""
         from thor_tir.app.stages.sft import fine_tune
+        from thor_tir.app.stages.sft_data import SftSource
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
@@ -113,7 +122,7 @@ class Sft:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
                 self.model,
-                self.data,
+                SftSource(path=self.data, fields=self.fields, chats=self.chats),
                 self.sft,
                 self.output,
                 reporter,

@@ -46,10 +46,7 @@ class ViewRuns:
             done = export(runs, self.export, most=self.trajectories)
             ConsoleReporter().say(f"{done.path}: {done.shown:,} of {done.total:,} trajectories")
             return
-        try:
-            from thor_tir.view.server import View, ViewConfig, serve
-        except ModuleNotFoundError as missing:
-            raise UsageError(f"no module {missing.name}: install the page with pip install 'thor-tir[serve]'") from None
+        from thor_tir.view.server import View, ViewConfig, serve
 
         token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(16)
         reporter = ConsoleReporter()

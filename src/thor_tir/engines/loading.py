@@ -10,12 +10,13 @@ from thor_tir.address import is_address
 from thor_tir.chat_template import PACKAGED, form_of, use_template
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
+from thor_tir.extras import need, need_of
 from thor_tir.pretrained import CausalLM, ModelTokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from thor_tir.engines.local.scheduler import StepBarrier
+    from thor_tir.engines.local.step_barrier import StepBarrier
     from thor_tir.engines.protocol import OpenableEngine
 
 EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
@@ -40,8 +41,9 @@ def open_engine(
     """
     try:
         module = import_module(ENGINES[options.name])
-    except ImportError as error:
-        raise UsageError(f"the engine {options.name} needs packages that are not installed: {error}") from error
+    except ModuleNotFoundError as error:
+        need_of(error, f"the engine {options.name}")
+        raise
     engine: OpenableEngine = module.open_engine(model, tokenizer, options, deterministic=deterministic, barrier=barrier)
     return engine
 
@@ -64,10 +66,11 @@ def load_model(
 
     Raises UsageError, in one sentence, for whatever cannot be loaded.
     """
+    source = resolved(name_or_path)
+    need("torch", f"the model {name_or_path!r}")
     import torch
     from transformers import AutoModelForCausalLM
 
-    source = resolved(name_or_path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
@@ -90,10 +93,11 @@ def load_model(
 
 def num_parameters(name_or_path: str) -> int:
     """The number of a model's weights, from its configuration alone. Raises UsageError for what is no model."""
+    source = resolved(name_or_path)
+    need("torch", f"the model {name_or_path!r}")
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    source = resolved(name_or_path)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
@@ -133,9 +137,10 @@ def _dtypes_of(folder: Path) -> "Iterator[torch.dtype]":
 
 def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = (), chat_template: str = "") -> ModelTokenizer:
     """The tokenizer alone, with the same errors. It remembers `end_tokens`, which end turns beside those it names."""
+    source = resolved(name_or_path)
+    need("transformers", f"the tokenizer of {name_or_path!r}")
     from transformers import AutoTokenizer
 
-    source = resolved(name_or_path)
     try:
         tokenizer: ModelTokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the files are foreign, and each may be damaged in its own way

@@ -24,7 +24,7 @@ def compare(first: EvalFolder, second: EvalFolder, *, seed: int = 0) -> Comparis
     if not shared:
         raise UsageError(f"no set in common: {', '.join(ours)} against {', '.join(theirs)}")
     for name in shared:
-        _check_same(ours[name], theirs[name])
+        check_same(ours[name], theirs[name])
         for folder in (first, second):
             if missing := folder.num_missing(ours[name]):
                 raise UsageError(f"{folder.path} lacks {missing} attempts at {name}; finish it first")
@@ -71,8 +71,8 @@ def points(entry: Estimate) -> str:
     return f"{100 * entry['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def _check_same(ours: ProblemSet, theirs: ProblemSet) -> None:
-    """Both runs were asked the same questions with the same answers, in whatever order."""
+def check_same(ours: ProblemSet, theirs: ProblemSet) -> None:
+    """Refuse runs that were not asked the same questions with the same answers, in whatever order."""
     left, right = ({p.id: (p.question, p.answer) for p in each.problems} for each in (ours, theirs))
     if left != right:
         apart = sorted(id for id in left.keys() | right.keys() if left.get(id) != right.get(id))

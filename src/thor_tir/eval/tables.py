@@ -56,24 +56,33 @@ def latex(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> bool:
     """Draw the score with its intervals, one line a set; False where matplotlib is not installed."""
+    found = {e["title"]: e["avg"] for e in _with_averages(results) if e["avg"] is not None}
+    label = f"{_score_names(results)[0]}, percent, with 95 % interval"
+    return draw_intervals(found, label, path, limits=(0, 100))
+
+
+def draw_intervals(
+    found: Mapping[str, Estimate], label: str, path: Path, *, limits: tuple[float, float] | None = None
+) -> bool:
+    """Draw shares as percents with their intervals, one line each; False where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    entries = [e for e in _with_averages(results) if e["avg"] is not None]
-    means = [100 * e["avg"]["value"] for e in entries]
-    below = [m - 100 * e["avg"]["ci95"][0] for m, e in zip(means, entries, strict=True)]
-    above = [100 * e["avg"]["ci95"][1] - m for m, e in zip(means, entries, strict=True)]
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(entries)), layout="constrained")
+    means = [100 * e["value"] for e in found.values()]
+    below = [m - 100 * e["ci95"][0] for m, e in zip(means, found.values(), strict=True)]
+    above = [100 * e["ci95"][1] - m for m, e in zip(means, found.values(), strict=True)]
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(found)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    places = range(len(entries))
+    places = range(len(found))
     axes.errorbar(means, places, xerr=[below, above], fmt="o", capsize=3, color="#1f4e79")
-    axes.set_yticks(places, [e["title"] for e in entries])
+    axes.set_yticks(places, list(found))
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{_score_names(results)[0]}, percent, with 95 % interval")
+    if limits is not None:
+        axes.set_xlim(*limits)
+    axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     draft = path.with_name(f".{path.stem}.tmp.png")
     with told_when_full(path):

@@ -16,6 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.grading.extract import after_thoughts
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
@@ -145,10 +146,9 @@ def read_opinion(reply: str) -> Outcome | None:
 
 
 def _client(config: JudgeConfig) -> "OpenAI":
-    try:
-        from openai import OpenAI
-    except ImportError as error:
-        raise UsageError("a judge needs the `openai` package: pip install 'thor-tir[endpoints]'") from error
+    need("openai", "a judge")
+    from openai import OpenAI
+
     key = os.environ.get(config.key_variable, "")
     if not key and not config.base_url:
         raise UsageError(f"the judge needs a key in the environment variable {config.key_variable}, or --judge-url")

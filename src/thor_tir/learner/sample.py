@@ -7,8 +7,10 @@ is a matter of the learner's `Objective`; what differs from token to token is ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from thor_tir.learner.objective import FORMULAS, Formula
+if TYPE_CHECKING:
+    from thor_tir.learner.objective import Formula
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,10 @@ class Term:
     """Advantage of each token of the row, in place of `advantage` if given."""
 
     @property
-    def loss(self) -> Formula:
+    def loss(self) -> "Formula":
         """The formula itself. Raises ValueError for a name that is not known."""
+        from thor_tir.learner.objective import FORMULAS
+
         if self.formula not in FORMULAS:
             raise ValueError(
                 f"term {self.name!r} has the unknown formula {self.formula!r}; known: {', '.join(FORMULAS)} "

@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from thor_tir.distributed import Ranks
-from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.pretrained import CausalLM
 
@@ -26,12 +26,9 @@ def with_adapters(model: CausalLM, config: AdapterConfig) -> CausalLM:
     """The model with fresh adapters, which change nothing yet; alike in every process. Rank 0 leaves it as it is."""
     if not config.lora_r:
         return model
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise UsageError(
-            "adapters need the package peft: install it with `pip install 'thor-tir[lora]'`, or leave lora_r at 0"
-        ) from error
+    need("peft", "an adapter (--lora-r)")
+    from peft import LoraConfig, get_peft_model
+
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import installation
 from thor_tir.problem import Problem, digest
 from thor_tir.problems.code_tasks import CodeTask
 from thor_tir.problems.data_set import kept_of, read_problems
@@ -75,7 +76,7 @@ class Benchmark:
         """One sentence for a person who has no copy."""
         return (
             f"give --data a folder with {' or '.join(self.files)} ({self.size} lines with `problem` and `answer`), "
-            f"or have a network and `pip install thor-tir[hub]`: {self.hub.path} on the Hugging Face hub"
+            f"or have a network and {installation('datasets')}: {self.hub.path} on the Hugging Face hub"
         )
 
 

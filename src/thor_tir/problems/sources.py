@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.hooks import hook_files
 from thor_tir.problem import Problem, digest
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
@@ -270,6 +271,7 @@ def _problem(family: str, entry: Mapping[str, Any]) -> Problem:
 @cache
 def _gym() -> ModuleType:
     """Imported at first use: it takes seconds, and one of its dependencies warns when it is first compiled."""
+    need("reasoning_gym", "a family of reasoning_gym")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import reasoning_gym

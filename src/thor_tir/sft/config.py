@@ -1,7 +1,7 @@
 """The options of the cold start; nothing here needs torch."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -60,3 +60,31 @@ class SftConfig:
             },
             {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatFields:
+    """Columns of a data set that is not TIRGen's."""
+
+    question_field: str = ""
+    """Column of the questions; by default `messages` or `conversations`, else `question`, `problem`, `prompt` or
+    `query`."""
+    answer_field: str = ""
+    """Column of what the model is to write; by default `completion`, `generated_solution`, `solution`, `response` or
+    `output`."""
+    system_field: str = "system"
+    """Column of the system prompt, where a conversation brings none itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """Training on conversations of other data sets than TIRGen's."""
+
+    train_turns: Literal["all", "last"] = "all"
+    """Turns of the assistant that are trained: all of them, or the last one of each conversation alone."""
+    ask_as: Literal["thor", "data"] = "thor"
+    """Questions as THOR asks them, with its rules before the system prompt of the data, or as they stand in the data.
+    Calls in the turns of a chat template are never put in other words."""
+    calls_as: Literal["template", "fences"] = "template"
+    """Calls of tools in messages: by the model's chat template where it has turns of tools, or as programs between
+    fences, as THOR runs them. Programs within a text are always spelled between fences."""

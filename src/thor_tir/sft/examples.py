@@ -19,14 +19,17 @@ def sft_row(trajectory: Trajectory, *, prompt: Span, trains_observations: bool =
     `trains_observations` reproduces that. By default observations are masked.
     """
     spans = [prompt, *(span for step in trajectory.steps for span in step.spans)]
-    flat = flatten((span, True) for span in spans)
-    trained = flat.trained
-    if trains_observations:
-        trained = tuple(author is not Author.PROMPT for author in flat.authors)
+    return training_row(trajectory.id, [(span, True) for span in spans], trains_observations=trains_observations)
+
+
+def training_row(id: str, spans: Sequence[tuple[Span, bool]], *, trains_observations: bool = False) -> TrainingSample:
+    """Spans side by side, each with whether it is trained if its author is one who is."""
+    learnt = {Author.MODEL, Author.ENVIRONMENT} if trains_observations else {Author.MODEL}
+    flat = flatten(spans)
     return TrainingSample(
-        id=trajectory.id,
+        id=id,
         token_ids=flat.token_ids,
-        trained=trained,
+        trained=tuple(is_trained and span.author in learnt for span, is_trained in spans for _ in range(len(span))),
         old_logprobs=(float("nan"),) * len(flat.token_ids),
         terms=(Term(name=SFT, formula="nll"),),
     )

@@ -107,6 +107,19 @@ def attempts_of(path: Path) -> Iterator[Attempt]:
             raise UsageError(f"{path}, line {number} is no TIRGen sample: {error}") from error
 
 
+def is_tirgen_file(path: Path) -> bool:
+    """True for a file whose first line is an object with segments, as every sample of TIRGen is."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "segments" in row
+
+
 def _numbered(path: Path) -> Iterator[tuple[int, JsonObject]]:
     if not path.is_file():
         raise UsageError(f"no data set at {path}; `thor tirgen` writes one")

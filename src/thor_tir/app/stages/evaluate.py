@@ -27,6 +27,7 @@ from thor_tir.eval.results import Manifest, Results
 from thor_tir.eval.selector_tables import plot_growth, selector_markdown
 from thor_tir.eval.selectors import selector_results
 from thor_tir.eval.tables import latex, markdown, plot
+from thor_tir.extras import installation
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
 from thor_tir.inference.best_of_n import selector
@@ -252,7 +253,7 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
     write_atomically(folder.path / "results.md", markdown(results) + selector_markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):
-        reporter.say("no plot: `pip install thor-tir[report]` brings matplotlib")
+        reporter.say(f"no plot without matplotlib: {installation('matplotlib')}")
     elif folder.selectors:
         plot_growth(results, folder.path / "growth.png")
     return results

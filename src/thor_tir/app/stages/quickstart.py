@@ -17,6 +17,7 @@ from thor_tir.app.runtime import Runtime, open_runtime
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, check_measured, evaluate_within, limited, results_of
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
+from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.app.stages.tirgen import generate_data
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
@@ -71,7 +72,9 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
 
         async def cold_start() -> Path:
             exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
-            return fine_tune(config.actor, dataset, exact, folder / "sft", reporter, reasoning=config.reasoning)
+            return fine_tune(
+                config.actor, SftSource(path=dataset), exact, folder / "sft", reporter, reasoning=config.reasoning
+            )
 
         await _once(folder / "sft", cold_start, say)
         tuned = str(folder / "sft" / "model")

@@ -13,6 +13,7 @@ from thor_tir.app.runtime import (
     publish,
     publishing_dtype,
 )
+from thor_tir.app.stages.sft_data import SftSource, read_sft_rows
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
@@ -20,15 +21,14 @@ from thor_tir.pretrained import CausalLM, copy_weights
 from thor_tir.progress import Reporter
 from thor_tir.sft import train as sft
 from thor_tir.sft.config import SftConfig
-from thor_tir.sft.examples import fitting, sft_row, spelled_for
+from thor_tir.sft.examples import fitting
 from thor_tir.storage.journal import write_atomically
-from thor_tir.tirgen.dataset import read_dataset
 from thor_tir.tools.loading import load_tools
 
 
 def fine_tune(
     model_name: str,
-    dataset: Path,
+    source: SftSource,
     config: SftConfig,
     folder: Path,
     reporter: Reporter,
@@ -40,38 +40,29 @@ def fine_tune(
     ranks: Ranks = ALONE,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
-    attempts = read_dataset(dataset)
     model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens, chat_template)
     dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning, calls=calls.dialect, tools=load_tools(calls.tool))
     ranks.lead(lambda: announce(dialect, folder, reporter.say))
-    spelled = [spelled_for(a.trajectory, dialect) for a in attempts]
-    if anew := sum(ours is not a.trajectory for ours, a in zip(spelled, attempts, strict=True)):
-        reporter.say(
-            f"{anew} of {len(spelled)} samples are not in {model_name}'s own tokens: their text is encoded anew"
-        )
+    read = read_sft_rows(source, dialect, trains_observations=config.trains_observations)
+    for line in read.lines(source.path, model_name):
+        reporter.say(line)
     limit, because = _longest_row(model, config)
-    found = fitting(
-        (
-            sft_row(
-                ours,
-                prompt=dialect.prompt(a.problem.question, a.problem.system),
-                trains_observations=config.trains_observations,
-            )
-            for ours, a in zip(spelled, attempts, strict=True)
-        ),
-        limit,
-    )
+    found = fitting(read.rows, limit)
     rows = found.rows
     if found.num_too_long:
-        what = f"{found.num_too_long} of {len(spelled)} samples are longer than {limit:,} tokens ({because})"
+        what = f"{found.num_too_long} of {len(read.rows)} samples are longer than {limit:,} tokens ({because})"
         if not rows:
             raise UsageError(f"{what}, so that nothing is left to train on; the longest has {found.longest:,}")
         reporter.say(f"{what} and are left out; the longest has {found.longest:,}")
     held_out = max(1, len(rows) // 20) if len(rows) > 40 else 0
     data = sft.SftData(train=rows[held_out:], validation=rows[:held_out])
     counts = {
-        "samples": len(spelled),
-        "encoded_anew": anew,
+        "samples": read.num_samples,
+        "readings": read.readings,
+        "unusable": read.unusable,
+        "notes": read.notes,
+        "encoded_anew": read.encoded_anew,
+        "rows": len(read.rows),
         "too_long": found.num_too_long,
         "max_length": limit,
         "longest": found.longest,

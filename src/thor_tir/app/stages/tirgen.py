@@ -16,7 +16,7 @@ from thor_tir.app.runtime import LoadedModel, Runtime, announce, dialect_of, wit
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
-from thor_tir.engines.local.scheduler import StepBarrier
+from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.data_set import DataSet

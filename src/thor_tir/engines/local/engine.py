@@ -21,7 +21,8 @@ from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms, draw
-from thor_tir.engines.local.scheduler import SamplingRequest, StepBarrier, prefill_groups, waves
+from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, waves
+from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
 from thor_tir.engines.options import EngineConfig, EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling

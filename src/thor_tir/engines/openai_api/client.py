@@ -242,10 +242,8 @@ def _session(address: str, key: str, *, connect_s: float, is_for_one: bool = Fal
 
     A session for one request says that it closes the connection, and does.
     """
-    try:
-        import aiohttp
-    except ImportError as error:
-        raise UsageError("models behind an address need `pip install thor-tir[endpoints]`") from error
+    import aiohttp
+
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",

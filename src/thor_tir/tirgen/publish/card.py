@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.storage.journal import JsonObject, told_when_full, write_atomically
 from thor_tir.tirgen.dataset import CODE, OUTPUT, THOUGHT, rows_of
 from thor_tir.tirgen.publish.export import spelled
@@ -163,10 +164,9 @@ MAX_BARS = 24
 
 def draw_figures(facts: CardFacts, folder: Path) -> dict[str, str]:
     """Write the figures and return the caption of each file, in the order in which they are shown."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'thor-tir[report]'") from error
+    need("matplotlib", "a card with figures")
+    from matplotlib.figure import Figure
+
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, str] = {}
     for name, caption, size, draw in _FIGURES:

@@ -13,14 +13,17 @@ Chats stand there twice: whole as `messages`, and as `prompt` and `completion`, 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
-from thor_tir.learner.sample import TrainingSample
+from thor_tir.extras import need
 from thor_tir.storage.journal import JsonObject
 from thor_tir.tirgen.dataset import CODE, OUTPUT
+
+if TYPE_CHECKING:
+    from thor_tir.learner.sample import TrainingSample
 
 ChatMessage = dict[str, str]
 
@@ -69,7 +72,7 @@ def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
     return _chat(_asked(row, style), [*turns, _turn("assistant", words)] if words else turns)
 
 
-def token_row(row: TrainingSample) -> dict[str, list[int]]:
+def token_row(row: "TrainingSample") -> dict[str, list[int]]:
     """Ids and labels as the learner would train them."""
     labels = [id if trained else IGNORED for id, trained in zip(row.token_ids, row.trained, strict=True)]
     return {"input_ids": list(row.token_ids), "labels": labels}
@@ -102,6 +105,7 @@ def table_row(row: Mapping[str, Any]) -> JsonObject:
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A Parquet file with one schema whatever the rows hold, written group by group, whole or not at all."""
+    need("pyarrow", "a Parquet file")
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 

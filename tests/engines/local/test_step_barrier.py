@@ -5,7 +5,7 @@ import random
 
 from engine_cases import TEXTS, encoded, engine_of, tokens
 from thor_tir.engines.local.engine import TransformersEngine
-from thor_tir.engines.local.scheduler import StepBarrier
+from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.protocol import Sampling
 from tiny_models import tiny_model, tiny_tokenizer

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.sandbox.jail import template
-from thor_tir.sandbox.local.sandbox import LEAN, LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.preload import LEAN
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 
 PRINT = "print(2**10)"
 SYMPY = "import sympy; print(sympy.factorint(1234567890))"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sandbox.batch import BlockingSandbox, run_batch, stream
-from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig, is_heavy
+from thor_tir.sandbox.local.preload import is_heavy
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.local.template_process import Mailbox, TemplateLost
 from thor_tir.sandbox.protocol import Limits, Snippet
 from told_sandbox import ToldSandbox, printed

@@ -77,6 +77,10 @@ class EvalConfig:
             raise ValueError(f"--seed is {self.seed}; a seed is 0 or larger")
 
 
+SandboxState = Literal["program", "trajectory"]
+"""Life of the names that a program defines."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SandboxOptions:
     """Place where programs run, and their time limit."""
@@ -87,6 +91,23 @@ class SandboxOptions:
     """Addresses of sandbox servers, such as http://10.0.0.5:8080; none means that programs run on this machine."""
     least: Literal["full", "landlock", "none"] = "landlock"
     """The weakest confinement of programs on this machine that is accepted; the strongest that it offers is taken."""
+    state: SandboxState = "program"
+    """Life of the names that a program defines: they end with the `program` (the paper's), or a `trajectory`'s later
+    programs know them, since the earlier ones that ran are run again before each, without their output."""
+    echo: bool = False
+    """Print the value of a program's last line where it is an expression, as notebooks do."""
+
+    def __post_init__(self) -> None:
+        if self.endpoints and (self.echo or self.state != "program"):
+            raise UsageError(
+                "--sandbox.state trajectory and --sandbox.echo need programs that run on this machine: leave out "
+                "--sandbox.endpoints"
+            )
+
+    @property
+    def keeps_state(self) -> bool:
+        """True where programs know the earlier ones of their trajectory."""
+        return self.state == "trajectory"
 
 
 @dataclass(frozen=True, kw_only=True)

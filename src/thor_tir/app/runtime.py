@@ -70,7 +70,8 @@ class Runtime:
     ) -> None:
         self.ranks = ranks
         self.calls = calls
-        self.tools = Toolbox(tools)
+        sandboxed = resources.sandbox
+        self.tools = Toolbox(tools, keeps_state=sandboxed.keeps_state, echoes=sandboxed.echo)
         self.resources = resources
         self.sandbox = sandbox
         self.grader = grader
@@ -127,7 +128,15 @@ class Runtime:
     ) -> Dialect:
         """The conventions of one model under one prompt, with the run's tools and its spelling of calls."""
         tools = tuple(self.tools.tools.values())
-        return dialect_of(tokenizer, style, reasoning=reasoning, observation=observation, calls=self.calls, tools=tools)
+        return dialect_of(
+            tokenizer,
+            style,
+            reasoning=reasoning,
+            observation=observation,
+            calls=self.calls,
+            tools=tools,
+            keeps_state=self.tools.keeps_state,
+        )
 
     def setup(self, policy: Policy, dialect: Dialect, config: RolloutConfig) -> SamplingSetup:
         """Attempts by one policy."""
@@ -179,6 +188,7 @@ def dialect_of(
     observation: ObservationConfig | None = None,
     calls: DialectName = "fences",
     tools: Sequence[LoadedTool] = (),
+    keeps_state: bool = False,
 ) -> Dialect:
     """The conventions of one model under one prompt; the rest matters where programs are run.
 
@@ -190,6 +200,7 @@ def dialect_of(
         observation=observation or ObservationConfig(),
         calls=calls,
         tools=tuple(tool.spec for tool in tools),
+        keeps_state=keeps_state,
     )
     return Dialect(tokenizer, config)
 

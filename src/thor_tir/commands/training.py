@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, quickstart
+from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -95,6 +95,8 @@ class Sft:
     """Name of the values that the options begin from."""
     calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
     """Tools beside Python, and the spelling of calls."""
+    state: Annotated[SandboxState, tyro.conf.arg(name="sandbox.state")] = "program"
+    """Life of the names that a program defines, as later stages will have it: the rules that the model reads say it."""
     sft: Annotated[SftConfig, tyro.conf.arg(name="")] = NANO.sft
     """Options of training."""
     end_token: EndTokens = ()
@@ -128,6 +130,7 @@ class Sft:
                 reporter,
                 reasoning=self.reasoning,
                 calls=self.calls,
+                keeps_state=self.state == "trajectory",
                 end_tokens=self.end_token,
                 chat_template=self.chat_template,
                 ranks=ranks,

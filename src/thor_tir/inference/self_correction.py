@@ -118,6 +118,7 @@ def _repair(agent: Agent, rollout: RolloutConfig, config: SelfCorrectionConfig) 
                 may_call=True,
                 seed=draft.next_seed(),
                 kept=(*draft.open_thought, *kept.token_ids),
+                earlier=draft.steps,
             )
             step = _without_logprobs(taken.step) if config.hint else taken.step
             if step.succeeds(rollout.call_success):

@@ -56,6 +56,8 @@ class StepPrompt:
     """Trajectory and place of the call, `<trajectory>/step<place>`."""
     prefix: Prefix
     """The trajectory up to where it is written again."""
+    earlier: tuple[Step, ...] = ()
+    """Its steps before the call."""
 
     def repair_id(self, number: int) -> str:
         """The id of the repair of this number, counted from 0."""
@@ -96,7 +98,7 @@ def queries(
         for call in CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ():
             suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
             prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
-            found.append(StepPrompt(id=f"{trajectory.id}/step{call}", prefix=prefix))
+            found.append(StepPrompt(id=f"{trajectory.id}/step{call}", prefix=prefix, earlier=trajectory.steps[:call]))
     if len(found) <= max_queries:
         return found
     chosen = set(Random(seed).sample(range(len(found)), max_queries))
@@ -116,6 +118,7 @@ async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: Ro
             may_call=True,
             seed=seed_of(seed, query.id, number),
             kept=query.prefix.spans[-1].token_ids,
+            earlier=query.earlier,
         )
     return taken.step
 

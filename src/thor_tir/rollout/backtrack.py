@@ -23,6 +23,8 @@ BY_ERROR: Mapping[str, Cut] = MappingProxyType(
         "ImportError": "action",
         "ModuleNotFoundError": "action",
         "AttributeError": "action",
+        "UnknownTool": "action",
+        "BadArguments": "action",
         "ok_no_output": "action",
         "timeout": "replan",
         "memory": "replan",

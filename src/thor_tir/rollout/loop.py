@@ -175,6 +175,7 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
                 may_call=may_call,
                 seed=draft.next_seed(),
                 kept=draft.open_thought,
+                earlier=draft.steps,
             )
             if not any(map(len, taken.step.spans)):  # the context was full already
                 break
@@ -199,12 +200,14 @@ async def take_step(
     may_call: bool,
     seed: int,
     kept: Sequence[int] = (),
+    earlier: Sequence[Step] = (),
 ) -> Turn:
     """One turn from a context of token ids, in at most `room` tokens: a thought, and the call that it makes, if any.
 
     Where no call may be made, a program is answered by the notice that none is left, unless the run stops there.
     `kept` are the last ids of `context` that belong to the same thought (after a backtrack): a fence must begin a line
-    of the whole thought, not just of what is new. A context that is full ends the turn as any limit does, with the
+    of the whole thought, not just of what is new. `earlier` are the steps in `context`, whose programs may be in
+    force. A context that is full ends the turn as any limit does, with the
     tokens that it has, or with none.
     """
     dialect = agent.dialect
@@ -228,6 +231,6 @@ async def take_step(
         finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
         whole = Step(thought=Thought(text=dialect.decode(span.token_ids), span=span))
         return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
-    result = await agent.tools.run(action, agent.sandbox) if may_call else NO_CALL_LEFT
+    result = await agent.tools.run(action, agent.sandbox, earlier) if may_call else NO_CALL_LEFT
     step = Step(thought=thought, action=action, observation=dialect.observe(result, after=action))
     return Turn(step=step, finish=None, policy_version=version)

@@ -243,8 +243,8 @@ class _HeardTools:
         self._tools = tools
         self._overheard = overheard
 
-    async def run(self, action: Action, sandbox: Sandbox) -> ExecutionResult:
+    async def run(self, action: Action, sandbox: Sandbox, earlier: Sequence[Step] = ()) -> ExecutionResult:
         self._overheard.starts(action)
-        result = await self._tools.run(action, sandbox)
+        result = await self._tools.run(action, sandbox, earlier)
         self._overheard.ended(action, result)
         return result

@@ -16,11 +16,11 @@ from thor_tir.dialect.tool_calls import MalformedCall, read_call
 from thor_tir.errors import ToolLost, ToolUnavailable
 from thor_tir.execution import ExecutionResult, Status, can_be_read
 from thor_tir.hooks import hook_fault
-from thor_tir.sandbox.protocol import Sandbox
+from thor_tir.sandbox.protocol import Notebook, Sandbox
 from thor_tir.tools.loading import LoadedTool
 from thor_tir.tools.protocol import ToolRefusal
 from thor_tir.tools.schema import fault_of
-from thor_tir.trajectory import PYTHON, Action
+from thor_tir.trajectory import PYTHON, Action, Step
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,24 +33,33 @@ LEVEL = "tool"
 class ToolRunner(Protocol):
     """Whatever answers calls."""
 
-    async def run(self, action: Action, sandbox: Sandbox) -> ExecutionResult:
-        """Answer one call. Raises SandboxUnavailable and ToolUnavailable."""
+    async def run(self, action: Action, sandbox: Sandbox, earlier: Sequence[Step] = ()) -> ExecutionResult:
+        """Answer one call, which follows the `earlier` steps of its trajectory.
+
+        Raises SandboxUnavailable and ToolUnavailable.
+        """
         ...
 
 
 class Toolbox:
     """Python in a sandbox, and tools beside it."""
 
-    def __init__(self, tools: Sequence[LoadedTool] = ()) -> None:
+    def __init__(self, tools: Sequence[LoadedTool] = (), *, keeps_state: bool = False, echoes: bool = False) -> None:
+        """`keeps_state` lets programs know the earlier ones of their trajectory that ran; `echoes` prints the value of
+        a last line that is an expression. Both need a sandbox of this machine.
+        """
         self.tools = {tool.spec.name: tool for tool in tools}
         """The tools beside Python, by name."""
+        self.keeps_state = keeps_state
+        """True where programs know earlier ones."""
+        self._echoes = echoes
         self._faults = dict.fromkeys(self.tools, 0)
         self._said: set[str] = set()
 
-    async def run(self, action: Action, sandbox: Sandbox) -> ExecutionResult:
+    async def run(self, action: Action, sandbox: Sandbox, earlier: Sequence[Step] = ()) -> ExecutionResult:
         """Answer one call, see `ToolRunner`."""
         if action.tool == PYTHON:
-            return await sandbox.run(action.code)
+            return await self._program(action.code, sandbox, earlier)
         if not action.tool:
             return _unreadable(action.code)
         tool = self.tools.get(action.tool)
@@ -61,6 +70,19 @@ class Toolbox:
         if fault := fault_of(tool.spec.parameters, arguments) or _unbound(tool, arguments):
             return _failed("BadArguments", f"{action.tool}: {fault}")
         return await self._called(tool, arguments)
+
+    async def _program(self, code: str, sandbox: Any, earlier: Sequence[Step]) -> ExecutionResult:
+        ran = _programs(earlier) if self.keeps_state else []
+        if not ran and not self._echoes:
+            result: ExecutionResult = await sandbox.run(code)
+            return result
+        notebook = Notebook(
+            earlier=tuple(code for code, _ in ran),
+            extra_s=max((seconds for _, seconds in ran), default=0.0),
+            echoes=self._echoes,
+        )
+        result = await sandbox.run(code, notebook=notebook)
+        return result
 
     async def _called(self, tool: LoadedTool, arguments: dict[str, Any]) -> ExecutionResult:
         for attempt in (1, 2):
@@ -82,6 +104,12 @@ class Toolbox:
         if self._faults[tool.spec.name] >= TOLERANCE:
             return ToolLost(f"{TOLERANCE} calls in a row were lost: {sentence}")
         return ToolUnavailable(sentence)
+
+
+def _programs(steps: Sequence[Step]) -> list[tuple[str, float]]:
+    """Programs that ran to their end, and the seconds that each took with those before it."""
+    pairs = ((step.action, step.observation) for step in steps if step.ran)
+    return [(a.code, o.result.seconds) for a, o in pairs if a is not None and o is not None and a.tool == PYTHON]
 
 
 async def _answered(tool: LoadedTool, arguments: dict[str, Any], *, runs: int) -> ExecutionResult:

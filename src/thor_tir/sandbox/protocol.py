@@ -39,6 +39,18 @@ class Snippet:
     """Seed of the random generators of Python and NumPy; equal requests give equal bytes wherever they run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notebook:
+    """The way in which a program follows earlier ones, as a cell follows cells."""
+
+    earlier: tuple[str, ...] = ()
+    """Programs that are run before it in the same process, without their output."""
+    extra_s: float = 0.0
+    """Time that those took, on top of the limit."""
+    echoes: bool = False
+    """True prints the value of a last line that is an expression."""
+
+
 class Sandbox(Protocol):
     """Runs untrusted programs, each in a fresh process that leaves nothing behind."""
 

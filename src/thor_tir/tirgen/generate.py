@@ -305,7 +305,7 @@ async def _computed(
             growing.fate[reply.verdict.value] += 1
             return None
         action = agents.dialect.call(reply.verdict.code, reply.verdict.tool)
-        result = await agents.tools.run(action, agents.sandbox)
+        result = await agents.tools.run(action, agents.sandbox, growing.steps)
         if not result.succeeds():
             growing.fate[FAILED[result.status]] += 1
             continue

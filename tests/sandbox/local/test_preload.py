@@ -12,7 +12,8 @@ from thor_tir.errors import SandboxUnavailable
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sandbox.batch import BlockingSandbox
 from thor_tir.sandbox.jail.wire import LastWords, find_last_words
-from thor_tir.sandbox.local.sandbox import HEAVY, LEAN, LocalSandbox, LocalSandboxConfig
+from thor_tir.sandbox.local.preload import HEAVY, LEAN
+from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits
 
 PATIENT = Limits(timeout_s=30.0)

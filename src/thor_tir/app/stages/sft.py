@@ -35,13 +35,17 @@ def fine_tune(
     *,
     reasoning: bool = False,
     calls: CallConfig = PYTHON_ALONE,
+    keeps_state: bool = False,
     end_tokens: Sequence[str] = (),
     chat_template: str = "",
     ranks: Ranks = ALONE,
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens, chat_template)
-    dialect = dialect_of(tokenizer, TOOLS, reasoning=reasoning, calls=calls.dialect, tools=load_tools(calls.tool))
+    tools = load_tools(calls.tool)
+    dialect = dialect_of(
+        tokenizer, TOOLS, reasoning=reasoning, calls=calls.dialect, tools=tools, keeps_state=keeps_state
+    )
     ranks.lead(lambda: announce(dialect, folder, reporter.say))
     read = read_sft_rows(source, dialect, trains_observations=config.trains_observations)
     for line in read.lines(source.path, model_name):

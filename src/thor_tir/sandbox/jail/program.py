@@ -9,9 +9,7 @@ from another.
 import atexit
 import builtins
 import contextlib
-import errno
 import gc
-import importlib
 import io
 import json
 import linecache
@@ -48,6 +46,10 @@ class ProgramRequest(NamedTuple):
     cpu_s: int
     told_bytes: int
     """Largest length of a traceback in bytes."""
+    earlier: tuple[str, ...] = ()
+    """Programs that are run before it, without their output."""
+    echoes: bool = False
+    """True prints the value of a last line that is an expression."""
 
 
 def become_program(
@@ -65,11 +67,11 @@ def become_program(
         confinement.lock()
         os.write(READY_FD, READY)
         os.close(READY_FD)
-        program, stdin, seed, memory_bytes, cpu_s, told_bytes = _read_request()
+        request = ProgramRequest(*_read_request())
         os.close(FEED_FD)
-        confinement.limit(memory_bytes, cpu_s)
-        _arrange(program, stdin, seed)
-        code = _execute(program, module, note, told_bytes=told_bytes)
+        confinement.limit(request.memory_bytes, request.cpu_s)
+        _arrange(request.code, request.stdin, request.seed)
+        code = _execute(request, module, note)
     except _SETUP_FAULTS as fault:  # what the program raises ends in _execute
         with contextlib.suppress(OSError):
             os.write(READY_FD, str(fault).encode())
@@ -78,7 +80,7 @@ def become_program(
             leave(code)
 
 
-def _read_request() -> ProgramRequest:
+def _read_request() -> tuple[Any, ...]:
     data = os.read(FEED_FD, _AT_ONCE)
     length = LENGTH.size + (LENGTH.unpack_from(data)[0] if data else 0)
     while len(data) < length:
@@ -107,132 +109,6 @@ def furnish() -> types.ModuleType:
         os.close(descriptor)
     _seed(FIRST_SEED)
     return module
-
-
-class _PipeEnd:
-    """One end of the pipe that wakes an event loop of asyncio, which would open a pair of sockets for it."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def recv(self, count: int) -> bytes:
-        return os.read(self._descriptor, count)
-
-    def send(self, data: bytes) -> int:
-        return os.write(self._descriptor, data)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def _make_pipe(loop: Any) -> None:
-    """Stand in for BaseSelectorEventLoop._make_self_pipe."""
-    reader, writer = os.pipe()
-    loop._ssock, loop._csock = _PipeEnd(reader), _PipeEnd(writer)
-    loop._internal_fds += 1
-    loop._add_reader(reader, loop._read_from_self)
-
-
-def provide_asyncio() -> None:
-    """Let event loops run without a socket, which the filter of calls refuses."""
-    from asyncio import selector_events
-
-    selector_events.BaseSelectorEventLoop._make_self_pipe = _make_pipe  # type: ignore[attr-defined]
-
-
-def _refuse(*_: object, **__: object) -> NoReturn:
-    raise PermissionError(errno.EPERM, "processes are not allowed here: a program runs in one process, with threads")
-
-
-class _ThreadSemaphore:
-    """The lock of multiprocessing among the threads of one process; a real one is a file in a folder that is not there.
-
-    Pools of threads, queues and locks need it before any process is started.
-    """
-
-    SEM_VALUE_MAX = 2**31 - 1
-    _RECURSIVE = 0
-    handle, name = 0, None
-
-    def __init__(self, kind: int, value: int, maxvalue: int, name: str | None = None, unlink: bool = True) -> None:
-        self.kind, self.maxvalue = kind, maxvalue
-        self._value, self._taken, self._owner = value, 0, 0
-        self._changed = threading.Condition()
-
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        with self._changed:
-            if not (self.kind == self._RECURSIVE and self._is_mine()):
-                if not self._changed.wait_for(lambda: self._value > 0, timeout if block else 0):
-                    return False
-                self._value -= 1
-            self._taken, self._owner = self._taken + 1, threading.get_ident()
-            return True
-
-    def release(self) -> None:
-        with self._changed:
-            if self.kind == self._RECURSIVE and not self._is_mine():
-                raise AssertionError("attempt to release recursive lock not owned by thread")
-            if self.kind != self._RECURSIVE and self._value >= self.maxvalue:
-                raise ValueError("semaphore or lock released too many times")
-            self._taken -= 1
-            if self.kind != self._RECURSIVE or self._taken == 0:
-                self._value += 1
-                self._changed.notify()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def _count(self) -> int:
-        return self._taken
-
-    def _is_mine(self) -> bool:
-        return self._taken > 0 and self._owner == threading.get_ident()
-
-    def _get_value(self) -> int:
-        return self._value
-
-    def _is_zero(self) -> bool:
-        return self._value == 0
-
-    def _after_fork(self) -> None:
-        return
-
-
-class _ThreadArena:
-    """Memory of the shared values and arrays of multiprocessing; a real one is a file in a folder that is not there."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.fd = size, -1
-        self.buffer = mmap.mmap(-1, size)
-
-
-_PROCESS_CALLS = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve", "system")
-
-
-def refuse_processes() -> None:
-    """Have all that starts processes say why it cannot; it is the filter of calls that keeps programs from it."""
-    import _posixsubprocess
-    import posix
-    import subprocess
-    from asyncio import unix_events
-    from multiprocessing import heap
-
-    for module in (os, posix):
-        for name in _PROCESS_CALLS:
-            setattr(module, name, _refuse)
-    _posixsubprocess.fork_exec = subprocess._fork_exec = _refuse  # type: ignore[attr-defined]
-    unix_events._UnixSubprocessTransport._start = _refuse  # type: ignore[attr-defined]
-    importlib.import_module("_multiprocessing").SemLock = _ThreadSemaphore  # type: ignore[attr-defined]
-    heap.Arena = _ThreadArena  # type: ignore[assignment,misc]
-    with contextlib.suppress(ImportError):
-        importlib.import_module("_posixshmem").shm_open = _refuse  # type: ignore[attr-defined]
 
 
 def _seed(seed: int) -> None:
@@ -282,17 +158,21 @@ def _printing_to(descriptor: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def _execute(code: str, module: types.ModuleType, note: mmap.mmap, *, told_bytes: int) -> int:
+def _execute(request: ProgramRequest, module: types.ModuleType, note: mmap.mmap) -> int:
     """Run the program as `__main__`; returns the exit code that the interpreter would give."""
+    told_bytes, earlier = request.told_bytes, request.earlier
     try:
-        compiled = compile(code, PROGRAM, "exec", dont_inherit=True)
+        parts = _compiled(request.code, echoes=request.echoes)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as fault:  # also NUL and surrogates
         _note(note, fault, "syntax")
         _tell(fault, told_bytes, is_located=False)
         return 1
-    del code
+    del request
     try:
-        exec(compiled, module.__dict__)
+        if earlier:
+            _recall(earlier, module)
+        for part in parts:
+            exec(part, module.__dict__)
     except SystemExit as leaving:
         return _leave(leaving, note)
     except MemoryError as fault:
@@ -306,6 +186,39 @@ def _execute(code: str, module: types.ModuleType, note: mmap.mmap, *, told_bytes
         return _wind_up()
     _wind_up()
     return 1
+
+
+def _compiled(code: str, *, echoes: bool) -> list[types.CodeType]:
+    """The program in one part, or with a last line that prints its value in a second one."""
+    if not echoes:
+        return [compile(code, PROGRAM, "exec", dont_inherit=True)]
+    import ast
+
+    tree = ast.parse(code, PROGRAM)
+    last = [ast.Interactive([tree.body.pop()])] if tree.body and isinstance(tree.body[-1], ast.Expr) else []
+    body = compile(tree, PROGRAM, "exec", dont_inherit=True)
+    return [body, *(compile(part, PROGRAM, "single", dont_inherit=True) for part in last)]
+
+
+def _recall(earlier: tuple[str, ...], module: types.ModuleType) -> None:
+    """Run the earlier programs again, as they ran before: what they print goes nowhere, an exit ends that one alone."""
+    streams = (1, 2)
+    spare = [os.dup(stream) for stream in streams]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    try:
+        for number, code in enumerate(earlier, 1):
+            with contextlib.suppress(SystemExit):
+                exec(compile(code, f"earlier{number}.py", "exec", dont_inherit=True), module.__dict__)
+    finally:
+        for printed in (sys.stdout, sys.stderr):
+            with contextlib.suppress(BaseException):  # the program may have put any object there
+                printed.flush()
+        for stream, kept in zip(streams, spare, strict=True):
+            os.dup2(kept, stream)
+            os.close(kept)
 
 
 def _leave(leaving: SystemExit, note: mmap.mmap) -> int:

@@ -19,7 +19,8 @@ from typing import NoReturn
 
 from thor_tir.sandbox.jail import kernel
 from thor_tir.sandbox.jail.confinement import FULL, NONE, JailPlace, Missing, prepare_confinement
-from thor_tir.sandbox.jail.program import become_program, furnish, provide_asyncio, refuse_processes
+from thor_tir.sandbox.jail.program import become_program, furnish
+from thor_tir.sandbox.jail.stand_ins import provide_asyncio, refuse_processes
 from thor_tir.sandbox.jail.wire import FORK, REFUSED, Doors, Greeting, LastWords, TemplateSettings, leave, message
 
 _HUGE = 2 * 2**20

@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from thor_tir.execution import ExecutionResult
 from thor_tir.sandbox.jail.confinement import FULL, LANDLOCK, NONE
 from thor_tir.sandbox.jail.program import ProgramRequest
 from thor_tir.sandbox.jail.wire import Greeting
+from thor_tir.sandbox.local.preload import HEAVY, LEAN, Preload, is_heavy
 from thor_tir.sandbox.local.template_process import (
     TemplateLost,
     TemplateProcess,
@@ -30,7 +30,7 @@ from thor_tir.sandbox.local.template_process import (
     interpret,
     launch,
 )
-from thor_tir.sandbox.protocol import Limits
+from thor_tir.sandbox.protocol import Limits, Notebook
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,19 +43,7 @@ HEAVY_STARTS = 2
 """A worker whose heavy template has failed to start so many times in a row tries no more."""
 MAX_CODE_BYTES = 8 * 2**20
 """A longer source is refused before it is sent."""
-LEAN = (
-    *("math", "cmath", "fractions", "decimal", "random", "statistics", "itertools", "functools", "collections"),
-    *("heapq", "bisect", "re", "string", "operator", "datetime", "time", "json", "copy", "typing", "dataclasses"),
-    *("sys", "os", "io", "numbers", "queue", "textwrap", "enum", "abc", "array", "struct", "hashlib"),
-    *("numpy", "numpy.random", "numpy.linalg", "numpy.fft", "numpy.polynomial", "sympy", "mpmath"),
-)
-HEAVY = (
-    *("scipy", "scipy.optimize", "scipy.stats", "scipy.special", "scipy.integrate", "scipy.linalg", "scipy.sparse"),
-    *("scipy.interpolate", "scipy.spatial", "scipy.signal", "networkx", "pandas"),
-)
-
-_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([^\n#;]+)", re.MULTILINE)
-_NAME = re.compile(r"[A-Za-z_]\w*")
+ALONE = Notebook()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +93,7 @@ class LocalSandbox:
         self.config = config or LocalSandboxConfig()
         self.missing: tuple[str, ...] = ()
         """Reasons why no stronger level holds, one sentence a level; empty at `full`."""
-        self._preload = _Preload(self.config.modules, self.config.heavy_modules)
+        self._preload = Preload(self.config.modules, self.config.heavy_modules)
         self._level = ""
         self._workers: list[_Worker] = []
         self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
@@ -164,8 +152,16 @@ class LocalSandbox:
         """Modules that no template imports, since their import starts a thread; programs can, and take longer."""
         return tuple(sorted(self._preload.left_out))
 
-    async def run(self, code: str, limits: Limits | None = None, *, stdin: str = "", seed: int = 0) -> ExecutionResult:
-        """Run one program, first come first served. Cancelling the call stops the program.
+    async def run(
+        self,
+        code: str,
+        limits: Limits | None = None,
+        *,
+        stdin: str = "",
+        seed: int = 0,
+        notebook: Notebook = ALONE,
+    ) -> ExecutionResult:
+        """Run one program, first come first served, alone or as a cell. Cancelling the call stops the program.
 
         Raises SandboxUnavailable when the machine failed twice, or when the sandbox is closed, and SandboxLost when it
         failed at program after program.
@@ -177,7 +173,7 @@ class LocalSandbox:
             raise SandboxUnavailable("the sandbox is closed")
         waited_s = time.monotonic() - came
         try:
-            request = _request(code, stdin, seed, limits or self.config.limits, self.config.heavy_modules)
+            request = _request(code, stdin, seed, limits or self.config.limits, self.config.heavy_modules, notebook)
             result = await worker.run(request)
         except asyncio.CancelledError:
             self._recover(worker)
@@ -224,12 +220,17 @@ class _Request:
     """The request for the process that runs it."""
 
 
-def _request(code: str, stdin: str, seed: int, limits: Limits, heavy_modules: Sequence[str]) -> _Request:
-    if len(code) > MAX_CODE_BYTES:
-        raise UsageError(f"a program of {len(code)} characters; the sandbox takes up to {MAX_CODE_BYTES}")
+def _request(
+    code: str, stdin: str, seed: int, limits: Limits, heavy_modules: Sequence[str], notebook: Notebook
+) -> _Request:
+    sources = (*notebook.earlier, code)
+    if (length := sum(map(len, sources))) > MAX_CODE_BYTES:
+        raise UsageError(f"a program of {length} characters; the sandbox takes up to {MAX_CODE_BYTES}")
+    if notebook.extra_s:
+        limits = dataclasses.replace(limits, timeout_s=limits.timeout_s + notebook.extra_s)
     return _Request(
         limits=limits,
-        is_heavy=is_heavy(code, heavy_modules),
+        is_heavy=any(is_heavy(source, heavy_modules) for source in sources),
         program=ProgramRequest(
             code=code,
             stdin=stdin,
@@ -237,45 +238,16 @@ def _request(code: str, stdin: str, seed: int, limits: Limits, heavy_modules: Se
             memory_bytes=limits.memory_bytes,
             cpu_s=cpu_limit_s(limits),
             told_bytes=min(TRACEBACK_BYTES, limits.output_bytes // 2),
+            earlier=notebook.earlier,
+            echoes=notebook.echoes,
         ),
     )
-
-
-def is_heavy(code: str, modules: Sequence[str] = HEAVY) -> bool:
-    """True where an import statement names a library of these. Hidden imports work too, only slower."""
-    libraries = {name.partition(".")[0] for name in modules}
-    if not any(name in code for name in libraries):
-        return False
-    return any(not libraries.isdisjoint(_NAME.findall(names)) for names in _IMPORT.findall(code))
-
-
-class _Preload:
-    """The modules that templates import, less those that turn out to start threads; all workers share it."""
-
-    def __init__(self, lean: tuple[str, ...], heavy: tuple[str, ...]) -> None:
-        self._lean, self._heavy = lean, heavy
-        self.left_out: frozenset[str] = frozenset()
-
-    def modules(self, *, is_heavy: bool) -> tuple[str, ...]:
-        """Modules of a template."""
-        return tuple(name for name in self._lean + self._heavy * is_heavy if name not in self.left_out)
-
-    def leave_out(self, names: Sequence[str]) -> None:
-        """Import these in no further template, and name them."""
-        new = sorted({*names} - self.left_out)
-        self.left_out |= {*new}
-        if new:
-            _LOG.warning(
-                "sandbox: %s started a thread at import and so is not preloaded; programs import it themselves, which "
-                "takes them longer",
-                ", ".join(new),
-            )
 
 
 class _Worker:
     """One slot: it runs one program at a time, in a fork of its lean or of its heavy template."""
 
-    def __init__(self, config: LocalSandboxConfig, preload: _Preload, level: str) -> None:
+    def __init__(self, config: LocalSandboxConfig, preload: Preload, level: str) -> None:
         self._config = config
         self._preload = preload
         self._level = level

@@ -11,8 +11,7 @@ from rich.text import Text
 from thor_tir.app.ask import Answered
 from thor_tir.console import ConsoleReporter, text_table, visible
 from thor_tir.dialect.fences import CLOSE, OPEN
-from thor_tir.eval.transcript import answer_line, highlighted, output_panel
-from thor_tir.inference.self_correction import RepairCost, repair_cost
+from thor_tir.eval.transcript import answer_line, cost_sentence, highlighted, output_panel
 from thor_tir.rollout.overheard import Event, Happening
 
 NOTICES = frozenset({Happening.REPAIR, Happening.GIVEN_UP, Happening.DROPPED})
@@ -99,21 +98,8 @@ def show_end(answered: Answered, reporter: ConsoleReporter) -> None:
         reporter.show(text_table("Candidates", *_candidates(answered)))
         reporter.say(f"chosen: {answered.choice.reason}")
     reporter.show(answer_line(answered.text or None))
-    reporter.say(cost_line(answered))
-
-
-def cost_line(answered: Answered) -> str:
-    """Calls, repairs, tokens and seconds of all attempts."""
-    trajectories = [candidate.trajectory for candidate in answered.candidates]
-    cost = sum(map(repair_cost, trajectories), RepairCost())
-    calls = [step for trajectory in trajectories for step in trajectory.calls]
-    parts = [f"{sum(step.succeeded for step in calls)} of {len(calls)} calls succeeded"]
-    if cost.retries or cost.dropped:
-        dropped = f", {cost.dropped} dropped" if cost.dropped else ""
-        parts.append(f"{cost.repaired} of {cost.failed} that failed repaired in {cost.retries} retries{dropped}")
-    tokens = sum(trajectory.num_model_tokens for trajectory in trajectories)
-    parts.append(f"{tokens} tokens" + (f", {cost.discarded_tokens} of them discarded" if cost.discarded_tokens else ""))
-    return "; ".join([*parts, f"{answered.seconds:.1f} s"])
+    cost = cost_sentence([candidate.trajectory for candidate in answered.candidates])
+    reporter.say(f"{cost}; {answered.seconds:.1f} s")
 
 
 def _candidates(answered: Answered) -> tuple[Sequence[str], list[tuple[str, ...]]]:

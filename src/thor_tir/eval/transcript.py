@@ -18,6 +18,7 @@ from rich.text import Text
 
 from thor_tir.console import visible
 from thor_tir.execution import Status
+from thor_tir.inference.self_correction import RepairCost, repair_cost
 from thor_tir.problem import Problem
 from thor_tir.storage.trajectory_json import trajectory_to_json
 from thor_tir.trajectory import Decode, Step, Trajectory
@@ -180,6 +181,20 @@ def _repair_to_json(repair: ShownRepair) -> RepairRow:
         "reward": repair.reward,
         "status": None if repair.status is None else repair.status.value,
     }
+
+
+def cost_sentence(trajectories: Sequence[Trajectory]) -> str:
+    """Calls, what became of those that failed, and tokens."""
+    cost = sum(map(repair_cost, trajectories), RepairCost())
+    calls = [step for trajectory in trajectories for step in trajectory.calls]
+    parts = [f"{sum(step.succeeded for step in calls)} of {len(calls)} calls succeeded"]
+    if cost.retries or cost.dropped:
+        dropped = f", {cost.dropped} dropped" if cost.dropped else ""
+        parts.append(
+            f"{cost.repaired} of {cost.failed} that failed repaired in {cost.retries} retries{dropped}: "
+            f"{cost.discarded_calls} programs and {cost.discarded_tokens} tokens discarded"
+        )
+    return "; ".join([*parts, f"{sum(trajectory.num_model_tokens for trajectory in trajectories)} tokens"])
 
 
 DISCARDED_INDENT = 4

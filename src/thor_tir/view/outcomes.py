@@ -22,6 +22,7 @@ RESULT_FIELDS = (
     "calls",
     "call_success",
     "repairs",
+    "correction",
     "tokens_kept",
     "tokens_discarded",
     "seconds",

@@ -21,6 +21,7 @@ from thor_tir.eval.transcript import (
     Segment,
     SegmentKind,
     answer_line,
+    cost_sentence,
     rendered_segment,
 )
 from thor_tir.execution import Status
@@ -124,8 +125,7 @@ def _show_one(run: ViewedRun, file: ViewedFile, entry: Entry, reporter: ConsoleR
     found = detail(run, file.name, entry.key)
     facts = [f"round {found['round']}"] if found["round"] else []
     facts += [f"ended by {found['finish'].replace('_', ' ')}"] if found["finish"] not in ("", "ended") else []
-    facts += [f"{found['tokens']} tokens"]
-    reporter.say(f"{file.name}, {entry.key}: {', '.join(facts)}")
+    reporter.say(": ".join([f"{file.name}, {entry.key}", *([", ".join(facts)] if facts else [])]))
     if found["question"]:
         reporter.say(f"question: {found['question'].strip()}")
     if found["reference"]:  # a task whose answer is a program has none
@@ -140,6 +140,7 @@ def _show_one(run: ViewedRun, file: ViewedFile, entry: Entry, reporter: ConsoleR
     reporter.show(answer_line(found["answer"], outcome))
     if found["reason"]:
         reporter.say(f"graded {entry.outcome}: {found['reason']}")
+    reporter.say(cost_sentence([run.trajectory(file, entry)[1]]))
 
 
 def _step(step: JsonObject) -> Iterator[RenderableType]:

@@ -157,7 +157,8 @@ function cost(found, times) {
   const bar = (row) => svg("svg", { class: "whisker", viewBox: `0 0 ${AXIS} 12`, "aria-hidden": "true" }, svg("rect", { class: "kept-mark", width: (AXIS * row.tokens_kept) / most, height: 12 }),
     svg("rect", { class: "lost-mark", x: (AXIS * row.tokens_kept) / most, width: (AXIS * row.tokens_discarded) / most, height: 12 }));
   return [el("h3", {}, "Cost"),
-    rows.length ? table(["", "tokens kept", "tokens cut away", "", "calls", "seconds"], rows.map((row) => line(plain(row.name), [number(row.tokens_kept, 0), number(row.tokens_discarded, 0), bar(row), number(row.calls), seconds(row.seconds)]))) : null,
+    rows.length ? table(["", "tokens kept", "tokens cut away", "", "calls", "calls cut away", "failed at first", "repaired", "seconds"], rows.map((row) => line(plain(row.name), [number(row.tokens_kept, 0), number(row.tokens_discarded, 0), bar(row), number(row.calls),
+      number((row.correction || {}).discarded_calls), number((row.correction || {}).failed), number((row.correction || {}).repaired), seconds(row.seconds)]))) : null,
     parts.length ? el("p", {}, "Wall clock: ", parts.map(([name, value], n) => [n ? ", " : "", plain(name), " ", el("b", {}, seconds(value))]), ` of ${seconds(total)}.`) : null];
 }
 

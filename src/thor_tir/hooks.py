@@ -148,6 +148,14 @@ def load_hook(
     return with_parameters(kind, name, found, parameters)
 
 
+def load_spelled(kind: HookKind, spec: str, *, known: Iterable[str] = ()) -> Callable[..., Any]:
+    """The function that an option spells, of a kind that is not added up, so that a weight is refused."""
+    spelled = spelling_of(spec)
+    if spelled.weight is not None:
+        raise UsageError(f"{spec!r}: a {kind} has no weight; parameters stand behind a comma, as NAME,parameter=value")
+    return load_hook(kind, spelled.name, known=known, parameters=spelled.parameters)
+
+
 def with_parameters(
     kind: HookKind, name: str, function: Callable[..., Any], parameters: Mapping[str, Any]
 ) -> Callable[..., Any]:
@@ -207,7 +215,7 @@ def answer_now(name: str, function: Callable[..., Any], *arguments: object) -> A
     """The same for callers that cannot wait: what is async runs in a thread of its own."""
     with blamed(name):
         value = function(*arguments)
-        return _elsewhere(value) if inspect.isawaitable(value) else value
+        return waited_for(value) if inspect.isawaitable(value) else value
 
 
 @contextmanager
@@ -221,7 +229,7 @@ def blamed(name: str) -> Iterator[None]:
         raise hook_fault(name, error) from error
 
 
-def _elsewhere(value: Awaitable[T]) -> T:
+def waited_for(value: Awaitable[T]) -> T:
     """Wait for something in the one event loop beside all others: clients that a function keeps belong to a loop."""
     global _LOOP
     with _LOOP_LOCK:

@@ -43,6 +43,9 @@ COMMANDS: Mapping[str, Command] = {
     "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
     "view": Command("view.ViewRuns", "show run folders in a browser: every trajectory, while the run goes on"),
     "presets": Command("presets.Presets", "list the presets, and print what one sets"),
+    "check-plugin": Command(
+        "check_plugin.CheckPlugin", "try a function of your own on samples, as a run would call it"
+    ),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
     "sandbox run": Command("sandbox.SandboxRun", "run untrusted programs"),
     "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),

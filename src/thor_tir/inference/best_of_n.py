@@ -18,7 +18,7 @@ from types import MappingProxyType
 from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.voting import candidates_of
-from thor_tir.hooks import hook_fault, load_hook, number_of, spelling_of
+from thor_tir.hooks import answer_now, load_spelled, number_of
 from thor_tir.rollout.sample_many import Attempt
 
 Score = tuple[float, ...]
@@ -245,14 +245,10 @@ def usable(name: str) -> Selector:
 
 def _own_rank(name: str) -> Rank:
     """The rank of a function of the user's own, which returns a number or several that are compared in order."""
-    spelled = spelling_of(name)
-    function = load_hook("selector", spelled.name, known=NAMES, parameters=spelled.parameters)
+    function = load_spelled("selector", name, known=NAMES)
 
     def score(attempt: Attempt, candidates: Sequence[Attempt]) -> Score:
-        try:
-            value = function(attempt, candidates)
-        except Exception as error:
-            raise hook_fault(f"the selector {name}", error) from error
+        value = answer_now(f"the selector {name}", function, attempt, candidates)
         return tuple(number_of(v, f"the selector {name}") for v in (value if isinstance(value, tuple) else (value,)))
 
     return lambda candidates, opinions: [score(candidate, candidates) for candidate in candidates]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.hooks import answer_now, blamed, load_hook, offered, spelling_of
+from thor_tir.hooks import answer_now, blamed, load_spelled, offered, spelling_of
 from thor_tir.problems.rows import Rows
 from thor_tir.problems.verifiers_tasks import PREFIX, task_rows
 
@@ -38,9 +38,7 @@ def source_rows(spec: str, wanted: Wanted) -> Rows:
     """Rows of a source, each with its place for messages. Raises UsageError for what gives none."""
     if spec.startswith(PREFIX):
         return task_rows(spec.removeprefix(PREFIX), wanted.count)
-    spelled = spelling_of(spec)
-    function = load_hook("problems", spelled.name, parameters=spelled.parameters)
-    return _numbered(f"the problems of {spelled.name}", function, wanted)
+    return _numbered(f"the problems of {spec}", load_spelled("problems", spec), wanted)
 
 
 def source_stem(spec: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
 from thor_tir.grading.extract import extract_answer
-from thor_tir.hooks import answer_now, load_hook, spelling_of
+from thor_tir.hooks import answer_now, load_spelled
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import EpisodeConfig
@@ -91,16 +91,15 @@ def own_rule(spec: str, known: Iterable[str] = ()) -> DropRule:
 
     Raises UsageError for one that cannot be loaded.
     """
-    spelled = spelling_of(spec)
-    function = load_hook("filter", spelled.name, known=known, parameters=spelled.parameters)
-    name = f"the filter {spelled.name}"
+    function = load_spelled("filter", spec, known=known)
+    name = f"the filter {spec}"
 
     def rule(attempt: Attempt) -> str | None:
         cause = answer_now(name, function, attempt)
         if cause is None or ((is_truth := type(cause).__name__ in ("bool", "bool_")) and not cause):
             return None
         if is_truth:
-            return spelled.name
+            return spec
         if not isinstance(cause, str) or not cause.strip():
             raise UsageError(f"{name} returned {str(cause)[:80]!r}; it returns None to keep an attempt, or a cause")
         return cause

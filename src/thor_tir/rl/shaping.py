@@ -6,11 +6,9 @@ from math import fsum
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.hooks import HookKind, answer_now, load_hook, number_of, spelling_of
+from thor_tir.hooks import answer_now, load_spelled, number_of
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.samples import terms_of
-
-_KIND: HookKind = "advantage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +57,8 @@ def load_shape(spec: str) -> Shape:
     """The function of that spelling; none leaves the rows as they are. Raises UsageError for what cannot be loaded."""
     if not spec:
         return as_they_are
-    spelled = spelling_of(spec)
-    function = load_hook(_KIND, spelled.name, parameters=spelled.parameters)
-    said = f"the advantage {spelled.name}"
+    function = load_spelled("advantage", spec)
+    said = f"the advantage {spec}"
 
     def shape(group: CreditGroup, nll_weight: float) -> list[TrainingSample]:
         value = answer_now(said, function, group)

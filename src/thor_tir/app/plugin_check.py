@@ -38,7 +38,7 @@ class Tried:
     case: str
     """Name of the case."""
     result: str
-    """What came back, or what is wrong with it."""
+    """Result of the call, or the sentence about what is wrong with it."""
     is_fine: bool
     """True where the contract was kept."""
     seconds: float

@@ -193,7 +193,7 @@ async def cold_starts(
             place = folder / name / f"sft-{seed}"
             if not (place / "model").exists():
                 settings = replace(config.sft, seed=seed, save_steps=1000)
-                fine_tune(config.actor, SftSource(path=data), settings, place, ConsoleReporter())
+                fine_tune(config.actor, SftSource(data=str(data)), settings, place, ConsoleReporter())
             after = await sample(f"after {name} {seed}", str(place / "model"), problems, config, folder, tools, K)
             results.setdefault(name, []).append(after)
     return results

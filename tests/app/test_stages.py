@@ -23,7 +23,9 @@ from tirgen_samples import write_lines
 def losses(folder: Path, dataset: Path) -> tuple[list[float], str]:
     said = StringIO()
     config = SftConfig(num_train_epochs=2, train_batch_size=1, learning_rate=1e-3)
-    fine_tune("nano/actor", SftSource(path=dataset), config, folder, ConsoleReporter(Console(file=said, width=200)))
+    fine_tune(
+        "nano/actor", SftSource(data=str(dataset)), config, folder, ConsoleReporter(Console(file=said, width=200))
+    )
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines], said.getvalue()
 
@@ -44,7 +46,7 @@ def tuned(folder: Path, said: list[str] | None = None, *, model: str = "nano/act
     data = write_lines(folder / "data.jsonl", [{**row, "id": f"p/{n}"} for n in range(rows)])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, learning_rate=1e-3, **options)
-    path = fine_tune(model, SftSource(path=data), config, folder / "run", ConsoleReporter(console))
+    path = fine_tune(model, SftSource(data=str(data)), config, folder / "run", ConsoleReporter(console))
     if said is not None:
         said.append(console.file.getvalue())
     return path
@@ -125,7 +127,7 @@ def test_samples_that_are_too_long_are_counted_where_one_looks_and_in_the_record
     data = write_lines(tmp_path / "data.jsonl", [{**short, "id": "a"}, {**long, "id": "b"}, {**long, "id": "c"}])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, max_length=300)
-    fine_tune("nano/actor", SftSource(path=data), config, tmp_path / "run", ConsoleReporter(console))
+    fine_tune("nano/actor", SftSource(data=str(data)), config, tmp_path / "run", ConsoleReporter(console))
     said.append(console.file.getvalue())
     record = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (record["samples"], record["too_long"], record["trained"]) == (3, 2, 1)
@@ -133,7 +135,7 @@ def test_samples_that_are_too_long_are_counted_where_one_looks_and_in_the_record
     assert f"the longest has {record['longest']:,}" in said[0]
     few = write_lines(tmp_path / "few.jsonl", [{**long, "id": "b"}, {**long, "id": "c"}])
     with pytest.raises(UsageError, match=r"2 of 2 samples are longer than 300 tokens .* nothing is left to train on"):
-        fine_tune("nano/actor", SftSource(path=few), config, tmp_path / "none", ConsoleReporter(console))
+        fine_tune("nano/actor", SftSource(data=str(few)), config, tmp_path / "none", ConsoleReporter(console))
 
 
 def test_samples_beyond_the_models_context_are_left_out_whatever_the_option_allows(tmp_path):
@@ -144,6 +146,44 @@ def test_samples_beyond_the_models_context_are_left_out_whatever_the_option_allo
     data = write_lines(tmp_path / "data.jsonl", [{**short, "id": "a"}, {**long, "id": "b"}])
     console = Console(file=StringIO(), width=200)
     config = SftConfig(train_batch_size=1, max_length=100_000)
-    fine_tune("nano/actor", SftSource(path=data), config, tmp_path / "run", ConsoleReporter(console))
+    fine_tune("nano/actor", SftSource(data=str(data)), config, tmp_path / "run", ConsoleReporter(console))
     assert "(the model's context) and are left out" in console.file.getvalue()
     assert json.loads((tmp_path / "run" / "data.json").read_text())["too_long"] == 1
+
+
+CHAT = [
+    {"role": "user", "content": "What is 6 * 7?"},
+    {"role": "assistant", "content": "I multiply.\n```python\nprint(6*7)\n```\n```output\n42\n```\nIt is \\boxed{42}."},
+]
+
+
+def chats_as(form: str, folder: Path) -> str:
+    """Two conversations and a row that holds none, in one form of file."""
+    rows: list[dict] = [{"messages": CHAT}, {"messages": CHAT}, {"messages": CHAT[:1]}]
+    if form == "jsonl":
+        return str(write_lines(folder / "chats.jsonl", rows))
+    if form == "json":
+        (folder / "chats.json").write_text(json.dumps(rows))
+        return str(folder / "chats.json")
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "data").mkdir()
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "data" / "train-0.parquet")
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "data" / "test-0.parquet")
+    return str(folder / "data")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+def test_conversations_in_any_file_are_learnt_and_the_record_and_one_line_say_by_which_reading(tmp_path, form):
+    console = Console(file=StringIO(), width=200)
+    source = SftSource(data=chats_as(form, tmp_path))
+    config = SftConfig(train_batch_size=2, learning_rate=1e-3)
+    fine_tune("nano/actor", source, config, tmp_path / "run", ConsoleReporter(console))
+    said = console.file.getvalue()
+    part = "1 Parquet file of the split train, " if form == "parquet" else ""
+    assert f"{source.data}: {part}3 samples, read from `messages` (programs in the text): 2" in said
+    assert "1 of 3 samples are left out: no assistant says anything: 1" in said
+    record = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert record["readings"] == {"`messages` (programs in the text)": 2}
+    assert record["unusable"] == {"no assistant says anything": 1}
+    assert (record["samples"], record["trained"]) == (3, 2)

@@ -81,8 +81,9 @@ class Sft:
     model: str = NANO.actor
     """The actor the data was generated with: hub name, local folder, or nano/actor. For another model its text is
     encoded anew."""
-    data: Path = Path("runs/tirgen/dataset.jsonl")
-    """Data set that is trained on: what `thor tirgen` wrote, or JSONL of conversations."""
+    data: str = "runs/tirgen/dataset.jsonl"
+    """Data set that is trained on: what `thor tirgen` wrote, or conversations in a file or folder of JSONL, JSON, CSV
+    or Parquet, perhaps with @SPLIT, or in a set of the hub as OWNER/NAME:CONFIG@SPLIT."""
     fields: Annotated[ChatFields, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatFields)
     """Columns of conversations."""
     chats: Annotated[ChatConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ChatConfig)
@@ -108,7 +109,7 @@ class Sft:
     def run(self) -> None:
         """Train or continue, and say where the model is."""
         from thor_tir.app.stages.sft import fine_tune
-        from thor_tir.app.stages.sft_data import SftSource
+        from thor_tir.app.stages.sft_data import SftSource, sft_inputs
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
@@ -117,14 +118,16 @@ class Sft:
             together() as ranks,
             ranks.led(
                 claim(
-                    self.output, dataclasses.asdict(self), inputs=(self.model, self.data, *hook_files(self.calls.tool))
+                    self.output,
+                    dataclasses.asdict(self),
+                    inputs=(self.model, *sft_inputs(self.data), *hook_files(self.calls.tool)),
                 )
             ),
         ):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
                 self.model,
-                SftSource(path=self.data, fields=self.fields, chats=self.chats),
+                SftSource(data=self.data, fields=self.fields, chats=self.chats),
                 self.sft,
                 self.output,
                 reporter,

@@ -111,7 +111,7 @@ def read_data_set(
     if place.is_source:
         wanted = Wanted(split=default_split, count=count, seed=seed)
         return collected(source_rows(spec, wanted), fields, place=place, origin=f"problems of {spec}")
-    origin, rows = _rows_at(place, default_split)
+    origin, rows = rows_at(place, default_split)
     return collected(rows, fields, place=place, origin=origin)
 
 
@@ -207,7 +207,7 @@ def _renamed(problem: Problem) -> Problem:
 # ---- places
 
 
-def _rows_at(place: DataPlace, default_split: str) -> tuple[str, Rows]:
+def rows_at(place: DataPlace, default_split: str = "train") -> tuple[str, Rows]:
     """Rows of a place, after a clause that says what they are; empty for one whole file."""
     path = Path(place.name)
     if not place.is_local:

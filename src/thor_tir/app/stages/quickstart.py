@@ -73,7 +73,7 @@ async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummar
         async def cold_start() -> Path:
             exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
             return fine_tune(
-                config.actor, SftSource(path=dataset), exact, folder / "sft", reporter, reasoning=config.reasoning
+                config.actor, SftSource(data=str(dataset)), exact, folder / "sft", reporter, reasoning=config.reasoning
             )
 
         await _once(folder / "sft", cold_start, say)

@@ -48,7 +48,7 @@ def fine_tune(
     )
     ranks.lead(lambda: announce(dialect, folder, reporter.say))
     read = read_sft_rows(source, dialect, trains_observations=config.trains_observations)
-    for line in read.lines(source.path, model_name):
+    for line in read.lines(source.data, model_name):
         reporter.say(line)
     limit, because = _longest_row(model, config)
     found = fitting(read.rows, limit)

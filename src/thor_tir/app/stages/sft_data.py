@@ -1,15 +1,15 @@
 """The rows of a cold start, from TIRGen's data set or from conversations in other shapes, and an account of them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.errors import UsageError
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.problems.rows import read_rows
+from thor_tir.problems.data_set import DataPlace, place_of, rows_at
 from thor_tir.sft.chat_rows import chat_rows
 from thor_tir.sft.chats import read_chat
 from thor_tir.sft.config import ChatConfig, ChatFields
@@ -25,8 +25,10 @@ TIRGEN = "TIRGen"
 class SftSource:
     """A data set and how it is read."""
 
-    path: Path
-    """Place of it."""
+    data: str
+    """File, folder, or set of the hub; the name of the records where those are given."""
+    records: Sequence[Mapping[str, Any]] = ()
+    """Conversations that are in memory already."""
     fields: ChatFields = field(default_factory=ChatFields)
     """Columns, where it is not TIRGen's."""
     chats: ChatConfig = field(default_factory=ChatConfig)
@@ -49,8 +51,10 @@ class SftRows:
     """Samples that were left out, by the reason."""
     notes: Mapping[str, int]
     """Samples with something unusual, by what it is."""
+    origin: str = ""
+    """Clause about the files or the split that they come from; empty for one whole file."""
 
-    def lines(self, source: Path, model: str) -> Iterator[str]:
+    def lines(self, source: str, model: str) -> Iterator[str]:
         """Sentences for a person."""
         if self.encoded_anew:
             yield (
@@ -58,7 +62,8 @@ class SftRows:
                 "encoded anew"
             )
         if set(self.readings) != {TIRGEN}:
-            yield f"{source}: {self.num_samples:,} samples, read from {_counted(self.readings)}"
+            origin = f"{self.origin}, " if self.origin else ""
+            yield f"{source}: {origin}{self.num_samples:,} samples, read from {_counted(self.readings)}"
         for note, count in self.notes.items():
             yield f"{count:,} of {self.num_samples:,} samples {note}"
         if self.unusable:
@@ -68,17 +73,37 @@ class SftRows:
             )
 
 
+def data_place(spec: str) -> DataPlace:
+    """The place of a data set for the cold start. Raises UsageError where there is none."""
+    try:
+        place = place_of(spec)
+    except UsageError:
+        raise UsageError(
+            f"no data set at {spec!r}: `thor tirgen` writes one, and conversations come as a file or folder of JSONL, "
+            "JSON, CSV or Parquet, or as a set of the hub such as AI-MO/NuminaMath-TIR"
+        ) from None
+    if place.is_source:
+        raise UsageError(f"{spec!r} gives problems, which hold no answers to be learnt")
+    return place
+
+
+def sft_inputs(spec: str) -> list[str]:
+    """The file or folder of a data set, for the record of a run."""
+    place = data_place(spec)
+    return [place.name] if place.is_local else []
+
+
 def read_sft_rows(source: SftSource, dialect: Dialect, *, trains_observations: bool) -> SftRows:
     """The rows of a data set. Raises UsageError where none can be trained on, and for a damaged file."""
-    if not source.path.exists():
-        raise UsageError(f"no data set at {source.path}; `thor tirgen` writes one")
-    if is_tirgen_file(source.path):
-        found = _tirgen_rows(source.path, dialect, trains_observations)
+    place = None if source.records else data_place(source.data)
+    if place is not None and place.is_local and is_tirgen_file(Path(place.name)):
+        found = _tirgen_rows(Path(place.name), dialect, trains_observations)
     else:
-        found = _chat_rows(source, dialect, trains_observations)
+        origin, rows = rows_at(place) if place is not None else ("", enumerate(source.records))
+        found = replace(_chat_rows(source, rows, dialect, trains_observations), origin=origin)
     if not found.rows:
         reasons = f" ({_counted(found.unusable)})" if found.unusable else ""
-        raise UsageError(f"{source.path} holds nothing to train on in its {found.num_samples:,} samples{reasons}")
+        raise UsageError(f"{source.data} holds nothing to train on in its {found.num_samples:,} samples{reasons}")
     return found
 
 
@@ -100,13 +125,15 @@ def _tirgen_rows(path: Path, dialect: Dialect, trains_observations: bool) -> Sft
     )
 
 
-def _chat_rows(source: SftSource, dialect: Dialect, trains_observations: bool) -> SftRows:
+def _chat_rows(
+    source: SftSource, numbered: Iterable[tuple[object, Mapping[str, Any]]], dialect: Dialect, trains_observations: bool
+) -> SftRows:
     rows: list[TrainingSample] = []
     readings: Counter[str] = Counter()
     unusable: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     number = 0
-    for number, row in enumerate(_rows(source.path), 1):
+    for number, (_, row) in enumerate(numbered, 1):
         try:
             chat = read_chat(row, source.fields)
             found = chat_rows(chat, dialect, source.chats, id=str(number), trains_observations=trains_observations)
@@ -125,10 +152,6 @@ def _chat_rows(source: SftSource, dialect: Dialect, trains_observations: bool) -
         unusable=by_count[1],
         notes=by_count[2],
     )
-
-
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    return (row for _, row in read_rows(path))
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -1,11 +1,15 @@
 """The front door of the package: few names, and cheap to open."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
+import yaml
 
 import thor_tir
 
@@ -27,6 +31,7 @@ EXPORTS = {
 }
 """What a user may import from `thor_tir` itself; changing it is changing a promise."""
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "sympy", "reasoning_gym")
 """Each costs about a second or more to import."""
 
@@ -77,3 +82,12 @@ def test_what_samples_or_only_configures_loads_no_deep_learning_library(module: 
     ask = f"import sys, thor_tir.{module}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, timeout=120)
     assert said.stdout.strip() == "[]"
+
+
+def test_whoever_cites_or_builds_the_package_gets_the_version_and_the_licence_of_its_record() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["preferred-citation"]["url"] == project["urls"]["Paper"]
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert all((ROOT / name).exists() for line in copied for name in line.split())

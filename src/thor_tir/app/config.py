@@ -15,6 +15,7 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import EndpointConfig, ServedAs
 from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
+from thor_tir.hooks import hook_files
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, NANO_FAMILIES, ProblemChoice
@@ -43,6 +44,14 @@ class CallConfig:
     tool: ToolNames = ()
     """A tool beside Python, as FILE.py:CLASS, module:Class or a short name, arguments behind commas; may be given
     several times. Needs --dialect tool-call or auto."""
+    prompts: str = ""
+    """TOML file of prompts in place of the packaged ones: tables tools, no-tools, critic, code and code-tools with
+    `system` and `user`, in which {text} stands for the question."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files that these options name."""
+        return [*hook_files(self.tool), *([self.prompts] if self.prompts else [])]
 
     def __post_init__(self) -> None:
         if self.tool and self.dialect == "fences":

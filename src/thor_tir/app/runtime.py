@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from thor_tir.address import is_address
 from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.dialect.dialect import Dialect, DialectConfig, DialectName, thinking_of, unless_cut_short
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.dialect.prompt_file import Prompts, read_prompts
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.engines.loading import load_model, open_engine, stored_dtype
@@ -67,8 +69,10 @@ class Runtime:
         ranks: Ranks = ALONE,
         calls: DialectName = "fences",
         tools: Sequence[LoadedTool] = (),
+        prompts: Prompts = MappingProxyType({}),
     ) -> None:
         self.ranks = ranks
+        self.prompts = prompts
         self.calls = calls
         sandboxed = resources.sandbox
         self.tools = Toolbox(tools, keeps_state=sandboxed.keeps_state, echoes=sandboxed.echo)
@@ -126,11 +130,11 @@ class Runtime:
         reasoning: bool = False,
         observation: ObservationConfig | None = None,
     ) -> Dialect:
-        """The conventions of one model under one prompt, with the run's tools and its spelling of calls."""
+        """The conventions of one model under one prompt, with the run's tools, prompts and spelling of calls."""
         tools = tuple(self.tools.tools.values())
         return dialect_of(
             tokenizer,
-            style,
+            self.prompts.get(style, style),
             reasoning=reasoning,
             observation=observation,
             calls=self.calls,
@@ -167,9 +171,9 @@ async def open_runtime(
 
     Raises SandboxUnavailable when programs cannot be run here, UsageError for a tool that cannot be had.
     """
-    tools = (*load_tools(calls.tool), *tools)
+    tools, prompts = (*load_tools(calls.tool), *tools), read_prompts(calls.prompts)
     async with _sandbox(resources) as sandbox, Grader(strictness=strictness, judge=judge) as grader:
-        yield Runtime(resources, sandbox, grader, ranks, calls.dialect, tools)
+        yield Runtime(resources, sandbox, grader, ranks, calls.dialect, tools, prompts)
 
 
 def _sandbox(resources: ResourceConfig) -> OpenableSandbox:

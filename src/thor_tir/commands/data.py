@@ -1,10 +1,21 @@
 """Commands that look after data sets."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import tyro
+
+from thor_tir.app.config import CallConfig, EndTokens, SandboxState
+from thor_tir.commands.options import NANO
 from thor_tir.console import ConsoleReporter
+from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
+
+if TYPE_CHECKING:
+    from thor_tir.problem import Problem
+    from thor_tir.problems.data_set import DataSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +73,75 @@ class DataOverlap:
             self.output, json.dumps({"ngram": self.ngram, "drop": rows}, indent=1, ensure_ascii=False) + "\n"
         )
         reporter.say(f"report: {self.output}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataShowPrompt:
+    """Print exactly what a model will read of some problems, with and without tools: the text, and the token ids.
+
+    Takes the options of the run that they are meant for. The weights are not loaded.
+    """
+
+    model: str = NANO.actor
+    """Hub name or local folder of the model, or of the tokenizer of one behind an address."""
+    problems: str = NANO.problems
+    """Data set of one's own, or reasoning_gym:family,family, as other commands take it."""
+    fields: Annotated[ProblemFields, tyro.conf.arg(name="")] = ANY_FIELDS
+    """Columns of a data set of one's own."""
+    first: int = 2
+    """Number of problems, the first ones."""
+    styles: tuple[Literal["tools", "no-tools", "critic", "code", "code-tools"], ...] = ("tools", "no-tools")
+    """Prompts that are shown; the critic's is asked a step of reasoning instead of the question."""
+    reasoning: bool = False
+    """A reasoning model: its chat template opens a thinking turn."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Tools beside Python, the spelling of calls, and prompts of one's own."""
+    state: Annotated[SandboxState, tyro.conf.arg(name="sandbox.state")] = "program"
+    """Life of the names that a program defines, of which the rules speak."""
+    end_token: EndTokens = ()
+    """Token that ends the model's turn beside those that it names itself; may be given several times."""
+    chat_template: str = ""
+    """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
+    or plain."""
+
+    def run(self) -> None:
+        """Read, render, print."""
+        from thor_tir.errors import UsageError
+
+        if self.first < 1:
+            raise UsageError(f"--first is {self.first}; at least one problem is needed")
+        reporter, found = ConsoleReporter(), self._found()
+        for sentence in filter(None, (found.taken, *found.left_out)):
+            reporter.say(f"{self.problems}: {sentence}")
+        for block in self._blocks(found.problems):
+            reporter.say(block)
+
+    def _found(self) -> "DataSet":
+        from thor_tir.problems.sources import ProblemChoice, load_problems
+
+        choice = ProblemChoice(first=self.first)
+        return load_problems(self.problems, configs=NANO.families, fields=self.fields, choice=choice)
+
+    def _blocks(self, problems: "tuple[Problem, ...]") -> Iterator[str]:
+        """What is printed of each problem under each prompt."""
+        from thor_tir.app.runtime import dialect_of
+        from thor_tir.dialect.prompt_file import STYLES, read_prompts
+        from thor_tir.engines.loading import load_tokenizer
+        from thor_tir.tools.loading import load_tools
+
+        tokenizer = load_tokenizer(self.model, self.end_token, self.chat_template)
+        own, tools = read_prompts(self.calls.prompts), load_tools(self.calls.tool)
+        for name in self.styles:
+            style = own.get(STYLES[name], STYLES[name])
+            dialect = dialect_of(
+                tokenizer,
+                style,
+                reasoning=self.reasoning,
+                calls=self.calls.dialect,
+                tools=tools,
+                keeps_state=self.state == "trajectory",
+            )
+            for problem in problems:
+                ids = dialect.prompt(problem.question, problem.system).token_ids
+                text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+                yield f"--- {problem.id}, {name}: {len(ids)} tokens\n{text}\n--- ids: {' '.join(map(str, ids))}\n"

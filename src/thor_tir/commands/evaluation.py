@@ -148,7 +148,7 @@ class Eval:
         names = [] if is_generated(self.problems) else self._names()
         own = [path for name in names if not is_benchmark(name) for path in local_inputs(name)]
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, self.model_tokenizer, *own, *data, *hook_files([*self.select, *self.calls.tool])]
+        return [self.model, self.model_tokenizer, *own, *data, *hook_files(self.select), *self.calls.inputs]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""

@@ -15,7 +15,6 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
-from thor_tir.hooks import hook_files
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.storage.journal import JsonObject, shard_of
@@ -111,7 +110,7 @@ class TirgenGenerate:
     def inputs(self) -> tuple[str, ...]:
         """Files and folders that the run is made from, where they are local."""
         models = (self.actor, self.critic, self.actor_tokenizer, self.critic_tokenizer)
-        return *models, *local_inputs(self.problems), *hook_files(self.calls.tool)
+        return *models, *local_inputs(self.problems), *self.calls.inputs
 
     def options(self) -> JsonObject:
         """Options that make two commands the same run: not which part is done, and not how much is tried."""
@@ -261,6 +260,8 @@ class TirgenExport:
     """For tokens: hub name or local folder of the model that will be trained."""
     reasoning: bool = False
     """For tokens: a reasoning model; its chat template opens a thinking turn."""
+    prompts: str = ""
+    """TOML file of prompts that the model is trained with, as --prompts of thor sft names it."""
 
     def run(self) -> None:
         """Write, and say where."""
@@ -269,7 +270,12 @@ class TirgenExport:
         output = self.output or self.folder / "export"
         reporter = ConsoleReporter()
         paths = export_dataset(
-            self.folder / "dataset.jsonl", output, self.forms, model=self.model, reasoning=self.reasoning
+            self.folder / "dataset.jsonl",
+            output,
+            self.forms,
+            model=self.model,
+            reasoning=self.reasoning,
+            prompts=self.prompts,
         )
         for path in paths:
             reporter.say(f"{path}")

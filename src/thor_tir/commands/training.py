@@ -120,7 +120,7 @@ class Sft:
                 claim(
                     self.output,
                     dataclasses.asdict(self),
-                    inputs=(self.model, *sft_inputs(self.data), *hook_files(self.calls.tool)),
+                    inputs=(self.model, *sft_inputs(self.data), *self.calls.inputs),
                 )
             ),
         ):
@@ -212,7 +212,7 @@ class Rl:
             _leave_page(self.output, ranks, reporter)
 
         inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
-        inputs += hook_files([*self.rl.functions, *self.calls.tool])
+        inputs += [*hook_files(self.rl.functions), *self.calls.inputs]
         with (
             together() as ranks,
             ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs)),

@@ -14,6 +14,7 @@ from thor_tir.app.reference_report import with_reference_notes
 from thor_tir.app.runtime import LoadedModel, Runtime, announce, open_runtime
 from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.dialect import thinking_of, unless_cut_short
+from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
@@ -309,7 +310,8 @@ def results_of(folder: EvalFolder, *, name: str | None = None, select: str | Non
 
 def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Manifest:
     """Everything that is needed to repeat the run, apart from the problems, whose digests it holds."""
-    spec = run.spec
+    spec, own = run.spec, read_prompts(run.config.calls.prompts)
+    kinds = sorted({each.kind for each in run.sets})
     return {
         "schema": 1,
         "name": spec.name,
@@ -320,7 +322,7 @@ def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Manifest:
         "select": spec.select,
         "seed": run.config.eval.seed,
         "reasoning": run.config.reasoning,
-        "prompts": {kind.value: asdict(style_of(spec, kind)) for kind in sorted({s.kind for s in run.sets})},
+        "prompts": {kind.value: asdict(own.get(style := style_of(spec, kind), style)) for kind in kinds},
         "observation": asdict(run.config.observation) if run.spec.has_tools else None,
         "calls": asdict(run.config.calls) if run.spec.has_tools else None,
         "rollout": asdict(rollout_of(run)),

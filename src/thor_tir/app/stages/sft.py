@@ -14,6 +14,7 @@ from thor_tir.app.runtime import (
     publishing_dtype,
 )
 from thor_tir.app.stages.sft_data import SftSource, read_sft_rows
+from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
@@ -42,9 +43,9 @@ def fine_tune(
 ) -> Path:
     """Cold start from a data set; returns the folder of the trained model."""
     model, tokenizer = load_trainable(model_name, config.adapters, ranks, end_tokens, chat_template)
-    tools = load_tools(calls.tool)
+    tools, style = load_tools(calls.tool), read_prompts(calls.prompts).get(TOOLS, TOOLS)
     dialect = dialect_of(
-        tokenizer, TOOLS, reasoning=reasoning, calls=calls.dialect, tools=tools, keeps_state=keeps_state
+        tokenizer, style, reasoning=reasoning, calls=calls.dialect, tools=tools, keeps_state=keeps_state
     )
     ranks.lead(lambda: announce(dialect, folder, reporter.say))
     read = read_sft_rows(source, dialect, trains_observations=config.trains_observations)

@@ -15,6 +15,7 @@ from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import LoadedModel, Runtime, announce, dialect_of, without_tools
 from thor_tir.app.stages.tirgen_data import filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
+from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.errors import UsageError
@@ -140,7 +141,8 @@ def _maker(
         )
     announce(dialect, folder, say)
     critics = runtime.dialect if config.calls.tool else dialect_of  # who writes programs alone writes them in fences
-    rewriter = Critic(policy=critic.policy, dialect=critics(critic.tokenizer, CRITIC), config=config.tirgen.critic)
+    of_critic = critics(critic.tokenizer, runtime.prompts.get(CRITIC, CRITIC))
+    rewriter = Critic(policy=critic.policy, dialect=of_critic, config=config.tirgen.critic)
     return _Maker(
         config=config,
         agents=TirgenAgents(
@@ -181,11 +183,15 @@ async def _attempt(problems: Sequence[Problem], maker: _Maker, raw: Journal, rep
 
 def provenance_of(config: RunConfig, dialect: Dialect) -> JsonObject:
     """Facts that all raw rows of this run have in common."""
+    own = read_prompts(config.calls.prompts)
     return {
         "actor": config.actor,
         "critic": config.critic,
         "served_as": [config.actor_served.model, config.critic_served.model],
-        "prompts": {"actor": prompt_digest(NO_TOOLS), "critic": prompt_digest(CRITIC)},
+        "prompts": {
+            "actor": prompt_digest(own.get(NO_TOOLS, NO_TOOLS)),
+            "critic": prompt_digest(own.get(CRITIC, CRITIC)),
+        },
         "thinking": thinking_of(dialect).value,
         "observation": asdict(config.observation),
         **({} if dialect.config.calls == "fences" else {"calls": dialect.about}),

@@ -78,7 +78,7 @@ def token_row(row: "TrainingSample") -> dict[str, list[int]]:
     return {"input_ids": list(row.token_ids), "labels": labels}
 
 
-def table_row(row: Mapping[str, Any]) -> JsonObject:
+def table_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> JsonObject:
     """A flat row of the Parquet table; what has no fixed shape is JSON text."""
     problem, no_tools = row["problem"], row.get("no_tools") or {}
     flat = {
@@ -87,7 +87,7 @@ def table_row(row: Mapping[str, Any]) -> JsonObject:
         "question": problem["question"],
         "answer": problem["answer"],
         "source": problem["source"],
-        **message_row(row),
+        **message_row(row, style),
         "segments": [_flat(segment) for segment in row["segments"]],
         "num_calls": row["num_calls"],
         "num_tokens": row["num_tokens"],

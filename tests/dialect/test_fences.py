@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thor_tir.dialect.fences import STOPS, blocks, first_block, near_misses
+from thor_tir.dialect.fences import STOPS, blocks, first_block
+from thor_tir.dialect.near_misses import near_misses
 from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 
 LINES = ["```python", "```", "```output", " ```python", "``` ", "python", "x = 1", "", "é\u2028😀", "``", "```python\r"]

@@ -7,13 +7,14 @@ import pytest
 
 from calling_templates import END, TEMPLATES, calling_tokenizer
 from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.near_misses import near_misses
 from thor_tir.dialect.prompts import NO_TOOLS
-from thor_tir.dialect.tool_calls import MalformedCall, first_call, read_call, written_call
+from thor_tir.dialect.tool_calls import MalformedCall, first_call, in_fences, read_call, written_call
 from thor_tir.engines.openai_api.text_codec import TextTokenizer
 from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult, Status
 from thor_tir.tools.protocol import ToolSpec
-from thor_tir.trajectory import Author, Span
+from thor_tir.trajectory import Author, Finish, Span, Step, Thought, Trajectory
 
 UNITS = ToolSpec(
     name="units",
@@ -183,3 +184,21 @@ def test_halves_of_characters_survive_writing_and_reading():
     written = written_call(call.tool, call.code)
     written.encode()
     assert first_call(written).code == call.code
+
+
+def test_people_read_a_call_between_fences_and_one_in_a_form_that_is_not_read_is_counted():
+    text = "So.\n" + written_call("python", "print(7)\n")
+    assert in_fences(text) == "So.\n```python\nprint(7)\n```"
+    assert in_fences(written_call("units", '{"metres": 3}')) == '```units\n{"metres": 3}\n```'
+    assert in_fences("<tool_call>{</tool_call>") == "```call\n{\n```"
+    assert in_fences("```python\nprint(7)\n```\n") == "```python\nprint(7)\n```\n"
+    thought = Thought(text=text, span=Span(token_ids=(), author=Author.MODEL))
+    nothing = Span(token_ids=(), author=Author.PROMPT)
+    steps = (Step(thought=thought),)
+    found = Trajectory(id="t", problem_id="p", prompt=nothing, steps=steps, finish=Finish.ENDED)
+    assert near_misses(found) == 1
+
+
+def test_a_call_of_another_tool_cannot_be_written_between_fences():
+    with pytest.raises(UsageError, match="--dialect tool-call"):
+        Dialect(calling_tokenizer("qwen")).call("{}", "units")

@@ -11,11 +11,16 @@ from rich.text import Text
 from thor_tir.app.ask import Answered
 from thor_tir.console import ConsoleReporter, text_table, visible
 from thor_tir.dialect.fences import CLOSE, OPEN
+from thor_tir.dialect.observation import OUTPUT
+from thor_tir.dialect.tool_calls import RESULT_CLOSE, RESULT_OPEN
 from thor_tir.eval.transcript import answer_line, cost_sentence, highlighted, output_panel
 from thor_tir.rollout.overheard import Event, Happening
 
 NOTICES = frozenset({Happening.REPAIR, Happening.GIVEN_UP, Happening.DROPPED})
 """Events whose text begins with a line that says what happens; what is kept of a thought may follow it."""
+
+FRAMES = ((OUTPUT, CLOSE), (RESULT_OPEN, RESULT_CLOSE))
+"""Lines around a result, by dialect."""
 
 
 class LiveTranscript:
@@ -77,7 +82,7 @@ class LiveTranscript:
     def _output(self, event: Event) -> None:
         self.end()
         lines = event.text.strip("\n").split("\n")
-        if lines[0] == "```output" and lines[-1] == CLOSE:
+        if (lines[0], lines[-1]) in FRAMES:
             lines = lines[1:-1]
         status = None if event.result is None else event.result.status
         self._console.print(output_panel(visible("\n".join(lines)), status))

@@ -108,7 +108,7 @@ class Dialect:
         """The dialect, for a run's record."""
         return {
             "calls": "fences" if self.is_fenced else "tool-call",
-            "tools": [PYTHON, *self._most_chars] if self.config.style.runs_programs else [],
+            "tools": [PYTHON, *self._most_chars],
             "declared_by": "template" if self._is_declared else "rules",
             "results_in": "turn" if self._results is None else "tool" if self._results.has_role else "user",
         }
@@ -208,6 +208,8 @@ class Dialect:
 
     def call(self, code: str, tool: str = PYTHON) -> Action:
         """A call in the model's voice that no policy sampled; where a turn ends with it, the turn's end included."""
+        if self.is_fenced and tool != PYTHON:
+            raise UsageError(f"a call of the tool {tool} cannot be written between fences; give --dialect tool-call")
         if self.is_fenced:
             ids = self.encode(f"{OPEN}\n{code}{CLOSE}\n")
         else:

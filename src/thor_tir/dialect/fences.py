@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from textwrap import dedent
 from typing import Literal
 
-from thor_tir.trajectory import PYTHON, Trajectory
+from thor_tir.trajectory import PYTHON
 
 OPEN, CLOSE = "```python", "```"
 FenceReading = Literal["exact", "blanks", "lenient"]
@@ -24,7 +24,6 @@ STOPS: Mapping[FenceReading, tuple[str, ...]] = {
 """Texts that end a completion, since a program can be complete after each; at most four, as many as servers take."""
 
 _BLANKS = " \t\r"
-_COMPARED: tuple[FenceReading, ...] = ("lenient", "exact")
 _LANGUAGE = re.compile(r"(?:i?python|py)[0-9.]*")
 _OPENING = re.compile(r"([ \t]*(?:>[ \t]?)*)((?:\d{1,9}[.)]|[-*+])[ \t]+)?(`{3,}|~{3,})[ \t]*([^`]*)")
 """Quote marks, the mark of a list's item, the fence, and the words behind it."""
@@ -85,14 +84,10 @@ def blocks(text: str, reading: FenceReading = "exact", *, has_ended: bool = Fals
             code.append(line)
 
 
-def near_misses(trajectory: Trajectory) -> int:
-    """Number of programs that a model wrote in other fences than the exact ones, and that were not run.
-
-    A program that was run is part of no thought, whatever its fences.
-    """
-    texts = [step.thought.text for step in trajectory.steps]
-    lenient, exact = (sum(1 for text in texts for _ in blocks(text, reading, has_ended=True)) for reading in _COMPARED)
-    return max(0, lenient - exact)
+def fenced(code: str, tool: str = PYTHON) -> str:
+    """A call as people read it, whatever its spelling: between fences that name the tool."""
+    body = code.strip("\n")
+    return f"{CLOSE}{tool or 'call'}\n{body}\n{CLOSE}"
 
 
 def _opening(line: str, reading: FenceReading) -> _Fence | None:

@@ -18,6 +18,8 @@ _SAID: dict[Status, str] = {
     Status.DENIED: "PermissionError: the program tried something that is not allowed",
     Status.NOT_RUN: "(not run: no call is left; give the answer without one)",
 }
+OUTPUT = "```output"
+"""Line that begins an observation between fences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def observed_text(result: ExecutionResult, config: ObservationConfig) -> str:
 
 def frame(text: str) -> str:
     """The observation as it stands in the context, between fences of its own."""
-    return f"```output\n{text}\n```\n"
+    return f"{OUTPUT}\n{text}\n```\n"
 
 
 def middle_out(text: str, max_chars: int) -> str:

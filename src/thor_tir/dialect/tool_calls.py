@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thor_tir.dialect.fences import Block, FenceReading
+from thor_tir.dialect.fences import Block, FenceReading, fenced
 from thor_tir.tools.protocol import CODE, ToolSpec, python_spec
 from thor_tir.tools.schema import fault_of
 from thor_tir.trajectory import PYTHON
@@ -82,6 +82,12 @@ def _openings(text: str, begin: int, end: int) -> Iterator[int]:
     while (begin := text.find(OPEN, begin, end)) >= 0:
         yield begin
         begin += len(OPEN)
+
+
+def in_fences(text: str) -> str:
+    """A text whose first call stands between fences, for people; one without calls as it is."""
+    found = first_call(text)
+    return text if found is None else text[: found.start] + fenced(found.code, found.tool)
 
 
 def written_call(tool: str, code: str) -> str:

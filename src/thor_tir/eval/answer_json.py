@@ -5,7 +5,7 @@ from dataclasses import asdict
 from thor_tir.inference.self_correction import repair_cost
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Decode, Step
+from thor_tir.trajectory import PYTHON, Decode, Step
 
 
 def answer_json(attempt: Attempt, decode: Decode) -> JsonObject:
@@ -26,6 +26,7 @@ def step_json(step: Step, decode: Decode) -> JsonObject:
         result = step.observation.result
         fields |= {
             "code": step.action.code,
+            **({} if step.action.tool == PYTHON else {"tool": step.action.tool}),
             "output": step.observation.text,
             "status": result.status.value,
             "error": result.error,

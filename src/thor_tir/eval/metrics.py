@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
 
-from thor_tir.dialect.fences import near_misses
+from thor_tir.dialect.near_misses import near_misses
 from thor_tir.eval.folder import Evaluation
 from thor_tir.eval.results import Average, Averages, Costs, Estimate, Losses, SetResult, ToolSuccess
 from thor_tir.eval.statistics import (
@@ -169,7 +169,8 @@ def remarks(entry: SetResult) -> list[str]:
     if share := entry.get("near_miss_share", 0.0):
         said.append(
             f"{100 * share:.0f} % of the attempts wrote a program in fences that are not read, such as ```py or "
-            "indented ones, and it was not run; --rollout.fences lenient reads them"
+            "indented ones, or a call between <tool_call> tags, and it was not run; --rollout.fences lenient reads "
+            "the former, --dialect tool-call the latter"
         )
     right = graded["correct"]
     num = sum(graded.values()) - graded["unscored"] - graded["dropped"]

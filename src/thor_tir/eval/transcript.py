@@ -17,6 +17,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from thor_tir.console import visible
+from thor_tir.dialect.tool_calls import in_fences
 from thor_tir.execution import Status
 from thor_tir.inference.self_correction import RepairCost, repair_cost
 from thor_tir.problem import Problem
@@ -119,11 +120,12 @@ def segments_of(trajectory: Trajectory, decode: Decode) -> tuple[Segment, ...]:
 
 
 def step_segments(step: Step, decode: Decode) -> tuple[Segment, ...]:
-    """Thought, action with its fences, observation; an empty thought is left out."""
+    """Thought, action between fences, observation; an empty thought is left out."""
     shown = [Segment(author=SegmentKind.THOUGHT, text=step.thought.text)] if step.thought.text.strip() else []
     if step.action is not None and step.observation is not None:
         status = step.observation.result.status
-        shown.append(Segment(author=SegmentKind.ACTION, text=decode(step.action.span.token_ids), status=status))
+        text = in_fences(decode(step.action.span.token_ids))
+        shown.append(Segment(author=SegmentKind.ACTION, text=text, status=status))
         shown.append(Segment(author=SegmentKind.OBSERVATION, text=step.observation.text, status=status))
     return tuple(shown)
 

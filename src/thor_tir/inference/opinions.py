@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from thor_tir.dialect.fences import fenced
 from thor_tir.dialect.observation import frame
 from thor_tir.inference.best_of_n import Opinions
 from thor_tir.rollout.sample_many import Attempt
@@ -40,4 +41,4 @@ def step_text(step: Step) -> str:
     """Thought, program and output of a step as text."""
     if step.action is None or step.observation is None:
         return step.thought.text
-    return f"{step.thought.text}```python\n{step.action.code.rstrip()}\n```\n{frame(step.observation.text)}"
+    return f"{step.thought.text}{fenced(step.action.code, step.action.tool)}\n{frame(step.observation.text)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from thor_tir.dialect.fences import near_misses
+from thor_tir.dialect.near_misses import near_misses
 from thor_tir.learner.metrics import HISTOGRAM_EDGES, Drift, StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.progress import duration

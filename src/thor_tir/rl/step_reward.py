@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from thor_tir.trajectory import Step
+from thor_tir.trajectory import PYTHON, Step
 
 IsSubstantial = Callable[[str], bool]
 """True for a program that does more than print what it was given."""
@@ -27,7 +27,8 @@ def runs(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
 
 def substantial(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:
     """The call printed something that its program computes: `print(3)` earns nothing."""
-    return [float(s.succeeded and s.action is not None and is_substantial(s.action.code)) for s in repairs]
+    calls = [(step.succeeded, step.action) for step in repairs]
+    return [float(ok and a is not None and (a.tool != PYTHON or is_substantial(a.code))) for ok, a in calls]
 
 
 def agrees(repairs: Sequence[Step], is_substantial: IsSubstantial) -> list[float]:

@@ -23,7 +23,7 @@ from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
 from thor_tir.serving.requests import AnswerOptions
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Decode, Span
+from thor_tir.trajectory import PYTHON, Decode, Span
 
 SILENT = frozenset({Happening.TEXT, Happening.STANDS})
 """Events that are text alone."""
@@ -209,6 +209,8 @@ def event_json(event: Event) -> JsonObject:
     fields: JsonObject = {"kind": event.kind.value, "call": event.call, "repair": event.attempt}
     if event.kind is Happening.CODE:
         fields["code"] = event.code
+        if event.tool != PYTHON:
+            fields["tool"] = event.tool
     if event.result is not None:
         fields |= {"status": event.result.status.value, "error": event.result.error, "seconds": event.result.seconds}
     if event.kind is Happening.OUTPUT:

@@ -143,7 +143,8 @@ def _segments(step: Mapping[str, Any]) -> Sequence[JsonObject]:
     if action is not None:
         result = seen["result"]
         digest = sha256(result["stdout"].encode("utf-8", "replace")).hexdigest()
-        found.append({"type": CODE, "text": action["code"], "ids": action["ids"]})
+        tool = {"tool": action["tool"]} if "tool" in action else {}
+        found.append({"type": CODE, "text": action["code"], **tool, "ids": action["ids"]})
         found.append(
             {"type": OUTPUT, "text": seen["text"], "ids": seen["ids"], "execution": {**result, "stdout_sha256": digest}}
         )
@@ -156,7 +157,8 @@ def _part(segment: Mapping[str, Any]) -> tuple[str, JsonObject]:
     if kind == THOUGHT:
         return "thought", _model_part("text", text, ids)
     if kind == CODE:
-        return "action", _model_part("code", text, ids)
+        tool = {"tool": segment["tool"]} if "tool" in segment else {}
+        return "action", {**_model_part("code", text, ids), **tool}
     if kind == OUTPUT:
         seen = {"text": text, "author": Author.ENVIRONMENT.value, "ids": ids, "logprobs": None}
         return "observation", {**seen, "result": segment["execution"]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from thor_tir.chat_template import CLOSES, OPENS
 from thor_tir.dialect.dialect import Thinking
 from thor_tir.grading.extract import extract_answer
-from thor_tir.trajectory import Finish, Trajectory
+from thor_tir.trajectory import PYTHON, Finish, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
 WINDOW = 20
@@ -88,7 +88,8 @@ def has_sound_thinking(text: str, thinking: Thinking) -> bool:
 
 def trivial_code(candidate: Candidate, *, max_share: float, needs_import_or_control_flow: bool) -> str | None:
     """Programs that compute nothing teach the habit of calling, not its use. The reason is the first one's."""
-    programs = [step.action.code for step in candidate.trajectory.calls if step.action is not None]
+    actions = (step.action for step in candidate.trajectory.calls)
+    programs = [action.code for action in actions if action is not None and action.tool == PYTHON]
     faults = [fault_of(code, needs_import_or_control_flow=needs_import_or_control_flow) for code in programs]
     found = [fault for fault in faults if fault is not None]
     return found[0] if len(found) > max_share * len(programs) else None

@@ -14,7 +14,7 @@ from thor_tir.problem import Problem
 from thor_tir.rollout.sample_many import Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Author, Step, Trajectory
+from thor_tir.trajectory import PYTHON, Author, Step, Trajectory
 from thor_tir.view.credit import Credit, episode_credit, kept_before, step_credits, training_options, updates_beside
 from thor_tir.view.entries import Entry, RowKind, parts_of
 from thor_tir.view.run import ViewedFile, ViewedRun, objects
@@ -159,6 +159,8 @@ def _step(step: Step) -> JsonObject:
     if step.action is not None and step.observation is not None:
         result = step.observation.result
         shown["code"] = bounded(step.action.code)
+        if step.action.tool != PYTHON:
+            shown["tool"] = step.action.tool
         shown["output"] = {
             "text": bounded(step.observation.text),
             "status": result.status.value,

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from thor_tir.console import ConsoleReporter, visible
+from thor_tir.dialect.fences import fenced
 from thor_tir.errors import UsageError
 from thor_tir.eval.transcript import (
     DISCARDED_INDENT,
@@ -27,6 +28,7 @@ from thor_tir.eval.transcript import (
 from thor_tir.execution import Status
 from thor_tir.provenance import RUN
 from thor_tir.storage.journal import JsonObject
+from thor_tir.trajectory import PYTHON
 from thor_tir.verdict import Outcome
 from thor_tir.view.detail import detail
 from thor_tir.view.entries import Entry, RowKind
@@ -175,8 +177,8 @@ def _segments(step: JsonObject) -> Iterator[Segment]:
     if step["thought"].strip():
         yield Segment(author=SegmentKind.THOUGHT, text=step["thought"])
     if "code" in step:
-        status, code = Status(step["output"]["status"]), step["code"].strip("\n")
-        yield Segment(author=SegmentKind.ACTION, text=f"```python\n{code}\n```", status=status)
+        status, code = Status(step["output"]["status"]), step["code"]
+        yield Segment(author=SegmentKind.ACTION, text=fenced(code, step.get("tool", PYTHON)), status=status)
         yield Segment(author=SegmentKind.OBSERVATION, text=step["output"]["text"], status=status)
 
 

@@ -20,7 +20,7 @@ from thor_tir.execution import ExecutionResult, Status
 from thor_tir.problem import Problem
 from thor_tir.problems.code_tasks import AssertTests, CallTests, CodeTask, ExampleTests
 from thor_tir.sandbox.protocol import Limits, Sandbox
-from thor_tir.trajectory import Trajectory
+from thor_tir.trajectory import PYTHON, Trajectory
 from thor_tir.verdict import Outcome, Verdict
 
 MEMORY_BYTES = 4 * 2**30
@@ -255,7 +255,7 @@ def written(trajectory: Trajectory) -> str:
     parts: list[str] = []
     for step in trajectory.steps:
         parts.append(step.thought.text)
-        if step.action is not None:
+        if step.action is not None and step.action.tool == PYTHON:
             parts.append("\n```python\n" + step.action.code.strip("\n") + "\n```\n")
     return "".join(parts)
 

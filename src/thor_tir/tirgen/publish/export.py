@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from thor_tir.dialect.fences import CLOSE, OPEN
+from thor_tir.dialect.fences import fenced
 from thor_tir.dialect.observation import frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
 from thor_tir.extras import need
 from thor_tir.storage.journal import JsonObject
 from thor_tir.tirgen.dataset import CODE, OUTPUT
+from thor_tir.trajectory import PYTHON
 
 if TYPE_CHECKING:
     from thor_tir.learner.sample import TrainingSample
@@ -49,7 +50,7 @@ def spelled(segment: Mapping[str, Any]) -> str:
     """The text of a segment as it stands in the context, fences included."""
     text = str(segment["text"])
     if segment["type"] == CODE:
-        return f"{OPEN}\n{text}{CLOSE}\n"
+        return fenced(text, segment.get("tool", PYTHON)) + "\n"
     return frame(text) if segment["type"] == OUTPUT else text
 
 

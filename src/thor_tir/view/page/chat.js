@@ -104,7 +104,7 @@ function turn(step, n, many) {
 function read(step) {
   if (step.code === null) return { thought: step.thought };
   const result = { status: step.status, class: step.error, ran: step.status === "ok", text: step.output, stdout: "", stderr: "", seconds: step.seconds };
-  return { thought: step.thought, code: step.code, output: result };
+  return { thought: step.thought, code: step.code, tool: step.tool, output: result };
 }
 
 function chosen(all) {

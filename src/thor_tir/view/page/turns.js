@@ -12,7 +12,8 @@ export function thought(text, number) {
 
 export function program(step) {
   if (step.code === undefined) return null;
-  return el("div", { class: "turn code" }, el("h3", {}, "code"), el("pre", {}, python(step.code)));
+  const name = step.tool === undefined ? "code" : step.tool ? `call of ${step.tool}` : "call that cannot be read";
+  return el("div", { class: "turn code" }, el("h3", {}, name), el("pre", {}, step.tool === undefined ? python(step.code) : plain(step.code)));
 }
 
 export function output(it) {

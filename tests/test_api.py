@@ -11,6 +11,7 @@ from rich.console import Console
 
 from thor_tir import Problem, Thor
 from thor_tir.errors import UsageError
+from thor_tir.inference.best_of_n import shortest as shortest_score
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.verdict import Outcome
 
@@ -40,6 +41,17 @@ def test_the_seed_decides_what_is_sampled() -> None:
         with Thor(rollout=SHORT, seed=seed) as thor:
             texts.append([a.trajectory.response_text for a in thor.rollout("Compute 17 * 3.", samples=4)])
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_one_of_the_attempts_at_each_question_is_chosen_by_a_selector(thor: Thor) -> None:
+    made = thor.rollout(["Compute 17 * 3.", "Compute 12 * 7."], correct=False, samples=4)
+    shortest = thor.choose(made, "shortest")
+    assert [a.problem.question for a in shortest] == ["Compute 17 * 3.", "Compute 12 * 7."]
+    best = max(made[:4], key=shortest_score)
+    assert shortest_score(shortest[0]) == shortest_score(best)
+    assert thor.choose(made, "random").answers == thor.choose(made, "random").answers
+    with pytest.raises(UsageError, match="knows which attempts are right"):
+        thor.choose(made, "oracle")
 
 
 def test_without_tools_no_program_is_run(thor: Thor) -> None:

@@ -19,6 +19,7 @@ from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.dialect.dialect import DialectName
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
@@ -156,6 +157,15 @@ class Thor:
             raise UsageError("a rollout needs at least one question and one sample of it")
         return self._host.run(lambda opened: self._sample(opened, problems, tools, correct, samples))
 
+    def choose(
+        self, attempts: Sequence[Attempt], select: str = "pass-rate", *, rewards: RewardOptions | None = None
+    ) -> Attempts:
+        """Take one of the attempts at each question by a selector (`docs/selectors.md`), in the order of the questions.
+
+        Raises UsageError for a selector that cannot be had, and faults of the machine where it asks a model.
+        """
+        return self._host.run(lambda opened: self._choose(opened, attempts, select, rewards or RewardOptions()))
+
     def grade(self, answer: str, reference: str, *, lenient: bool = False) -> Verdict:
         """Compare a final answer with a reference, as a reward would (`lenient`: as an evaluation may)."""
         return self._host.run(
@@ -211,6 +221,28 @@ class Thor:
         ]
         made = await asyncio.gather(*(attempt(request, setup) for request in requests))
         return Attempts(attempts=tuple(made), decode=dialect.decode)
+
+    async def _choose(
+        self, opened: "_Opened", attempts: Sequence[Attempt], select: str, rewards: RewardOptions
+    ) -> Attempts:
+        from thor_tir.inference.asking import AskingSetup, open_chooser
+        from thor_tir.inference.best_of_n import usable
+
+        runtime, loaded = opened.runtime, opened.loaded
+        dialect = runtime.dialect(loaded.tokenizer, TOOLS, reasoning=self.reasoning)
+        agent = runtime.setup(loaded.policy, dialect, self.limits).agent
+        groups: dict[str, list[Attempt]] = {}
+        for each in attempts:
+            groups.setdefault(each.problem.id, []).append(each)
+        setup = AskingSetup(agent=agent, config=self.limits, tokenizer=loaded.tokenizer, rewards=rewards)
+        async with open_chooser(usable(select), setup) as chooser:
+            made = await asyncio.gather(
+                *(
+                    chooser.choose(group[0].problem.question, group, seed=seed_of(self.seed, id))
+                    for id, group in groups.items()
+                )
+            )
+        return Attempts(attempts=tuple(choice.chosen for choice, _ in made), decode=dialect.decode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,9 +75,19 @@ def test_candidates_are_shown_with_the_reason_of_the_choice(
     assert "answer: 4" in told
 
 
+def test_a_selector_that_asks_the_model_shows_its_choice_and_its_cost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads(monkeypatch, {"7 * 11?": [r"\boxed{1}", r"\boxed{1}"], "Here are 2 solutions": ["hm"]})
+    assert status_of("solve", "7 * 11?", "--attempts", "2", "--select", "gen-select") == 0
+    out = capsys.readouterr().out
+    assert "picked 0, share of the votes 1; 2 of 2 are as good, and the seed drew it" in " ".join(out.split())
+    assert "asked for the choice: 1 requests, of which 1 gave nothing usable" in out
+
+
 def test_a_selector_that_knows_the_answer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("solve", "2 + 2?", "--attempts", "2", "--select", "oracle") == 2
-    assert "knows the right answer" in capsys.readouterr().err
+    assert "knows which attempts are right" in capsys.readouterr().err
 
 
 def test_two_questions_and_a_file_that_is_none_are_refused(

@@ -1,5 +1,6 @@
 """Selectors compared on one set of samples: closed forms, what is asked once and kept, and what people read."""
 
+import asyncio
 import json
 from dataclasses import replace
 from itertools import combinations
@@ -11,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from called_attempts import attempt_of
+from endpoint_server import Server, says
 from scripted_benchmark import TOOLS_SPEC, Quiet, play, scripted_run, set_of
+from thor_tir.app.config import ResourceConfig
 from thor_tir.app.stages.evaluate import write_results
+from thor_tir.app.stages.select import compare_more
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.eval.compare import compare
 from thor_tir.eval.folder import EvalFolder
@@ -179,6 +184,52 @@ def test_results_wait_for_opinions_that_are_missing_and_shards_ask_their_own_pro
     reporter = Quiet()
     assert write_results(whole.folder, reporter) is None
     assert reporter.said == ["opinions still missing: gen-select 1; the same command, or `thor eval select`, continues"]
+
+
+def test_further_selectors_are_asked_afterwards_and_nothing_is_sampled_again(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "vote", "random")
+    play(run, replies)
+    before = {path: path.read_bytes() for path in tmp_path.glob("attempts/*")}
+
+    async def more(server: Server) -> None:
+        await server.start()
+        try:
+            names = (f"reward:{server.address}", "oracle")
+            await compare_more(run.folder, names, RewardOptions(), ResourceConfig(), Quiet())
+        finally:
+            await server.stop()
+
+    # the reward model likes the third of the attempts at each problem
+    server = Server(usual=rewards_by_answer)
+    asyncio.run(more(server))
+    assert len(server.asked) == 2 * 3 + 1  # and one that found out how to speak
+    assert {path: path.read_bytes() for path in before} == before
+    results = write_results(run.folder, Quiet())
+    assert results is not None
+    found = results["sets"][0]["selectors"]
+    assert list(found) == ["vote", "random", f"reward:{server.address}", "oracle"]
+    rewarded = found[f"reward:{server.address}"]
+    assert rewarded["accuracy"]["value"] == 1.0
+    assert [each["value"] for each in rewarded["by_n"].values()] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert (rewarded["asked"]["calls"], rewarded["asked"]["read_tokens"]) == (3, 3 * 9)
+    asyncio.run(compare_more(run.folder, ("oracle",), RewardOptions(), ResourceConfig(), Quiet()))
+    assert run.folder.selectors == tuple(found)
+
+
+async def rewards_by_answer(asked, writer) -> None:
+    """A pooling server that gives 1 to a response whose answer is not 5."""
+    text = asked.body["messages"][1]["content"]
+    data = [0.0 if "{5}" in text else 1.0]
+    await says({"data": [{"data": data}], "usage": {"prompt_tokens": 9}})(asked, writer)
+
+
+def test_an_unfinished_evaluation_is_not_compared(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "vote", "random")
+    play(run, replies)
+    with (tmp_path / "attempts" / "mine.jsonl").open("r+") as file:
+        file.truncate(10)
+    with pytest.raises(UsageError, match="lacks 6 attempts"):
+        asyncio.run(compare_more(run.folder, ("oracle",), RewardOptions(), ResourceConfig(), Quiet()))
 
 
 def test_a_selector_that_cannot_be_had_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:

@@ -150,6 +150,25 @@ def test_of_several_attempts_the_selectors_choice_is_the_answer_and_the_others_a
     with_server(scripts, work)
 
 
+def test_a_selector_that_asks_the_model_says_why_and_what_it_cost() -> None:
+    scripts = {"7 * 11?": [r"\boxed{1}", r"\boxed{2}"], "Here are 2 solutions": ["CHOICE 1"]}
+
+    async def work(running: Running) -> None:
+        body = (await running.ask(seed=3, thor={"attempts": 2, "select": "gen-select"})).json()
+        thor = body["choices"][0]["thor"]
+        asked = running.policy.asked[-1].text
+        assert thor["answer"] == ("1" if asked.index(r"\boxed{1}") < asked.index(r"\boxed{2}") else "2")
+        assert "picked 1" in thor["reason"]
+        assert (thor["asked"]["calls"], thor["asked"]["fallbacks"]) == (1, 0)
+        written = thor["asked"]["tokens"]
+        assert written > 0
+        assert body["usage"]["completion_tokens"] == sum(c["tokens"] for c in thor["candidates"]) + written
+        refused = await running.ask(thor={"attempts": 2, "select": "reward:http://10.0.0.1:80"})
+        assert refused.status_code == 400  # places are the server's to name
+
+    with_server(scripts, work, compares=True)
+
+
 def test_several_choices_are_several_answers_with_seeds_of_their_own() -> None:
     async def work(running: Running) -> None:
         body = (await running.ask(n=3, seed=1)).json()

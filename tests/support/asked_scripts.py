@@ -7,7 +7,7 @@ import pytest
 
 from scripted_agent import agent_of
 from thor_tir.app import chat, solve
-from thor_tir.app.ask import AskConfig, Asked
+from thor_tir.app.ask import AskConfig, Asked, ready
 from thor_tir.rollout.loop import Agent
 
 
@@ -18,7 +18,8 @@ def loads(monkeypatch: pytest.MonkeyPatch, replies: Sequence[str] | Mapping[str,
     @asynccontextmanager
     async def opened(config: AskConfig, reporter: object) -> AsyncIterator[Asked]:
         config.check()
-        yield Asked(agent, config)
+        async with ready(agent, config, print) as asked:
+            yield asked
 
     for module in (chat, solve):
         monkeypatch.setattr(module, "opened", opened)

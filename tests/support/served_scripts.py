@@ -16,9 +16,12 @@ from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.protocol import Policy
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.execution import ExecutionResult
+from thor_tir.inference.asking import Chooser
+from thor_tir.inference.best_of_n import selector
+from thor_tir.inference.gen_select import GenSelect
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import Tokenizer
-from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.sandbox.protocol import Limits
 from thor_tir.serving.answers import Served
 from thor_tir.serving.app import answer_server
@@ -119,12 +122,18 @@ async def serving(
     keys: Mapping[str, str] | None = None,
     audit: AuditLog | None = None,
     defaults: ServedDefaults = DEFAULTS,
+    compares: bool = False,
     **config: Any,
 ) -> AsyncIterator[Running]:
     """A server on a loopback port, ended as by SIGTERM."""
     sandbox = sandbox or LevelledSandbox()
     policy = policy or ScriptedPolicy(tiny_tokenizer(), replies)
     what = served(policy, sandbox, tokenizer, reasoning=reasoning)
+    if compares:
+        agent = Agent(policy=policy, sandbox=sandbox, dialect=what.with_tools)
+        asking = Chooser(selector("gen-select"), GenSelect(agent, defaults.rollout))
+        what = replace(what, choosers={**what.choosers, "gen-select": asking})
+        defaults = replace(defaults, selectors=(*defaults.selectors, "gen-select"))
     service = AnswerService(
         what, defaults, replace(ServeConfig(port=0), **config), Keys(keys or {}), audit or AuditLog(None)
     )

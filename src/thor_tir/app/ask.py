@@ -12,10 +12,13 @@ from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompts import TOOLS, conversation_messages
 from thor_tir.engines.openai_api.policy import ServedAs
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.eval.answer_json import answer_json, candidate_json
 from thor_tir.inference.answering import AttemptLimits, heard_attempt
-from thor_tir.inference.best_of_n import SELECTORS, USABLE, Choice, choose, selector
+from thor_tir.inference.asking import AskingSetup, Chooser, open_chooser
+from thor_tir.inference.best_of_n import Choice, usable
+from thor_tir.inference.opinions import Opinion
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.progress import Reporter
@@ -57,14 +60,14 @@ class AskConfig:
     """Number of attempts; a single one is made with self-correction, several without."""
     select: str = "pass-rate"
     """Name of the selector that chooses among several attempts."""
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    """Reward models behind addresses, for selectors that ask them."""
 
     def check(self) -> None:
         """Refuse what cannot be asked. Raises UsageError."""
         if self.attempts < 1:
             raise UsageError(f"attempts is {self.attempts}; at least one is needed")
-        if self.select in SELECTORS and self.select not in USABLE:
-            raise UsageError(f"{self.select} knows the right answer, which nobody gives here; take {', '.join(USABLE)}")
-        selector(self.select)
+        usable(self.select)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,8 @@ class Answered:
     """Seed that gives this answer again."""
     seconds: float
     """Time from the first sample to the choice."""
+    opinion: Opinion | None = None
+    """Opinion that the selector asked for; None for a rule."""
 
     @property
     def attempt(self) -> Attempt:
@@ -103,15 +108,18 @@ class Answered:
         if len(self.candidates) > 1:
             fields["candidates"] = [candidate_json(candidate) for candidate in self.candidates]
             fields["chosen"] = {"number": self.choice.place, "reason": self.choice.reason}
+        if self.opinion is not None:
+            fields["asked"] = self.opinion.cost
         return fields
 
 
 class Asked:
     """A model that is loaded, and answers."""
 
-    def __init__(self, agent: Agent, config: AskConfig) -> None:
+    def __init__(self, agent: Agent, config: AskConfig, chooser: Chooser) -> None:
         self._agent = agent
         self._config = config
+        self._chooser = chooser
 
     @property
     def dialect(self) -> Dialect:
@@ -139,7 +147,7 @@ class Asked:
 
         await in_parallel(range(config.attempts), one, config.attempts)
         candidates = tuple(found[number] for number in range(config.attempts))
-        choice = choose(candidates, selector(config.select), seed=seed)
+        choice, opinion = await self._chooser.choose(str(turns[-1]["content"]), candidates, seed=seed)
         if hear is not None:
             for event in events[choice.place]:
                 hear(event)
@@ -149,6 +157,7 @@ class Asked:
             decode=dialect.decode,
             seed=seed,
             seconds=monotonic() - began,
+            opinion=opinion,
         )
 
 
@@ -169,4 +178,16 @@ async def opened(config: AskConfig, reporter: Reporter) -> AsyncIterator[Asked]:
     ):
         reporter.say(f"model: {name}")
         dialect = runtime.dialect(loaded.tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
-        yield Asked(runtime.setup(loaded.policy, dialect, config.rollout).agent, config)
+        agent = runtime.setup(loaded.policy, dialect, config.rollout).agent
+        async with ready(agent, config, reporter.say) as asked:
+            yield asked
+
+
+@asynccontextmanager
+async def ready(agent: Agent, config: AskConfig, say: Callable[[str], None]) -> AsyncIterator[Asked]:
+    """A model that is loaded, with what its selector asks. Raises UsageError for what cannot be had."""
+    asking = AskingSetup(
+        agent=agent, config=config.rollout, tokenizer=agent.dialect.tokenizer, rewards=config.rewards, say=say
+    )
+    async with open_chooser(usable(config.select), asking) as chooser:
+        yield Asked(agent, config, chooser)

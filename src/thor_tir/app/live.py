@@ -102,6 +102,10 @@ def show_end(answered: Answered, reporter: ConsoleReporter) -> None:
     if len(answered.candidates) > 1:
         reporter.show(text_table("Candidates", *_candidates(answered)))
         reporter.say(f"chosen: {answered.choice.reason}")
+    if (opinion := answered.opinion) is not None:
+        unusable = f", of which {opinion.fallbacks} gave nothing usable" if opinion.fallbacks else ""
+        cost = f"{opinion.read_tokens} tokens read, {opinion.tokens} written; {opinion.seconds:.1f} s"
+        reporter.say(f"asked for the choice: {opinion.calls} requests{unusable}; {cost}")
     reporter.show(answer_line(answered.text or None))
     cost = cost_sentence([candidate.trajectory for candidate in answered.candidates])
     reporter.say(f"{cost}; {answered.seconds:.1f} s")

@@ -1,6 +1,8 @@
 """The command that answers the questions of other programs."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +13,8 @@ from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
+from thor_tir.inference.best_of_n import USABLE, usable
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.serving.queue import QueueConfig
@@ -19,6 +23,7 @@ from thor_tir.storage.journal import JsonObject
 
 if TYPE_CHECKING:
     from thor_tir.app.runtime import LoadedModel, Runtime
+    from thor_tir.inference.asking import Chooser
     from thor_tir.serving.answers import Served
     from thor_tir.serving.service import ServeConfig
 
@@ -58,6 +63,10 @@ class Serve:
     """Longest time that a request may be in work, in seconds."""
     drain_s: float = 60.0
     """After SIGTERM, what is in work may take that long to finish."""
+    selectors: tuple[str, ...] = ()
+    """Selectors that requests may name besides the packaged ones: reward:PLACE and the like, or file.py:function."""
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    """Reward models behind addresses, for selectors that ask them."""
     queue: QueueConfig = field(default_factory=QueueConfig)
     """Attempts in work, requests that wait, and shares of each key."""
     bounds: Bounds = field(default_factory=Bounds)
@@ -88,7 +97,10 @@ class Serve:
 
         config, keys = self._config(), Keys(read_keys(self.key_file))
         config.check_keys(keys)  # before a model is loaded
-        defaults = ServedDefaults(rollout=self.rollout, correction=self.correction, bounds=self.bounds)
+        names = tuple(dict.fromkeys((*USABLE, *self.selectors)))
+        for name in names:
+            usable(name)
+        defaults = ServedDefaults(rollout=self.rollout, correction=self.correction, bounds=self.bounds, selectors=names)
         model = self.model or usual_model()
         served_as = ServedAs(model=self.model_name, tokenizer=self.model_tokenizer, key_variable=self.model_key)
         reporter, audit = ConsoleReporter(), AuditLog(self.audit_log)
@@ -98,10 +110,12 @@ class Serve:
 
         async def work() -> None:
             async with (
+                AsyncExitStack() as stack,
                 open_runtime(self.resources, calls=self.calls) as runtime,
                 runtime.load(model, served_as, reporter, thinks=self.reasoning) as loaded,
             ):
-                served = self._served(model, runtime, loaded)
+                plain = self._served(model, runtime, loaded)
+                served = replace(plain, choosers=await self._choosers(names, plain, reporter, stack))
                 service = AnswerService(served, defaults, config, keys, audit)
                 who = f"{len(keys)} keys" if len(keys) else "no key, for this machine alone"
                 details = f"model {served.name}, sandbox level {runtime.sandbox.level}, {who}"
@@ -116,6 +130,23 @@ class Serve:
         finally:
             audit.close()
         reporter.say("server ended")
+
+    async def _choosers(
+        self, names: Sequence[str], served: "Served", reporter: ConsoleReporter, stack: AsyncExitStack
+    ) -> "dict[str, Chooser]":
+        """Every selector that requests may name, with what it asks, until the stack is closed."""
+        from thor_tir.inference.asking import AskingSetup, open_chooser
+        from thor_tir.rollout.loop import Agent
+
+        agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=served.with_tools, tools=served.tools)
+        setup = AskingSetup(
+            agent=agent,
+            config=self.rollout,
+            tokenizer=served.with_tools.tokenizer,
+            rewards=self.rewards,
+            say=reporter.say,
+        )
+        return {name: await stack.enter_async_context(open_chooser(usable(name), setup)) for name in names}
 
     def _config(self) -> "ServeConfig":
         from thor_tir.serving.service import ServeConfig

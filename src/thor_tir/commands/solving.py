@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +12,16 @@ from thor_tir.app.config import CallConfig, EndTokens
 from thor_tir.commands.options import NANO, PresetOption, check_size
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
-from thor_tir.inference.best_of_n import USABLE
+from thor_tir.inference.best_of_n import REWARDS, USABLE
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
 
 if TYPE_CHECKING:
     from thor_tir.app.ask import AskConfig
 
-SELECTOR_NAMES = f"{{{','.join(USABLE)},FILE.py:FUNCTION}}"
+SELECTOR_NAMES = f"{{{','.join((*USABLE, *REWARDS))}:PLACE,FILE.py:FUNCTION}}"
 """The selectors as help shows them."""
 NOT_ANSWERED = 3
 """Exit status where no answer was found."""
@@ -49,6 +50,8 @@ class AskOptions:
     """Number of attempts; a single one is made with self-correction, several without, and --select chooses."""
     select: Annotated[str, tyro.conf.arg(metavar=SELECTOR_NAMES)] = "pass-rate"
     """Rule that chooses among several attempts: pass-rate (the paper's) takes the one whose calls ran best."""
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    """Reward models behind addresses, for selectors that ask them."""
     seed: int = 0
     """Seed of the attempts and of ties among them."""
     preset: PresetOption = "nano"
@@ -82,6 +85,7 @@ class AskOptions:
             correction=self.correction,
             attempts=self.attempts,
             select=self.select,
+            rewards=self.rewards,
         )
 
 

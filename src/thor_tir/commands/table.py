@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Command] = {
     "serve": Command("serve.Serve", "answer questions of other programs over OpenAI's API, tools included"),
     "eval": Command("evaluation.Eval", "measure accuracy, call success and cost of a model on problems or benchmarks"),
     "eval merge": Command("evaluation.EvalMerge", "unite the shards of an evaluation"),
+    "eval select": Command("selection.EvalSelect", "compare selectors on the stored attempts of an evaluation"),
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
     "eval table": Command("evaluation.EvalTable", "show several evaluations side by side, each against the first"),
     "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),

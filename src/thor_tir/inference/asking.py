@@ -59,7 +59,7 @@ class Chooser:
 
     async def choose(self, question: str, candidates: Sequence[Attempt], *, seed: int) -> tuple[Choice, Opinion | None]:
         """The best candidate, and the opinion that was asked for. Raises faults of the machine."""
-        if self._asker is None:
+        if self._asker is None or len(candidates) == 1:
             return choose(candidates, self.by, seed=seed), None
         opinion = await timed(self._asker, question, candidates, seed=seed)
         return choose(candidates, self.by, seed=seed, opinions=opinion.numbers), opinion

@@ -208,7 +208,10 @@ steps, of which the smallest reward, the mean or the last one counts."""
 NAMES = (*SELECTORS, *ASKED, *(f"{kind}:PLACE" for kind in REWARDS))
 """All names, as messages show them."""
 
-USABLE = (*(name for name, each in SELECTORS.items() if not each.is_bound), *ASKED)
+RULES = tuple(name for name, each in SELECTORS.items() if not each.is_bound)
+"""Rules that can choose where no reference is known."""
+
+USABLE = (*RULES, *ASKED)
 """Selectors without a place that can choose where no reference is known."""
 
 

@@ -1,13 +1,14 @@
 """What a model says of the candidates of one question, and how such a model is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from thor_tir.dialect.fences import fenced
 from thor_tir.dialect.observation import frame
 from thor_tir.inference.best_of_n import Opinions
 from thor_tir.rollout.sample_many import Attempt
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Step
 
 
@@ -27,6 +28,11 @@ class Opinion:
     """Tokens that the model wrote."""
     seconds: float = 0.0
     """Wall-clock time, waiting included."""
+
+    @property
+    def cost(self) -> JsonObject:
+        """Everything but the numbers, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "numbers"}
 
 
 class Asker(Protocol):

@@ -14,7 +14,9 @@ from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of
 from thor_tir.engines.protocol import Policy
 from thor_tir.eval.answer_json import candidate_json
 from thor_tir.inference.answering import AttemptLimits, heard_attempt
-from thor_tir.inference.best_of_n import choose, selector
+from thor_tir.inference.asking import Chooser
+from thor_tir.inference.best_of_n import RULES, Choice, selector
+from thor_tir.inference.opinions import Opinion
 from thor_tir.rollout.loop import Agent, Draft
 from thor_tir.rollout.overheard import Event, Happening, Overheard
 from thor_tir.rollout.sample_many import Attempt, in_parallel
@@ -63,6 +65,10 @@ class Served:
     """Conventions where none are."""
     max_model_len: int | None = None
     """Tokens of a prompt with its answer, where they are known."""
+    choosers: Mapping[str, Chooser] = field(
+        default_factory=lambda: {name: Chooser(selector(name), None) for name in RULES}
+    )
+    """Selectors that requests may name."""
     continues_text: bool = True
     """True where a plain text can be continued: not by a server that takes messages alone."""
 
@@ -75,8 +81,8 @@ class Served:
 class Answer:
     """The answer to a client, and its cost."""
 
-    chosen: Attempt
-    """Attempt that is the answer."""
+    choice: Choice
+    """Attempt that is the answer, and why."""
     candidates: tuple[Attempt, ...]
     """All attempts, the chosen one among them."""
     decode: Decode
@@ -86,14 +92,33 @@ class Answer:
     seconds: float
     """Time from the first sample to the choice."""
 
+    opinion: Opinion | None = None
+    """Opinion that the selector asked for; None for a rule."""
+
+    @property
+    def chosen(self) -> Attempt:
+        """Attempt that is the answer."""
+        return self.choice.chosen
+
     @property
     def num_tokens(self) -> int:
-        """Tokens that the model wrote, in all candidates, discarded repairs included."""
-        return sum(candidate.trajectory.num_model_tokens for candidate in self.candidates)
+        """Tokens that the model wrote: in all candidates, discarded repairs included, and to choose among them."""
+        asked = 0 if self.opinion is None else self.opinion.tokens
+        return sum(candidate.trajectory.num_model_tokens for candidate in self.candidates) + asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedPrompt:
+    """A conversation as the model reads it."""
+
+    prompt: Span
+    """Tokens of all turns."""
+    question: str
+    """Text of the last turn, for selectors that ask about its answers."""
 
 
 async def answer(
-    prompt: Span, options: AnswerOptions, served: Served, tell: Tell, note: Callable[[Event], None], *, seed: int
+    asked: AskedPrompt, options: AnswerOptions, served: Served, tell: Tell, note: Callable[[Event], None], *, seed: int
 ) -> Answer:
     """Answer one prompt. `note` is called with every event of all attempts.
 
@@ -116,7 +141,7 @@ async def answer(
             else:
                 events[number].append(event)
 
-        draft = Draft(id=str(number), problem_id="", prompt=prompt, seed=seed_of(seed, number))
+        draft = Draft(id=str(number), problem_id="", prompt=asked.prompt, seed=seed_of(seed, number))
         is_live = options.is_stream and options.attempts == 1
         attempt = await heard_attempt(draft, limits, Overheard(agent, hear, is_live=is_live), thinking)
         found[number] = attempt
@@ -125,12 +150,17 @@ async def answer(
 
     await in_parallel(range(options.attempts), one, options.attempts)
     candidates = tuple(found[number] for number in sorted(found))
-    chosen = choose(candidates, selector(options.select), seed=seed).chosen
-    for event in events[int(chosen.trajectory.id)]:
+    choice, opinion = await served.choosers[options.select].choose(asked.question, candidates, seed=seed)
+    for event in events[choice.place]:
         pieces.add(event)
     pieces.end()
     return Answer(
-        chosen=chosen, candidates=candidates, decode=dialect.decode, seed=options.seed, seconds=monotonic() - began
+        choice=choice,
+        candidates=candidates,
+        decode=dialect.decode,
+        seed=options.seed,
+        seconds=monotonic() - began,
+        opinion=opinion,
     )
 
 

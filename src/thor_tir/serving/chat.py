@@ -6,13 +6,12 @@ from functools import partial
 from starlette.requests import Request
 
 from thor_tir.rollout.sample_many import in_parallel
-from thor_tir.serving.answers import Answer, Piece
+from thor_tir.serving.answers import Answer, AskedPrompt, Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.replies import Head, chat_chunk, chat_json, chat_usage, last_chunk, piece_chunk, usage_chunk
 from thor_tir.serving.reply import HttpReply, streamed
 from thor_tir.serving.requests import ChatRequest, chat_request
 from thor_tir.serving.service import AnswerService
-from thor_tir.trajectory import Span
 from thor_tir.web_service import unless_gone
 
 
@@ -33,7 +32,11 @@ async def chat(service: AnswerService, request: Request, reply: HttpReply, recor
 
 
 async def _answers(
-    service: AnswerService, asked: ChatRequest, prompt: Span, record: AuditRecord, tell: Callable[[int, Piece], None]
+    service: AnswerService,
+    asked: ChatRequest,
+    prompt: AskedPrompt,
+    record: AuditRecord,
+    tell: Callable[[int, Piece], None],
 ) -> list[Answer]:
     """All answers that are wanted, at once."""
     made: dict[int, Answer] = {}
@@ -51,7 +54,7 @@ async def _stream(
     reply: HttpReply,
     record: AuditRecord,
     asked: ChatRequest,
-    prompt: Span,
+    prompt: AskedPrompt,
     head: Head,
 ) -> None:
     await reply.begin_events()

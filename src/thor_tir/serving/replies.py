@@ -100,7 +100,7 @@ def chat_usage(answers: Sequence[Answer]) -> JsonObject:
     written = [candidate.trajectory for answer in answers for candidate in answer.candidates]
     lost = sum(map(repair_cost, written), RepairCost())
     return {
-        **usage(len(answers[0].chosen.trajectory.prompt), sum(each.num_model_tokens for each in written)),
+        **usage(len(answers[0].chosen.trajectory.prompt), sum(answer.num_tokens for answer in answers)),
         "thor": {
             "discarded_tokens": lost.discarded_tokens,
             "discarded_calls": lost.discarded_calls,
@@ -125,7 +125,10 @@ def thor_json(answer: Answer) -> JsonObject:
         "seed": answer.seed,
         "seconds": round(answer.seconds, 3),
     }
+    if answer.opinion is not None:
+        fields["asked"] = answer.opinion.cost
     if len(answer.candidates) > 1:
+        fields["reason"] = answer.choice.reason
         fields["candidates"] = [
             {**candidate_json(candidate), "is_chosen": candidate is answer.chosen} for candidate in answer.candidates
         ]

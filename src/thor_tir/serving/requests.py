@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from thor_tir.errors import UsageError
-from thor_tir.inference.best_of_n import USABLE
+from thor_tir.inference.best_of_n import RULES
 from thor_tir.inference.self_correction import Scope, SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.loop import RolloutConfig
@@ -58,6 +58,8 @@ class ServedDefaults:
     """Repair of failed calls."""
     bounds: Bounds = field(default_factory=Bounds)
     """The most that a request may ask for."""
+    selectors: tuple[str, ...] = RULES
+    """Names of the selectors that a request may name."""
 
     def __post_init__(self) -> None:
         asked = self.rollout
@@ -209,7 +211,7 @@ def answer_options(
         correction=correction,
         has_tools=has_tools,
         attempts=attempts,
-        select=own.one_of("select", USABLE, "pass-rate"),
+        select=own.one_of("select", defaults.selectors, "pass-rate"),
         transcript="kept" if own.one_of("transcript", TRANSCRIPTS, "all") == "kept" else "all",
         seed=seed,
         is_stream=fields.boolean("stream", False),

@@ -19,7 +19,7 @@ from thor_tir.errors import EngineFault, MachineFault, SandboxUnavailable, Usage
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.overheard import Event
 from thor_tir.seeds import seed_of
-from thor_tir.serving.answers import Answer, Served, Tell, answer
+from thor_tir.serving.answers import Answer, AskedPrompt, Served, Tell, answer
 from thor_tir.serving.audit import AuditLog, AuditRecord
 from thor_tir.serving.fields import InvalidRequest, parse_json
 from thor_tir.serving.keys import KEYS_VARIABLE, Keys
@@ -29,7 +29,6 @@ from thor_tir.serving.replies import Head, error_json
 from thor_tir.serving.reply import HttpReply
 from thor_tir.serving.requests import AnswerOptions, ServedDefaults
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Span
 from thor_tir.web_service import LOOPBACK, TurnedAway, json_body, unless_gone
 
 _LOG = logging.getLogger(__name__)
@@ -186,17 +185,18 @@ class AnswerService:
         """The beginning of a reply."""
         return Head(id=f"{prefix}-{uuid4().hex}", created=int(time.time()), model=self.model)
 
-    def prompt(self, turns: Sequence[ChatTurn], options: AnswerOptions) -> Span:
+    def prompt(self, turns: Sequence[ChatTurn], options: AnswerOptions) -> AskedPrompt:
         """A conversation as the model reads it. Raises InvalidRequest where its template refuses the turns."""
         dialect = self.served.dialect(options)
         try:
-            return dialect.chat(conversation_messages(dialect.config.style, turns))
+            prompt = dialect.chat(conversation_messages(dialect.config.style, turns))
         except TemplateFault as refusal:
             message = f"the model's chat template refuses these messages: {str(refusal)[:200]}"
             raise InvalidRequest(message, param="messages") from refusal
+        return AskedPrompt(prompt=prompt, question=str(turns[-1]["content"]))
 
     async def answer(
-        self, prompt: Span, options: AnswerOptions, record: AuditRecord, tell: Tell, *, index: int = 0
+        self, asked: AskedPrompt, options: AnswerOptions, record: AuditRecord, tell: Tell, *, index: int = 0
     ) -> Answer:
         """Answer a prompt once, counted and logged; `index` distinguishes several answers to one request."""
         began, is_first = time.monotonic(), True
@@ -209,11 +209,11 @@ class AnswerService:
             self.metrics.note(event)
             record.note(event)
 
-        made = await answer(prompt, options, self.served, tell, note, seed=seed_of(options.seed, index))
+        made = await answer(asked, options, self.served, tell, note, seed=seed_of(options.seed, index))
         self.fault = ""
         self.metrics.note_answer(made)
         record.spent["model"] += made.num_tokens
-        record.spent["prompt"] = len(prompt)
+        record.spent["prompt"] = len(asked.prompt)
         return made
 
     def _check_open(self) -> None:

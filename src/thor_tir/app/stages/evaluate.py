@@ -31,6 +31,7 @@ from thor_tir.eval.tables import latex, markdown, plot
 from thor_tir.extras import installation
 from thor_tir.grading.judge import JudgeConfig, opened
 from thor_tir.grading.types import grader_version
+from thor_tir.inference.asking import AskingSetup
 from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
 from thor_tir.pretrained import CausalLM, Tokenizer
@@ -153,10 +154,17 @@ async def ask_selectors(run: EvalRun, setups: Sequence[SamplingSetup], reporter:
     if not run.spec.selectors:
         return
     names, asks = run.spec.compared, asked_with(run.spec.selectors, run.rewards)
-    setups[0].ranks.lead(lambda: run.folder.compare_selectors(names, asks))
-    place = OpinionPlace(folder=run.folder, shard=run.shard, hold=run.config.resources.deterministic)
+    run.folder.compare_selectors(names, asks)
+    resources = run.config.resources
+    place = OpinionPlace(
+        folder=run.folder, shard=run.shard, concurrency=resources.concurrency, hold=resources.deterministic
+    )
     for asked, setup in zip(run.sets, setups, strict=True):
-        await ask_opinions(place, asked, list(asks), setup, run.rewards, reporter)
+        tokenizer, config = setup.agent.dialect.tokenizer, setup.config
+        asking = AskingSetup(
+            agent=setup.agent, config=config, tokenizer=tokenizer, rewards=run.rewards, say=reporter.say
+        )
+        await ask_opinions(place, asked, list(asks), asking, reporter)
 
 
 def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy, tokenizer: Tokenizer) -> SamplingSetup:

@@ -15,9 +15,9 @@ from thor_tir.inference.opinions import Asker
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.progress import Reporter
 from thor_tir.provenance import file_digest
-from thor_tir.rollout.sample_many import Attempt, SamplingSetup, record_all
+from thor_tir.rollout.sample_many import Attempt, ChainEvents, KeyedUnit, lost, record_chains
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import JsonObject, Shard, open_shared
+from thor_tir.storage.journal import Journal, JsonObject, Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,9 @@ class OpinionPlace:
     """Evaluation whose attempts are judged."""
     shard: Shard
     """Part of the problems that this process asks about."""
-    hold: bool
+    concurrency: int
+    """Problems that are asked about at once."""
+    hold: bool = False
     """True keeps opinions chunk by chunk, for runs whose bits must not depend on a kill."""
 
 
@@ -49,25 +51,16 @@ def _about(asks: str, rewards: RewardOptions) -> JsonObject:
 
 
 async def ask_opinions(
-    place: OpinionPlace,
-    asked: ProblemSet,
-    asks: Sequence[str],
-    setup: SamplingSetup,
-    rewards: RewardOptions,
-    reporter: Reporter,
+    place: OpinionPlace, asked: ProblemSet, asks: Sequence[str], asking: AskingSetup, reporter: Reporter
 ) -> None:
     """Ask everything that is not on disk yet about this shard's problems of a set."""
     for each in asks:
         if not is_asked_about(each, asked.kind):
             continue
-        agent = setup.agent
-        asking = AskingSetup(
-            agent=agent, config=setup.config, tokenizer=agent.dialect.tokenizer, rewards=rewards, say=reporter.say
-        )
         if told := trained_on(each, asked):
             reporter.say(told)
         async with open_asker(each, asking) as asker:
-            await _ask(place, asked, each, asker, setup, reporter)
+            await _ask(place, asked, each, asker, reporter)
 
 
 def trained_on(asks: str, asked: ProblemSet) -> str:
@@ -80,24 +73,23 @@ def trained_on(asks: str, asked: ProblemSet) -> str:
     return f"{asked.title}: {num} of {len(asked.problems)} problems were trained on by {asks}" if num else ""
 
 
-async def _ask(
-    place: OpinionPlace, asked: ProblemSet, asks: str, asker: Asker, setup: SamplingSetup, reporter: Reporter
-) -> None:
+async def _ask(place: OpinionPlace, asked: ProblemSet, asks: str, asker: Asker, reporter: Reporter) -> None:
     folder = place.folder
     part, seed = folder.opinions_part(asks), folder.manifest["seed"]
     path = place.shard.file(folder.path / part, asked.name)
     elsewhere = folder.rows(asked.name, besides=path, part=part)
-    journal = open_shared(path, setup.ranks, hold=place.hold)
+    journal = Journal(path, hold=place.hold)
     groups = [group for n, group in enumerate(folder.evaluation(asked).groups) if group and place.shard.owns(n)]
-    todo = {
-        id: partial(_row, asker, group, seed_of(seed, id, asks))
+    todo = [
+        [KeyedUnit(key=id, make=partial(_row, asker, group, seed_of(seed, id, asks)))]
         for group in groups
         if (id := group[0].problem.id) not in elsewhere
-    }
+    ]
     with reporter.stage(f"{asked.title}: {asks}", len(groups)) as progress:
         progress.advance(len(groups) - len(todo))
-        dropped = await record_all(todo, setup, journal, progress)
-    if dropped:
+        events = ChainEvents(ended=lambda chain: progress.advance())
+        await record_chains(todo, journal, events, concurrency=place.concurrency)
+    if dropped := lost(journal, (unit.key for chain in todo for unit in chain)):
         reporter.say(f"{asked.title}, {asks}: {dropped.total()} problems were lost to faults of the machine")
 
 

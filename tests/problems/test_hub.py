@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from thor_tir.cli import main
 from thor_tir.errors import UsageError
-from thor_tir.problems import benchmarks, code_sources
+from thor_tir.problem import Problem
+from thor_tir.problems import benchmark_files, benchmarks, code_sources
+from thor_tir.problems.benchmark_files import get_benchmark
 from thor_tir.problems.benchmarks import BENCHMARKS, HubSet, load_benchmark
 from thor_tir.problems.code_sources import code_set
 from thor_tir.problems.data_set import read_data_set
@@ -177,5 +180,72 @@ def test_a_set_of_the_hub_that_is_not_there_is_one_sentence(spec: str, advice: s
 
 def test_a_set_of_the_hub_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"`datasets` is needed: pip install thor-tir\[hub"):
+    with pytest.raises(UsageError, match=r"and asking the hub for it needs datasets, .*'thor-tir\[hub\]'"):
         read_data_set("me/sums")
+
+
+def registered(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Take the two problems of the stand-in for those that are known by that name."""
+    problems = [Problem(id="", question=str(r["problem"]), answer=str(r["answer"]), source="") for r in ROWS]
+    changed = replace(BENCHMARKS[name], size=2, sha256=benchmarks.digest_of(problems))
+    monkeypatch.setitem(BENCHMARKS, name, changed)  # type: ignore[arg-type]
+
+
+def test_a_benchmark_is_fetched_checked_and_found_by_data_and_then_it_is_there(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registered(monkeypatch, "math500")
+    repository(hub / "HuggingFaceH4" / "MATH-500", ROWS)
+    for how in ("fetched", "there already"):
+        with pytest.raises(SystemExit, match="0"):
+            main(["data", "get", "math500", "--output", "bench"])
+        said = capsys.readouterr().out
+        assert f"math500: bench/math500.jsonl, {how}: 2 problems, the registered set, SHA-256" in said
+        assert "use: thor eval --problems math500 --data bench" in said
+    found = load_benchmark("math500", Path("bench"))
+    assert [(p.answer, p.extra["level"]) for p in found.problems] == [("2", 1), (r"\frac{1}{2}", 2)]
+
+
+def test_without_a_hub_it_is_said_what_to_put_where_and_other_data_are_refused(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registered(monkeypatch, "math500")
+    with pytest.raises(UsageError, match=r"Couldn't reach .*\); by hand: put math500\.jsonl into bench, 2") as told:
+        get_benchmark("math500", Path("bench"))
+    assert BENCHMARKS["math500"].sha256 in str(told.value)
+    assert "MIT (hendrycks/math)" in str(told.value)
+    Path("bench").mkdir(exist_ok=True)
+    Path("bench/math500.jsonl").write_text(json.dumps(ROWS[0]))
+    with pytest.raises(UsageError, match="math500 has 2 problems, found 1: not the known math500"):
+        get_benchmark("math500", Path("bench"))
+    assert get_benchmark("math500", Path("bench"), accept_modified=True).notes == ("math500 has 2 problems, found 1",)
+    monkeypatch.setattr(benchmark_files, "release_files", offline)
+    with pytest.raises(UsageError, match=r"livecodebench_v2 .*put test\.jsonl, test2\.jsonl into bench, 511 tasks as"):
+        get_benchmark("livecodebench_v2", Path("bench"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "get", "math500", "mbpp", "--output", "none"])
+    out, err = capsys.readouterr()
+    assert "mbpp: the hub has no copy of mbpp" in out
+    assert "2 of 2 sets could not be had: math500, mbpp" in err
+    with pytest.raises(UsageError, match=r"unknown benchmark 'math5000'; known: math500, .*and six"):
+        get_benchmark("math5000", Path("bench"))
+
+
+def offline(release: int, data: Path | None) -> list[Path]:
+    raise UsageError(f"livecodebench_v{release} cannot be loaded (no network)")
+
+
+def test_a_benchmark_of_programs_is_fetched_row_by_row(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "canonical_solution": "    return 1\n"}
+    repository(hub / "openai" / "openai_humaneval", [{**row, "test": "def check(f):\n    assert f() == 1\n"}])
+    with pytest.raises(UsageError, match=r"humaneval has 164 tasks, found 1: the hub's copy is not the known"):
+        get_benchmark("HumanEval", Path("bench"))
+    found = get_benchmark("HumanEval", Path("bench"), accept_modified=True)
+    assert (found.name, found.paths, found.size) == ("humaneval", (Path("bench/humaneval.jsonl"),), 1)
+
+
+def test_without_a_name_every_set_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "get"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*BENCHMARKS, *code_sources.BENCHMARKS))

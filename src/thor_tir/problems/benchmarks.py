@@ -216,7 +216,9 @@ def load_benchmark(name: str, data: Path | None = None, *, accept_modified: bool
     if name not in BENCHMARKS:
         raise UsageError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
-    problems = _of_hub(benchmark) if data is None else _of_file(_find(benchmark, data), source=name)
+    problems = (
+        of_hub(benchmark, benchmark.how_to_obtain) if data is None else _of_file(_find(benchmark, data), source=name)
+    )
     if (notes := differences(benchmark, problems)) and not accept_modified:
         raise UsageError(f"{'; '.join(notes)}: not the known {name}; --accept-modified evaluates it all the same")
     return ProblemSet(
@@ -260,8 +262,9 @@ def _as_known(benchmark: str, answer: str) -> str:
     return (answer.rpartition("####")[2].replace(",", "") if benchmark == "gsm8k" else answer).strip()
 
 
-def _of_hub(benchmark: Benchmark) -> list[Problem]:
-    return [_of_hub_row(benchmark, row) for row in hub_rows(benchmark.hub, benchmark.how_to_obtain)]
+def of_hub(benchmark: Benchmark, how_to_obtain: str) -> list[Problem]:
+    """The problems of the hub's copy. Raises UsageError as `hub_rows` does."""
+    return [_of_hub_row(benchmark, row) for row in hub_rows(benchmark.hub, how_to_obtain)]
 
 
 def hub_rows(hub: HubSet, how_to_obtain: str) -> list[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.problem import Problem, digest
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields, Taken, read_answer, read_question, read_system
 from thor_tir.problems.own_source import Wanted, is_source, source_rows, source_stem
@@ -258,13 +259,8 @@ def _choice(wanted: str, there: Sequence[str], default: str, name: str) -> str:
 
 def _hub_rows(place: DataPlace, default_split: str) -> tuple[str, Rows]:
     """Rows of a set of the hub, through the `datasets` package, whose own cache serves a machine that has had it."""
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError as error:
-        raise UsageError(
-            f"there is no file or folder {place.name!r}, and to ask the hub for it `datasets` is needed: "
-            "pip install thor-tir[hub]"
-        ) from error
+    need("datasets", f"there is no file or folder {place.name!r}, and asking the hub for it")
+    datasets = importlib.import_module("datasets")
     datasets.disable_progress_bars()
     spec = place.name + (f":{place.config}" if place.config else "")
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.problems.columns import question_in, turns_of
 
 Row = Mapping[str, Any]
@@ -277,11 +278,8 @@ def _cell(text: str) -> Any:
 
 def _table_rows(path: Path, stream: BinaryIO, head: bytes) -> Rows:
     form = "Parquet" if head.startswith(_PARQUET) else "Arrow"
-    try:
-        arrow = import_module("pyarrow")
-        parquet = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UsageError(f"{path} is {form}, which needs pyarrow: pip install thor-tir[data]") from error
+    need("pyarrow", f"{path}, which is {form},")
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     number = 0
     try:
         if form == "Parquet":

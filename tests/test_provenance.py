@@ -42,6 +42,25 @@ def test_a_continued_run_keeps_its_record(tmp_path, problems, monkeypatch):
         assert record_of(tmp_path / "run") == first
 
 
+def test_a_file_of_functions_may_be_corrected_and_the_record_says_so(tmp_path, problems, caplog):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def f(problem, trajectory, verdict):\n    raise OSError\n")
+    with claim(tmp_path / "run", {}, inputs=(problems,), functions=[str(mine)]):
+        before = file_digest(mine)
+    mine.write_text("def f(problem, trajectory, verdict):\n    return 1\n")
+    with claim(tmp_path / "run", {}, inputs=(problems,), functions=[str(mine)]):
+        record = record_of(tmp_path / "run")
+    assert record["mended"] == [{"file": str(mine), "before": before, "now": file_digest(mine)}]
+    assert record["inputs"][str(mine)] == file_digest(mine)
+    assert "what it gave before is kept" in caplog.text
+    mine.write_text("def f(problem, trajectory, verdict):\n    return 2\n")
+    with (
+        pytest.raises(UsageError, match=r"mine\.py changed since the run"),
+        claim(tmp_path / "run", {}, inputs=(problems, mine), functions=[str(mine)]),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("change", ["edit", "remove", "add to the folder"])
 def test_an_input_that_changed_since_the_run_began_is_named(tmp_path, problems, change):
     model = tmp_path / "model"

@@ -5,12 +5,13 @@ its inputs with it, so that no run is made half of one problem file and half of 
 """
 
 import json
+import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,8 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import write_atomically
+
+_LOG = logging.getLogger(__name__)
 
 RUN = "run.json"
 """Name of the record in a run's folder."""
@@ -112,16 +115,19 @@ def record_run(
     options: Mapping[str, Any],
     inputs: Iterable[str | Path] = (),
     *,
+    functions: Iterable[str] = (),
     moved: Mapping[str, str] | None = None,
 ) -> None:
     """Write a run's record into its folder, or make sure that its inputs are still those it was begun with.
 
+    `functions` are files of functions that judge what was sampled: one may be corrected, which is said and recorded.
     `moved` says where inputs stand now, by their names in the record. Raises UsageError where an input has changed
     since, or where the record is damaged.
     """
-    path, digests = folder / RUN, input_digests(inputs)
+    inputs, functions = list(inputs), list(functions)
+    path, digests = folder / RUN, input_digests([*inputs, *functions])
     if path.exists():
-        _compare(path, digests, moved or {})
+        _compare(path, digests, moved or {}, mendable=set(functions) - set(map(str, inputs)))
         return
     record = RunRecord(
         command=shlex.join(["thor", *sys.argv[1:]]),
@@ -155,11 +161,38 @@ def is_same_input(recorded: Mapping[str, str], old: object, new: object) -> bool
     return bool(before) and before == {name.removeprefix(new): found for name, found in input_digests([new]).items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """A file of functions that was changed before a run went on."""
+
+    file: str
+    """Name of the file."""
+    before: str
+    """Digest with which the run went until then."""
+    now: str
+    """Digest with which it goes on."""
+
+
+def _note_functions(path: Path, inputs: Mapping[str, str], mended: Sequence[Mended]) -> None:
+    """Let a run go on with functions that were corrected: it is said, and stands in its record."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record |= {"inputs": inputs, "mended": [*record.get("mended", ()), *map(asdict, mended)]}
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    for each in mended:
+        _LOG.warning(
+            "%s changed since the run in %s began: what it gave before is kept, and it is asked from here on as it is "
+            "now (%s says so)",
+            each.file,
+            path.parent,
+            path.name,
+        )
+
+
 def _lies_in(name: str, folder: str) -> bool:
     return name.startswith(f"{folder}/")
 
 
-def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str]) -> None:
+def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str], *, mendable: Set[str]) -> None:
     before = recorded_inputs(path.parent)
     for old, new in moved.items():
         before = {
@@ -167,7 +200,11 @@ def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str]) -
             for name, found in before.items()
         }
     changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
-    if changed:
+    if changed and mendable.issuperset(changed) and all(name in before and name in digests for name in changed):
+        _note_functions(
+            path, {**before, **digests}, [Mended(file=f, before=before[f], now=digests[f]) for f in changed]
+        )
+    elif changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UsageError(
             f"{', '.join(changed[:3])}{more} changed since the run in {path.parent} began: put back what was there, or "

@@ -24,7 +24,7 @@ from thor_tir.errors import UsageError
 CONFIG = "--config"
 ALSO: Mapping[str, str] = {"chat": "solve"}
 """Section of another command that a command takes beside its own."""
-_OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs"})
+_OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs", "mended"})
 """Keys of a run.json, whose options stand under `options`."""
 
 

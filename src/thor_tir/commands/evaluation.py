@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,7 +117,7 @@ class Eval:
         reporter = ConsoleReporter()
         limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
         check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
-        with claim(output, options, shard, inputs=self._inputs()):
+        with claim(output, options, shard, inputs=self._inputs(), functions=hook_files(self.select)):
             asyncio.run(evaluate(run, reporter))
         finish(run.folder, reporter)
 
@@ -136,19 +137,19 @@ class Eval:
     def _names(self) -> list[str]:
         from thor_tir.problems.benchmarks import SIX_SETS
 
-        names = [name.strip() for name in self.problems.split(",") if name.strip()]
+        names = [name.strip() for name in re.split(r",(?!\s*\w+=)", self.problems) if name.strip()]
         if not names:
             raise UsageError(f"--problems names no set, found {self.problems!r}; `thor eval --help` has examples")
         return [each for name in names for each in (SIX_SETS if name == "six" else (name,))]
 
     def _inputs(self) -> list[str]:
-        """Files that the run is made from: model, tokenizer, problem files, data folder, a selector, tools."""
+        """Files that the run is made from: model, tokenizer, problem files, data folder, tools."""
         from thor_tir.problems.sets import is_benchmark
 
         names = [] if is_generated(self.problems) else self._names()
         own = [path for name in names if not is_benchmark(name) for path in local_inputs(name)]
         data = [] if self.data is None else [str(self.data)]
-        return [self.model, self.model_tokenizer, *own, *data, *hook_files(self.select), *self.calls.inputs]
+        return [self.model, self.model_tokenizer, *own, *data, *self.calls.inputs]
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""

@@ -212,9 +212,10 @@ class Rl:
             _leave_page(self.output, ranks, reporter)
 
         inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
-        inputs += [*hook_files(self.rl.functions), *self.calls.inputs]
+        inputs += self.calls.inputs
+        functions = hook_files(self.rl.functions)
         with (
             together() as ranks,
-            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs)),
+            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs, functions=functions)),
         ):
             asyncio.run(work(ranks))

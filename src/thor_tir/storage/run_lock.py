@@ -30,6 +30,7 @@ def claim(
     shard: Shard = WHOLE,
     *,
     inputs: Iterable[str | Path] = (),
+    functions: Iterable[str] = (),
     given: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Write a run's options and record into its folder, or make sure that options and inputs are those it began with.
@@ -37,6 +38,8 @@ def claim(
     A first run that ends by the user's mistake before it wrote anything gives the folder up again. Raises UsageError
     where another run lives in the folder, whose finished units would be taken for this run's, and while another process
     works there; shards of one run may work there together. The lock goes with the process, however that ends.
+
+    `functions` are files of functions that judge what was sampled, which may be corrected while a run stands still.
 
     `given` are the options as the command has them, for the record, where those that are compared are more.
 
@@ -52,7 +55,7 @@ def claim(
         if is_first:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
         moved = {} if is_first else _moved(folder, _read(path), options)
-        record_run(folder, options if given is None else given, inputs, moved=moved)
+        record_run(folder, options if given is None else given, inputs, functions=functions, moved=moved)
         try:
             yield
         except UsageError:

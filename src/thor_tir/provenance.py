@@ -200,10 +200,9 @@ def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str], *
             for name, found in before.items()
         }
     changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
-    if changed and mendable.issuperset(changed) and all(name in before and name in digests for name in changed):
-        _note_functions(
-            path, {**before, **digests}, [Mended(file=f, before=before[f], now=digests[f]) for f in changed]
-        )
+    if changed and set(changed) <= (mendable & before.keys() & digests.keys()):
+        mended = [Mended(file=name, before=before[name], now=digests[name]) for name in changed]
+        _note_functions(path, {**before, **digests}, mended)
     elif changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UsageError(

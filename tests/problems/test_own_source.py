@@ -6,7 +6,7 @@ import pytest
 
 from thor_tir.errors import UsageError
 from thor_tir.problems.own_source import is_source
-from thor_tir.problems.sets import own_set
+from thor_tir.problems.sets import load_set, own_set
 from thor_tir.problems.sources import ProblemChoice, Split, load_problems, local_inputs
 
 MINE = """
@@ -68,7 +68,8 @@ def test_a_generator_may_go_on_and_gives_what_is_wanted(mine: Path, monkeypatch)
 def test_an_evaluation_asks_for_the_test_split(mine: Path) -> None:
     asked = own_set(f"{mine}:sums")
     assert (asked.name, len(asked.problems)) == ("mine-py-sums", 5)
-    assert asked.problems[0].question.startswith("test 0")
+    assert asked.problems[0].question.startswith("test ")
+    assert len(load_set(f"{mine}:endless", most=7).problems) == 7
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,17 @@ class Eval:
         from thor_tir.app.stages.evaluate import limited
         from thor_tir.problems.sets import generated_set, load_set, within
 
+        count, seed = self.limit or self.eval.num_problems, self.eval.seed
         if is_generated(self.problems):
-            count, seed = self.limit or self.eval.num_problems, self.eval.seed
             return (generated_set(self.problems, self._config().families, count=count, seed=seed),)
-        load = partial(load_set, data=self.data, accept_modified=self.accept_modified, fields=self.fields)
+        load = partial(
+            load_set,
+            data=self.data,
+            accept_modified=self.accept_modified,
+            fields=self.fields,
+            most=count,
+            seed=seed,
+        )
         sets = [load(name) for name in self._names()]
         if self.window:
             sets = [within(each, self.window) for each in sets]

@@ -12,25 +12,33 @@ from thor_tir.problems.code_sources import code_set, known_name
 from thor_tir.problems.code_tasks import CodeTask, ExampleTests
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.data_set import place_of, read_data_set
+from thor_tir.problems.own_source import is_source
 from thor_tir.problems.sources import Split, load_problems
 from thor_tir.seeds import seed_for
 
 
 def load_set(
-    name: str, data: Path | None = None, *, accept_modified: bool = False, fields: ProblemFields = ANY_FIELDS
+    name: str,
+    data: Path | None = None,
+    *,
+    accept_modified: bool = False,
+    fields: ProblemFields = ANY_FIELDS,
+    most: int | None = None,
+    seed: int = 0,
 ) -> ProblemSet:
     """The problems of a benchmark by its name, or those of a data set of one's own (see `read_data_set`).
 
-    `data` is the benchmark's file or a folder that holds it; None asks the hub. Raises UsageError for an unknown name,
+    `data` is the benchmark's file or a folder that holds it; None asks the hub. `most` and `seed` are for functions
+    that make problems, which are asked for so many. Raises UsageError for an unknown name,
     for data that cannot be had, and for data that are not the registered ones unless `accept_modified`.
     """
     if name in BENCHMARKS:
         return load_benchmark(name, data, accept_modified=accept_modified)
     if not is_benchmark(name):
-        if name.isidentifier() and not Path(name).exists():
+        if name.isidentifier() and not Path(name).exists() and not is_source(name):
             known = ", ".join([*BENCHMARKS, *CODE_BENCHMARKS])
             raise UsageError(f"unknown benchmark {name!r}; known: {known}; or give the path of a data set")
-        return own_set(name, fields)
+        return own_set(name, fields, count=most if is_source(name) else None, seed=seed)
     found = code_set(name, data)
     if found.notes and not accept_modified:
         raise UsageError(
@@ -52,9 +60,12 @@ def is_benchmark(name: str) -> bool:
     return name in BENCHMARKS or known_name(name) is not None
 
 
-def own_set(spec: str, fields: ProblemFields = ANY_FIELDS) -> ProblemSet:
-    """A data set of one's own as an evaluation asks it: under one source, its test split where it has several."""
-    found = read_data_set(spec, fields, default_split=Split.TEST.value)
+def own_set(spec: str, fields: ProblemFields = ANY_FIELDS, *, count: int | None = None, seed: int = 0) -> ProblemSet:
+    """A data set of one's own as an evaluation asks it: under one source, its test split where it has several.
+
+    `count` and `seed` are those of a function that makes problems.
+    """
+    found = read_data_set(spec, fields, default_split=Split.TEST.value, count=count, seed=seed_for("test", seed))
     place = place_of(spec)
     stem = place.stem if not place.split else f"{place.stem}-{place.split}"
     problems = tuple(replace(p, source=stem, answer=p.answer.strip()) for p in found.problems)

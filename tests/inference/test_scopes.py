@@ -9,6 +9,7 @@ import pytest
 from scripted_agent import SILENT, agent_of, draft_of, program
 from thor_tir.inference.self_correction import RepairCost, Scope, SelfCorrectionConfig, repair_cost, self_correction
 from thor_tir.rollout.loop import Agent, RolloutConfig, rollout
+from thor_tir.seeds import seed_of
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Author, Trajectory, flatten
 from tiny_models import tiny_tokenizer
@@ -68,6 +69,15 @@ def test_every_token_of_the_context_is_the_sampled_one_and_only_the_environments
     assert flat.trained == tuple(author is Author.MODEL for author in flat.authors)
     written = ids_of(kept_by(scope)) + ids_of("\n" + RUNS) + ids_of(ANSWER) + [tiny_tokenizer().eos_token_id]
     assert [i for i, trained in zip(flat.token_ids, flat.trained, strict=True) if trained] == written
+
+
+@pytest.mark.parametrize("scope", CUTTING)
+def test_every_sample_of_an_attempt_draws_from_its_number_retries_included(scope: Scope):
+    agent = agent_of([FAILING, "\n" + program("boom(2)"), "\n" + RUNS, ANSWER])
+    corrected(agent, scope=scope)
+    # the attempt's seed is 0, samples are counted from 1, and each begins with its first completion
+    drawn = [seed_of(seed_of(0, number), 0) for number in (1, 2, 3, 4)]
+    assert [asked.sampling.seed for asked in agent.policy.asked] == drawn
 
 
 def test_without_self_correction_there_is_no_repair():

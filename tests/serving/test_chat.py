@@ -1,5 +1,6 @@
 """Answers over HTTP: text as it happened, its structure under `thor`, and the same text whole and streamed."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,8 +95,12 @@ def test_a_repair_is_shown_where_it_happens_and_the_kept_transcript_is_without_i
         assert all_text == (
             BROKEN + said + "\n[call 1 failed (NameError); repair 1]\n" + kept() + AGAIN + SEEN + ANSWER
         )
-        whole = (await running.ask(thor={"transcript": "kept"})).json()["choices"][0]
+        body = (await running.ask(thor={"transcript": "kept"})).json()
+        whole, encode = body["choices"][0], partial(tiny_tokenizer().encode, add_special_tokens=False)
         assert whole["message"]["content"] == kept() + AGAIN + SEEN + ANSWER
+        lost = body["usage"]["thor"]
+        assert (lost["discarded_calls"], lost["discarded_tokens"]) == (1, len(encode(BROKEN)) - len(encode(kept())))
+        assert whole["thor"]["repairs"]["repaired"] == 1
         (old,) = whole["thor"]["steps"][0]["discarded"]
         assert (old["code"], old["status"], old["error"]) == ("boom\n", "runtime", "NameError")
 

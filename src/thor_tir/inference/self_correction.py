@@ -220,7 +220,7 @@ def repair_cost(trajectory: Trajectory) -> RepairCost:
         repeats=sum(num_repeats([step, *step.discarded]) for step in steps),
         discarded_calls=len(results),
         discarded_tokens=sum(old.num_sampled for old in lost),
-        discarded_s=sum(result.seconds for result in results),
+        discarded_s=sum((result.seconds for result in results), 0.0),
     )
 
 
@@ -231,5 +231,5 @@ def num_retries(step: Step) -> int:
 
 def num_repeats(versions: Sequence[Step]) -> int:
     """Versions whose program is that of another version."""
-    programs = [step.action.code for step in versions if step.action is not None]
+    programs = [(step.action.tool, step.action.code) for step in versions if step.action is not None]
     return len(programs) - len(set(programs))

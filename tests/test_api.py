@@ -26,7 +26,7 @@ def thor() -> object:
 
 def test_questions_may_be_text_rows_and_problems_and_come_back_in_their_order(thor: Thor) -> None:
     problem = Problem(id="p", question="What is the greatest common divisor of 84 and 36?", answer="12", source="test")
-    made = thor.rollout(["Compute 17 * 3.", {"question": "Compute 2 + 2.", "answer": 4}, problem], samples=2)
+    made = thor.rollout(["Compute 17 * 3.", {"problem": "Compute 2 + 2.", "final_answer": 4}, problem], samples=2)
     assert [a.problem.question for a in made] == [q for q in ("Compute 17 * 3.", "Compute 2 + 2.", problem.question)
                                                   for _ in range(2)]  # fmt: skip
     assert [a.problem.answer for a in made][2:] == ["4", "4", "12", "12"]

@@ -23,7 +23,9 @@ from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.execution import ExecutionResult
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.problem import Problem, digest
+from thor_tir.problem import Problem
+from thor_tir.problems.columns import ANY_FIELDS, question_in
+from thor_tir.problems.data_set import DataPlace, collected
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest
 from thor_tir.seeds import seed_of
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Askable = str | Problem | Mapping[str, Any]
-"""A question as text, a problem, or a row with `question` and perhaps `answer`."""
+"""A question as text, a problem, or a row with a question and perhaps an answer, in columns as data sets have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +333,7 @@ def _problem(question: Askable) -> Problem:
     if isinstance(question, Problem):
         return question
     row = {"question": question} if isinstance(question, str) else question
-    text = row.get("question")
-    if not isinstance(text, str) or not text.strip():
+    if question_in(row) is None:
         raise UsageError(f"a question is text, a Problem or a row with `question` and `answer`; found {question!r}")
-    return Problem(id=digest(text), question=text, answer=str(row.get("answer", "")), source="python")
+    place = DataPlace(name="python", is_local=False)
+    return collected(iter([("the row", {"answer": "", **row})]), ANY_FIELDS, place=place).problems[0]

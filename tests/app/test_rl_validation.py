@@ -19,6 +19,7 @@ from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem, write_problems
+from thor_tir.problems.columns import ProblemFields
 from thor_tir.problems.sources import Split, bare_question, held_out, normalised, split_of
 from thor_tir.rl.collect import _requests
 from thor_tir.verdict import Outcome, Verdict
@@ -118,6 +119,18 @@ def test_problems_of_a_file_for_validation_are_not_trained_on(own, tmp_path, sha
     assert len(found.train.problems) == 200 - shared
     assert not questions(found.train.problems) & questions(found.validation.problems)
     assert (f"{shared} that were also in" in found.remark) == (shared > 0)
+
+
+def test_columns_that_are_named_are_looked_for_in_the_file_of_validation_by_other_names_too(tmp_path):
+    (tmp_path / "train.csv").write_text("frage,antwort\n1 + 1?,2\n2 + 2?,4\n")
+    (tmp_path / "dev.csv").write_text("question,answer\n3 + 3?,6\n")
+    fields = ProblemFields(question_field="frage", answer_field="antwort")
+    run = config_of(tmp_path / "train.csv", validate_every=1, validation_problems=str(tmp_path / "dev.csv"))
+    found = problems_of(replace(run, fields=fields))
+    assert [p.answer for p in found.train.problems] == ["2", "4"]
+    assert found.train.taken == "questions from `frage`, answers from `antwort`"
+    assert [p.answer for p in found.validation.problems] == ["6"]
+    assert "questions from `question`, answers from `answer`" in found.remark
 
 
 def test_a_file_with_nothing_to_hold_out_gives_no_curve_and_says_so(tmp_path):

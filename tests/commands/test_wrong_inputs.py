@@ -54,9 +54,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{OVERLAP} train --output train", "train is read, so it cannot be written too"),
         (f"{OVERLAP} train --output bench", "bench is read, so it cannot be written too"),
         (f"{OVERLAP} deep", "deep, line 1: JSON that Python cannot read"),
-        (f"{OVERLAP} empty", "empty holds no problems; expected JSONL with question or problem on each line"),
+        (f"{OVERLAP} empty", "empty holds no problems; expected rows with question, problem or prompt"),
         (f"{OVERLAP} missing", "no problem file at missing; expected JSONL"),
-        (f"{OVERLAP} bench", "no benchmark problems at bench; expected JSONL files other than that of --problems"),
+        (f"{OVERLAP} bench", "no benchmark problems at bench; expected files other than that of --problems"),
         ("eval --problems ,", "--problems names no set, found ','"),
         ("eval --problems train --data dir --samples 0", "--samples is 0; at least one attempt per problem is needed"),
         ("eval --problems train,train --output new", "two sets have one name: train, train; name each once"),
@@ -91,7 +91,7 @@ def test_a_mistake_is_one_sentence_that_says_what_to_do_and_costs_nothing(
         (("eval", "--concurrency", "0"), "--concurrency is 0; at least one attempt is in flight"),
         (
             ("rl", "--reward", "exac", "--output", "OUT"),
-            "unknown reward 'exac'; known: exact, boxed, calls, kilotokens",
+            "unknown reward 'exac'; known: exact, boxed, format, calls, kilotokens",
         ),
     ],
 )

@@ -73,9 +73,9 @@ class DataOverlap:
     """
 
     problems: Path
-    """JSONL of training problems with question or problem on each line."""
+    """File of training problems, of any form that --problems takes elsewhere."""
     benchmarks: tuple[Path, ...]
-    """JSONL files of benchmarks, or folders of them; lines hold question, problem or prompt."""
+    """Files of benchmarks in any of these forms, or folders of them."""
     ngram: int = 13
     """Words in a row that count as copying; 8 finds more, and more siblings of one template."""
     share: float = 0.2
@@ -96,13 +96,13 @@ class DataOverlap:
             check_place(self.output, besides=[self.problems, *self.benchmarks])
         train = read_questions(self.problems)
         if not train:
-            raise UsageError(f"{self.problems} holds no problems; expected JSONL with question or problem on each line")
+            raise UsageError(f"{self.problems} holds no problems; expected rows with question, problem or prompt")
         named = [file for path in self.benchmarks for file in question_files(path)]
         files = [file for file in named if file.resolve() != self.problems.resolve()]
         benchmark = [problem for file in files for problem in read_questions(file)]
         if not benchmark:
             raise UsageError(
-                f"no benchmark problems at {', '.join(map(str, self.benchmarks))}; expected JSONL files other than "
+                f"no benchmark problems at {', '.join(map(str, self.benchmarks))}; expected files other than "
                 "that of --problems"
             )
         found = overlaps(train, benchmark, ngram=self.ngram, share=self.share)

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
+from code_tasks import task_of
 from thor_tir.eval.code.extract_program import EXTRACTORS, evalplus_program, find_program, livecodebench_program
-from thor_tir.problems.code_tasks import AssertTests, CodeTask, ExampleTests
 
 HEAD = (
     "from typing import List\n\n\ndef top(xs: List[int]) -> int:\n"
@@ -19,22 +19,9 @@ INDENTED = CODE.partition("\n")[2]
 STDIN = "n = int(input())\nfor i in range(n):\n    print(i + 1)\n"
 
 
-def task(entry: str = "top", *, benchmark: str = "humaneval", prompt: str = HEAD) -> CodeTask:
-    tests = AssertTests(text="", checks=True) if entry else ExampleTests(pairs=(("1\n", "1\n"),), is_stdin=True)
-    return CodeTask(
-        id="x",
-        benchmark=benchmark,
-        prompt=prompt,
-        entry_point=entry,
-        reference="",
-        tests=tests,
-        timeout_s=1,
-        fingerprint="",
-    )
-
-
-CONTINUED, SENTENCE = task(), task(benchmark="mbpp", prompt="Write a function top that gives the largest of a list.")
-READER = task("", benchmark="livecodebench", prompt="Count.")
+CONTINUED = task_of(HEAD, "top")
+SENTENCE = task_of("Write a function top that gives the largest of a list.", "top", benchmark="mbpp")
+READER = task_of("Count.", benchmark="livecodebench", printed="1\n")
 
 
 def fenced(code: str, tag: str = "python", mark: str = "```") -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from code_tasks import task_of
 from thor_tir.eval.code.extract_program import find_program
 from thor_tir.eval.code.pieces import Strength, feigns_input, needed, parsed, put_before, reads, strength
-from thor_tir.problems.code_tasks import AssertTests, CodeTask, ExampleTests
+from thor_tir.problems.code_tasks import CodeTask
 
 HEAD = 'import math\n\n\ndef half(x):\n    return x // 2\n\n\ndef rank(xs):\n    """The number of xs, doubled."""\n'
 GOOD = "def rank(xs):\n    return 2 * len(xs)\n"
@@ -18,22 +19,8 @@ BODY = "    count = len(xs)\n    return 2 * count\n"
 READER = "n = int(input())\nprint(n * 3)\n"
 
 
-def task(entry: str = "rank", benchmark: str = "humaneval", prompt: str = HEAD) -> CodeTask:
-    tests = AssertTests(text="", checks=True) if entry else ExampleTests(pairs=(("1\n", "3\n"),), is_stdin=True)
-    return CodeTask(
-        id="x",
-        benchmark=benchmark,
-        prompt=prompt,
-        entry_point=entry,
-        reference="",
-        tests=tests,
-        timeout_s=1,
-        fingerprint="",
-    )
-
-
-CONTINUED, SENTENCE = task(), task(benchmark="mbpp", prompt="Write rank.")
-STDIN = task("", benchmark="livecodebench", prompt="Triple it.")
+CONTINUED, SENTENCE = task_of(HEAD, "rank"), task_of("Write rank.", "rank", benchmark="mbpp")
+STDIN = task_of("Triple it.", benchmark="livecodebench", printed="3\n")
 
 
 def tagged(*codes: str) -> str:
@@ -100,7 +87,7 @@ def test_of_two_definitions_the_last_wins_and_a_stub_stands_where_there_is_nothi
 
 
 def test_the_class_that_has_the_method_wins() -> None:
-    asked = task("Solution.rank", benchmark="livecodebench", prompt="Rank.")
+    asked = task_of("Rank.", "Solution.rank", benchmark="livecodebench")
     good = "class Solution:\n    def rank(self, xs):\n        return 2 * len(xs)\n"
     for beside in (
         "class Solution:\n    def rank(self, xs):\n        pass",

@@ -28,6 +28,7 @@ from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
 from thor_tir.learner.trainable import with_adapters
 from thor_tir.pretrained import CausalLM
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
+from thor_tir.problems.columns import ANY_FIELDS
 from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
 from thor_tir.progress import UNSEEN, Progress, Reporter
@@ -143,12 +144,7 @@ def problems_of(config: RunConfig) -> TrainingProblems:
         problems, kept = held_out(found.problems, rl.num_validation)
         origin = f"held out of {spec} by a digest of the question"
     else:
-        asked = load(
-            rl.validation_problems or spec,
-            split=Split.VALIDATION,
-            count=rl.num_validation,
-            seed=seed_for("validation", config.seed),
-        )
+        asked = _validation_set(config, rl.validation_problems or spec)
         kept = list(asked.problems)
         origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
         origin = "; ".join([origin, *filter(None, [asked.taken]), *asked.left_out])
@@ -168,6 +164,18 @@ def problems_of(config: RunConfig) -> TrainingProblems:
     used, sentence = config.choice.of(problems, config.num_rl, seed)
     data = replace(found, problems=used, left_out=(*found.left_out, *filter(None, (sentence,))))
     return TrainingProblems(train=data, validation=validation if kept else None, remark=remark)
+
+
+def _validation_set(config: RunConfig, spec: str) -> DataSet:
+    """Problems to validate on. Columns that the run names for its problems count here too, if they are there."""
+    load = partial(load_problems, spec, split=Split.VALIDATION, count=config.rl.num_validation, configs=config.families)
+    seed = seed_for("validation", config.seed)
+    try:
+        return load(seed=seed, fields=config.fields)
+    except UsageError:
+        if config.fields == ANY_FIELDS:
+            raise
+        return load(seed=seed)
 
 
 def validation_run(config: RunConfig, model: str, asked: ProblemSet, folder: Path, version: int) -> EvalRun:

@@ -310,6 +310,8 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
                 reporter.show(text_table("Growth with the number of candidates", *growth_table(entry)))
         for sentence in selector_remarks(results):
             reporter.say(sentence)
+        if folder.manifest.get("calls") and not any(entry["calls"] for entry in results["sets"]):
+            reporter.say("not one call was made: --dialect must be the spelling in which the model writes calls")
     reporter.say(f"attempts and results: {folder.path}")
     if results is not None:
         reporter.say(f"report: {leave_page(folder.path)}")

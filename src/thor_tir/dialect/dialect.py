@@ -318,6 +318,9 @@ def thinking_of(dialect: Dialect) -> Thinking:
 def is_cut_short(trajectory: Trajectory, thinking: Thinking) -> bool:
     """True if a limit ended a model's turn while it still thought: it weighed candidates and has answered nothing."""
     text = trajectory.response_text
+    last = trajectory.steps[-1].thought.text if trajectory.steps else ""
+    if any(last.lstrip().startswith(opens) for opens, _ in TAGS):  # of a turn of its own, behind a result
+        text = last
     begun = [closes for opens, closes in TAGS if text.lstrip().startswith(opens)]
     if thinking is Thinking.OPENED and not begun:
         begun = [closes for _, closes in TAGS]

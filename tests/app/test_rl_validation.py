@@ -181,8 +181,8 @@ class _Grader:
         return Verdict(outcome=Outcome.CORRECT if is_right else Outcome.WRONG, extracted=text, reason="")
 
 
-def validated(folder: Path, policy: ScriptedPolicy, version: int):
-    config = config_of("own", validate_every=1)
+def validated(folder: Path, policy: ScriptedPolicy, version: int, **rl):
+    config = config_of("own", validate_every=1, **rl)
     problems = SimpleNamespace(problems=tuple(ASKED))
     from thor_tir.problems.benchmarks import ProblemSet
 
@@ -207,6 +207,15 @@ def test_a_validation_is_an_evaluation_with_its_folder_and_its_interval(tmp_path
     assert folder.manifest["rollout"]["max_completion_length"] == NANO_TOKENS
     assert folder.manifest["rollout"]["temperature"] == 0.6
     assert folder.manifest["sets"][0]["notes"] == ["own"]
+
+
+def test_a_validation_measures_the_rewards_that_the_run_names_beside_the_accuracy(tmp_path):
+    found = validated(tmp_path, says({"p0", "p1", "p2"}), 5, reward=("exact", "boxed=0.25"))
+    # half of the answers are right, and all are found
+    assert (found.accuracy, found.reward) == (0.5, 0.75)
+    assert found.sentence(1).endswith("of 6 problems, reward 0.75")
+    assert found.as_json()["validation_reward"] == 0.75
+    assert validated(tmp_path / "other", says({"p0"}), 5).reward is None
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 5, 6])

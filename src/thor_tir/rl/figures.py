@@ -151,6 +151,8 @@ class ValidationFigures(TypedDict):
     """Problems with a scored attempt."""
     validation_lost: int
     """Attempts that a fault of the machine ended."""
+    validation_reward: float | None
+    """Mean reward under the rewards that the run names; None where the answer is the reward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,8 @@ class Validation:
     """Problems with a scored attempt."""
     num_lost: int
     """Attempts that a fault of the machine ended."""
+    reward: float | None = None
+    """Mean reward under the rewards that the run names; None where the answer is the reward."""
 
     def sentence(self, step: int) -> str:
         """The accuracy after round `step`, for a person."""
@@ -172,9 +176,10 @@ class Validation:
             return f"round {step}, validation: no attempt was scored; {self.num_lost} were lost to the machine"
         low, high = (100 * end for end in self.ci95)
         lost = f"; {self.num_lost} attempts lost to the machine" if self.num_lost else ""
+        earned = "" if self.reward is None else f", reward {self.reward:.2f}"
         return (
             f"round {step}, validation: {100 * self.accuracy:.1f} % ({low:.1f} to {high:.1f}) of {self.num_problems} "
-            f"problems{lost}"
+            f"problems{earned}{lost}"
         )
 
     def as_json(self) -> ValidationFigures:
@@ -184,4 +189,5 @@ class Validation:
             "validation_ci95": self.ci95,
             "validation_problems": self.num_problems,
             "validation_lost": self.num_lost,
+            "validation_reward": self.reward,
         }

@@ -39,6 +39,7 @@ from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.progress import Reporter
 from thor_tir.provenance import machine, versions
 from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.rollout.rewards import load_rewards
 from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt, attempt_to_json, record_all
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import WHOLE, JsonObject, Shard, write_atomically
@@ -63,6 +64,8 @@ class EvalSpec:
     """Name of the selector that takes one of a problem's attempts; None scores all of them."""
     compared: tuple[str, ...] = ()
     """Names of selectors that are compared on the attempts, all of which are scored."""
+    judged: tuple[str, ...] = ("exact",)
+    """Rewards that judge each attempt beside its verdict, as `thor rl` names them; `exact` alone is the verdict."""
     served: ServedAs = field(default_factory=ServedAs)
     """Model, tokenizer and key of an address."""
 
@@ -182,6 +185,7 @@ def setup_for(run: EvalRun, asked: ProblemSet, runtime: Runtime, policy: Policy,
             unless_cut_short(written, thinking_of(dialect)),
         )
         setup = replace(setup, grade=grade, graded=graded)
+    setup = replace(setup, rewards=load_rewards(run.spec.judged))
     if run.spec.correction is not None:
         setup = replace(setup, repair=self_correction(setup.agent, setup.config, run.spec.correction))
     return setup

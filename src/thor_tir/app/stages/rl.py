@@ -182,7 +182,7 @@ def validation_run(config: RunConfig, model: str, asked: ProblemSet, folder: Pat
     """The evaluation of the weights of one version: sampled as tests are, graded as training is."""
     rollout = replace(config.eval.rollout, max_completion_length=config.rl.rollout.max_completion_length)
     return EvalRun(
-        spec=EvalSpec(name=f"RL after update {version}", model=model, samples=1),
+        spec=EvalSpec(name=f"RL after update {version}", model=model, samples=1, judged=config.rl.reward),
         sets=(asked,),
         config=replace(config, eval=replace(config.eval, rollout=rollout)),
         folder=EvalFolder(path=folder / f"update-{version}"),
@@ -198,13 +198,21 @@ async def validate_version(
     with runtime.ranks.led(run.folder.writing(run.shard)):
         await evaluate_loaded(run, loaded, runtime, reporter, weights=None)
     (entry,) = runtime.ranks.lead(lambda: record_results(run.folder))["sets"]
-    accuracy = entry["avg"]
+    accuracy, reward = entry["avg"], runtime.ranks.lead(lambda: _mean_reward(run.folder))
     return Validation(
         accuracy=None if accuracy is None else accuracy["value"],
         ci95=None if accuracy is None else (accuracy["ci95"][0], accuracy["ci95"][1]),
         num_problems=entry["n_scored"],
         num_lost=sum(entry["lost"]["machine"].values()),
+        reward=reward,
     )
+
+
+def _mean_reward(folder: EvalFolder) -> float | None:
+    """Mean reward of the attempts of an evaluation; None where no other reward than the answer was named."""
+    attempts = [attempt for asked in folder.sets for attempt in folder.evaluation(asked).attempts]
+    found = [a.judged.total for a in attempts if a.judged is not None and a.judged.total is not None]
+    return sum(found) / len(found) if found else None
 
 
 class _Within:

@@ -5,10 +5,11 @@ from copy import deepcopy
 
 import pytest
 
-from thor_tir.app.reference_report import report_problems, say_unread, with_reference_notes
+from thor_tir.app.reference_report import report_problems, say_unread, with_reference_notes, with_unread_note
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
+from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import load_set
 from thor_tir.problems.sources import ProblemChoice, load_problems
 from tiny_models import tiny_tokenizer
@@ -81,3 +82,5 @@ def test_a_template_that_leaves_out_system_messages_is_said_with_their_number():
     tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
     say_unread(problems, Dialect(tokenizer), said.append)
     assert said == ["the model's chat template leaves out system messages, also those of 2 problems"]
+    asked = ProblemSet(name="s", title="s", problems=tuple(problems), sha256="")
+    assert with_unread_note(asked, Dialect(tokenizer), said.append).notes == (f"s: {said[0]}",)

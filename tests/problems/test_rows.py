@@ -97,7 +97,7 @@ REFUSED = [
     ("a.jsonl", LATIN, r"line 1: not UTF-8 \(byte 0xd7 at column 17\); if it is LATIN1"),
     ("a.csv", "question\n“4”?".encode("cp1252"), "line 2: not UTF-8 .*; if it is WINDOWS-1252"),
     ("a.csv", b"question,answer\n1, 2 and 3?,6\n", r"line 2: 3 cells under a header of 2 \(question, answer\); put"),
-    ("a.csv", b'question,answer\n"open,6\nnext?,2\n', "no valid CSV .*; is a quote left open"),
+    ("a.csv", b'question,answer\n"open,6\nnext?,2\n', "no valid CSV .*; look for a quote that is left open"),
     ("a.csv", b"question,question\n1,2\n", "the header names question more than once"),
     ("a.json", b"[1, 2]", "row 1: expected a JSON object, found int"),
     ("a.json", b"3", "expected rows, found int"),

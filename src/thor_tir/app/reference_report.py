@@ -44,9 +44,23 @@ def report_problems(asked: DataSet, spec: str, say: Callable[[str], None], folde
 
 def say_unread(problems: Iterable[Problem], dialect: Dialect, say: Callable[[str], None]) -> None:
     """Say how many system messages of the data do not reach the model, whose chat template leaves them out."""
+    for sentence in _unread(problems, dialect):
+        say(sentence)
+
+
+def with_unread_note(asked: ProblemSet, dialect: Dialect, say: Callable[[str], None]) -> ProblemSet:
+    """The set with a note of the same, which results then show; it is said, too."""
+    notes = [f"{asked.name}: {sentence}" for sentence in _unread(asked.problems, dialect)]
+    for note in notes:
+        say(note)
+    return replace(asked, notes=(*asked.notes, *notes))
+
+
+def _unread(problems: Iterable[Problem], dialect: Dialect) -> list[str]:
     count = sum(bool(problem.system) for problem in problems)
-    if count and not reads_rules(dialect.tokenizer, dialect.form, thinks=dialect.config.is_reasoning):
-        say(f"the model's chat template leaves out system messages, also those of {count:,} problems")
+    if not count or reads_rules(dialect.tokenizer, dialect.form, thinks=dialect.config.is_reasoning):
+        return []
+    return [f"the model's chat template leaves out system messages, also those of {count:,} problems"]
 
 
 def _refuse_others(path: Path, sha256: str, spec: str) -> None:

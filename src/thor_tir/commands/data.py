@@ -1,7 +1,7 @@
 """Commands that look after data sets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -160,7 +160,7 @@ class DataShowPrompt:
         reporter, found = ConsoleReporter(), self._found()
         for sentence in filter(None, (found.taken, *found.left_out)):
             reporter.say(f"{self.problems}: {sentence}")
-        for block in self._blocks(found.problems):
+        for block in self._blocks(found.problems, reporter.say):
             reporter.say(block)
 
     def _found(self) -> "DataSet":
@@ -169,8 +169,9 @@ class DataShowPrompt:
         choice = ProblemChoice(first=self.first)
         return load_problems(self.problems, configs=NANO.families, fields=self.fields, choice=choice)
 
-    def _blocks(self, problems: "tuple[Problem, ...]") -> Iterator[str]:
-        """What is printed of each problem under each prompt."""
+    def _blocks(self, problems: "tuple[Problem, ...]", say: Callable[[str], None]) -> Iterator[str]:
+        """Texts that are printed, one of each problem under each prompt."""
+        from thor_tir.app.reference_report import say_unread
         from thor_tir.app.runtime import dialect_of
         from thor_tir.dialect.prompt_file import STYLES, read_prompts
         from thor_tir.engines.loading import load_tokenizer
@@ -188,6 +189,7 @@ class DataShowPrompt:
                 tools=tools,
                 keeps_state=self.state == "trajectory",
             )
+            say_unread(problems, dialect, say)
             for problem in problems:
                 ids = dialect.prompt(problem.question, problem.system).token_ids
                 text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -256,7 +256,9 @@ def _csv_rows(path: Path, lines: Iterator[str]) -> Rows:
                 )
             yield where, {name: _cell(text) for name, text in zip(names, cells, strict=True)}
     except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: no valid CSV ({error}); is a quote left open?") from error
+        raise UsageError(
+            f"{path}, line {reader.line_num}: no valid CSV ({error}); look for a quote that is left open"
+        ) from error
 
 
 def _cell(text: str) -> Any:

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from thor_tir.address import is_address
 from thor_tir.app.config import RunConfig
-from thor_tir.app.reference_report import with_reference_notes
+from thor_tir.app.reference_report import with_reference_notes, with_unread_note
 from thor_tir.app.runtime import LoadedModel, Runtime, announce, open_runtime
 from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.dialect import thinking_of, unless_cut_short
@@ -142,9 +142,12 @@ async def evaluate_loaded(
 
     The caller holds the right to write into the folder. Processes that share the model must all call it.
     """
+    setups = [setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer) for asked in run.sets]
+    pairs = zip(run.sets, setups, strict=True)
+    sets = [with_unread_note(asked, setup.agent.dialect, reporter.say) for asked, setup in pairs]
+    run = replace(run, sets=tuple(sets))
     about = manifest(run, weights=weights, sandbox=runtime.sandbox.level)
     runtime.ranks.lead(lambda: run.folder.start(run.sets, about))
-    setups = [setup_for(run, asked, runtime, loaded.policy, loaded.tokenizer) for asked in run.sets]
     if setups and run.spec.has_tools and runtime.ranks.leads:
         announce(setups[0].agent.dialect, run.folder.path, reporter.say)
     for asked, setup in zip(run.sets, setups, strict=True):

@@ -4,6 +4,7 @@ import pytest
 
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, digest, write_problems
+from thor_tir.problems.columns import ProblemFields
 from thor_tir.problems.data_set import read_problems
 from thor_tir.problems.sources import (
     ProblemChoice,
@@ -141,3 +142,8 @@ def test_a_spec_may_be_a_file_of_which_the_first_are_taken_or_some_are_drawn_by_
 def test_a_spec_that_names_nothing_is_refused_with_an_example(spec, count, message):
     with pytest.raises(UsageError, match=message):
         load_problems(spec, count=count)
+
+
+def test_columns_for_generated_problems_are_refused():
+    with pytest.raises(UsageError, match="columns are named for a data set of one's own, and reasoning_gym:gcd is"):
+        load_problems("reasoning_gym:gcd", count=1, fields=ProblemFields(question_field="q"))

@@ -127,7 +127,8 @@ class Eval:
 
         count, seed = self.limit or self.eval.num_problems, self.eval.seed
         if is_generated(self.problems):
-            return (generated_set(self.problems, self._config().families, count=count, seed=seed),)
+            families = self._config().families
+            return (generated_set(self.problems, families, count=count, seed=seed, fields=self.fields),)
         load = partial(
             load_set,
             data=self.data,

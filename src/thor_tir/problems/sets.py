@@ -74,9 +74,17 @@ def own_set(spec: str, fields: ProblemFields = ANY_FIELDS, *, count: int | None 
     return ProblemSet(name=stem, title=stem, problems=problems, sha256=digest_of(problems), notes=notes)
 
 
-def generated_set(spec: str, families: Mapping[str, Mapping[str, object]], *, count: int, seed: int) -> ProblemSet:
+def generated_set(
+    spec: str,
+    families: Mapping[str, Mapping[str, object]],
+    *,
+    count: int,
+    seed: int,
+    fields: ProblemFields = ANY_FIELDS,
+) -> ProblemSet:
     """The test split of reasoning-gym families, `count` problems in all; `spec` as in `load_problems`."""
-    found = load_problems(spec, split=Split.TEST, count=count, seed=seed_for("test", seed), configs=families)
+    of_test = seed_for("test", seed)
+    found = load_problems(spec, split=Split.TEST, count=count, seed=of_test, configs=families, fields=fields)
     name = spec.replace(":", "-").replace(",", "-").replace(" ", "")
     return ProblemSet(name=name, title=spec, problems=found.problems, sha256=digest_of(found.problems))
 

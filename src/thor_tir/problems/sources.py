@@ -190,6 +190,8 @@ def load_problems(
         return replace(found, problems=problems, left_out=(*found.left_out, *filter(None, (sentence,))))
     names = spec.partition(":")[2]
     chosen = [name.strip() for name in names.split(",") if name.strip()] or list(configs)
+    if fields != ANY_FIELDS:
+        raise UsageError(f"columns are named for a data set of one's own, and {spec} is generated: leave out --*-field")
     if not chosen:
         raise UsageError(f"{spec!r} names no families; write for example {GYM}:gcd,lcm")
     if (most := choice.first or count) is None:

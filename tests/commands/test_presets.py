@@ -23,6 +23,12 @@ def status_of(*argv: str) -> int:
     return ended.value.code
 
 
+@pytest.mark.parametrize("preset", ["paper", "paper-reasoning", "smollm2-135m"])
+def test_a_chat_begins_from_the_values_of_a_single_question(preset: str) -> None:
+    chat, solve = (dataclasses.asdict(defaults(command, ["--preset", preset])) for command in ("chat", "solve"))
+    assert chat == {name: solve.get(name) for name in chat} | {"remember": False}
+
+
 SAMPLING = ("eval", "rl", "tirgen", "tirgen generate", "solve", "quickstart")
 """Commands in which a model sees what programs print."""
 

@@ -62,13 +62,15 @@ class LocalRewardModel:
         self._model = model
         self._tokenizer = tokenizer
         self._has_ids = policy_tokenizer is not None and vocabulary(policy_tokenizer) == vocabulary(tokenizer)
+        self._turn = asyncio.Lock()
         self._longest = int(getattr(model.config, "max_position_embeddings", 0) or 2**31)
 
     async def rewards(self, responses: Sequence[Response], *, is_process: bool) -> list[Rewards]:
         """See `RewardModel`. A response that is longer than the classifier's context gets no number."""
         rows = [self._rows(response, is_process=is_process) for response in responses]
         flat = [row for of_one in rows for row in of_one if len(row) <= self._longest]
-        given = iter(await asyncio.to_thread(scores, self._model, flat))
+        async with self._turn:  # one after another: forward calls at once would share memory and gain nothing
+            given = iter(await asyncio.to_thread(scores, self._model, flat))
         found = []
         for of_one in rows:
             fits = [len(row) <= self._longest for row in of_one]

@@ -58,7 +58,7 @@ def plot_growth(results: Results, path: Path) -> bool:
     except ImportError:
         return False
     entries = [entry for entry in results["sets"] if entry.get("selectors")]
-    figure = Figure(figsize=(1.5 + 5.5 * len(entries), 4.5), layout="constrained")
+    figure = Figure(figsize=(3.5 + 5.0 * len(entries), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for number, entry in enumerate(entries, 1):
         axes = figure.add_subplot(1, len(entries), number)
@@ -66,14 +66,22 @@ def plot_growth(results: Results, path: Path) -> bool:
             points = [(int(k), 100 * e["value"]) for k, e in found["by_n"].items() if e is not None]
             if not points:
                 continue
-            style = "--" if found["is_bound"] else "-"
-            marker = "osv^D<>pXhd*"[place % 12]
-            axes.plot(*zip(*points, strict=True), style, marker=marker, markersize=4, linewidth=1.2, label=name)
+            axes.plot(
+                *zip(*points, strict=True),
+                "--" if found["is_bound"] else "-",
+                marker="osv^D<>pXhd*"[place % 12],
+                color=f"C{place % 10}",
+                alpha=0.55 if place >= 10 else 0.9,
+                markersize=4,
+                linewidth=1.2,
+                label=name,
+            )
         axes.set_title(entry["title"], fontsize=10)
         axes.set_xlabel("candidates")
         axes.set_ylabel("accuracy, percent")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        if number == len(entries):
+            axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     draft = path.with_name(f".{path.stem}.tmp.png")
     with told_when_full(path):
         figure.savefig(draft, dpi=150)

@@ -15,7 +15,7 @@ from called_attempts import attempt_of
 from endpoint_server import Server, says
 from scripted_benchmark import TOOLS_SPEC, Quiet, play, scripted_run, set_of
 from thor_tir.app.config import ResourceConfig
-from thor_tir.app.stages.evaluate import write_results
+from thor_tir.app.stages.evaluate import evaluate, write_results
 from thor_tir.app.stages.select import compare_more
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
@@ -235,6 +235,13 @@ def test_an_unfinished_evaluation_is_not_compared(tmp_path: Path) -> None:
 def test_a_selector_that_cannot_be_had_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown selector 'longest'"):
         run_of(tmp_path, "vote", "longest")
+
+
+def test_a_reward_model_that_is_not_there_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "vote", f"reward:{tmp_path / 'nowhere'}")
+    with pytest.raises(UsageError, match="there is no reward model"):
+        asyncio.run(evaluate(run, Quiet()))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_record_of_selectors_is_named(tmp_path: Path) -> None:

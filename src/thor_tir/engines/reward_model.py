@@ -139,14 +139,20 @@ def padded(rows: Sequence[Sequence[int]], pad: int | None) -> dict[str, Any]:
     return {"input_ids": ids_BT, "attention_mask": mask_BT}
 
 
-def load_reward_model(place: str, policy_tokenizer: Tokenizer | None) -> LocalRewardModel:
-    """The classifier in a folder. Raises UsageError for what is none."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
+def reward_folder(place: str) -> Path:
+    """The folder of a classifier's files. Raises UsageError where there are none."""
     folder = Path(place).expanduser()
     folder = folder / "model" if (folder / REWARD_FILE).is_file() else folder
     if not (folder / "config.json").is_file():
         raise UsageError(f"there is no reward model in {place}; give a folder of `thor reward train`, or an address")
+    return folder
+
+
+def load_reward_model(place: str, policy_tokenizer: Tokenizer | None) -> LocalRewardModel:
+    """The classifier in a folder. Raises UsageError for what is none."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = reward_folder(place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with silent_transformers():

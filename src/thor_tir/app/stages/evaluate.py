@@ -119,6 +119,7 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
     for each in run.sets:
         if run.spec.select is not None and not is_asked_about(selector(run.spec.select).asks, each.kind):
             raise UsageError(f"{each.name} asks for programs, which {run.spec.select} does not compare; take pass-rate")
+    asked_with(run.spec.selectors, run.rewards)  # before anything is sampled
     with opened(run.judge) as judge:
         async with open_runtime(run.config.resources, run.strictness, judge=judge, calls=run.config.calls) as runtime:
             await evaluate_within(run, runtime, reporter)

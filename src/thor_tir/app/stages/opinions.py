@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from thor_tir.address import is_address
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
-from thor_tir.engines.reward_model import REWARD_FILE
+from thor_tir.engines.reward_model import REWARD_FILE, reward_folder
 from thor_tir.eval.folder import EvalFolder, is_asked_about
 from thor_tir.inference.asking import AskingSetup, open_asker, timed
 from thor_tir.inference.best_of_n import selector
@@ -35,7 +36,10 @@ class OpinionPlace:
 
 
 def asked_with(names: Sequence[str], rewards: RewardOptions) -> dict[str, JsonObject]:
-    """What these selectors ask, each once, with all that decides the answers besides the attempts."""
+    """What these selectors ask, each once, with all that decides the answers besides the attempts.
+
+    Raises UsageError for a reward model that is not there.
+    """
     asks = dict.fromkeys(asks for name in names if (asks := selector(name).asks))
     return {each: _about(each, rewards) for each in asks}
 
@@ -44,10 +48,9 @@ def _about(asks: str, rewards: RewardOptions) -> JsonObject:
     place = asks.partition(":")[2]
     if not place:
         return {"version": 1}
-    if not (folder := Path(place).expanduser()).is_dir():
-        options = asdict(rewards)
-        return {name: options[name] for name in ("model", "step_tag")}
-    return {file.name: file_digest(file) for file in sorted(folder.rglob("*.safetensors"))}
+    if is_address(place):
+        return {"model": rewards.model, "step_tag": rewards.step_tag}
+    return {file.name: file_digest(file) for file in sorted(reward_folder(place).glob("*.safetensors"))}
 
 
 async def ask_opinions(

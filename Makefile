@@ -1,5 +1,6 @@
 # make quickstart   set up once, then run every stage on the built-in models
 # make test         set up once, then the tests, on all cores;  make test ARGS="-m slow tests/sandbox" chooses among them
+# make test-oldest  the tests with the oldest versions that pyproject.toml allows, in .venv-oldest; make test-newest: the newest
 # make test-vllm    set up vLLM in an environment of its own, then its tests (slow)
 # make check        set up once, then lint, types, import order and the wheel
 # Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
@@ -14,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup quickstart test test-vllm check
+.PHONY: help setup quickstart test test-oldest test-newest test-vllm check
 .DEFAULT_GOAL := help
 
 help:
@@ -27,10 +28,17 @@ quickstart: setup
 	$(VENV)/bin/thor quickstart $(ARGS)
 
 # Tiny models gain nothing from a second thread, and nothing in the default tests may reach for a model hub.
-test check: export OMP_NUM_THREADS ?= 1
-test check: export HF_HUB_OFFLINE ?= 1
+test test-oldest test-newest check: export OMP_NUM_THREADS ?= 1
+test test-oldest test-newest check: export HF_HUB_OFFLINE ?= 1
 
 test: setup
+	$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+test-oldest: export THOR_RESOLUTION = lowest-direct
+test-oldest: VENV = .venv-oldest
+test-newest: export THOR_RESOLUTION = highest
+test-newest: VENV = .venv-newest
+test-oldest test-newest: setup
 	$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 check: setup

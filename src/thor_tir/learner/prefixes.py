@@ -50,13 +50,19 @@ class Family:
         return self.prefix + len(self.rows) * self.own <= WORTH * sum(map(num_inputs, self.rows))
 
 
+def is_recomputed(model: CausalLM) -> bool:
+    """True where layers are computed again in the backward pass; transformers renamed this after 5.19."""
+    newer: bool | None = getattr(model, "is_activation_checkpointing", None)
+    return model.is_gradient_checkpointing if newer is None else newer
+
+
 def can_share(model: CausalLM) -> bool:
     """True where a prefix can be read apart: layers remember keys and values alone, of every token, and nothing
     drops them (layers that are computed again) or counts the calls of the model (shards in several processes)."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     has_window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    is_apart = isinstance(model, FSDPModule) or model.is_gradient_checkpointing
+    is_apart = isinstance(model, FSDPModule) or is_recomputed(model)
     return layers == {"full_attention"} and not (has_window or is_apart)
 
 

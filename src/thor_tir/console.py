@@ -171,17 +171,18 @@ class ConsoleReporter:
             wider.print(shown, crop=False, soft_wrap=False)
 
 
-def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Rows of plain text under a head; the first column is left, the others right."""
+def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: bool = False) -> Table:
+    """Rows of plain text under a head; the first column is left, the others right, or `left` as well."""
     table = Table(
         title=Text(visible(title), "table.title"),
         title_justify="left",
         box=SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
+        show_header=any(head),
     )
     for place, name in enumerate(head):
-        table.add_column(Text(visible(name)), justify="right" if place else "left", no_wrap=True)
+        table.add_column(Text(visible(name)), justify="right" if place and not left else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table

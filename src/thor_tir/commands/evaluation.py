@@ -1,7 +1,6 @@
 """Commands that measure a model, or programs."""
 
 import asyncio
-import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, check_size
+from thor_tir.commands.options import NANO, NO_JUDGE, DryRun, JudgeOptions, PresetOption, check_size, identity
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
@@ -91,6 +90,7 @@ class Eval:
     """Options of the evaluation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
+    dry_run: DryRun = False
 
     def run(self) -> None:
         """Sample, grade and print."""
@@ -117,6 +117,12 @@ class Eval:
         reporter = ConsoleReporter()
         limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
         check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
+        if self.dry_run:
+            from thor_tir.app.plan import plan_eval
+            from thor_tir.commands.training import tell_plans
+
+            tell_plans([plan_eval(run, reporter.say)], reporter)
+            return
         with claim(output, options, shard, inputs=self._inputs(), functions=hook_files(self.select)):
             asyncio.run(evaluate(run, reporter))
         finish(run.folder, reporter)
@@ -161,10 +167,8 @@ class Eval:
 
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
-        options = dataclasses.asdict(self)
-        options |= options.pop("judge")
-        apart = {"shard", "output"}
-        return {name: value for name, value in options.items() if name not in apart}
+        options = identity(self)
+        return {**options, **options.pop("judge")}
 
     def _output(self, options: Mapping[str, Any]) -> Path:
         from thor_tir.problem import digest

@@ -27,6 +27,23 @@ PresetOption = Annotated[
 NANO = quickstart()
 PRESETS = {name: Path(__file__).parents[1] / "presets" / f"{name}.toml" for name in get_args(PresetName)}
 """The files of the presets by their names."""
+DryRun = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Resolve everything, say what would be made and what memory it takes, and stop: no weights are read and "
+        "nothing is sampled or written."
+    ),
+]
+"""The option `--dry-run` of every command that makes something large."""
+APART = frozenset({"dry_run", "extend", "output", "shard"})
+"""Options that two commands of one run may have differently: what is done now, and where."""
+
+
+def identity(options: Any) -> dict[str, Any]:
+    """The options that make two commands the same run."""
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in APART}
+
+
 MOST_NANO_PARAMETERS = 50_000_000
 """Parameters of the largest model that may be given the embedded models' values; those have two million."""
 

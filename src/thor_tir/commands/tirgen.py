@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, PresetOption, check_size
+from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.policy import ServedAs
@@ -79,6 +79,7 @@ class TirgenGenerate:
     """Options of generation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
+    dry_run: DryRun = False
 
     def run(self) -> None:
         """Generate, and say where the rows are."""
@@ -95,11 +96,21 @@ class TirgenGenerate:
 
         shard = shard_of(self.shard)
         self.check_limits(reporter)
+        if self.dry_run:
+            self.plan(reporter)
+            return
         with claim(self.output, self.options(), shard, inputs=self.inputs):
             asyncio.run(work())
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
         if not self.shard:
             reporter.say(f"report: {leave_page(self.output)}")
+
+    def plan(self, reporter: ConsoleReporter) -> None:
+        """Say what would be made, and what memory it takes."""
+        from thor_tir.app.plan import plan_tirgen
+        from thor_tir.commands.training import tell_plans
+
+        tell_plans([plan_tirgen(self.config(), reporter.say)], reporter)
 
     def check_limits(self, reporter: ConsoleReporter) -> None:
         """Refuse a large actor under the length of the embedded one."""
@@ -114,7 +125,7 @@ class TirgenGenerate:
 
     def options(self) -> JsonObject:
         """Options that make two commands the same run: not which part is done, and not how much is tried."""
-        return {name: v for name, v in dataclasses.asdict(self).items() if name not in ("shard", "output", "schedule")}
+        return {name: value for name, value in identity(self).items() if name != "schedule"}
 
     def config(self) -> RunConfig:
         """The options as a run's configuration."""
@@ -170,6 +181,9 @@ class Tirgen(TirgenGenerate):
         if self.shard:
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
         self.check_limits(reporter)
+        if self.dry_run:
+            self.plan(reporter)
+            return
         with claim(self.output, self.options(), inputs=self.inputs):
             path = asyncio.run(work())
         tell_funnel(self.output, reporter)

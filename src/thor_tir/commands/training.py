@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
-from thor_tir.commands.options import NANO, PresetOption, check_size
+from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.hooks import hook_files
@@ -20,6 +20,7 @@ from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
 
 if TYPE_CHECKING:
+    from thor_tir.app.plan import Plan
     from thor_tir.distributed import Ranks
 
 
@@ -38,6 +39,7 @@ class Quickstart:
     """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    dry_run: DryRun = False
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
@@ -49,7 +51,12 @@ class Quickstart:
         reporter = ConsoleReporter()
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
-        given = {name: value for name, value in dataclasses.asdict(self).items() if name != "output"}
+        if self.dry_run:
+            from thor_tir.app.plan import plan_quickstart
+
+            tell_plans(plan_quickstart(config, reporter.say), reporter)
+            return
+        given = identity(self)
         outcome = asyncio.run(run_quickstart(config, self.output, reporter, given))
         reporter.show(text_table("Held-out test problems", *run_table(outcome.results)))
         for row in outcome.results:
@@ -105,6 +112,7 @@ class Sft:
     chat_template: str = ""
     """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
     or plain. The trained model keeps it."""
+    dry_run: DryRun = False
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -114,12 +122,15 @@ class Sft:
         from thor_tir.storage.run_lock import claim
 
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
+        if self.dry_run:
+            self._plan(ConsoleReporter())
+            return
         with (
             together() as ranks,
             ranks.led(
                 claim(
                     self.output,
-                    dataclasses.asdict(self),
+                    identity(self),
                     inputs=(self.model, *sft_inputs(self.data), *self.calls.inputs),
                 )
             ),
@@ -140,6 +151,30 @@ class Sft:
             )
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
+
+    def _plan(self, reporter: ConsoleReporter) -> None:
+        from thor_tir.app.plan import plan_sft
+        from thor_tir.app.stages.sft import sft_dialect
+        from thor_tir.app.stages.sft_data import SftSource
+        from thor_tir.engines.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(self.model, self.end_token, self.chat_template)
+        dialect = sft_dialect(
+            tokenizer, reasoning=self.reasoning, calls=self.calls, keeps_state=self.state == "trajectory"
+        )
+        source = SftSource(data=self.data, fields=self.fields, chats=self.chats)
+        tell_plans([plan_sft(self.sft, self.model, source, dialect, reporter.say)], reporter)
+
+
+def tell_plans(plans: "Sequence[Plan]", reporter: ConsoleReporter) -> None:
+    """Print the arithmetic and the memory of each stage."""
+    from thor_tir.app.plan import headline
+
+    for plan in plans:
+        reporter.show(text_table(f"{plan.name}: what is made", ("", ""), plan.counts, left=True))
+        if plan.memory:
+            reporter.show(text_table(f"{plan.name}: memory of one process", ("", ""), plan.memory_rows, left=True))
+    reporter.say(headline())
 
 
 def _leave_page(folder: Path, ranks: "Ranks", reporter: ConsoleReporter) -> None:
@@ -179,6 +214,7 @@ class Rl:
     """Options of training."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
+    dry_run: DryRun = False
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -204,6 +240,13 @@ class Rl:
             eval=dataclasses.replace(NANO.eval, seed=self.rl.seed),
         )
 
+        if self.dry_run:
+            from thor_tir.app.plan import plan_rl
+
+            reporter = ConsoleReporter()
+            tell_plans([plan_rl(config, self.model, reporter.say)], reporter)
+            return
+
         async def work(ranks: Ranks) -> None:
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             async with open_runtime(self.resources, ranks=ranks, calls=self.calls) as runtime:
@@ -216,6 +259,6 @@ class Rl:
         functions = hook_files(self.rl.functions)
         with (
             together() as ranks,
-            ranks.led(claim(self.output, dataclasses.asdict(self), inputs=inputs, functions=functions)),
+            ranks.led(claim(self.output, identity(self), inputs=inputs, functions=functions)),
         ):
             asyncio.run(work(ranks))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thor_tir.address import is_address
 from thor_tir.chat_template import PACKAGED, form_of, use_template
@@ -91,18 +91,27 @@ def load_model(
     return loaded, tokenizer
 
 
+def model_config(name_or_path: str) -> Any:
+    """A model's configuration, as `transformers` has it. Raises UsageError for what is no model."""
+    from transformers import AutoConfig
+
+    source = resolved(name_or_path)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # a configuration is foreign, and may be damaged in its own way
+        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+
+
 def num_parameters(name_or_path: str) -> int:
     """The number of a model's weights, from its configuration alone. Raises UsageError for what is no model."""
-    source = resolved(name_or_path)
-    need("torch", f"the model {name_or_path!r}")
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
+    config = model_config(name_or_path)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         with torch.device("meta"):
             return int(AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters())
-    except Exception as error:  # a configuration is foreign, and may be damaged in its own way
+    except Exception as error:  # as above
         raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
 
 
@@ -112,16 +121,11 @@ def stored_dtype(name_or_path: str) -> "torch.dtype":
     Raises UsageError for what is no model; float32 where nothing says more.
     """
     import torch
-    from transformers import AutoConfig
 
-    source = resolved(name_or_path)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # a configuration is foreign, and may be damaged in its own way
-        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+    config = model_config(name_or_path)
     if isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point:
         return config.dtype
-    return next(_dtypes_of(Path(source)), torch.float32)
+    return next(_dtypes_of(Path(resolved(name_or_path))), torch.float32)
 
 
 def _dtypes_of(folder: Path) -> "Iterator[torch.dtype]":

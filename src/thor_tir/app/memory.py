@@ -1,0 +1,145 @@
+"""Memory of a run by part, in bytes of one process, from a model's configuration alone: no weights are read.
+
+One micro-batch is computed, forward and backward, with tensors that have a shape and no content, and what would be
+allocated is counted: so whatever a model keeps for its backward pass is in the sum, with adapters, recomputation and
+half precision as the trainer has them. Python and torch themselves, some hundred megabytes, are not counted.
+"""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM
+
+from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK
+from thor_tir.engines.options import EngineConfig
+from thor_tir.learner.batch import collate
+from thor_tir.learner.config import AdapterConfig
+from thor_tir.learner.forward import trained_logprobs
+from thor_tir.learner.sample import Term, TrainingSample
+from thor_tir.learner.trainable import with_adapters
+
+FULL = 4
+"""Bytes of a number in float32, in which weights are trained."""
+WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, CACHE = "weights", "gradients", "optimizer", "activations", "KV cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The largest micro-batch."""
+
+    rows: int
+    """Rows."""
+    tokens: int
+    """Tokens of each row."""
+    trained: int
+    """Tokens of each row whose loss is taken, at its end."""
+
+    @classmethod
+    def within(cls, budget: int, *, tokens: int, trained: int) -> "Shape":
+        """As many rows of this length as a budget of tokens holds; a row beyond it is read alone."""
+        return cls(rows=max(1, budget // tokens), tokens=tokens, trained=min(trained, tokens - 1))
+
+
+def training_memory(
+    config: Any,
+    shape: Shape,
+    adapters: AdapterConfig,
+    *,
+    bf16: bool = False,
+    gradient_checkpointing: bool = False,
+    processes: int = 1,
+) -> dict[str, int]:
+    """Bytes of each part while a micro-batch of that shape is trained; `processes` share all but the activations."""
+    batch = collate([_row(shape, number) for number in range(shape.rows)])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=torch.float32), adapters).train()
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        trained = [p for p in model.parameters() if p.requires_grad]
+        for parameter in trained:  # those of the micro-batches before: this one's are added to them
+            parameter.grad = torch.zeros_like(parameter)
+        with _Allocated() as made:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                logprobs = trained_logprobs(model, batch)
+            logprobs.sum().backward()  # type: ignore[no-untyped-call]
+        size, share = _size(model), sum(p.numel() for p in trained)
+    parts = {WEIGHTS: FULL * size, GRADIENTS: FULL * share, OPTIMIZER: 2 * FULL * share}
+    return {name: count // processes for name, count in parts.items()} | {ACTIVATIONS: made.peak}
+
+
+def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True, width: int = FULL) -> dict[str, int]:
+    """Bytes of each part while `rows` sequences of `tokens` are decoded, in numbers of `width` bytes.
+
+    The cache is that of sequences that all reach their limit, and what is kept of those that wait for tools or ended.
+    """
+    text = config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    kept = rows * -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
+    kept += min(EngineConfig().parked_tokens, kept) if parked else 0
+    read = collate([_row(Shape(rows=1, tokens=min(EngineConfig().prefill_tokens, rows * tokens), trained=1), 0)])
+    dtype = torch.float32 if width == FULL else torch.bfloat16
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        with _Allocated() as made:
+            trained_logprobs(model, read)
+        size = _size(model)
+    logits = 2 * FULL * rows * text.vocab_size
+    cache = 2 * text.num_hidden_layers * heads * head * kept * width
+    return {WEIGHTS: width * size, CACHE: cache, ACTIVATIONS: max(made.peak, logits)}
+
+
+def of_both(training: Mapping[str, int], sampling: Mapping[str, int]) -> dict[str, int]:
+    """The parts of a process that samples from the weights that it trains: gradients and cache stay in turn."""
+    return {**training, CACHE: sampling[CACHE], ACTIVATIONS: max(training[ACTIVATIONS], sampling[ACTIVATIONS])}
+
+
+def _row(shape: Shape, number: int) -> TrainingSample:
+    prompt = shape.tokens - shape.trained
+    return TrainingSample(
+        id=str(number),
+        token_ids=(number + 1, *(1,) * (shape.tokens - 1)),
+        trained=(False,) * prompt + (True,) * shape.trained,
+        old_logprobs=(float("nan"),) * shape.tokens,
+        terms=(Term(name="memory", formula="nll"),),
+    )
+
+
+def _size(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+class _Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that are made within, and the most that lived at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = self._live = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operation."""
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor):
+                self._take(tensor.untyped_storage())
+        return found
+
+    def _take(self, storage: torch.UntypedStorage) -> None:
+        key, count = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self._live += count
+        self.peak = max(self.peak, self._live)
+        weakref.finalize(storage, self._drop, key, count)
+
+    def _drop(self, key: int, count: int) -> None:
+        self._known.discard(key)
+        self._live -= count

@@ -1,0 +1,261 @@
+"""A run before it runs: what `--dry-run` prints. Options, model configurations, tokenizers and problems are resolved as
+the run itself does it; no weights are read, nothing is sampled and nothing is written.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+
+from thor_tir.address import is_address
+from thor_tir.app import memory
+from thor_tir.app.config import RunConfig
+from thor_tir.app.runtime import dialect_of
+from thor_tir.app.stages.evaluate import EvalRun, requests_of, rollout_of
+from thor_tir.app.stages.rl import check_functions, problems_of
+from thor_tir.app.stages.sft import prepared
+from thor_tir.app.stages.sft_data import SftSource
+from thor_tir.app.stages.tirgen import tirgen_problems
+from thor_tir.dialect.dialect import Dialect
+from thor_tir.dialect.prompt_file import read_prompts
+from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
+from thor_tir.engines.loading import load_tokenizer, model_config
+from thor_tir.engines.local.model import longest_context
+from thor_tir.problem import Problem
+from thor_tir.provenance import machine
+from thor_tir.rl.config import RLConfig
+from thor_tir.sft.config import SftConfig
+from thor_tir.sft.train import batches
+from thor_tir.tools.loading import load_tools
+
+PROMPTS_READ = 500
+"""Problems whose prompts are encoded to find the longest."""
+HALF = 2
+"""Bytes of a number in bfloat16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The arithmetic of one stage, and the memory of its process."""
+
+    name: str
+    """Name of the stage."""
+    counts: Sequence[tuple[str, str]]
+    """What is made, with its numbers."""
+    memory: Mapping[str, int]
+    """Bytes of each part; empty where nothing is computed on this machine."""
+
+    @property
+    def memory_rows(self) -> list[tuple[str, str]]:
+        """The parts, their sum, and what this machine has."""
+        if not self.memory:
+            return []
+        total, (place, room) = sum(self.memory.values()), room_here()
+        verdict = "" if total <= room else f"  does NOT fit into {_bytes(room)} of {place}"
+        rows = [(part, _bytes(size)) for part, size in self.memory.items()]
+        return [*rows, ("together, at most", _bytes(total) + verdict), (place, _bytes(room))]
+
+
+def room_here() -> tuple[str, int]:
+    """Where tensors are placed, and how many bytes there are in all."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0), int(torch.cuda.get_device_properties(0).total_memory)
+    return "memory of this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
+    """A run of RL. Raises UsageError for whatever the run would refuse before it samples."""
+    rl, resources = config.rl, config.resources
+    check_functions(rl)
+    architecture, dialect = _actor(config, model)
+    problems = problems_of(config)
+    say(problems.remark)
+    train = problems.train.problems
+    limit, prompt = _lengths(architecture, dialect, train, rl.rollout.max_completion_length)
+    shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
+    checks = rl.num_rounds // rl.validate_every if rl.validate_every else 0
+    validated = 0 if problems.validation is None else checks * len(problems.validation.problems)
+    drawn = rl.num_rounds * rl.problems_per_round
+    read = f"{len(train):,}, longest prompt {prompt:,} tokens; {drawn:,} drawn, {drawn / len(train):.1f} times each"
+    counts = [("problems", read), *_round_counts(rl, limit, shape, validated)]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    trained = memory.training_memory(
+        architecture,
+        shape,
+        rl.adapters,
+        bf16=rl.bf16,
+        gradient_checkpointing=rl.gradient_checkpointing,
+        processes=processes,
+    )
+    if rl.loss.beta:
+        trained |= {"reference": trained[memory.WEIGHTS]}
+    if resources.engine.name != "local":
+        return Plan(name="rl", counts=counts, memory=trained)
+    width = HALF if processes > 1 and rl.bf16 else memory.FULL
+    at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(_samples(rl)))
+    sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
+    replica = {"replica": sampling[memory.WEIGHTS]} if processes > 1 else {}
+    return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
+
+
+def _samples(rl: RLConfig) -> tuple[int, int]:
+    """Trajectories of a round, and its repairs at most."""
+    queries = 0 if rl.levels == "episode" else round(rl.step.max_queries_share * rl.problems_per_round)
+    return rl.problems_per_round * rl.episode.num_generations, queries * rl.step.num_generations
+
+
+def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int) -> list[tuple[str, str]]:
+    """The arithmetic of a round, and of all."""
+    trajectories, repairs = _samples(rl)
+    rows = (0 if rl.levels == "step" else trajectories) + repairs
+    an_update = ceil(rows / rl.updates_per_round)
+    groups = f"{rl.problems_per_round:,} of {rl.episode.num_generations} trajectories"
+    queries = repairs // rl.step.num_generations
+    steps = f"{rl.updates_per_round} optimiser steps: {rl.num_rounds * rl.updates_per_round:,} in all"
+    batches = f"{shape.rows:,} rows of {shape.tokens:,} tokens each"
+    return [
+        ("rounds", f"{rl.num_rounds:,}, each with {steps}"),
+        ("groups a round", f"{groups}, and at most {queries:,} of {rl.step.num_generations} repairs"),
+        ("rows a round", f"at most {rows:,}, {an_update:,} an optimiser step"),
+        ("tokens a round", f"at most {(trajectories + repairs) * limit:,}, in responses of at most {limit:,}"),
+        ("micro-batches", f"at most {ceil(an_update / shape.rows):,} an optimiser step, {batches}"),
+        ("generations", f"at most {rl.num_rounds * (trajectories + repairs) + validated:,} in all"),
+        ("validation", f"{validated:,} of them"),
+    ]
+
+
+def plan_sft(config: SftConfig, model: str, source: SftSource, dialect: Dialect, say: Callable[[str], None]) -> Plan:
+    """A cold start on data that is there. Raises UsageError for whatever it would refuse."""
+    architecture = model_config(model)
+    data, counted = prepared(model, architecture, source, dialect, config, say)
+    steps = batches(data.train, config)
+    longest = max(len(row.token_ids) for row in data.train)
+    trained = max(row.num_trained for row in data.train)
+    shape = memory.Shape.within(config.micro_batch_tokens, tokens=longest, trained=trained)
+    tokens = sum(len(row.token_ids) for row in data.train)
+    epochs = f"{config.num_train_epochs} epochs of {config.train_batch_size:,} rows a step"
+    a_step = ceil(min(config.train_batch_size, len(data.train)) / shape.rows)
+    counts = [
+        ("rows", f"{len(data.train):,} trained, {len(data.validation):,} held out, {counted['too_long']:,} too long"),
+        ("tokens an epoch", f"{tokens:,}, longest row {longest:,}"),
+        ("optimiser steps", f"{len(steps):,} in {epochs}"),
+        ("micro-batches", f"at most {a_step:,} a step, {shape.rows:,} rows of {longest:,} tokens each"),
+    ]
+    parts = memory.training_memory(
+        architecture,
+        shape,
+        config.adapters,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+    return Plan(name="sft", counts=counts, memory=parts)
+
+
+def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
+    """A run of TIRGen. Raises UsageError for whatever it would refuse before it samples."""
+    found, tirgen, tries = tirgen_problems(config), config.tirgen, config.schedule.attempts
+    say(found.taken)
+    num, limit = len(found.problems), tirgen.max_completion_length
+    critic = num * tries * tirgen.max_steps * (1 + tirgen.max_repairs)
+    parts: dict[str, int] = {}
+    for role, name in (("actor", config.actor), ("critic", config.critic)):
+        if is_address(name):
+            continue
+        architecture, tokenizer = model_config(name), load_tokenizer(name)
+        dialect = dialect_of(tokenizer, NO_TOOLS, reasoning=config.reasoning and role == "actor")
+        most = limit if role == "actor" else tirgen.critic.max_tokens
+        most, prompt = _lengths(architecture, dialect, found.problems, most)
+        found_parts = _sampled(config, architecture, num * tries, prompt + most)
+        parts |= {f"{role}, {part}": size for part, size in found_parts.items()}
+    counts = [
+        ("questions", f"{num:,}, {tries} attempts each: {num * tries:,} trajectories"),
+        ("without tools", f"at most {num * config.no_tools_samples:,} further answers"),
+        ("tokens of the actor", f"at most {num * (tries + config.no_tools_samples) * limit:,}"),
+        ("replies of the critic", f"at most {critic:,} of {tirgen.critic.max_tokens:,} tokens"),
+    ]
+    return Plan(name="tirgen", counts=counts, memory=parts)
+
+
+def plan_eval(run: EvalRun, say: Callable[[str], None]) -> Plan:
+    """An evaluation. Raises UsageError for whatever it would refuse before it samples."""
+    config, rollout = run.config, rollout_of(run)
+    asked = sum(len(requests_of(run, each)) for each in run.sets)
+    problems = [problem for each in run.sets for problem in each.problems]
+    for each in run.sets:
+        say(f"{each.title}: {len(each.problems):,} problems{''.join(f'; {note}' for note in each.notes)}")
+    limit, parts = rollout.max_completion_length, {}
+    if not is_address(run.spec.model):
+        architecture, dialect = _actor(config, run.spec.model)
+        limit, prompt = _lengths(architecture, dialect, problems, limit)
+        parts = _sampled(config, architecture, asked, prompt + limit)
+    correction = run.spec.correction
+    again = "" if correction is None else f"; a failed call is written again up to {correction.max_attempts} times"
+    counts = [
+        ("problems", f"{len(problems):,} in {len(run.sets)} sets"),
+        ("generations", f"{asked:,}, {run.spec.samples} a problem{again}"),
+        ("tokens", f"at most {asked * limit:,}, in responses of at most {limit:,}"),
+    ]
+    return Plan(name="eval", counts=counts, memory=parts)
+
+
+def plan_quickstart(config: RunConfig, say: Callable[[str], None]) -> list[Plan]:
+    """All stages of a quickstart whose data do not exist yet: the cold start's rows are those that TIRGen will keep."""
+    tirgen = plan_tirgen(config, say)
+    rl = plan_rl(config, config.actor, say)
+    sft = config.sft
+    architecture, length = model_config(config.actor), config.tirgen.max_completion_length
+    shape = memory.Shape.within(sft.micro_batch_tokens, tokens=length, trained=length)
+    rows = config.num_tirgen * config.schedule.attempts
+    steps = sft.num_train_epochs * ceil(rows / sft.train_batch_size)
+    counts = [
+        ("rows", f"at most {rows:,}: what TIRGen's filter leaves"),
+        ("optimiser steps", f"at most {steps:,} in {sft.num_train_epochs} epochs of {sft.train_batch_size:,} rows"),
+    ]
+    cold = Plan(name="sft", counts=counts, memory=memory.training_memory(architecture, shape, sft.adapters))
+    return [tirgen, cold, rl]
+
+
+def headline() -> str:
+    """The machine, and that nothing is done."""
+    return f"dry run: nothing is loaded, sampled or written; {machine()}"
+
+
+def _actor(config: RunConfig, model: str) -> tuple[Any, Dialect]:
+    """Configuration and conventions of a model that solves problems."""
+    resources, calls = config.resources, config.calls
+    tokenizer = load_tokenizer(model, resources.end_token, resources.chat_template)
+    dialect = dialect_of(
+        tokenizer,
+        read_prompts(calls.prompts).get(TOOLS, TOOLS),
+        reasoning=config.reasoning,
+        observation=config.observation,
+        calls=calls.dialect,
+        tools=load_tools(calls.tool),
+        keeps_state=resources.sandbox.state == "trajectory",
+    )
+    return model_config(model), dialect
+
+
+def _lengths(architecture: Any, dialect: Dialect, problems: Sequence[Problem], most: int) -> tuple[int, int]:
+    """Tokens of the longest response, within the model's context, and of the longest prompt."""
+    read = problems[:: max(1, len(problems) // PROMPTS_READ)]
+    prompt = max((len(dialect.prompt(p.question, p.system)) for p in read), default=1)
+    return max(1, min(most, longest_context(architecture.get_text_config(), None) - prompt)), prompt
+
+
+def _sampled(config: RunConfig, architecture: Any, asked: int, tokens: int) -> dict[str, int]:
+    """Memory of a model that is only sampled from; empty where another process holds it."""
+    engine = config.resources.engine
+    if engine.name != "local":
+        return {}
+    rows = min(engine.max_num_seqs, config.resources.concurrency, asked)
+    width = HALF if torch.cuda.is_available() else memory.FULL
+    return memory.sampling_memory(architecture, rows=rows, tokens=tokens, width=width)
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

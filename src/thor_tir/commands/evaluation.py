@@ -91,6 +91,7 @@ class Eval:
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
     dry_run: DryRun = False
+    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Sample, grade and print."""

@@ -80,6 +80,7 @@ class TirgenGenerate:
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
     dry_run: DryRun = False
+    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Generate, and say where the rows are."""

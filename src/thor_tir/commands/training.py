@@ -40,6 +40,7 @@ class Quickstart:
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
     dry_run: DryRun = False
+    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Run or continue it and print what came out."""
@@ -113,6 +114,7 @@ class Sft:
     """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
     or plain. The trained model keeps it."""
     dry_run: DryRun = False
+    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -215,6 +217,7 @@ class Rl:
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
     dry_run: DryRun = False
+    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""

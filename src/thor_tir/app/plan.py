@@ -44,7 +44,7 @@ class Plan:
     name: str
     """Name of the stage."""
     counts: Sequence[tuple[str, str]]
-    """What is made, with its numbers."""
+    """Names and numbers of the things that are made."""
     memory: Mapping[str, int]
     """Bytes of each part; empty where nothing is computed on this machine."""
 

@@ -55,7 +55,7 @@ class FilterConfig:
     solved_without_tools: float = 1.0
     """Drop a question whose samples without tools are right at least this often; above 1 drops none."""
     benchmarks: tuple[str, ...] = ()
-    """JSONL files or folders of benchmarks whose questions must not be trained on."""
+    """Files or folders of benchmarks whose questions must not be trained on."""
     ngram: int = NGRAM
     """Words in a row that count as copied from a benchmark; equal questions count whatever their length."""
     overlap_share: float = 0.0

@@ -101,7 +101,7 @@ def benchmark_questions(paths: Sequence[str]) -> list[Problem]:
     """The questions that must not be trained on. Raises UsageError where a path holds none."""
     found = [problem for path in paths for file in question_files(Path(path)) for problem in read_questions(file)]
     if paths and not found:
-        raise UsageError(f"no benchmark problems at {', '.join(paths)}; expected JSONL files")
+        raise UsageError(f"no benchmark problems at {', '.join(paths)}; expected files of questions")
     return found
 
 

@@ -59,6 +59,7 @@ def test_the_candidate_that_the_policy_names_is_found_whatever_the_order_in_whic
         assert opinion.numbers == {"b": (1.0,)}
         assert choose(named, selector("gen-select"), seed=seed, opinions=opinion.numbers).chosen is named[1]
         assert opinion.tokens > 3
+        assert opinion.said == (f"Their programs differ.\n**CHOICE {place}**",)
         assert opinion.read_tokens > 50
     assert places == {1, 2, 3}
 
@@ -153,6 +154,7 @@ def test_a_check_that_is_not_written_fails_or_says_neither_word_is_no_opinion() 
     for reply in ("It is right.", program("boom"), program("print('RIGHT?')"), program("pass")):
         opinion = asked(agent_of([reply]), CANDIDATES[1:], kind=ToolVerified)
         assert (opinion.numbers, opinion.fallbacks, opinion.calls) == ({}, 1, 1)
+        assert opinion.said[0].startswith(reply.rstrip())
 
 
 def test_a_found_right_answer_beats_the_vote_and_a_found_wrong_one_loses_to_silence() -> None:

@@ -58,7 +58,8 @@ class GenSelect:
                     reply = await self._policy.sample(prompt.token_ids, sampling)
                 except ContextFull:
                     continue
-                number = read_choice(self._dialect.decode(reply.span.token_ids), len(candidates))
+                text = self._dialect.decode(reply.span.token_ids)
+                number = read_choice(text, len(candidates))
                 chosen = None if number is None else candidates[order[number - 1]].trajectory.id
                 return Opinion(
                     numbers={} if chosen is None else {chosen: (1.0,)},
@@ -66,6 +67,7 @@ class GenSelect:
                     calls=1,
                     read_tokens=len(prompt),
                     tokens=len(reply.span),
+                    said=(text,),
                 )
         return Opinion(fallbacks=1, calls=1)
 

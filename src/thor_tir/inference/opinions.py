@@ -29,10 +29,13 @@ class Opinion:
     seconds: float = 0.0
     """Wall-clock time, waiting included."""
 
+    said: tuple[str, ...] = ()
+    """Texts that the model wrote, for people who wonder why they could not be used."""
+
     @property
     def cost(self) -> JsonObject:
-        """Everything but the numbers, as JSON values."""
-        return {name: value for name, value in asdict(self).items() if name != "numbers"}
+        """Counts and time, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name not in ("numbers", "said")}
 
 
 class Asker(Protocol):

@@ -12,7 +12,7 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.observation import middle_out
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.inference.best_of_n import ballots
-from thor_tir.inference.opinions import Opinion
+from thor_tir.inference.opinions import Opinion, step_text
 from thor_tir.rollout.loop import Agent, RolloutConfig, take_step
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
@@ -61,6 +61,7 @@ class ToolVerified:
             calls=len(checks),
             read_tokens=sum(read for _, read in checks),
             tokens=sum(len(s) for step, _ in checks for s in step.spans if s.author is Author.MODEL),
+            said=tuple(step_text(step) for step, _ in checks),
         )
 
     async def _check(self, question: str, answer: str, *, seed: int) -> tuple[Step, int]:

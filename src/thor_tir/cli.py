@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 
 from thor_tir import commands
+from thor_tir.distributed import is_started_together
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 from thor_tir.extras import need_of
 
@@ -113,6 +114,8 @@ THOR makes language models exact at mathematics by letting them write and run Py
 def _fail(sentence: str, *, status: int) -> None:
     from thor_tir.console import visible
 
+    if status in (130, 143) and is_started_together():
+        sys.exit(status)
     rank = os.environ.get("RANK", "0")  # of several processes under torchrun
     print(visible(f"thor{'' if rank == '0' else f' (process {rank})'}: {sentence}"), file=sys.stderr)
     sys.exit(status)

@@ -6,8 +6,13 @@ beside a model: rows, counts and sentences. Alone, every method returns at once.
 """
 
 import os
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -16,6 +21,9 @@ from thor_tir.errors import MachineFault
 
 Message = TypeVar("Message")
 
+STARTED = "THORSTARTED_TOGETHER"
+LAST_WORDS_S = 5.0
+"""Time for the first process to fail by itself, once another has."""
 PATIENCE = timedelta(days=1)
 """Longest time that one process waits for another, which may be sampling. A process that dies ends the run sooner:
 torchrun stops the rest."""
@@ -93,8 +101,60 @@ class PeerLost(MachineFault):
 
 
 def is_one_of_several() -> bool:
-    """True if `torchrun` started this process together with others."""
+    """True if `torchrun` or `start_several` started this process together with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def start_several(count: int, args: Sequence[str]) -> int:
+    """Run `thor` with these arguments in `count` processes of this machine that share the work; their status.
+
+    When one ends by a fault, the others are ended. They end with this process, however that ends.
+    """
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    known = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), STARTED: "1"}
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))} | dict(os.environ)
+    command = [sys.executable, "-m", "thor_tir", *args]
+    with ExitStack() as stack:
+        started = []
+        for rank in map(str, range(count)):
+            env = {**threads, **known, "RANK": rank, "LOCAL_RANK": rank}
+            each = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, env=env))
+            stack.callback(each.terminate)
+            started.append(each)
+        return _first_fault(started)
+
+
+def _first_fault(started: Sequence["subprocess.Popen[bytes]"]) -> int:
+    """Wait until all have ended well, or one has not; its status."""
+    with ThreadPoolExecutor(len(started)) as waiting:
+        ends = [waiting.submit(each.wait) for each in started]
+        for end in as_completed(ends):
+            if status := end.result():
+                with suppress(subprocess.TimeoutExpired):  # the first process says why, where it fails too
+                    status = started[0].wait(LAST_WORDS_S) or status
+                for each in started:
+                    each.terminate()
+                return 128 - status if status < 0 else status
+    return 0
+
+
+def is_started_together() -> bool:
+    """True in a process that `start_several` started, which says what it was interrupted by."""
+    return STARTED in os.environ
+
+
+def end_with_starter() -> None:
+    """End this process as soon as the one that started it by `start_several` has ended."""
+    if is_started_together():
+        threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The commands behind the command line: typed options, and what each one runs. Each loads what it needs."""
 
-import os
 from collections.abc import Callable
 from typing import Any, cast
 
 from thor_tir.commands.table import COMMANDS, members, options_of
+from thor_tir.distributed import end_with_starter, is_one_of_several, start_several
 from thor_tir.errors import UsageError
 
 __all__ = ["COMMANDS", "members", "options_of", "run"]
@@ -13,7 +13,7 @@ __all__ = ["COMMANDS", "members", "options_of", "run"]
 FILES = "--config FILE takes options from a TOML, YAML or JSON file, or from the run.json of a run; later words win."
 """Sentence in the help of every command."""
 
-SHARED = ("sft", "rl")
+SHARED = ("quickstart", "sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
 
 
@@ -21,7 +21,7 @@ def run(name: str, args: list[str]) -> None:
     """Parse the options of one command and carry it out. Raises UsageError for contradictions between options."""
     if (two := " ".join([name, *args[:1]])) in COMMANDS:
         name, args = two, args[1:]
-    if name not in SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if name not in SHARED and is_one_of_several():
         raise UsageError(
             f"`thor {name}` works in one process: start it without torchrun; {', '.join(SHARED)} can share"
         )
@@ -29,6 +29,11 @@ def run(name: str, args: list[str]) -> None:
         _explain_group(name, args)
         return
     options = _parsed(name, args)
+    if name in SHARED and options.num_processes > 1 and not is_one_of_several():
+        if status := start_several(options.num_processes, [*name.split(), *args]):
+            raise SystemExit(status)
+        return
+    end_with_starter()
     cast(Callable[[], None], options.run)()
 
 

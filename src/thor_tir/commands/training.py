@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from thor_tir.distributed import Ranks
 
 
+MOST_BY_DEFAULT = 4
+"""Processes of a quickstart on a machine with many cores: its models are too small for more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quickstart:
     """The whole method on the embedded models: TIRGen, cold start, hierarchical RL, self-correction, best of N, report.
@@ -37,19 +42,35 @@ class Quickstart:
     """Seed of the whole run."""
     deterministic: bool = False
     """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
+    processes: int = 0
+    """Processes that share the work; 0 takes one for each core, at most four, and one alone where --deterministic is
+    given, since bits depend on their number."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
     dry_run: DryRun = False
     """True says what would be made, and stops."""
 
+    @property
+    def num_processes(self) -> int:
+        """Processes that are started."""
+        if self.processes or self.deterministic or self.dry_run:
+            return 1 if self.dry_run else max(1, self.processes)
+        return min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
     def run(self) -> None:
         """Run or continue it and print what came out."""
+        from thor_tir.distributed import together
+
+        with together() as ranks:
+            self._run(ranks)
+
+    def _run(self, ranks: "Ranks") -> None:
         from thor_tir.app.stages.quickstart import run_quickstart
         from thor_tir.eval.metrics import remarks
         from thor_tir.eval.tables import run_table
         from thor_tir.view.export import leave_page
 
-        reporter = ConsoleReporter()
+        reporter = ConsoleReporter(is_silent=not ranks.leads)
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
         config = dataclasses.replace(config, observation=self.observation)
         if self.dry_run:
@@ -57,8 +78,9 @@ class Quickstart:
 
             tell_plans(plan_quickstart(config, reporter.say), reporter)
             return
-        given = identity(self)
-        outcome = asyncio.run(run_quickstart(config, self.output, reporter, given))
+        outcome = asyncio.run(run_quickstart(config, self.output, reporter, identity(self), ranks))
+        if not ranks.leads:
+            return
         reporter.show(text_table("Held-out test problems", *run_table(outcome.results)))
         for row in outcome.results:
             for sentence in remarks(row["sets"][0]):
@@ -115,6 +137,13 @@ class Sft:
     or plain. The trained model keeps it."""
     dry_run: DryRun = False
     """True says what would be made, and stops."""
+    processes: int = 1
+    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that are started."""
+        return 1 if self.dry_run else self.processes
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -218,6 +247,13 @@ class Rl:
     """Parts of the machine that the run may use."""
     dry_run: DryRun = False
     """True says what would be made, and stops."""
+    processes: int = 1
+    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that are started."""
+        return 1 if self.dry_run else self.processes
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""

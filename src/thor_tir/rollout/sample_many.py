@@ -173,10 +173,12 @@ async def record_all(
     mine = setup.ranks.share(keys)
     chains = ([KeyedUnit(key=key, make=work[key])] for key in mine)
     before = {key for key in mine if key in journal}
+    size = setup.ranks.size  # while this process does one, the others do one each
     progress.resume(len(before))
-    events = ChainEvents(ended=lambda chain: None if chain[0].key in before else progress.advance())
+    events = ChainEvents(ended=lambda chain: None if chain[0].key in before else progress.advance(size))
     await record_chains(chains, journal, events, concurrency=setup.concurrency)
     exchange(journal, mine, setup.ranks)
+    progress.advance(len(keys) - len(before) - size * (len(mine) - len(before)))
     return lost(journal, keys)
 
 

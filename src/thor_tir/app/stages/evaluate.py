@@ -129,7 +129,7 @@ async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) ->
     """The same with a sandbox and a grader that are there already; the grader's strictness is the run's."""
     spec, thinks = run.spec, run.config.reasoning and run.spec.has_tools
     run = replace(run, sets=tuple(with_reference_notes(asked, reporter.say) for asked in run.sets))
-    with run.folder.writing(run.shard):
+    with runtime.ranks.led(run.folder.writing(run.shard)):
         async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
             await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
             if is_address(spec.model):

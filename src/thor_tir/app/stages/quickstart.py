@@ -7,6 +7,7 @@ again, and within a stage no finished unit is.
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -14,13 +15,22 @@ from typing import Any
 
 from thor_tir.app.config import RunConfig
 from thor_tir.app.runtime import Runtime, open_runtime
-from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, check_measured, evaluate_within, limited, results_of
+from thor_tir.app.stages.evaluate import (
+    EvalRun,
+    EvalSpec,
+    check_measured,
+    evaluate_within,
+    limited,
+    record_results,
+    results_of,
+)
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.app.stages.tirgen import generate_data
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
+from thor_tir.distributed import ALONE, Ranks
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.eval.folder import EvalFolder, Evaluation, best_of
 from thor_tir.eval.metrics import failure_classes, paired, tool_success
@@ -54,37 +64,39 @@ class RunSummary:
 
 
 async def run_quickstart(
-    config: RunConfig, folder: Path, reporter: Reporter, given: Mapping[str, Any] | None = None
+    config: RunConfig,
+    folder: Path,
+    reporter: Reporter,
+    given: Mapping[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> RunSummary:
     """Run or continue a whole run in `folder`; returns what stands in its results and summary.
 
     `given` are the options of the command that asks, which its record holds in place of the whole configuration.
+    Processes that share the work must all call it, and all get the same.
     """
-    with claim(folder, asdict(config), inputs=(config.actor, config.critic, config.problems), given=given):
-        return await _run(config, folder, reporter)
+    options = asdict(config) | ({} if ranks.is_alone else {"num_processes": ranks.size})
+    with ranks.led(claim(folder, options, inputs=(config.actor, config.critic, config.problems), given=given)):
+        return await _run(config, folder, reporter, ranks)
 
 
-async def _run(config: RunConfig, folder: Path, reporter: Reporter) -> RunSummary:
-    async with open_runtime(config.resources) as runtime:
+async def _run(config: RunConfig, folder: Path, reporter: Reporter, ranks: Ranks) -> RunSummary:
+    async with open_runtime(config.resources, ranks=ranks) as runtime:
         dataset, say = folder / "tirgen" / "dataset.jsonl", reporter.say
-        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", runtime, reporter), say)
+        await _once(folder / "tirgen", lambda: generate_data(config, folder / "tirgen", runtime, reporter), say, ranks)
         reporter.say(_funnel_line(folder / "tirgen"))
 
         async def cold_start() -> Path:
             exact = replace(config.sft, save_dtype="float32")  # RL goes on from it: nothing is rounded in between
-            return fine_tune(
-                config.actor, SftSource(data=str(dataset)), exact, folder / "sft", reporter, reasoning=config.reasoning
-            )
+            source, place, reasoning = SftSource(data=str(dataset)), folder / "sft", config.reasoning
+            return fine_tune(config.actor, source, exact, place, reporter, reasoning=reasoning, ranks=ranks)
 
-        await _once(folder / "sft", cold_start, say)
+        await _once(folder / "sft", cold_start, say, ranks)
         tuned = str(folder / "sft" / "model")
-        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", runtime, reporter), say)
+        await _once(folder / "rl", lambda: reinforce(config, tuned, folder / "rl", runtime, reporter), say, ranks)
         began = perf_counter()
         evaluations = await _evaluate(config, folder, runtime, reporter)
-    seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl")}
-    if not (folder / "eval" / "done.json").exists():
-        write_atomically(folder / "eval" / "done.json", json.dumps({"seconds": perf_counter() - began}))
-    return _conclude(config, folder, evaluations, {**seconds, "eval": _seconds(folder / "eval")})
+    return ranks.lead(lambda: _conclude(config, folder, evaluations, eval_seconds=perf_counter() - began))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +151,7 @@ async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter:
         if spec.select is None:
             run = EvalRun(spec=spec, sets=(asked,), config=config, folder=row.folder, strictness=Strictness.STRICT)
             await evaluate_within(run, runtime, reporter)
-            write_atomically(row.folder.path / "results.json", json.dumps(row.results, indent=1) + "\n")
+            runtime.ranks.lead(partial(record_results, row.folder))
         rows.append(row)
     return rows
 
@@ -155,7 +167,10 @@ def best_row(selector: str, num: int) -> str:
     return f"RL, {SELECTORS[selector].title.format(num)}"
 
 
-def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Mapping[str, float]) -> RunSummary:
+def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], *, eval_seconds: float) -> RunSummary:
+    if not (folder / "eval" / "done.json").exists():
+        write_atomically(folder / "eval" / "done.json", json.dumps({"seconds": eval_seconds}))
+    seconds = {stage: _seconds(folder / stage) for stage in ("tirgen", "sft", "rl", "eval")}
     results = [row.results for row in rows]
     write_atomically(folder / "results.json", json.dumps({"schema": 1, "runs": results}, indent=1) + "\n")
     found = {row.spec.name: row.chosen for row in rows}
@@ -173,7 +188,7 @@ def _conclude(config: RunConfig, folder: Path, rows: Sequence[_Row], seconds: Ma
             "before RL": failure_classes(_first(found[SFT], config.eval.samples)),
             "after RL": failure_classes(_first(found[RL], config.eval.samples)),
         },
-        "seconds": dict(seconds),
+        "seconds": seconds,
         "machine": machine(),
         "config": asdict(config),
         "versions": versions(),
@@ -214,25 +229,39 @@ def _write_exhibits(config: RunConfig, folder: Path, found: Mapping[str, Evaluat
     write_atomically(folder / "trajectories.jsonl", text)
 
 
-async def _once(folder: Path, stage: Callable[[], Awaitable[Path]], say: Callable[[str], None]) -> None:
+async def _once(
+    folder: Path, stage: Callable[[], Awaitable[Path]], say: Callable[[str], None], ranks: Ranks = ALONE
+) -> None:
     """Run a stage unless it has finished before, and note how long it took and what the files that it made hold.
 
     A stage whose files are not what they were is finished again: from its journals and checkpoints, as after a kill.
     """
-    done, seconds = folder / "done.json", 0.0
-    if done.exists():
-        known = json.loads(done.read_text(encoding="utf-8"))
-        changed = [name for name, digest in known["files"].items() if _digest(folder / name) != digest]
-        if not changed:
-            return
-        say(f"{', '.join(changed)} in {folder} is damaged or missing: the stage that made it is finished again")
-        seconds = known["seconds"]
+    before = ranks.lead(lambda: _seconds_before(folder, say))
+    if before is None:
+        return
     began = perf_counter()
     made = await stage()
+    ranks.wait()
+    ranks.lead(lambda: _note_done(folder, made, before + perf_counter() - began))
+
+
+def _seconds_before(folder: Path, say: Callable[[str], None]) -> float | None:
+    """Seconds that were spent on a stage which is to be finished; None for one that is finished."""
+    done = folder / "done.json"
+    if not done.exists():
+        return 0.0
+    known = json.loads(done.read_text(encoding="utf-8"))
+    changed = [name for name, digest in known["files"].items() if _digest(folder / name) != digest]
+    if not changed:
+        return None
+    say(f"{', '.join(changed)} in {folder} is damaged or missing: the stage that made it is finished again")
+    return float(known["seconds"])
+
+
+def _note_done(folder: Path, made: Path, seconds: float) -> None:
     files = [file for file in ([made] if made.is_file() else sorted(made.rglob("*"))) if file.is_file()]
     digests = {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
-    seconds += perf_counter() - began
-    write_atomically(done, json.dumps({"seconds": seconds, "files": digests}, indent=1) + "\n")
+    write_atomically(folder / "done.json", json.dumps({"seconds": seconds, "files": digests}, indent=1) + "\n")
 
 
 def _digest(path: Path) -> str | None:

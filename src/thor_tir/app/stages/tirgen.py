@@ -43,9 +43,15 @@ from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, ProgressLine, 
 
 
 async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
-    """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned."""
-    await generate_raw(config, folder, runtime, reporter)
-    return filter_raw([folder], config.filter, folder, seed=config.seed)
+    """TIRGen and its filter: what `generate_raw` and `filter_raw` write; the data set's path is returned.
+
+    Of several processes each makes one shard.
+    """
+    ranks = runtime.ranks
+    alone = Runtime(runtime.resources, runtime.sandbox, runtime.grader)
+    await generate_raw(config, folder, alone, reporter, Shard(index=ranks.rank + 1, count=ranks.size))
+    ranks.wait()
+    return ranks.lead(lambda: filter_raw([folder], config.filter, folder, seed=config.seed))
 
 
 def tirgen_problems(config: RunConfig) -> DataSet:

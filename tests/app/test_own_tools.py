@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,3 +70,12 @@ def test_tools_of_the_python_door_are_objects():
     from thor_tir.tools.loading import checked
 
     assert checked(Units(), "Units").spec.name == "units"
+
+
+def test_a_file_that_replaces_a_question_alone_keeps_the_rules_of_the_dialect():
+    own = replace(TOOLS, user="{text} Be brief.")
+    style = runtime_of().dialect(calling_tokenizer("qwen"), own).config.style
+    assert style.user == own.user
+    assert "```" not in style.system
+    told = replace(TOOLS, system="Call the tool.")
+    assert runtime_of().dialect(calling_tokenizer("qwen"), told).config.style == told

@@ -275,8 +275,8 @@ class TirgenExport:
     """For tokens: hub name or local folder of the model that will be trained."""
     reasoning: bool = False
     """For tokens: a reasoning model; its chat template opens a thinking turn."""
-    prompts: str = ""
-    """TOML file of prompts that the model is trained with, as --prompts of thor sft names it."""
+    calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
+    """Prompts that the model is trained with; for tokens tools beside Python, and the spelling of calls."""
 
     def run(self) -> None:
         """Write, and say where."""
@@ -290,7 +290,7 @@ class TirgenExport:
             self.forms,
             model=self.model,
             reasoning=self.reasoning,
-            prompts=self.prompts,
+            calls=self.calls,
         )
         for path in paths:
             reporter.say(f"{path}")

@@ -82,23 +82,23 @@ CRITIC = PromptStyle(
 
 
 _CALLING = "Call tools as often as the problem needs, and not for what is obvious."
-_GOING_ON: Mapping[PromptStyle, tuple[str, ...]] = {
-    TOOLS: (_MATHEMATICIAN, _FENCED, _GOES_ON, _AS_MANY),
-    CODE_TOOLS: (_PROGRAMMER, _FENCED_TRIAL, _GOES_ON),
+_GOING_ON: Mapping[str, tuple[str, ...]] = {
+    TOOLS.system: (_MATHEMATICIAN, _FENCED, _GOES_ON, _AS_MANY),
+    CODE_TOOLS.system: (_PROGRAMMER, _FENCED_TRIAL, _GOES_ON),
 }
-"""Rules where fenced programs go on from earlier ones."""
-_BY_CALLS: Mapping[PromptStyle, tuple[str, ...]] = {
-    TOOLS: (_MATHEMATICIAN, _CALLING),
-    CODE_TOOLS: (_PROGRAMMER, _CALLING),
-    CRITIC: (_EXPERT, _NONE.format(tools="the tools"), f"{_KEEP} {_CALL}", _NO_MORE),
+"""Rules where fenced programs go on from earlier ones, by the usual ones."""
+_BY_CALLS: Mapping[str, tuple[str, ...]] = {
+    TOOLS.system: (_MATHEMATICIAN, _CALLING),
+    CODE_TOOLS.system: (_PROGRAMMER, _CALLING),
+    CRITIC.system: (_EXPERT, _NONE.format(tools="the tools"), f"{_KEEP} {_CALL}", _NO_MORE),
 }
 """Rules where tools are called, which are declared beside them."""
 
 
 def in_dialect(style: PromptStyle, *, is_fenced: bool, keeps_state: bool) -> PromptStyle:
-    """A packaged style for a dialect and for programs that know each other or not; one's own stays as it is."""
+    """Packaged rules for a dialect and for programs that know each other or not; one's own stay as they are."""
     rules = _BY_CALLS if not is_fenced else _GOING_ON if keeps_state else {}
-    return replace(style, system="\n".join(rules[style])) if style in rules else style
+    return replace(style, system="\n".join(rules[style.system])) if style.system in rules else style
 
 
 def messages(style: PromptStyle, text: str, system: str = "") -> list[dict[str, str]]:

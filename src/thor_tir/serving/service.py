@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from thor_tir.chat_template import TemplateFault
 from thor_tir.dialect.prompts import conversation_messages
 from thor_tir.engines.protocol import ContextFull
-from thor_tir.errors import EngineFault, MachineFault, SandboxUnavailable, UsageError
+from thor_tir.errors import EngineFault, MachineFault, SandboxUnavailable, ToolUnavailable, UsageError
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.overheard import Event
 from thor_tir.seeds import seed_of
@@ -246,7 +246,8 @@ class AnswerService:
                 _LOG.error("serve: %s: %s: %s", reply.id, type(fault).__name__, fault)
                 if isinstance(fault, EngineFault):
                     self.fault = "the engine does not answer"
-                where = "sandbox" if isinstance(fault, SandboxUnavailable) else "engine"
+                places = {SandboxUnavailable: "sandbox", ToolUnavailable: "tool"}
+                where = next((name for kind, name in places.items() if isinstance(fault, kind)), "engine")
                 message = f"the {where} could not do its part; the log of the server says why"
                 return 503, error_json(503, message, code=f"{where}_unavailable"), {"Retry-After": "5"}
         _LOG.error("serve: %s failed", reply.id, exc_info=fault)

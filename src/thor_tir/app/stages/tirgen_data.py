@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from thor_tir.app.runtime import dialect_of
+from thor_tir.app.config import CallConfig
+from thor_tir.app.runtime import PYTHON_ALONE, dialect_of
 from thor_tir.dialect.prompt_file import read_prompts
-from thor_tir.dialect.prompts import TOOLS, PromptStyle
+from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
@@ -47,6 +48,7 @@ from thor_tir.tirgen.selection import (
     choose_samples,
     examine_candidate,
 )
+from thor_tir.tools.loading import load_tools
 
 
 @dataclass(slots=True)
@@ -161,16 +163,34 @@ ExportForm = Literal["parquet", "messages", "turns", "tokens"]
 
 
 def export_dataset(
-    dataset: Path, folder: Path, forms: Sequence[ExportForm], *, model: str, reasoning: bool = False, prompts: str = ""
+    dataset: Path,
+    folder: Path,
+    forms: Sequence[ExportForm],
+    *,
+    model: str,
+    reasoning: bool = False,
+    calls: CallConfig = PYTHON_ALONE,
 ) -> list[Path]:
     """Write the data set in some forms and return their files. Raises UsageError for a damaged or empty data set.
 
     `model` names the tokenizer that tokens are asked of; its prompt takes the place of the one TIRGen used.
-    `prompts` is a file as `--prompts` names it.
+    `calls` name a file of prompts, as `--prompts` does, and spell tokens.
     """
     if next(rows_of(dataset), None) is None:
         raise UsageError(f"{dataset} holds no samples; funnel.json beside it tells which stage dropped them")
-    written, style = [], read_prompts(prompts).get(TOOLS, TOOLS)
+    tools = load_tools(calls.tool)
+    written, style = [], read_prompts(calls.prompts).get(TOOLS, TOOLS)
+
+    def lines(form: ExportForm) -> Iterator[JsonObject]:
+        if form != "tokens":
+            spell = message_row if form == "messages" else turn_row
+            yield from (dict(spell(row, style)) for row in rows_of(dataset))
+            return
+        dialect = dialect_of(load_tokenizer(model), style, reasoning=reasoning, calls=calls.dialect, tools=tools)
+        for attempt in attempts_of(dataset):
+            whole, asked = spelled_for(attempt.trajectory, dialect), attempt.problem
+            yield token_row(sft_row(whole, prompt=dialect.prompt(asked.question, asked.system)))
+
     for form in forms:
         if form == "parquet":
             path = folder / "data" / "train.parquet"
@@ -178,18 +198,7 @@ def export_dataset(
         else:
             path = folder / f"{form}.jsonl"
             with writing_atomically(path) as out:
-                for row in _lines(form, dataset, model, style, reasoning=reasoning):
+                for row in lines(form):
                     out.write(line_of(row))
         written.append(path)
     return written
-
-
-def _lines(form: ExportForm, dataset: Path, model: str, style: PromptStyle, *, reasoning: bool) -> Iterator[JsonObject]:
-    if form != "tokens":
-        spell = message_row if form == "messages" else turn_row
-        yield from (dict(spell(row, style)) for row in rows_of(dataset))
-        return
-    dialect = dialect_of(load_tokenizer(model), style, reasoning=reasoning)
-    for attempt in attempts_of(dataset):
-        whole, asked = spelled_for(attempt.trajectory, dialect), attempt.problem
-        yield token_row(sft_row(whole, prompt=dialect.prompt(asked.question, asked.system)))

@@ -46,7 +46,8 @@ def _parsed(name: str, args: list[str]) -> Any:
     kind = options_of(name)
     args = with_config(name, args)
     beside = members(name)
-    more = f"\n\nBeside it: {', '.join(f'`thor {name} {member}`' for member in beside)}." if beside else ""
+    lines = "".join(f"\n`thor {name} {member}`: {COMMANDS[f'{name} {member}'].summary}." for member in beside)
+    more = f"\n\nBeside it:{lines}" if beside else ""
     description = f"{kind.__doc__ or ''}\n\n{FILES}{more}"
     try:
         return tyro.cli(kind, args=args, prog=f"thor {name}", description=description, default=defaults(name, args))

@@ -98,6 +98,10 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+EXAMPLE = "Find the Greatest Common Divisor (GCD) of these numbers: 436, 576. Give only the GCD as your final answer."
+"""A question that the embedded model answers right, by a program."""
+
+
 def _overview() -> str:
     lines = "\n".join(f"  {name:<16}{command.summary}" for name, command in commands.COMMANDS.items())
     return f"""usage: thor COMMAND [OPTIONS]
@@ -107,7 +111,7 @@ THOR makes language models exact at mathematics by letting them write and run Py
 {lines}
 
 `thor COMMAND --help` explains a command's options. Begin with `thor quickstart`, or with
-  thor solve "Find the Greatest Common Divisor (GCD) of these numbers: 780, 461."
+  thor solve "{EXAMPLE}"
 """
 
 

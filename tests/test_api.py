@@ -2,17 +2,20 @@
 
 import asyncio
 import io
+import json
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from thor_tir import Problem, Thor
+from thor_tir import Problem, Thor, cli
 from thor_tir.errors import UsageError
 from thor_tir.inference.best_of_n import shortest as shortest_score
 from thor_tir.rollout.loop import RolloutConfig
+from thor_tir.sft.config import SftConfig
 from thor_tir.verdict import Outcome
 
 SHORT = RolloutConfig(max_completion_length=120, temperature=0.6, top_k=50)
@@ -104,8 +107,53 @@ def test_what_is_closed_says_so_and_leaves_no_thread() -> None:
         thor.run_code("print(1)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
-def test_the_ten_lines_of_a_page_run_as_they_stand(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
-    exec(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0], {})
+def test_the_same_records_continue_a_training_and_others_are_refused(thor: Thor, tmp_path: Path) -> None:
+    made = thor.rollout("Compute 17 * 3.")
+    config = SftConfig(train_batch_size=1, learning_rate=1e-3)
+    trained = thor.train(made, config, tmp_path / "run")
+    row = json.loads((tmp_path / "run" / "records.jsonl").read_text())
+    assert [i for segment in row["segments"] for i in segment["ids"]] == [
+        i for span in [*made[0].trajectory.spans][1:] for i in span.token_ids
+    ]
+    assert [m["step"] for m in trained.metrics] == [1]
+    assert thor.train(made, config, tmp_path / "run") == trained
+    chat = [{"question": "Compute 17 * 3.", "solution": "It is 51."}]
+    with pytest.raises(UsageError, match="holds a run on other records"):
+        thor.train(chat, config, tmp_path / "run")
+
+    async def cell() -> object:
+        return thor.train(chat, config, tmp_path / "chat").model
+
+    assert asyncio.run(cell()) == tmp_path / "chat" / "model"
+    with pytest.raises(UsageError, match="no records"):
+        thor.train([], config, tmp_path / "none")
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_ten_lines_of_the_readme_run_and_the_untrained_actor_answers_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("README.md")[0], names)
     assert capsys.readouterr().out.endswith("correct\n42\n\n")
+    assert sum(names["attempts"].correct) >= 3, "of 4; the last bit of a logit may differ between machines"
+    assert names["question"] == cli.EXAMPLE
+    assert names["question"] in (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_page_on_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask, train = blocks("docs/python.md")
+    names: dict[str, Any] = {}
+    exec(ask, names)
+    exec(train, names)
+    assert len(names["better"].metrics) == 2
+    assert (tmp_path / "runs" / "python" / "rl" / "model" / "model.safetensors").is_file()

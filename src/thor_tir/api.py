@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast, overload
 
 from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.dialect.dialect import DialectName
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from thor_tir.app.runtime import LoadedModel, Runtime
+    from thor_tir.app.train_records import Learnable, TrainedModel
     from thor_tir.grading.grader import Grader
+    from thor_tir.rl.config import RLConfig
+    from thor_tir.sft.config import SftConfig
 
 T = TypeVar("T")
 
@@ -177,6 +181,36 @@ class Thor:
     def run_code(self, code: str) -> ExecutionResult:
         """Run a program in the sandbox. Raises SandboxUnavailable when the machine, not the program, is at fault."""
         return self._host.run(lambda opened: opened.runtime.sandbox.run(code))
+
+    def train(
+        self,
+        records: "str | Attempt | Iterable[Learnable | Askable]",
+        config: "SftConfig | RLConfig",
+        output: str | Path,
+    ) -> "TrainedModel":
+        """Train the model and leave a run in the folder `output`; this Thor goes on with the old weights.
+
+        `SftConfig` is the cold start: on attempts, token for token, on rows with conversations in the usual shapes
+        (docs/sft_data.md), or on a data set by its name. `RLConfig` is hierarchical RL on questions with answers. The
+        same call continues a run that was stopped. Raises UsageError for a model behind an address, for nothing to
+        train on, and where the folder holds another run.
+        """
+        from thor_tir.app import train_records
+        from thor_tir.console import ConsoleReporter
+        from thor_tir.rl.config import RLConfig
+
+        trainee = train_records.Trainee(
+            model=self.model, reasoning=self.reasoning, calls=CallConfig(dialect=self.dialect)
+        )
+        folder, reporter = Path(output), ConsoleReporter()
+        given = [records] if isinstance(records, Attempt | Mapping) else records
+        if not isinstance(config, RLConfig):
+            data = given if isinstance(given, str) else cast("list[Learnable]", list(given))
+            return train_records.fine_tune_on(data, trainee, config, folder, reporter)
+        problems = [_problem(record) for record in cast("Iterable[Askable]", given)]
+        return self._host.run(
+            lambda opened: train_records.reinforce_on(problems, trainee, config, folder, opened.runtime, reporter)
+        )
 
     def close(self) -> None:
         """Give back the model, the sandbox and the grader."""

@@ -3,6 +3,7 @@
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, in .venv-oldest; make test-newest: the newest
 # make test-vllm    set up vLLM in an environment of its own, then its tests (slow)
 # make check        set up once, then lint, types, import order and the wheel
+# make docs         set up once, then write pages of every module to build/api
 # Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
 
 VENV ?= .venv
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup quickstart test test-oldest test-newest test-vllm check
+.PHONY: help setup quickstart test test-oldest test-newest test-vllm check docs
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +44,11 @@ test-oldest test-newest: setup
 
 check: setup
 	@scripts/check
+
+# Made from docstrings and not kept: they change with every line.
+docs: setup
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(VENV)/bin/python scripts/api_pages.py build/api
 
 # vLLM lives in an environment of its own (docs/vllm.md); set THOR_VLLM_PYTHON to use another one that has it.
 VLLM_VENV ?= .venv-vllm

@@ -36,6 +36,7 @@ def test_questions_may_be_text_rows_and_problems_and_come_back_in_their_order(th
     assert made[0].verdict.outcome is Outcome.UNSCORED, "there is nothing to compare with"
     assert len(made[1:3]) == 2
     assert made[1:3].answers == made.answers[1:3]
+    assert repr(made).startswith("<6 attempts, answers: ")
 
 
 def test_the_seed_decides_what_is_sampled() -> None:

@@ -42,7 +42,7 @@ def test_every_extra_that_a_sentence_names_brings_the_package_it_is_named_for() 
     known = declared()
     named = {package.replace("_", "-"): extra for package, extra in EXTRAS.items()}
     assert all(extra in known[package] for package, extra in named.items())
-    assert named.keys() == {p for p, places in known.items() if places - {"core", "test", "reference"}}
+    assert named.keys() == {p for p, places in known.items() if places - {"core", "test", "docs", "reference"}}
 
 
 def test_a_missing_package_is_a_sentence_and_a_fault_of_ours_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:

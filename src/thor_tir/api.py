@@ -11,7 +11,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast, overload
@@ -50,13 +50,13 @@ Askable = str | Problem | Mapping[str, Any]
 """A question as text, a problem, or a row with a question and perhaps an answer, in columns as data sets have them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Attempts(Sequence[Attempt]):
     """Attempts in the order of their questions, which show themselves in a terminal and in a notebook."""
 
     attempts: tuple[Attempt, ...]
     """The attempts: problem, trajectory and verdict of each."""
-    decode: Decode = field(repr=False)
+    decode: Decode
     """Function from token ids to text, of the model that was sampled."""
 
     @overload
@@ -84,6 +84,10 @@ class Attempts(Sequence[Attempt]):
         """True for each attempt whose answer was graded correct; None where there was nothing to grade it by."""
         outcomes = [attempt.verdict.outcome for attempt in self.attempts]
         return [None if outcome is Outcome.UNSCORED else outcome is Outcome.CORRECT for outcome in outcomes]
+
+    def __repr__(self) -> str:
+        answers = ", ".join(str(answer) for answer in self.answers[:8])
+        return f"<{len(self)} attempts, answers: {answers}{', ...' * (len(self) > 8)}>"
 
     def show(self) -> None:
         """Print the transcripts: thoughts plain, programs highlighted, outputs in panels, failures in red."""
@@ -113,7 +117,7 @@ class Attempts(Sequence[Attempt]):
 
         from rich.console import Console
 
-        console = Console(record=True, file=io.StringIO(), width=100)
+        console = Console(record=True, file=io.StringIO(), width=100, force_jupyter=False)
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

@@ -37,6 +37,10 @@ class NothingMeasured(MachineFault):
     """An evaluation is finished, and not one of its attempts could be scored."""
 
 
+class HubUnavailable(MachineFault):
+    """A hub did not take what was sent to it, for a reason of its own."""
+
+
 class DiskFull(MachineFault):
     """A disk has no room for what must be written."""
 

@@ -16,6 +16,7 @@ EXTRAS = {
     "peft": "lora",
     "openai": "judge",
     "datasets": "hub",
+    "huggingface_hub": "hub",
     "pyarrow": "data",
     "matplotlib": "report",
     "tensorboard": "track",

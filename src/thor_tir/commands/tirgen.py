@@ -278,9 +278,17 @@ class TirgenExport:
     calls: Annotated[CallConfig, tyro.conf.arg(name="")] = NANO.calls
     """Prompts that the model is trained with; for tokens tools beside Python, and the spelling of calls."""
 
+    push_to_hub: str = ""
+    """Name on a hub, OWNER/NAME, to which the forms are pushed, privately, with the card (docs/push.md)."""
+
     def run(self) -> None:
         """Write, and say where."""
+        from thor_tir.app.push import CARD, check_push, find_upload, push
         from thor_tir.app.stages.tirgen_data import export_dataset
+        from thor_tir.tirgen.publish.card import write_card
+
+        if self.push_to_hub:
+            check_push(self.push_to_hub)
 
         output = self.output or self.folder / "export"
         reporter = ConsoleReporter()
@@ -294,6 +302,10 @@ class TirgenExport:
         )
         for path in paths:
             reporter.say(f"{path}")
+        if self.push_to_hub:
+            if not (output / CARD).is_file():
+                write_card(self.folder, output, title=self.push_to_hub)
+            push(find_upload(output, self.push_to_hub), self.push_to_hub, is_public=False, say=reporter.say)
 
 
 @dataclass(frozen=True, kw_only=True)

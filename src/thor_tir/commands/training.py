@@ -145,13 +145,19 @@ class Sft:
         """Processes that are started."""
         return 1 if self.dry_run else self.processes
 
+    push_to_hub: str = ""
+    """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
+
     def run(self) -> None:
         """Train or continue, and say where the model is."""
+        from thor_tir.app.push import check_push
         from thor_tir.app.stages.sft import fine_tune
         from thor_tir.app.stages.sft_data import SftSource, sft_inputs
         from thor_tir.distributed import together
         from thor_tir.storage.run_lock import claim
 
+        if self.push_to_hub:
+            check_push(self.push_to_hub)
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
         if self.dry_run:
             self._plan(ConsoleReporter())
@@ -182,6 +188,7 @@ class Sft:
             )
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
+            _push(self.output, self.push_to_hub, ranks, reporter)
 
     def _plan(self, reporter: ConsoleReporter) -> None:
         from thor_tir.app.plan import plan_sft
@@ -206,6 +213,14 @@ def tell_plans(plans: "Sequence[Plan]", reporter: ConsoleReporter) -> None:
         if plan.memory:
             reporter.show(text_table(f"{plan.name}: memory of one process", ("", ""), plan.memory_rows, left=True))
     reporter.say(headline())
+
+
+def _push(folder: Path, name: str, ranks: "Ranks", reporter: ConsoleReporter) -> None:
+    """Push the model of a run, by the process that leads, where a name is given."""
+    from thor_tir.app.push import find_upload, push
+
+    if name and ranks.leads:
+        push(find_upload(folder, name), name, is_public=False, say=reporter.say)
 
 
 def _leave_page(folder: Path, ranks: "Ranks", reporter: ConsoleReporter) -> None:
@@ -255,13 +270,19 @@ class Rl:
         """Processes that are started."""
         return 1 if self.dry_run else self.processes
 
+    push_to_hub: str = ""
+    """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
+
     def run(self) -> None:
         """Train or continue, and say where the model is."""
+        from thor_tir.app.push import check_push
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.rl import reinforce
         from thor_tir.distributed import Ranks, together
         from thor_tir.storage.run_lock import claim
 
+        if self.push_to_hub:
+            check_push(self.push_to_hub)
         limits = (self.rl.rollout.max_completion_length, NANO.rl.rollout.max_completion_length)
         rates = (self.rl.learning_rate, NANO.rl.learning_rate)
         check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
@@ -292,6 +313,7 @@ class Rl:
                 model = await reinforce(config, self.model, self.output, runtime, reporter)
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
+            _push(self.output, self.push_to_hub, ranks, reporter)
 
         inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
         inputs += self.calls.inputs

@@ -11,6 +11,8 @@ import pytest
 from hub_server import TOKEN, Hub, hub
 from thor_tir.app.model_card import model_card
 from thor_tir.app.push import check_push, find_upload, push
+from thor_tir.commands.options import identity
+from thor_tir.commands.training import Rl, Sft
 from thor_tir.errors import HubUnavailable, UsageError
 
 client = pytest.importorskip("huggingface_hub")
@@ -156,3 +158,8 @@ def test_the_command_takes_the_hub_and_the_token_from_the_environment_alone(tmp_
         assert done.returncode == 0, done.stderr
         assert f"{running.url}/me/tuned" in done.stdout
         assert running.private == {"models/me/tuned": True}
+
+
+def test_where_a_run_is_published_is_no_part_of_what_it_is():
+    assert identity(Sft(push_to_hub="me/tuned")) == identity(Sft())
+    assert identity(Rl(push_to_hub="me/tuned")) == identity(Rl())

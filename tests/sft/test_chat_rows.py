@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calling_templates import TEMPLATES, calling_tokenizer
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.sft.chat_rows import chat_rows, writes_calls
@@ -245,6 +246,23 @@ def test_a_system_prompt_that_the_template_leaves_out_is_said():
     deaf.form = PLAIN.form  # as for a model that has learnt its rules
     assert any("system prompt" in note for note in made({"messages": CALLED}, deaf).notes)
     assert made({"messages": CALLED}).notes == ()
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("shape", ["NuminaMath-TIR", "OpenAI"])
+def test_in_the_dialect_of_tool_calls_programs_are_called_and_asked_for_as_a_rollout_has_it(name, shape):
+    to = Dialect(calling_tokenizer(name), DialectConfig(style=TOOLS, calls="tool-call"))
+    (row,) = made(SHAPES[shape], to, ChatConfig()).rows
+    action, prompt = to.call("print(6*7)\n"), to.prompt("What is 6*7?").token_ids
+    parts = [
+        (to.encode("I multiply.\n"), True),
+        (action.span.token_ids, True),
+        (to.result_ids("42", after=action), False),
+        (to.encode("It is \\boxed{42}."), True),
+        ((to.ends.written,), True),
+    ]
+    assert row.token_ids == (*prompt, *(id for ids, _ in parts for id in ids))
+    assert row.trained[len(prompt) :] == tuple(is_own for ids, is_own in parts for _ in ids)
 
 
 @pytest.mark.parametrize(

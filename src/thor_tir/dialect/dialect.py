@@ -113,6 +113,11 @@ class Dialect:
             "results_in": "turn" if self._results is None else "tool" if self._results.has_role else "user",
         }
 
+    @property
+    def declared(self) -> Sequence[JsonObject]:
+        """Schemas of the tools that the chat template declares itself."""
+        return self._schemas if self._is_declared and self.config.style.runs_programs else ()
+
     def stops(self, reading: FenceReading = "exact") -> tuple[str, ...]:
         """Stop strings for an engine: what can complete an action."""
         if not self.config.style.runs_programs:
@@ -135,8 +140,8 @@ class Dialect:
             {**turn, "content": place if place in spelled else turn["content"]}
             for turn, place in zip(turns, texts, strict=True)
         ]
-        tools = self._schemas if self._is_declared and self.config.style.runs_programs else []
-        rest = rendered(self.tokenizer, self.form.applied(written), thinks=self.config.is_reasoning, tools=tools)
+        thinks = self.config.is_reasoning
+        rest = rendered(self.tokenizer, self.form.applied(written), thinks=thinks, tools=self.declared)
         ids: tuple[int, ...] = ()
         for place, text in spelled.items():
             head, found, tail = rest.partition(place)

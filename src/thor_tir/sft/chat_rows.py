@@ -85,7 +85,8 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
     """The rows of a conversation. Raises Unusable with the reason where it cannot be spelled for this model."""
     notes: list[str] = []
     has_calls = any(m.calls or m.role is Role.TOOL for m in chat.messages)
-    by_template = has_calls and config.calls_as == "template" and writes_calls(dialect)
+    is_ours = not dialect.is_fenced and all(call.is_program for m in chat.messages for call in m.calls)
+    by_template = has_calls and not is_ours and config.calls_as == "template" and writes_calls(dialect)
     if by_template:
         turns, how = _template_turns(chat.messages), "calls by the chat template"
     else:
@@ -93,9 +94,9 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
         turns = _fenced_turns(replies, dialect.config.style if config.ask_as == "thor" else None)
         has_programs = any(piece.kind is not Kind.WORDS for reply in replies for piece in reply.pieces)
         how = ("calls as programs" if has_calls else "programs in the text") if has_programs else "no programs"
-        if chat.tools:
+        if chat.tools and dialect.is_fenced:
             notes.append("declare tools that the prompt does not name")
-    context = _Context(dialect, [turn.message for turn in turns], chat.tools if by_template else ())
+    context = _Context(dialect, [turn.message for turn in turns], chat.tools if by_template else dialect.declared)
     answers = [n for n, turn in enumerate(turns) if turn.message["role"] == Role.ASSISTANT]
     systems = [_unasked({"role": m.role, "content": m.text}, dialect.config.style) for m in chat.messages]
     if not all(context.holds(said["content"], answers[0]) for said in systems if said["role"] is Role.SYSTEM):

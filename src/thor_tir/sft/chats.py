@@ -51,12 +51,20 @@ class Call:
     @property
     def program(self) -> str:
         """The program that is called. Raises Unusable for a call of another tool."""
-        if isinstance(self.arguments, str):
-            return self.arguments
-        found = [value for name in PROGRAM_ARGUMENTS if isinstance(value := self.arguments.get(name), str)]
+        found = self._programs()
         if len(found) != 1:
             raise Unusable(f"the call of {self.name!r} holds no program, and the chat template has no turns of tools")
         return found[0]
+
+    @property
+    def is_program(self) -> bool:
+        """True where the call holds a program."""
+        return len(self._programs()) == 1
+
+    def _programs(self) -> list[str]:
+        if isinstance(self.arguments, str):
+            return [self.arguments]
+        return [value for name in PROGRAM_ARGUMENTS if isinstance(value := self.arguments.get(name), str)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from thor_tir.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/v1", "http://", "http://user:pw@x/v1", "http://x/v1?key=1", "http://x:0/v1"]
+    "address",
+    ["ftp://x/v1", "http://", "http://user:pw@x/v1", "http://x/v1?key=1", "http://x:0/v1", "http://x:y", "http://a b"],
 )
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(UsageError, match="no plain http"):

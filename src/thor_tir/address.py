@@ -1,5 +1,7 @@
 """Addresses of servers, as users write them: of models, judges and sandboxes."""
 
+from urllib.parse import urlsplit
+
 from thor_tir.errors import UsageError
 
 
@@ -13,13 +15,11 @@ def check_address(address: str, *, example: str = "http://10.0.0.5:8000/v1") -> 
 
     Raises UsageError, which shows the example, for one that is no plain HTTP address.
     """
-    import httpx
-
     try:
-        parts = httpx.URL(address)
-        is_fine = parts.scheme in ("http", "https") and bool(parts.host) and parts.port != 0
-    except httpx.InvalidURL:
+        parts = urlsplit(address)
+        is_fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
         is_fine = False
-    if not is_fine or parts.userinfo or parts.query or parts.fragment:
+    if not is_fine or parts.username is not None or not address.isprintable() or set(address) & set(" ?#\\"):
         raise UsageError(f"{address!r} is no plain http:// or https:// address; write e.g. {example}")
     return address.rstrip("/")

@@ -12,6 +12,7 @@ EXTRAS = {
     "transformers": "local",
     "tokenizers": "local",
     "safetensors": "local",
+    "httpx": "local",
     "reasoning_gym": "gym",
     "peft": "lora",
     "openai": "judge",

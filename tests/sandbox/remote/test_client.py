@@ -27,8 +27,8 @@ FAULTS: dict[str, tuple[Behaviour, str]] = {
     "401": (says(b"", 401), "THOR_SANDBOX_TOKEN"),
     "redirect": (says(b"", 307, {"Location": "http://127.0.0.1:9/run_code"}), "HTTP 307"),
     "garbage": (says(NOT_JSON), "JSONDecodeError"),
-    "not HTTP": (sends(b"220 smtp.example ready\r\n\r\n"), "RemoteProtocolError"),
-    "cut short": (sends(CUT_SHORT), "RemoteProtocolError"),
+    "not HTTP": (sends(b"220 smtp.example ready\r\n\r\n"), "ClientResponseError"),
+    "cut short": (sends(CUT_SHORT), "ClientPayloadError"),
     "reset": (resets, "Error"),
     "no run_result": (says({"status": "Success", "message": ""}), "run_result"),
     "wrong type": (says(reply(stdout=[1])), "stdout is list"),
@@ -135,7 +135,9 @@ def test_no_server_at_all_is_told_at_the_start_with_every_address() -> None:
         async with RemoteSandbox(config(DEAD, "http://127.0.0.1:1")):
             pass
 
-    with pytest.raises(SandboxUnavailable, match=r"127\.0\.0\.1:9: ConnectError.*127\.0\.0\.1:1: ConnectError") as told:
+    with pytest.raises(
+        SandboxUnavailable, match=r"127\.0\.0\.1:9: ClientConnectorError.*127\.0\.0\.1:1: ClientConnectorError"
+    ) as told:
         asyncio.run(work())
     assert "\n" not in str(told.value)
 

@@ -9,14 +9,13 @@ import json
 import math
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import httpx
 
 from thor_tir.engines.openai_api.responses import BrokenReply, CutReply, Expected, Gathering, Reply, parsed, whole_reply
 from thor_tir.engines.openai_api.retry import BadAnswer, Refused, Transient
@@ -258,7 +257,7 @@ def _session(address: str, key: str, *, connect_s: float, is_for_one: bool = Fal
         limit=0,
         keepalive_timeout=None if is_for_one else IDLE_S,
         force_close=is_for_one,
-        ssl=httpx.create_ssl_context() if is_secure else True,
+        ssl=ssl.create_default_context() if is_secure else True,
     )
     if is_for_one:
         headers["Connection"] = "close"

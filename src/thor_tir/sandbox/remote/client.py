@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-import httpx
+import aiohttp
 
 from thor_tir.address import check_address
 from thor_tir.errors import SandboxUnavailable, UsageError
@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 30.0
 """The longest pause, also where a server asks for a longer one."""
+IDLE_S = 2.0
+"""A connection that was idle for longer is not used again, since servers hang up on those in silence."""
 SMALL_BYTES = 65_536
 """More is not read of a reply to a ping, of an error, and of what surrounds a program's output."""
 _REFUSED = frozenset({400, 413, 415, 422})
@@ -91,7 +93,7 @@ class RemoteSandbox:
         endpoints = [Endpoint(url=url.rstrip("/"), level=config.level) for url in config.endpoints]
         self._fleet = Fleet(endpoints, config.fleet, ping=self._ping, is_fit=self._is_fit)
         self._random = random.Random()  # pauses must not draw from the generator that a run has seeded
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Ping the servers. Raises SandboxUnavailable when none answers."""
@@ -99,8 +101,14 @@ class RemoteSandbox:
         if self.config.token:
             headers["Authorization"] = f"Bearer {self.config.token}"
         # No proxies and no .netrc: endpoints are named by the operator, and the token is for them alone.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx.AsyncClient(headers=headers, limits=limits, trust_env=False)
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
+            headers=headers,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.config.connect_s),
+            trust_env=False,
+        )
         try:
             await self._fleet.greet()
         except BaseException:
@@ -137,7 +145,7 @@ class RemoteSandbox:
         await self._fleet.close()
         if self._client is not None:
             client, self._client = self._client, None
-            await client.aclose()
+            await client.close()
 
     async def _insist(self, body: bytes, limits: Limits) -> ExecutionResult:
         """Send until there is an answer, or until it is known that servers are well and the program is not.
@@ -179,10 +187,13 @@ class RemoteSandbox:
         except _Busy as busy:
             self._fleet.rests(endpoint, max(busy.pause_s, self.config.backoff_s), str(busy))
             return str(busy)
+        except aiohttp.ServerTimeoutError:
+            reason = f"no connection within {self.config.connect_s:g} s"
         except TimeoutError:
             reason = f"no answer within {patience_s:g} s"
-        except (httpx.HTTPError, ValueError, RuntimeError) as fault:  # RuntimeError: the client was closed meanwhile
-            reason = f"{type(fault).__name__} {str(fault)[:300]}".rstrip()
+        # RuntimeError: the client was closed meanwhile.
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as fault:
+            reason = _in_words(fault)
         else:
             self._fleet.answered(endpoint)
             _suspect(endpoint, result)
@@ -192,34 +203,32 @@ class RemoteSandbox:
 
     async def _exchange(self, endpoint: Endpoint, body: bytes, most_bytes: int) -> bytes:
         """The body of a good reply. Raises for every other."""
-        async with self._http().stream(
-            "POST", f"{endpoint.url}/run_code", content=body, timeout=httpx.Timeout(None, connect=self.config.connect_s)
-        ) as reply:
-            if reply.status_code == 200:
+        async with self._http().post(f"{endpoint.url}/run_code", data=body, allow_redirects=False) as reply:
+            if reply.status == 200:
                 return await _read(reply, most_bytes)
             said = (await _read(reply, SMALL_BYTES)).decode("utf-8", errors="replace")[:300]
-            if reply.status_code in _REFUSED:
-                raise _Refused(f"{reply.status_code} {said}")
-            if reply.status_code == 429:
+            if reply.status in _REFUSED:
+                raise _Refused(f"{reply.status} {said}")
+            if reply.status == 429:
                 raise _Busy(f"429 {said}", _pause_s(reply.headers.get("retry-after", "")))
-            raise fusion.BadReply(_explain(reply.status_code, said))
+            raise fusion.BadReply(_explain(reply.status, said))
 
     async def _ping(self, endpoint: Endpoint) -> bool:
         """True if it answers as a sandbox; remembers its level, or what is wrong with it."""
         try:
             async with (
                 asyncio.timeout(self.config.connect_s),
-                self._http().stream("GET", f"{endpoint.url}/v1/ping") as reply,
+                self._http().get(f"{endpoint.url}/v1/ping", allow_redirects=False) as reply,
             ):
                 said = await _read(reply, SMALL_BYTES)
-                if reply.status_code == 200 and said.strip() in (b'"pong"', b"pong"):
+                if reply.status == 200 and said.strip() in (b'"pong"', b"pong"):
                     endpoint.level = _plain(reply.headers.get(fusion.LEVEL_HEADER, "")) or endpoint.level
                     return True
-                endpoint.said = _explain(reply.status_code, said.decode("utf-8", errors="replace")[:100])
+                endpoint.said = _explain(reply.status, said.decode("utf-8", errors="replace")[:100])
         except TimeoutError:
             endpoint.said = f"no answer to a ping within {self.config.connect_s:g} s"
-        except (httpx.HTTPError, fusion.BadReply, RuntimeError) as fault:
-            endpoint.said = f"{type(fault).__name__} {str(fault)[:300]}".rstrip()
+        except (aiohttp.ClientError, OSError, fusion.BadReply, RuntimeError) as fault:
+            endpoint.said = _in_words(fault)
         return False
 
     async def _is_fit(self, endpoint: Endpoint) -> bool:
@@ -233,7 +242,7 @@ class RemoteSandbox:
         except SandboxUnavailable:  # it refuses even this
             return False
 
-    def _http(self) -> httpx.AsyncClient:
+    def _http(self) -> aiohttp.ClientSession:
         if self._client is None:
             raise SandboxUnavailable("the sandbox is closed")
         return self._client
@@ -253,14 +262,20 @@ def _reply_bytes(limits: Limits) -> int:
     return 12 * max(limits.output_bytes, fusion.FOREIGN_OUTPUT_BYTES) + SMALL_BYTES
 
 
-async def _read(reply: httpx.Response, most_bytes: int) -> bytes:
+async def _read(reply: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """The body as it came; raises BadReply as soon as it is longer than it may be."""
     data = bytearray()
-    async for chunk in reply.aiter_raw():
+    async for chunk in reply.content.iter_any():
         data += chunk
         if len(data) > most_bytes:
             raise fusion.BadReply(f"a reply of more than {most_bytes} bytes")
     return bytes(data)
+
+
+def _in_words(fault: Exception) -> str:
+    """A fault of the connection on one line."""
+    said = fault.os_error if isinstance(fault, aiohttp.ClientConnectorError) else fault
+    return f"{type(fault).__name__} {' '.join(str(said).split())[:300]}".rstrip()
 
 
 def _explain(status_code: int, said: str) -> str:

@@ -4,7 +4,7 @@ the run itself does it; no weights are read, nothing is sampled and nothing is w
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -135,6 +135,7 @@ def plan_sft(config: SftConfig, model: str, source: SftSource, dialect: Dialect,
     longest = max(len(row.token_ids) for row in data.train)
     trained = max(row.num_trained for row in data.train)
     shape = memory.Shape.within(config.micro_batch_tokens, tokens=longest, trained=trained)
+    shape = replace(shape, rows=min(shape.rows, config.train_batch_size, len(data.train)))
     tokens = sum(len(row.token_ids) for row in data.train)
     epochs = f"{config.num_train_epochs} epochs of {config.train_batch_size:,} rows a step"
     a_step = ceil(min(config.train_batch_size, len(data.train)) / shape.rows)
@@ -158,7 +159,8 @@ def plan_sft(config: SftConfig, model: str, source: SftSource, dialect: Dialect,
 def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
     """A run of TIRGen. Raises UsageError for whatever it would refuse before it samples."""
     found, tirgen, tries = tirgen_problems(config), config.tirgen, config.schedule.attempts
-    say(found.taken)
+    if found.taken:
+        say(found.taken)
     num, limit = len(found.problems), tirgen.max_completion_length
     critic = num * tries * tirgen.max_steps * (1 + tirgen.max_repairs)
     parts: dict[str, int] = {}
@@ -203,7 +205,7 @@ def plan_eval(run: EvalRun, say: Callable[[str], None]) -> Plan:
 
 
 def plan_quickstart(config: RunConfig, say: Callable[[str], None]) -> list[Plan]:
-    """All stages of a quickstart whose data do not exist yet: the cold start's rows are those that TIRGen will keep."""
+    """The stages of a quickstart that make models: the rows of its cold start are those that TIRGen will keep."""
     tirgen = plan_tirgen(config, say)
     rl = plan_rl(config, config.actor, say)
     sft = config.sft

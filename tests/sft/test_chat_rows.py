@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from calling_templates import TEMPLATES, calling_tokenizer
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS
+from thor_tir.execution import ExecutionResult, Status
 from thor_tir.sft.chat_rows import chat_rows, writes_calls
 from thor_tir.sft.chats import read_chat
 from thor_tir.sft.config import ChatConfig, ChatFields
 from thor_tir.sft.tool_text import Unusable
 from thor_tir.tirgen.publish.export import message_row, turn_row
+from thor_tir.tools.protocol import ToolSpec
 from tiny_models import tiny_tokenizer
 
 WITH_TOOLS = (
@@ -318,3 +320,29 @@ def test_trained_ids_spell_what_the_assistant_wrote_and_nothing_of_a_tool(questi
     (row,) = found.rows
     ends = [n for n, id in enumerate(row.token_ids) if id == to.tokenizer.eos_token_id]
     assert len(ends) == (2 if to is PLAIN else 4)  # no more than the template wrote: spelled ones are plain text
+
+
+@pytest.mark.parametrize("name", ["qwen", "hermes"])
+def test_calls_of_the_dialect_are_the_tokens_that_a_rollout_of_it_reads_and_writes(name):
+    tokenizer = calling_tokenizer(name)
+    to = Dialect(tokenizer, DialectConfig(style=TOOLS, calls="tool-call"))
+    (row,) = made({"messages": CALLED[1:]}, to, ChatConfig()).rows
+    action = to.call("print(6*7)\n")
+    seen = to.observe(ExecutionResult(status=Status.OK, stdout="42\n"), after=action)
+    words = (*to.encode("I multiply.\n"), *action.span.token_ids)
+    answer = (*to.encode("It is \\boxed{42}."), to.ends.written)
+    prompt = to.prompt("What is 6*7?").token_ids
+    assert row.token_ids == (*prompt, *words, *seen.span.token_ids, *answer)
+    trained = [token for token, is_trained in zip(row.token_ids, row.trained, strict=True) if is_trained]
+    assert trained == [*words, *answer]
+
+
+def test_calls_of_other_tools_are_asked_as_a_rollout_asks():
+    own = ToolSpec(name="units", description="Converts.", parameters={"type": "object"})
+    to = Dialect(calling_tokenizer("qwen"), DialectConfig(style=TOOLS, calls="tool-call", tools=(own,)))
+    call = {"type": "function", "function": {"name": "units", "arguments": {"value": 3}}}
+    said = [CALLED[1], {**CALLED[2], "tool_calls": [call]}, *CALLED[3:]]
+    (row,) = made({"messages": said}, to, ChatConfig()).rows
+    action = to.call('{"value": 3}', "units")
+    head = (*to.prompt("What is 6*7?").token_ids, *to.encode("I multiply.\n"), *action.span.token_ids)
+    assert row.token_ids[: len(head)] == head

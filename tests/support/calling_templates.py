@@ -6,7 +6,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 START, END = "<|im_start|>", "<|im_end|>"
-_TURN = "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+_CALLS = (
+    '{% for c in m.tool_calls or [] %}{{ \'\\n<tool_call>\\n{"name": "\' + c.function.name + \'", "arguments": \' '
+    "+ (c.function.arguments | tojson) + '}\\n</tool_call>' }}{% endfor %}"
+)
+_TURN = "{{ '<|im_start|>' + m.role + '\\n' + m.content }}" + _CALLS + "{{ '<|im_end|>\\n' }}"
 _BEGIN = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 _SCHEMAS = "{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}"
 _DECLARED = (

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from thor_tir.dialect.prompts import TOOLS
-
 FACTORS = {
     ("km", "m"): 1000,
     ("m", "cm"): 100,
@@ -44,7 +42,7 @@ def _rows(rng: Random, count: int) -> Iterator[Row]:
 
 def _chat(row: Row, *, is_slip: bool) -> Iterator[dict[str, object]]:
     question, value, of, to = row
-    yield {"role": "user", "content": TOOLS.user.format(text=question)}
+    yield {"role": "user", "content": question}
     words = f"We convert {value} {of}.\n"
     if is_slip:
         fault = f'BadArguments: units: \'of\' must be one of "mm", "cm", "m", found "{SLIPS[of]}"'

@@ -87,8 +87,11 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
     has_calls = any(m.calls or m.role is Role.TOOL for m in chat.messages)
     is_ours = not dialect.is_fenced and all(call.is_program for m in chat.messages for call in m.calls)
     by_template = has_calls and not is_ours and config.calls_as == "template" and writes_calls(dialect)
+    tools: Sequence[Any] = chat.tools if by_template else dialect.declared
     if by_template:
         turns, how = _template_turns(chat.messages), "calls by the chat template"
+        if not dialect.is_fenced and config.ask_as == "thor":  # rollouts of this dialect will read the same
+            turns, tools = _asked_turns(turns, dialect.config.style), dialect.declared
     else:
         replies = _replies(chat.messages, notes)
         turns = _fenced_turns(replies, dialect.config.style if config.ask_as == "thor" else None)
@@ -96,7 +99,7 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
         how = ("calls as programs" if has_calls else "programs in the text") if has_programs else "no programs"
         if chat.tools and dialect.is_fenced:
             notes.append("declare tools that the prompt does not name")
-    context = _Context(dialect, [turn.message for turn in turns], chat.tools if by_template else dialect.declared)
+    context = _Context(dialect, [turn.message for turn in turns], tools)
     answers = [n for n, turn in enumerate(turns) if turn.message["role"] == Role.ASSISTANT]
     systems = [_unasked({"role": m.role, "content": m.text}, dialect.config.style) for m in chat.messages]
     if not all(context.holds(said["content"], answers[0]) for said in systems if said["role"] is Role.SYSTEM):
@@ -209,6 +212,20 @@ def _fenced_turns(replies: Sequence[_Reply], style: PromptStyle | None) -> list[
     head, *asked = conversation_messages(style, [said for said in bare if said["content"] or said["role"] != "system"])
     others = [turn for turn in turns if turn.message["role"] != "system"]
     return [_Turn(message=head), *(replace(turn, message=said) for turn, said in zip(others, asked, strict=True))]
+
+
+def _asked_turns(turns: Sequence[_Turn], style: PromptStyle) -> list[_Turn]:
+    """Turns of people, assistants and tools, asked as the style has it."""
+    bare = [(turn, _unasked(turn.message, style)) for turn in turns]
+    rules = [str(said["content"]) for _, said in bare if said["role"] == "system" and said["content"]]
+    head = {"role": "system", "content": "\n\n".join((style.system, *rules))}
+    asked = {"user": lambda text: style.user.format(text=text)}
+    others = [
+        replace(turn, message={**said, "content": asked.get(said["role"], str)(said["content"])})
+        for turn, said in bare
+        if said["role"] != "system"
+    ]
+    return [_Turn(message=head), *others]
 
 
 def _unasked(said: Mapping[str, Any], style: PromptStyle) -> Mapping[str, Any]:

@@ -84,7 +84,8 @@ class ChatConfig:
     """Turns of the assistant that are trained: all of them, or the last one of each conversation alone."""
     ask_as: Literal["thor", "data"] = "thor"
     """Questions as THOR asks them, with its rules before the system prompt of the data, or as they stand in the data.
-    Calls in the turns of a chat template are never put in other words."""
+    Calls in the turns of a chat template are asked in THOR's words where --dialect tool-call has them there, too, and
+    never elsewhere."""
     calls_as: Literal["template", "fences"] = "template"
     """Calls of tools in messages: by the model's chat template where it has turns of tools, or as programs between
     fences, as THOR runs them. Programs within a text are always spelled between fences."""

@@ -16,9 +16,6 @@ from thor_tir.distributed import is_started_together
 from thor_tir.errors import MachineFault, NothingMeasured, UsageError
 from thor_tir.extras import need_of
 
-EXAMPLE = "Find the Greatest Common Divisor (GCD) of these numbers: 252, 588. Give only the GCD as your final answer."
-"""A question that the embedded actor answers right without any training."""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; ends the process with its status."""

@@ -60,6 +60,7 @@ def test_commands_are_no_questions_and_quit_ends(monkeypatch: pytest.MonkeyPatch
 def test_an_interruption_ends_the_answer_and_the_next_question_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = loads(monkeypatch, ["We compute.\n" + program("print(1)"), r"It is \boxed{9}."])
     run = agent.sandbox.run
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
     async def interrupted(*given: object, **options: object) -> object:
         os.kill(os.getpid(), signal.SIGINT)
@@ -67,7 +68,10 @@ def test_an_interruption_ends_the_answer_and_the_next_question_is_answered(monke
         return await run(*given, **options)
 
     monkeypatch.setattr(agent.sandbox, "run", interrupted)
-    told, unanswered = talked("2 + 2?", "3 * 3?")
+    try:
+        told, unanswered = talked("2 + 2?", "3 * 3?")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "[the answer was interrupted]" in told
     assert told.splitlines()[-2] == "answer: 9"
     assert unanswered == 1

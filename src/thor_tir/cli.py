@@ -13,7 +13,7 @@ from threading import current_thread, main_thread
 
 from thor_tir import commands
 from thor_tir.distributed import is_started_together
-from thor_tir.errors import MachineFault, NothingMeasured, UsageError
+from thor_tir.errors import MachineFault, NothingMeasured, OutputClosed, UsageError
 from thor_tir.extras import need_of
 
 
@@ -53,6 +53,8 @@ def _run(name: str, args: Sequence[str]) -> int:
             commands.run(name, list(args))
     except UsageError as error:
         _fail(str(error), status=2)
+    except OutputClosed:
+        return 1
     except NothingMeasured as fault:
         _fail(str(fault), status=1)
     except MachineFault as fault:

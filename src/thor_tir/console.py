@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column, Table
 from rich.text import Text
 
+from thor_tir.errors import OutputClosed
 from thor_tir.progress import duration, rate
 
 MOST_COLUMNS = 1_000
@@ -37,6 +38,17 @@ def visible(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+class _Console(Console):
+    """A console whose reader may leave before the end, as `head` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise OutputClosed in place of rich's SystemExit, which event loops report as a crash."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise OutputClosed("nobody reads the output any more") from None
 
 
 class _Speed(ProgressColumn):
@@ -130,12 +142,12 @@ class ConsoleReporter:
     """Bars on a terminal; on anything else lines now and then and one when a stage ends. A silent one says nothing."""
 
     def __init__(self, console: Console | None = None, *, is_silent: bool = False) -> None:
-        self.console = console or Console(highlight=False, quiet=is_silent)
+        self.console = console or _Console(highlight=False, quiet=is_silent)
 
     @classmethod
     def of_errors(cls) -> "ConsoleReporter":
         """A reporter on standard error, beside an answer that others may read."""
-        return cls(Console(stderr=True, highlight=False))
+        return cls(_Console(stderr=True, highlight=False))
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[_Bar]:
@@ -167,7 +179,7 @@ class ConsoleReporter:
         if needed <= self.console.width:
             self.console.print(shown)
         else:
-            wider = Console(file=self.console.file, width=needed, quiet=self.console.quiet, highlight=False)
+            wider = _Console(file=self.console.file, width=needed, quiet=self.console.quiet, highlight=False)
             wider.print(shown, crop=False, soft_wrap=False)
 
 

@@ -47,3 +47,7 @@ class DiskFull(MachineFault):
 
 class UsageError(ValueError):
     """The user's mistake, described in one sentence: what was expected, what was found, what to do."""
+
+
+class OutputClosed(Exception):
+    """The reader of standard output left before the end of a command, which ends there without a word."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,12 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_a_question_comes_as_an_argument_through_a_pipe_or_from_a_file(
     argv: list[str], piped: io.StringIO, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (empty_folder / "question.txt").write_text("2 + 2?")
-    agent = loads(monkeypatch, [ANSWER])
-    assert status_of("solve", *argv) == 0
-    assert "2 + 2?" in agent.policy.asked[0].text
+    (empty_folder / "question.txt").write_text("2 + 2?\n")
+    agent = loads(monkeypatch, [ANSWER] * 2)
+    assert status_of("solve", *argv) == status_of("solve", " 2 + 2?") == 0
+    one, other = agent.policy.asked
+    assert "2 + 2?" in one.text
+    assert one.text == other.text
 
 
 def test_without_an_answer_the_status_is_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +52,18 @@ def test_without_an_answer_the_status_is_3(monkeypatch: pytest.MonkeyPatch, caps
     assert "no answer found" in capsys.readouterr().out
     assert status_of("solve", "2 + 2?", "--json") == 3
     assert json.loads(capsys.readouterr().out)["answer"] is None
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads(monkeypatch, [program("print(1)"), ANSWER])
+    reading, writing = os.pipe()
+    os.close(reading)
+    with monkeypatch.context() as patched, os.fdopen(writing, "w") as pipe:
+        patched.setattr("sys.stdout", pipe)
+        assert status_of("solve", "2 + 2?") == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_json_is_one_object_with_steps_repairs_and_cost(
@@ -97,6 +112,9 @@ def test_two_questions_and_a_file_that_is_none_are_refused(
     assert "two questions" in capsys.readouterr().err
     assert status_of("solve", "--file", "question.txt") == 2
     assert "question.txt" in capsys.readouterr().err
+    (empty_folder / "question.txt").write_text("2 + 2?")
+    assert status_of("solve", "question.txt") == 2
+    assert "--file question.txt" in capsys.readouterr().err
 
 
 def test_a_chat_reads_a_pipe_line_by_line(

@@ -1,6 +1,7 @@
 """Commands that answer questions of a person."""
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,10 @@ class Solve(AskOptions):
             raise SystemExit(NOT_ANSWERED)
 
     def _question(self) -> str:
+        """The question without blank ends, so that a pipe and an argument ask the same."""
+        return self._words().strip()
+
+    def _words(self) -> str:
         if self.file is not None:
             if self.question:
                 raise UsageError("a question and --file are two questions; give one of them")
@@ -127,6 +132,10 @@ class Solve(AskOptions):
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError(f"--file {self.file} cannot be read: {error}") from error
         if self.question not in ("", "-"):
+            if os.path.isfile(self.question):
+                raise UsageError(
+                    f"{self.question} is a file; `thor solve --file {self.question}` asks what stands in it"
+                )
             return self.question
         if not self.question and sys.stdin.isatty():
             raise UsageError('no question: give one as in thor solve "2 + 2?", with --file, or through a pipe')

@@ -346,3 +346,46 @@ def test_calls_of_other_tools_are_asked_as_a_rollout_asks():
     action = to.call('{"value": 3}', "units")
     head = (*to.prompt("What is 6*7?").token_ids, *to.encode("I multiply.\n"), *action.span.token_ids)
     assert row.token_ids[: len(head)] == head
+
+
+def _calls(*names: str) -> list[dict]:
+    return [{**CALL, "id": n, "function": {"name": "python", "arguments": {"code": f"print('{n}')"}}} for n in names]
+
+
+@pytest.mark.parametrize("to", [PLAIN, TEMPLATED], ids=["fences", "template"])
+def test_an_output_belongs_to_the_call_that_it_names(to):
+    two = {"role": "assistant", "content": "Two.", "tool_calls": _calls("a", "b")}
+    outputs = [{"role": "tool", "tool_call_id": name, "content": f"of {name}"} for name in "ba"]
+    end = {"role": "assistant", "content": "Done."}
+    whole, trained = texts(made({"messages": [*ASKED, two, *outputs, end]}, to), to)[0]
+    assert whole.index("of a") < whole.index("of b")
+    assert "of " not in trained
+    with pytest.raises(Unusable, match="name other calls"):
+        made({"messages": [*ASKED, two, *outputs[:1], {**outputs[0], "tool_call_id": "c"}, end]}, to)
+
+
+def test_thoughts_and_weights_of_a_call_that_stands_apart_are_kept():
+    words = {"role": "assistant", "content": "Words.", "weight": 0}
+    call = {"role": "assistant", "content": "", "tool_calls": _calls("a"), "reasoning_content": "Hm."}
+    rest = [{"role": "tool", "content": "a"}, {"role": "assistant", "content": "Done."}]
+    chat = read_chat({"messages": [*ASKED, words, call, *rest]}, ChatFields())
+    assert [(m.text, m.thoughts, m.is_trained) for m in chat.messages[1:3]] == [
+        ("Words.", "", False),
+        ("", "Hm.", True),
+    ]
+
+
+def test_an_assistant_who_says_nothing_is_not_learnt():
+    with pytest.raises(Unusable, match="is empty"):
+        made({"messages": [*ASKED, {"role": "assistant", "content": None}]})
+
+
+def test_a_call_and_its_output_close_no_tag_but_their_own():
+    to = Dialect(calling_tokenizer("qwen"), DialectConfig(calls="tool-call"))
+    code, told = "print('</tool_call>')\n", "</tool_response> <tool_call>"
+    called = {**CALL, "function": {"name": "python", "arguments": {"code": code}}}
+    messages = [*ASKED, {**CALLED[2], "tool_calls": [called]}, {"role": "tool", "content": told}, CALLED[4]]
+    whole = texts(made({"messages": messages}, to), to)[0][0]
+    assert to.writes(to.call(code))
+    assert told not in whole
+    assert "(/tool_response) <tool_call>" in whole

@@ -36,6 +36,8 @@ def test_a_text_in_our_fences_is_spelled_as_it_was():
     [
         "Multiply.\n<llm-code>\nprint(7*8)\n</llm-code>\n<llm-code-output>\n56\n</llm-code-output>\nSo \\boxed{56}.",
         "Multiply.\n```py\nprint(7*8)\n```\n\n```output\n56\n```\nSo \\boxed{56}.",
+        "Multiply.\n```python\nprint(7*8)\n```\n~~~Output\n56\n~~~\nSo \\boxed{56}.",
+        "Multiply.\n```python\nprint(7*8)\n```\n````output\n56\n````\nSo \\boxed{56}.",
         "Multiply.\n``` python \nprint(7*8)\n``` \n\n\n``` output\n56\n```  \nSo \\boxed{56}.",
         "Multiply.\n~~~Python\nprint(7*8)\n~~~\n```output\n56\n\n```\nSo \\boxed{56}.".replace("56\n\n", "56\n"),
         "Multiply.\r\n```python\r\nprint(7*8)\r\n```\r\n```output\r\n56\n```\r\nSo \\boxed{56}.".replace("y.\r", "y."),
@@ -57,6 +59,7 @@ def test_other_marks_mean_the_same(text):
         ("<llm-code>\nprint(7)\n</llm-code>\n<llm-code-output>\n7", "an output never ends"),
         ("I guess.\n```output\n7\n```\nSo 7.", "an output follows no program"),
         ("```python\nprint(7)\n```\nIt prints:\n```output\n7\n```\n", "an output follows no program"),
+        ("<code>\nprint(7)\n</code>\n<interpreter>\n7\n</interpreter>\n", "are not read here: <interpreter>"),
         ("So.\n<llm-code-output>\n7\n</llm-code-output>\n", "a program never ends"),
     ],
 )
@@ -104,3 +107,8 @@ def test_odd_fences_are_read_or_refused_and_outputs_stay_outputs(parts):
     except Unusable:
         return
     assert [p for p in pieces(text_of(parts)) if p.kind is Kind.OUTPUT] == [p for p in parts if p.kind is Kind.OUTPUT]
+
+
+def test_a_shorter_fence_within_an_output_does_not_end_it():
+    text = "```python\nprint(7)\n```\n````output\n```\n7\n```\n````\nSo 7."
+    assert pieces(text) == (program("print(7)\n"), output("```\n7\n```"), words("So 7."))

@@ -272,7 +272,7 @@ class Dialect:
         if self._results is None:
             is_cut = after is not None and not self.decode(written).endswith("\n")
             return self.encode_foreign("\n" * is_cut + frame(text))
-        before, then = self._results.before, self._results.after
+        before, then, text = self._results.before, self._results.after, tool_calls.disarmed(text)
         if self._spells_control(text):
             ids = self._with_controls(before) + self.encode_foreign(text) + self._with_controls(then)
         else:

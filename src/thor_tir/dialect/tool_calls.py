@@ -123,9 +123,9 @@ def _form() -> str:
 
 
 def _json(value: object) -> str:
-    """JSON as people read it, unless it holds halves of characters, which no tokenizer takes."""
+    """JSON as people read it, unless it holds halves of characters, which no tokenizer takes; it closes no call."""
     text = json.dumps(value, ensure_ascii=False)
-    return text if _is_text(text) else json.dumps(value)
+    return (text if _is_text(text) else json.dumps(value)).replace(CLOSE, CLOSE.replace("/", r"\/"))
 
 
 def _is_text(text: str) -> bool:

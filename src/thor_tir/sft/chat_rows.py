@@ -13,6 +13,7 @@ from typing import Any
 from thor_tir.chat_template import CLOSES, OPENS, TAGS, TemplateFault, control_ids, rendered
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import PromptStyle, conversation_messages
+from thor_tir.dialect.tool_calls import disarmed
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.sft.chats import Chat, Message, Role
 from thor_tir.sft.config import ChatConfig
@@ -89,7 +90,7 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
     by_template = has_calls and not is_ours and config.calls_as == "template" and writes_calls(dialect)
     tools: Sequence[Any] = chat.tools if by_template else dialect.declared
     if by_template:
-        turns, how = _template_turns(chat.messages), "calls by the chat template"
+        turns, how = _template_turns(chat.messages, is_fenced=dialect.is_fenced), "calls by the chat template"
         if not dialect.is_fenced and config.ask_as == "thor":  # rollouts of this dialect will read the same
             turns, tools = _asked_turns(turns, dialect.config.style), dialect.declared
     else:
@@ -136,7 +137,7 @@ def writes_calls(dialect: Dialect) -> bool:
     return True
 
 
-def _template_turns(messages: Sequence[Message]) -> list[_Turn]:
+def _template_turns(messages: Sequence[Message], *, is_fenced: bool) -> list[_Turn]:
     """Messages as chat templates take them: arguments as objects, every call and output with the id that joins them."""
     turns: list[_Turn] = []
     waiting: list[tuple[str, str]] = []
@@ -147,6 +148,7 @@ def _template_turns(messages: Sequence[Message]) -> list[_Turn]:
             if not waiting:
                 raise Unusable("a tool's output follows no call")
             said["tool_call_id"], said["name"] = waiting.pop(0)
+            said["content"] = message.text if is_fenced else disarmed(message.text)
         elif waiting:
             raise Unusable("a call has no output")
         if message.thoughts:

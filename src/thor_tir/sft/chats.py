@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any
 
 from thor_tir.sft.config import ChatFields
@@ -47,6 +48,8 @@ class Call:
     """Name of the tool."""
     arguments: Mapping[str, Any] | str
     """Arguments by name; the text itself where it is no JSON object."""
+    id: str = ""
+    """Name by which an output says that it is this call's; empty where the source gives none."""
 
     @property
     def program(self) -> str:
@@ -81,6 +84,8 @@ class Message:
     """Thoughts of an assistant that its source keeps beside the text."""
     is_trained: bool = True
     """False where the source gives the message the weight 0."""
+    answers: str = ""
+    """Name of the call whose output a tool's message is; empty where the source gives none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,7 @@ class Chat:
 def read_chat(row: Mapping[str, Any], fields: ChatFields) -> Chat:
     """The conversation of a row. Raises Unusable with the reason where there is none that ends with an assistant."""
     shape, said = _conversation(row, fields)
-    messages = _joined([_message(each) for each in said])
+    messages = _in_order(_joined([_message(each) for each in said]))
     system = row.get(fields.system_field)
     if isinstance(system, str) and system.strip() and all(m.role is not Role.SYSTEM for m in messages):
         messages.insert(0, Message(role=Role.SYSTEM, text=system))
@@ -132,11 +137,31 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
     joined: list[Message] = []
     for message in messages:
         before = joined[-1] if joined else None
-        if message.calls and not message.text and before is not None and before.role is Role.ASSISTANT:
+        is_bare = bool(message.calls) and not message.text and not message.thoughts
+        if is_bare and before is not None and (before.role, before.is_trained) == (message.role, message.is_trained):
             joined[-1] = replace(before, calls=before.calls + message.calls)
         else:
             joined.append(message)
     return joined
+
+
+def _in_order(messages: Sequence[Message]) -> list[Message]:
+    """Messages, where outputs stand in the order of their calls. Raises Unusable for an output of no such call."""
+    found: list[Message] = []
+    place = 0
+    while place < len(messages):
+        message = messages[place]
+        outputs = list(takewhile(lambda each: each.role is Role.TOOL, messages[place + 1 :]))
+        names = [call.id for call in message.calls]
+        found.append(message)
+        if all(names) and len(set(names)) == len(names) and any(each.answers for each in outputs):
+            if sorted(names) != sorted(each.answers for each in outputs):
+                raise Unusable("the outputs behind calls name other calls than those")
+            found += sorted(outputs, key=lambda each: names.index(each.answers))
+        else:
+            found += outputs
+        place += 1 + len(outputs)
+    return found
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -164,12 +189,15 @@ def _message(said: Any) -> Message:
         return Message(role=role, text="", calls=tuple(map(_call, _listed(text))))
     calls = said.get("tool_calls") or said.get("function_call") or ()
     thoughts = said.get("reasoning_content") or said.get("thinking") or ""
+    if role is Role.ASSISTANT and not (calls or thoughts or text.strip()):
+        raise Unusable("a message of an assistant is empty")
     return Message(
         role=role,
         text=text,
         calls=tuple(map(_call, _listed(calls))),
         thoughts=thoughts if isinstance(thoughts, str) else "",
         is_trained=said.get("weight") != 0,
+        answers=str(said.get("tool_call_id") or ""),
     )
 
 
@@ -207,7 +235,7 @@ def _call(said: Any) -> Call:
         arguments = read if isinstance(read, dict) else arguments
     if not isinstance(arguments, Mapping | str):
         raise Unusable("the arguments of a call are no JSON object")
-    return Call(name=function["name"], arguments=arguments)
+    return Call(name=function["name"], arguments=arguments, id=str(said.get("id") or ""))
 
 
 def _declared(tools: Any) -> Sequence[Any]:

@@ -37,14 +37,15 @@ class Piece:
     """Text of it, without marks."""
 
 
-_FENCED_OUTPUT = re.compile(r"\s*^[ \t]*`{3,}[ \t]*output[ \t\r]*\n", re.MULTILINE)
-_FENCED_END = re.compile(r"^[ \t]*`{3,}[ \t\r]*(?:\n|\Z)", re.MULTILINE)
+_FENCED_OUTPUT = re.compile(r"\s*^[ \t]*(`{3,}|~{3,})[ \t]*output[ \t\r]*\n", re.MULTILINE | re.IGNORECASE)
 _LLM_PROGRAM = re.compile(r"<llm-code>[ \t\r]*\n?(.*?)</llm-code>[ \t\r]*\n?", re.DOTALL)
 _LLM_OUTPUT = re.compile(r"\s*<llm-code-output>[ \t\r]*\n?")
 _LLM_END = re.compile(r"</llm-code-output>[ \t\r]*\n?")
 QUOTES = "'''"
 """Stands for a fence within an output, as in the outputs of our own sandbox."""
 _LLM_MARK = "<llm-code"
+_UNREAD_OUTPUT = re.compile(r"<(interpreter|output|code_output|execution_results?|tool_response)>.*?</\1>", re.DOTALL)
+"""Outputs between marks of data sets that are not read: learnt as the model's words, it would make them up."""
 _LONG_MARKS = ("`" * 40, "~" * 40)
 """Lines that close whatever fence is open."""
 
@@ -52,7 +53,7 @@ _LONG_MARKS = ("`" * 40, "~" * 40)
 def pieces(text: str) -> tuple[Piece, ...]:
     """The words, programs and outputs of a text, in order. Raises Unusable where one of them never ends."""
     is_llm = _LLM_MARK in text
-    opens, ends = (_LLM_OUTPUT, _LLM_END) if is_llm else (_FENCED_OUTPUT, _FENCED_END)
+    opens = _LLM_OUTPUT if is_llm else _FENCED_OUTPUT
     found: list[Piece] = []
     place = 0
     while (block := _program(text[place:], is_llm=is_llm)) is not None:
@@ -60,6 +61,7 @@ def pieces(text: str) -> tuple[Piece, ...]:
         found.append(Piece(Kind.PROGRAM, block.code))
         place += block.end
         if (begin := opens.match(text, place)) is not None:
+            ends = _LLM_END if is_llm else _end_of(begin[1])
             if (end := ends.search(text, begin.end())) is None:
                 raise Unusable("an output never ends")
             found.append(Piece(Kind.OUTPUT, text[begin.end() : end.start()].removesuffix("\n")))
@@ -70,6 +72,8 @@ def pieces(text: str) -> tuple[Piece, ...]:
     found += _words(rest)
     if any(opens.search(piece.text) for piece in found if piece.kind is Kind.WORDS):
         raise Unusable("an output follows no program")
+    if unread := next((m for p in found if p.kind is Kind.WORDS if (m := _UNREAD_OUTPUT.search(p.text))), None):
+        raise Unusable(f"an output stands between marks that are not read here: <{unread[1]}>")
     return tuple(found)
 
 
@@ -117,6 +121,11 @@ def _fenced(code: str) -> str:
     if block is None or block.code != code:
         raise Unusable("a program holds the fence that would end it")
     return text
+
+
+def _end_of(fence: str) -> re.Pattern[str]:
+    """The line that closes a fence: the same marks, and as many at least."""
+    return re.compile(rf"^[ \t]*{re.escape(fence)}{re.escape(fence[0])}*[ \t\r]*(?:\n|\Z)", re.MULTILINE)
 
 
 def _words(text: str) -> Iterable[Piece]:

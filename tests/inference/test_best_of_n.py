@@ -146,6 +146,14 @@ def test_a_vote_weighs_each_attempt_by_its_pass_rate_and_is_a_plain_one_where_no
     assert taken(idle, "weighted-vote").verdict.extracted == "2"
 
 
+def test_equal_sums_of_pass_rates_are_equal_whatever_the_order_of_addition():
+    fifths = ["+" * n + "-" * (5 - n) for n in range(6)]
+    candidates = [attempt_of(fifths[n], "8") for n in (1, 2)] + [attempt_of(fifths[n], "9") for n in (3, 0)]
+    chosen = {taken(candidates, "weighted-vote", seed).verdict.extracted for seed in range(20)}
+    assert 1 / 5 + 2 / 5 > 3 / 5
+    assert chosen == {"8", "9"}
+
+
 def test_the_shortest_is_taken_among_the_best_alone() -> None:
     # a scripted step writes two tokens, thought and program
     candidates = [attempt_of("+++", id="long"), attempt_of("-", id="brief"), attempt_of("+", id="short")]

@@ -56,7 +56,8 @@ def vote_shares(attempts: Sequence[Attempt], weights: Sequence[float] | None = N
     counts: defaultdict[int | None, float] = defaultdict(float)
     for vote, weight in zip(votes, weights or [1.0] * len(votes), strict=True):
         counts[vote] += weight
-    return [0.0 if vote is None else counts[vote] / len(votes) for vote in votes]
+    # Weights are fractions: without rounding, the order of addition would decide between equal sums.
+    return [0.0 if vote is None else round(counts[vote], 9) / len(votes) for vote in votes]
 
 
 def self_rewarded(attempt: Attempt) -> Score:

@@ -223,3 +223,21 @@ def test_a_repeated_question_is_used_once_and_an_id_of_two_questions_is_complete
         "repeated questions, left out: 3 (1 with another answer)",
         "questions with the id of another one, completed by a digest: 1",
     )
+
+
+def test_columns_that_compete_and_rows_that_differ_are_said(tmp_path):
+    both = {"question": "1?", "problem": "2?", "answer": "1"}
+    assert read_data_set(str(file_of(tmp_path, json.dumps(both)))).is_usual is False
+    found = read_data_set(
+        str(file_of(tmp_path, json.dumps({**both, "question": ""}), '{"question": "3?", "answer": 3}'))
+    )
+    assert not found.is_usual
+    assert "questions from `problem`, answers from `answer` (1 of 2)" in found.taken
+
+
+def test_files_of_no_split_beside_those_of_one_are_named(tmp_path):
+    for name in ("train", "more"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"question": name, "answer": "1"}))
+    found = read_data_set(str(tmp_path))
+    assert [p.question for p in found.problems] == ["train"]
+    assert "1 of no split left out: more.jsonl" in found.taken

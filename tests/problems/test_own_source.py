@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import UsageError
+from thor_tir.problems.data_set import read_data_set
 from thor_tir.problems.own_source import is_source
 from thor_tir.problems.sets import load_set, own_set
 from thor_tir.problems.sources import ProblemChoice, Split, load_problems, local_inputs
@@ -102,3 +103,14 @@ def test_a_function_that_gives_no_problems_is_refused(mine: Path, function: str,
 )
 def test_functions_are_told_from_files_and_sets_of_the_hub(spec: str, expected: bool) -> None:
     assert is_source(spec) is expected
+
+
+def test_numbers_and_arrays_of_numpy_are_answers(tmp_path: Path) -> None:
+    (tmp_path / "arrays.py").write_text(
+        "import numpy as np\n"
+        "def f(split, count, seed):\n"
+        "    values = np.int64(3), np.float32(0.1), np.array(['4'])\n"
+        "    return [{'question': f'{n}?', 'answer': value} for n, value in enumerate(values)]\n"
+    )
+    found = read_data_set(f"{tmp_path}/arrays.py:f")
+    assert [problem.answer for problem in found.problems] == ["3", "0.1", "4"]

@@ -166,3 +166,19 @@ def test_a_folder_that_leaves_a_choice_is_refused_with_the_choices(
     (tmp_path / "set").mkdir()
     with pytest.raises(UsageError, match=advice):
         read_data_set(f"{folder_of(tmp_path / 'set', *names)}{spec}")
+
+
+def test_a_name_that_stands_twice_in_a_row_is_refused(tmp_path):
+    twice = '{"question": "1?", "answer": "1", "answer": "2"}'
+    for name, text in {"a.jsonl": f"{twice}\n{twice}", "b.json": f"[\n{twice}\n]", "c.json": f"{twice}"}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match="an object names answer twice"):
+            list(read_rows(tmp_path / name))
+
+
+def test_columns_of_one_name_in_a_table_are_refused(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.Table.from_arrays([arrow.array(["1"])] * 3, names=["question", "answer", "answer"])
+    parquet.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(UsageError, match="the columns answer are there more than once"):
+        list(read_rows(tmp_path / "twice.parquet"))

@@ -198,6 +198,13 @@ def test_what_cannot_be_loaded_is_said_before_anything_runs(mine: Path, spec: st
         load_rewards([spec.format(mine=mine), "boxed"])
 
 
+def test_rewards_that_add_up_to_no_number_that_trains_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "huge.py").write_text("def huge(problem, trajectory, verdict):\n    return {'a': 1e308, 'b': 1e308}\n")
+    rewards = load_rewards([f"{tmp_path}/huge.py:huge"])
+    with pytest.raises(UsageError, match="scale them by the weight"):
+        asyncio.run(judged(rewards, PROBLEM, trajectory_of(), RIGHT))
+
+
 def test_a_reward_named_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="named twice"):
         load_rewards(["exact", "exact=0.5"])

@@ -11,7 +11,7 @@ from scripted_agent import FakeSandbox
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.errors import ToolLost, ToolUnavailable, UsageError
 from thor_tir.execution import Status
-from thor_tir.rollout.toolbox import TOLERANCE, Toolbox
+from thor_tir.rollout.toolbox import MOST_CHARS, TOLERANCE, Toolbox
 from thor_tir.tools.loading import checked, load_tools
 from thor_tir.trajectory import Action, Author, Span
 from tiny_models import tiny_tokenizer
@@ -66,6 +66,29 @@ def test_a_broken_tool_is_tried_once_more_and_then_is_a_fault_of_the_machine_wit
         ToolUnavailable, match=r"the tool broken raised ConnectionError: no route \(.*own_tools.py, line"
     ):
         called(box(Broken()), "broken")
+
+
+class Ends:
+    name, description, parameters = "ends", "Ends.", {"type": "object"}
+
+    def __init__(self, end):
+        self.end = end
+
+    async def call(self):
+        if isinstance(self.end, BaseException):
+            raise self.end
+        return self.end
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), asyncio.CancelledError()])
+def test_a_tool_ends_neither_the_run_nor_its_attempt_without_a_word(end):
+    with pytest.raises(ToolUnavailable, match=type(end).__name__):
+        called(box(Ends(end)), "ends")
+
+
+def test_an_answer_without_measure_fails_as_a_program_does_and_is_not_kept_whole():
+    result = called(box(Ends("x" * (MOST_CHARS + 1))), "ends")
+    assert (result.status, len(result.stdout), result.is_truncated) == (Status.OUTPUT_LIMIT, MOST_CHARS, True)
 
 
 def test_a_tool_that_breaks_at_call_after_call_stops_the_run():

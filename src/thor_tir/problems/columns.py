@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from math import isnan
+from numbers import Real
 from typing import Any
 
 from thor_tir.errors import UsageError
@@ -102,7 +103,7 @@ def read_answer(row: Mapping[str, Any], fields: ProblemFields, where: str) -> Ta
             continue
         if fields.answer_field and (turns := turns_of(value)):
             return Taken(f"the assistant's turn of `{name}`", turns[-1][1] if turns[-1][0] == "assistant" else "")
-        if isinstance(said, bool) or not isinstance(said, str | int | float | Decimal):
+        if isinstance(said, bool) or not isinstance(said, str | Real | Decimal):
             raise UsageError(f"{where}: `{name}` must be a string or a number, found {value!r:.80}")
         if str(said).lstrip("+-").lower() in ("inf", "infinity") and not isinstance(said, str):
             raise UsageError(f"{where}: `{name}` is {said}, which is no answer; leave the row out, or write the answer")

@@ -14,7 +14,15 @@ from typing import Any
 from thor_tir.errors import UsageError
 from thor_tir.extras import need
 from thor_tir.problem import Problem, digest
-from thor_tir.problems.columns import ANY_FIELDS, ProblemFields, Taken, read_answer, read_question, read_system
+from thor_tir.problems.columns import (
+    ANY_FIELDS,
+    QUESTION_FIELDS,
+    ProblemFields,
+    Taken,
+    read_answer,
+    read_question,
+    read_system,
+)
 from thor_tir.problems.own_source import Wanted, is_source, source_rows, source_stem
 from thor_tir.problems.rows import EXPECTED, SUFFIXES, Row, Rows, kind_of, read_rows
 
@@ -30,6 +38,8 @@ _META = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json
 """Files that describe a data set beside its data."""
 _KEPT = ("subject", "level", "answer_type", "unit", "is_multiple_answer")
 """Columns that become `Problem.extra`, for tables of results."""
+_RIVALS = (QUESTION_FIELDS, ("answer", "expected_answer", "ground_truth", "final_answer"))
+"""Columns of which one is taken: where a row has two, it is said which."""
 _USUAL = frozenset(("`question`", "`problem`", "`answer`", ""))
 
 
@@ -131,6 +141,7 @@ def collected(rows: Rows, fields: ProblemFields, *, place: DataPlace, origin: st
     problems: dict[str, Problem] = {}
     columns: Counter[tuple[str, str, str]] = Counter()
     again = otherwise = renamed = 0
+    has_rivals = False
     for where, row in rows:
         question, answer = read_question(row, fields, where), read_answer(row, fields, where)
         system = read_system(row, fields, question.column, where)
@@ -143,6 +154,7 @@ def collected(rows: Rows, fields: ProblemFields, *, place: DataPlace, origin: st
             again, otherwise = again + 1, otherwise + (before.answer.split() != problem.answer.split())
             continue
         problems[problem.id] = problem
+        has_rivals = has_rivals or any(sum(name in row for name in names) > 1 for names in _RIVALS)
         columns[(question.column, answer.column, "" if system is None else system.column)] += 1
     if not problems:
         raise UsageError(f"{place} holds no problems; {EXPECTED}")
@@ -150,7 +162,8 @@ def collected(rows: Rows, fields: ProblemFields, *, place: DataPlace, origin: st
         (again, f"repeated questions, left out: {again:,}" + f" ({otherwise:,} with another answer)" * bool(otherwise)),
         (renamed, f"questions with the id of another one, completed by a digest: {renamed:,}"),
     )
-    is_usual = not origin and all(column in _USUAL for each in columns for column in each)
+    is_alone = len(columns) == 1 and not has_rivals
+    is_usual = not origin and is_alone and all(column in _USUAL for each in columns for column in each)
     return DataSet(
         problems=tuple(problems.values()),
         taken="; ".join([*([origin] if origin else []), *_clauses(columns)]),
@@ -222,7 +235,7 @@ def rows_at(place: DataPlace, default_split: str = "train") -> tuple[str, Rows]:
 
 
 def _files_of(folder: Path, split: str, default_split: str) -> tuple[list[Path], str]:
-    """The data files of a folder, of one form and one split; the split is empty where names tell of none."""
+    """The data files of a folder, of one form and one split, and the split in words; empty where names tell of none."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and kind_of(path) and _is_data(path, folder))
     if not found:
         raise UsageError(f"{folder} holds no data files; {EXPECTED}, in names that end in {', '.join(SUFFIXES)}")
@@ -234,7 +247,10 @@ def _files_of(folder: Path, split: str, default_split: str) -> tuple[list[Path],
     if not split and not names:
         return found, ""
     chosen = _choice(split, names, default_split, str(folder))
-    return [path for path in found if splits[path] == chosen], chosen
+    kept = [path for path in found if splits[path] == chosen]
+    nowhere = [str(path.relative_to(folder)) for path, name in splits.items() if not name]
+    more = f" ({len(nowhere)} of no split left out: {', '.join(nowhere)[:200]})" if nowhere else ""
+    return kept, chosen + more
 
 
 def _is_data(path: Path, folder: Path) -> bool:

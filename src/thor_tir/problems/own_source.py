@@ -61,7 +61,7 @@ def _numbered(name: str, function: Callable[..., object], wanted: Wanted) -> Ite
 
 def _row(row: object, where: str) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
-        return row
+        return {name: value.tolist() if getattr(value, "ndim", 0) else value for name, value in row.items()}
     if is_dataclass(row) and not isinstance(row, type):
         return asdict(row)
     raise UsageError(f"{where}: expected a problem, or a dict with question and answer, found {row!r:.80}")

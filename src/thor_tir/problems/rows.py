@@ -175,7 +175,7 @@ def _is_object(line: str) -> bool | None:
 def _whole(path: Path, number: int, line: str, rest: list[str]) -> object:
     """The value of a file that is one JSON text, or the refusal of its first line."""
     try:
-        return json.loads("".join([line, *rest]))
+        return json.loads("".join([line, *rest]), object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         if not rest or (kind_of(path) == "JSONL" and line.rstrip() not in ("[", "{")):
             _row(line, f"{path}, line {number}")
@@ -214,9 +214,18 @@ def _is_table(value: list[Any]) -> bool:
     return bool(value) and turns_of(value) is None and all(isinstance(row, dict) for row in value)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError where a name stands in it twice, of which the last would win unseen."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object names {', '.join(sorted({n for n in names if names.count(n) > 1}))} twice")
+    return found
+
+
 def _row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line.rstrip("\r\n"))
+        row = json.loads(line.rstrip("\r\n"), object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         hint = "" if line.lstrip()[:1] in "{[" else "; a table of comma-separated values is named .csv"
         raise UsageError(f"{where}: not valid JSON ({error.msg} at column {error.colno}){hint}") from error
@@ -292,6 +301,9 @@ def _table_rows(path: Path, stream: BinaryIO, head: bytes) -> Rows:
         else:
             batches = arrow.ipc.open_stream(stream)
         for batch in batches:
+            names = batch.schema.names
+            if repeated := {name for name in names if names.count(name) > 1}:
+                raise UsageError(f"{path}: the columns {', '.join(sorted(repeated))} are there more than once")
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row

@@ -17,6 +17,8 @@ Reward = Callable[..., object]
 """Judges a trajectory, given problem, trajectory and verdict: returns a number, a mapping of names to numbers (their
 sum counts), None where it cannot say, or an awaitable of one of these."""
 _KIND: HookKind = "reward"
+MOST = 1e18
+"""Largest sum of rewards: squares of differences still are numbers of 32 bits."""
 
 
 def exact(problem: Problem, trajectory: Trajectory, verdict: Verdict) -> float | None:
@@ -150,6 +152,11 @@ def added_up(rewards: Sequence[WeightedReward], values: Sequence[object]) -> Jud
         found = numbers_of(value, each.name)
         parts |= found
         total = None if total is None else total + each.weight * sum(found.values())
+        if total is not None and abs(total) > MOST:
+            raise UsageError(
+                f"the rewards of a trajectory add up to {total:g} at {each.name}, and beyond {MOST:g} they cannot be "
+                "trained on; scale them by the weight behind ="
+            )
     return Judged(total=total, parts=parts)
 
 

@@ -26,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 
 TOLERANCE = 16
 """Calls of one tool that may fail in a row by its own fault; then the run stops."""
+MOST_CHARS = 2**20
+"""Longest answer of a tool; one beyond fails as a program does that prints without an end."""
 LEVEL = "tool"
 """Level of confinement of a tool: none, it is the user's own code."""
 
@@ -85,17 +87,23 @@ class Toolbox:
         return result
 
     async def _called(self, tool: LoadedTool, arguments: dict[str, Any]) -> ExecutionResult:
+        fault: BaseException
         for attempt in (1, 2):
             try:
                 result = await _answered(tool, arguments, runs=attempt)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 fault = error
+                continue
+            except asyncio.CancelledError as error:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                fault = error  # the tool's own, nobody stops this attempt
                 continue
             self._faults[tool.spec.name] = 0
             return result
         raise self._fault(tool, fault) from fault
 
-    def _fault(self, tool: LoadedTool, error: Exception) -> ToolUnavailable:
+    def _fault(self, tool: LoadedTool, error: BaseException) -> ToolUnavailable:
         sentence = str(hook_fault(f"the tool {tool.spec.name}", error))
         if sentence not in self._said and len(self._said) < TOLERANCE:
             self._said.add(sentence)
@@ -124,8 +132,17 @@ async def _answered(tool: LoadedTool, arguments: dict[str, Any], *, runs: int) -
         if not limit.expired():  # of the tool's own: its service does not answer
             raise
         return ExecutionResult(status=Status.TIMEOUT, stdout="", seconds=perf_counter() - began, level=LEVEL, runs=runs)
-    status = Status.OK if can_be_read(text) else Status.OK_NO_OUTPUT
     seconds = perf_counter() - began
+    if len(text) > MOST_CHARS:
+        return ExecutionResult(
+            status=Status.OUTPUT_LIMIT,
+            stdout=text[:MOST_CHARS],
+            is_truncated=True,
+            seconds=seconds,
+            level=LEVEL,
+            runs=runs,
+        )
+    status = Status.OK if can_be_read(text) else Status.OK_NO_OUTPUT
     return ExecutionResult(status=status, stdout=text, exit_code=0, seconds=seconds, level=LEVEL, runs=runs)
 
 

@@ -18,6 +18,13 @@ PROBLEMS = [
     {"id": "own/1", "question": "First: what is 20 minus 3?", "answer": "17", "source": "own"},
     {"id": "own/2", "question": "Second: what is 3 less than 20?", "answer": "17", "source": "own"},
 ]
+
+
+@pytest.fixture
+def light_templates() -> None:
+    """The templates are those of people: these tests are about programs of large libraries."""
+
+
 Model = Callable[[str], str]
 """The model's next words after a prompt."""
 

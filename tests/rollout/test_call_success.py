@@ -36,7 +36,7 @@ def in_a_sandbox(replies: list[str], work):
     """Real programs: what they print and how they end is the sandbox's business, not this test's."""
 
     async def run():
-        async with LocalSandbox(LocalSandboxConfig()) as sandbox:
+        async with LocalSandbox(LocalSandboxConfig(modules=("json",), heavy_modules=())) as sandbox:
             agent = Agent(
                 policy=ScriptedPolicy(tiny_tokenizer(), replies), sandbox=sandbox, dialect=Dialect(tiny_tokenizer())
             )

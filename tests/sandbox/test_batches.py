@@ -186,7 +186,7 @@ def test_5000_programs_leave_nothing_behind() -> None:
         return descriptors, Path("/proc/self/mounts").read_text().count("\n"), resident * 4096 // 2**20
 
     async def main() -> None:
-        async with LocalSandbox(LocalSandboxConfig(workers=2)) as sandbox:
+        async with LocalSandbox(LocalSandboxConfig(workers=2, modules=("json",), heavy_modules=())) as sandbox:
             await run_batch(sandbox, [Snippet(code=f"print({i})") for i in range(100)])
             await asyncio.sleep(1)  # both watchers have their next child ready
             before = held()

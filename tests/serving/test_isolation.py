@@ -17,13 +17,14 @@ from thor_tir.sandbox.protocol import Limits
 
 pytestmark = pytest.mark.skipif(probe().level != "full", reason="this machine does not confine programs fully")
 LIMITS = Limits(timeout_s=1.0, memory_bytes=256 * 2**20, output_bytes=20_000)
+LIGHT: Any = {"limits": LIMITS, "least": "full", "modules": ("json",), "heavy_modules": ()}
 
 
 def steps_of(programs: Sequence[str], **config: Any) -> list[dict[str, Any]]:
     """The step of each program, each asked for by a request of its own, one after another."""
 
     async def main() -> list[dict[str, Any]]:
-        async with LocalSandbox(LocalSandboxConfig(workers=1, limits=LIMITS, least="full", **config)) as sandbox:
+        async with LocalSandbox(LocalSandboxConfig(workers=1, **LIGHT, **config)) as sandbox:
             found = []
             for code in programs:
                 async with serving([program(code), ANSWER], sandbox=sandbox, defaults=DEFAULTS) as running:
@@ -121,7 +122,7 @@ def test_sandbox_processes_that_are_killed_under_load_lose_no_request() -> None:
 
     async def main() -> None:
         async with (
-            LocalSandbox(LocalSandboxConfig(workers=2, limits=LIMITS, least="full")) as sandbox,
+            LocalSandbox(LocalSandboxConfig(workers=2, **LIGHT)) as sandbox,
             serving(dict.fromkeys(names, replies), sandbox=sandbox, defaults=DEFAULTS) as running,
         ):
 

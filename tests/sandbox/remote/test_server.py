@@ -233,7 +233,7 @@ def test_a_taken_port_is_one_sentence() -> None:
 async def near_and_far(**changes: Any) -> AsyncIterator[tuple[LocalSandbox, RemoteSandbox]]:
     """The sandbox of this machine, and the same one through a service and our client."""
     async with (
-        LocalSandbox(LocalSandboxConfig(workers=1)) as local,
+        LocalSandbox(LocalSandboxConfig(workers=1, modules=("json",), heavy_modules=())) as local,
         serving(local, **changes) as (url, _),
         RemoteSandbox(RemoteSandboxConfig(endpoints=(url,), token=None)) as remote,
     ):
@@ -282,7 +282,10 @@ def test_the_official_client_works_unchanged() -> None:
         return official.run_code(official.RunCodeRequest(code=code, language="python"), url, 1, 30)
 
     async def main() -> None:
-        async with LocalSandbox(LocalSandboxConfig(workers=1)) as local, serving(local) as (url, _):
+        async with (
+            LocalSandbox(LocalSandboxConfig(workers=1, modules=("json",), heavy_modules=())) as local,
+            serving(local) as (url, _),
+        ):
             fine = await asyncio.to_thread(one, url, "print(6 * 7)")
             assert (fine.status, fine.run_result.stdout) == (official.RunStatus.Success, "42\n")
             wrong = await asyncio.to_thread(one, url, "1 / 0")

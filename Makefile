@@ -8,7 +8,8 @@
 
 VENV ?= .venv
 ARGS ?=
-JOBS ?= auto
+# One process more than there are cores: tests of kills, limits and servers wait for much of their time.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 export VENV
 
 # OpenMP threads that spin while they wait slow each other down several times over on a busy machine.

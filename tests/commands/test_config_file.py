@@ -69,6 +69,8 @@ def test_a_preset_in_the_file_is_a_preset(tmp_path: Path) -> None:
         ("a.json", "[1]", "holds no table of options but list"),
         ("a.json", "{", "is no valid JSON"),
         ("a.yaml", "a: [", "is no valid YAML"),
+        ("a.json", '{"rl": {"seed": 1, "seed": 2}}', "an object names seed twice"),
+        ("a.yaml", "rl:\n  seed: 1\n  seed: 2\n", "an object names seed twice"),
         ("a.yaml", "!!python/object/apply:os.system ['echo']", "is no valid YAML"),
         ("a.ini", "[rl]\n", "a file of options ends in .toml, .yaml or .json"),
     ],

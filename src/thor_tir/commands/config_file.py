@@ -20,6 +20,7 @@ from typing import Any
 
 from thor_tir.commands.table import COMMANDS, options_of
 from thor_tir.errors import UsageError
+from thor_tir.problems.rows import unrepeated
 
 CONFIG = "--config"
 ALSO: Mapping[str, str] = {"chat": "solve"}
@@ -164,12 +165,21 @@ def _parse(text: str, suffix: str) -> object:
     if suffix == ".toml":
         return tomllib.loads(text)
     if suffix == ".json":
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unrepeated)
     if suffix in (".yaml", ".yml"):
-        import yaml  # type: ignore[import-untyped]
-
-        return yaml.safe_load(text)
+        return _yaml(text)
     raise ValueError("a file of options ends in .toml, .yaml or .json")
+
+
+def _yaml(text: str) -> object:
+    import yaml  # type: ignore[import-untyped]
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+            unrepeated([(key.value, value) for key, value in node.value if isinstance(key.value, str)])
+            return dict(super().construct_mapping(node, deep))
+
+    return yaml.load(text, Loader)
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

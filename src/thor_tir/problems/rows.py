@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
@@ -175,7 +175,7 @@ def _is_object(line: str) -> bool | None:
 def _whole(path: Path, number: int, line: str, rest: list[str]) -> object:
     """The value of a file that is one JSON text, or the refusal of its first line."""
     try:
-        return json.loads("".join([line, *rest]), object_pairs_hook=_object)
+        return json.loads("".join([line, *rest]), object_pairs_hook=unrepeated)
     except json.JSONDecodeError as error:
         if not rest or (kind_of(path) == "JSONL" and line.rstrip() not in ("[", "{")):
             _row(line, f"{path}, line {number}")
@@ -214,8 +214,8 @@ def _is_table(value: list[Any]) -> bool:
     return bool(value) and turns_of(value) is None and all(isinstance(row, dict) for row in value)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError where a name stands in it twice, of which the last would win unseen."""
+def unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Raises ValueError where a name stands in it twice: the last would win unseen."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -225,7 +225,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line.rstrip("\r\n"), object_pairs_hook=_object)
+        row = json.loads(line.rstrip("\r\n"), object_pairs_hook=unrepeated)
     except json.JSONDecodeError as error:
         hint = "" if line.lstrip()[:1] in "{[" else "; a table of comma-separated values is named .csv"
         raise UsageError(f"{where}: not valid JSON ({error.msg} at column {error.colno}){hint}") from error

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from browser import MISSING, Browser, chromium
+from calling_templates import calling_tokenizer
 from scripted_agent import program
-from served_scripts import ANSWER, CALL, Running, with_server
+from served_scripts import ANSWER, CALL, HeldSandbox, Running, with_server
+from thor_tir.dialect.tool_calls import written_call
 from thor_tir.view.assets import PAGE_HEADERS
 
 HOSTILE = "<img src=x onerror=alert(1)> \x1b[2J"
@@ -61,6 +63,37 @@ def test_an_answer_is_shown_by_author_with_the_repair_and_the_next_question_hold
         assert "boom" not in prompt  # what was cut away is not the model's past
 
     conversation(window, [BROKEN, AGAIN, ANSWER, ANSWER], talk)
+
+
+def test_calls_between_tags_are_sent_back_as_they_were_written(window: Browser) -> None:
+    called = written_call("python", "print(77)")
+
+    def talk(running: Running) -> None:
+        window.open(running.url)
+        ask(window, "7 * 11?")
+        ask(window, "And again?", 2)
+        prompt = running.policy.asked[-1].text
+        assert called in prompt
+        assert "```" not in prompt.partition("7 * 11?")[2]
+
+    replies = [f"We compute.\n{called}", ANSWER, ANSWER]
+    conversation(window, replies, talk, calls="tool-call", tokenizer=calling_tokenizer("qwen", tags="text"))
+
+
+def test_an_answer_that_a_new_conversation_cuts_off_is_no_part_of_it(window: Browser) -> None:
+    def talk(running: Running) -> None:
+        window.open(running.url)
+        window.run("const it = document.querySelector('textarea'); it.focus(); it.value = '7 * 11?'")
+        window.press("Enter")
+        window.wait("return document.querySelector('.ask [type=submit]').textContent === 'Stop'")
+        window.run("document.querySelector('header button').click()")
+        window.wait("return document.querySelector('.ask [type=submit]').textContent === 'Ask'")
+        window.run("document.querySelector('input[type=checkbox]').click()")
+        ask(window, "And now?")
+        assert "7 * 11?" not in running.policy.asked[-1].text
+        assert running.sandbox.cancelled == 1
+
+    conversation(window, [CALL, ANSWER], talk, sandbox=HeldSandbox)
 
 
 def test_hostile_text_of_people_and_models_is_text(window: Browser) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from scripted_agent import FakeSandbox, program
-from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.dialect.dialect import Dialect, DialectConfig, DialectName
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.protocol import Policy
 from thor_tir.engines.scripted import ScriptedPolicy
@@ -100,13 +100,20 @@ def chunks_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def served(policy: Policy, sandbox: Any, tokenizer: Tokenizer | None = None, *, reasoning: bool = False) -> Served:
+def served(
+    policy: Policy,
+    sandbox: Any,
+    tokenizer: Tokenizer | None = None,
+    *,
+    reasoning: bool = False,
+    calls: DialectName = "fences",
+) -> Served:
     known = tokenizer or tiny_tokenizer()
     return Served(
         name=MODEL,
         policy=policy,
         sandbox=sandbox,
-        with_tools=Dialect(known, DialectConfig(style=TOOLS, is_reasoning=reasoning)),
+        with_tools=Dialect(known, DialectConfig(style=TOOLS, is_reasoning=reasoning, calls=calls)),
         in_words=Dialect(known, DialectConfig(style=NO_TOOLS, is_reasoning=reasoning)),
     )
 
@@ -119,6 +126,7 @@ async def serving(
     policy: Any = None,
     tokenizer: Tokenizer | None = None,
     reasoning: bool = False,
+    calls: DialectName = "fences",
     keys: Mapping[str, str] | None = None,
     audit: AuditLog | None = None,
     defaults: ServedDefaults = DEFAULTS,
@@ -127,8 +135,8 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """A server on a loopback port, ended as by SIGTERM."""
     sandbox = sandbox or LevelledSandbox()
-    policy = policy or ScriptedPolicy(tiny_tokenizer(), replies)
-    what = served(policy, sandbox, tokenizer, reasoning=reasoning)
+    policy = policy or ScriptedPolicy(tokenizer or tiny_tokenizer(), replies)
+    what = served(policy, sandbox, tokenizer, reasoning=reasoning, calls=calls)
     if compares:
         agent = Agent(policy=policy, sandbox=sandbox, dialect=what.with_tools)
         asking = Chooser(selector("gen-select"), GenSelect(agent, defaults.rollout))

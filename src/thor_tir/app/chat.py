@@ -97,5 +97,5 @@ class _Talk:
         self.num_unanswered -= bool(answered.text)
         if self._remembers:
             spans = [span for step in answered.attempt.trajectory.steps for span in step.spans]
-            said = answered.decode([token for span in spans for token in span.token_ids])
+            said = self._asked.dialect.readable([token for span in spans for token in span.token_ids])
             self._turns = [*turns, {"role": "assistant", "content": said}]

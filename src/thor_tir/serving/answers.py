@@ -87,6 +87,8 @@ class Answer:
     """All attempts, the chosen one among them."""
     decode: Decode
     """Function from token ids to text."""
+    context: str
+    """Text that stands in the model's context, calls and results as its dialect writes them."""
     seed: int
     """Seed of the request, which gives the same answer again."""
     seconds: float
@@ -158,10 +160,16 @@ async def answer(
         choice=choice,
         candidates=candidates,
         decode=dialect.decode,
+        context=_context(choice.chosen, dialect),
         seed=options.seed,
         seconds=monotonic() - began,
         opinion=opinion,
     )
+
+
+def _context(attempt: Attempt, dialect: Dialect) -> str:
+    spans = [span for step in attempt.trajectory.steps for span in step.spans]
+    return dialect.readable([token for span in spans for token in span.token_ids])
 
 
 class Pieces:

@@ -122,6 +122,7 @@ def thor_json(answer: Answer) -> JsonObject:
     """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
     fields: JsonObject = {
         **answer_json(answer.chosen, answer.decode),
+        "context": answer.context,
         "seed": answer.seed,
         "seconds": round(answer.seconds, 3),
     }

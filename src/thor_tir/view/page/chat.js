@@ -53,35 +53,32 @@ async function send() {
   const place = el("article", { class: "answering" }, el("h2", { class: "question" }, shown(text)), live);
   talk.append(place);
   place.scrollIntoView({ block: "end" });
-  asking = new AbortController();
+  const mine = new AbortController();
+  asking = mine;
   button.textContent = "Stop";
   const candidates = [];
   try {
     const messages = [...turns, { role: "user", content: text }];
-    const reply = await ask("v1/chat/completions", { key: key.value, signal: asking.signal, body: { ...options(), messages } });
+    const reply = await ask("v1/chat/completions", { key: key.value, signal: mine.signal, body: { ...options(), messages } });
     await streamed(reply, ({ delta, thor }) => {
+      if (mine.signal.aborted) return; // what arrives after a stop is no part of the conversation
       live.append(shown((delta.reasoning_content || "") + (delta.content || "")));
       if (thor?.kind === "candidate") candidates.push(thor);
       if (thor?.kind === "end") {
         live.replaceWith(...answer(thor));
-        turns.push({ role: "user", content: text }, { role: "assistant", content: thor.steps.map(written).join("") });
+        turns.push({ role: "user", content: text }, { role: "assistant", content: thor.context });
       } else if (candidates.length) live.replaceChildren(`${candidates.length} of ${attempts.value} attempts are written`);
     });
   } catch (error) {
     place.append(el("p", { class: "note" }, error.name === "AbortError" ? "Stopped: the model does not read this question again." : "No whole answer; the model does not read this question again."));
     if (error.name !== "AbortError") say(error instanceof Refused ? error.message : "The server does not answer.");
-    if (!turns.length && !question.value) question.value = text;
+    if (place.isConnected && !turns.length && !question.value) question.value = text;
   } finally {
     asking = null;
     button.textContent = "Ask";
     place.scrollIntoView({ block: "nearest" });
     question.focus();
   }
-}
-
-// A step as the model wrote it, for the next turn of the conversation.
-function written(step) {
-  return step.code === null ? step.thought : `${step.thought}\`\`\`python\n${step.code.replace(/\n$/, "")}\n\`\`\`\n\`\`\`output\n${step.output}\n\`\`\`\n`;
 }
 
 function answer(it) {
@@ -116,7 +113,7 @@ function chosen(all) {
 const named = (name, field) => el("label", {}, name, " ", field);
 document.body.classList.add("chat");
 document.body.replaceChildren(
-  el("header", { class: "top" }, el("span", { class: "brand" }, "THOR ", el("b", {}, "chat")), news, el("button", { class: "quiet", type: "button", onclick: () => { turns.length = 0; talk.replaceChildren(); } }, "new conversation")),
+  el("header", { class: "top" }, el("span", { class: "brand" }, "THOR ", el("b", {}, "chat")), news, el("button", { class: "quiet", type: "button", onclick: () => { asking?.abort(); turns.length = 0; talk.replaceChildren(); } }, "new conversation")),
   notice, talk,
   el("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); send(); } }, question,
     el("div", { class: "tools" }, key, named("programs", tools), named("attempts", attempts), named("chosen by", select), named("temperature", temperature), button)));

@@ -206,9 +206,20 @@ async def answer_of(name: str, function: Callable[..., Any], *arguments: object)
 
     Faults of the machine pass through. Raises UsageError, with file and line, for whatever else it raises.
     """
-    with blamed(name):
-        value = function(*arguments)
-        return await value if inspect.isawaitable(value) else value
+    try:
+        with blamed(name):
+            value = function(*arguments)
+            return await value if inspect.isawaitable(value) else value
+    except asyncio.CancelledError as error:
+        if is_stopped():
+            raise
+        raise hook_fault(name, error) from error
+
+
+def is_stopped() -> bool:
+    """True where someone stops the task that asks: a cancellation is not the function's own then."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def answer_now(name: str, function: Callable[..., Any], *arguments: object) -> Any:

@@ -205,6 +205,15 @@ def test_rewards_that_add_up_to_no_number_that_trains_are_refused(tmp_path: Path
         asyncio.run(judged(rewards, PROBLEM, trajectory_of(), RIGHT))
 
 
+def test_a_reward_that_cancels_itself_is_named_and_loses_nothing_unseen(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import asyncio\nasync def ends(problem, trajectory, verdict):\n    raise asyncio.CancelledError\n"
+    )
+    rewards = load_rewards([f"{tmp_path}/ends.py:ends"])
+    with pytest.raises(UsageError, match=r"raised CancelledError.*ends.py, line 3"):
+        asyncio.run(judged(rewards, PROBLEM, trajectory_of(), RIGHT))
+
+
 def test_a_reward_named_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="named twice"):
         load_rewards(["exact", "exact=0.5"])

@@ -375,6 +375,11 @@ def test_thoughts_and_weights_of_a_call_that_stands_apart_are_kept():
     ]
 
 
+def test_a_conversation_may_stand_in_its_column_as_text():
+    messages = [*ASKED, {"role": "assistant", "content": FENCED}]
+    assert texts(made({"messages": json.dumps(messages)})) == texts(made({"messages": messages}))
+
+
 def test_an_assistant_who_says_nothing_is_not_learnt():
     with pytest.raises(Unusable, match="is empty"):
         made({"messages": [*ASKED, {"role": "assistant", "content": None}]})

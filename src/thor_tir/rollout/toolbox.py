@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from thor_tir.dialect.tool_calls import MalformedCall, read_call
 from thor_tir.errors import ToolLost, ToolUnavailable
 from thor_tir.execution import ExecutionResult, Status, can_be_read
-from thor_tir.hooks import hook_fault
+from thor_tir.hooks import hook_fault, is_stopped
 from thor_tir.sandbox.protocol import Notebook, Sandbox
 from thor_tir.tools.loading import LoadedTool
 from thor_tir.tools.protocol import ToolRefusal
@@ -95,7 +95,7 @@ class Toolbox:
                 fault = error
                 continue
             except asyncio.CancelledError as error:
-                if (task := asyncio.current_task()) is None or task.cancelling():
+                if is_stopped():
                     raise
                 fault = error  # the tool's own, nobody stops this attempt
                 continue

@@ -122,14 +122,24 @@ def _conversation(row: Mapping[str, Any], fields: ChatFields) -> tuple[str, Sequ
     """Columns, and the messages that they hold as their source spells them."""
     if not (fields.question_field or fields.answer_field):
         for name in CHAT_FIELDS:
-            if isinstance(row.get(name), list) and row[name]:
-                return f"`{name}`", row[name]
+            if isinstance(found := _parsed(row.get(name)), list) and found:
+                return f"`{name}`", found
     asked = _first(row, (fields.question_field,) if fields.question_field else QUESTION_FIELDS)
     told = _first(row, (fields.answer_field,) if fields.answer_field else RESPONSE_FIELDS)
     if asked is None or told is None:
         missing = "question" if asked is None else "response"
         raise Unusable(f"no {missing} is found in the columns {', '.join(map(str, row)) or 'that it has not'}")
     return f"`{asked}` and `{told}`", [*_turns(row[asked], "user"), *_turns(row[told], "assistant")]
+
+
+def _parsed(value: Any) -> Any:
+    """The value; a conversation that stands there as JSON text, as such."""
+    if not (isinstance(value, str) and value.lstrip().startswith("[")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _joined(messages: Sequence[Message]) -> list[Message]:

@@ -1,4 +1,4 @@
-"""What long work tells about itself: units that are done, a line about the state, lines that are kept."""
+"""Progress of long work: units that are done, a line about the state, lines that are kept."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol

@@ -45,7 +45,7 @@ def chat(
 
 
 class _Talk:
-    """What was said so far."""
+    """The conversation so far."""
 
     def __init__(
         self, asked: Asked, reporter: ConsoleReporter, runner: asyncio.Runner, *, seed: int, remembers: bool

@@ -46,7 +46,7 @@ class Upload:
 
 
 def find_upload(folder: Path, name: str, licence: str = "") -> Upload:
-    """What a folder holds to be pushed: a model, or a data set that `thor tirgen export` wrote.
+    """The content of a folder to be pushed: a model, or a data set that `thor tirgen export` wrote.
 
     Raises UsageError where it holds neither, or several.
     """

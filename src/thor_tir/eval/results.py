@@ -181,7 +181,7 @@ class Losses(TypedDict):
 
 
 class Asked(TypedDict):
-    """What a selector asked a model for, per problem."""
+    """Requests of a selector to a model, per problem."""
 
     calls: float
     """Requests to the model."""
@@ -215,7 +215,7 @@ class SelectorResult(TypedDict):
     by_n: dict[str, Estimate | None]
     """Accuracy by the number of candidates, over all subsets of that size; empty where that would have to be asked."""
     asked: Asked | None
-    """What was asked; null for a rule."""
+    """Requests that were made; null for a rule."""
 
 
 class SetResult(Costs):

@@ -27,7 +27,7 @@ _BARE_BOX = re.compile(
 )
 """A box without braces and what it takes: a formula in dollars, a command with its arguments, a bracket, a word."""
 _MENTION = re.compile(r"[A-Za-z]{2,}|[\W_]*")
-"""What follows the bare command in a sentence about boxes."""
+"""Words that follow the bare command in a sentence about boxes."""
 
 _FENCE = re.compile(r"(?:[ \t>]|[-*+][ \t]|\d{1,2}[.)][ \t])*(`{3,}|~{3,})(.*)")
 _FENCE_LABEL = re.compile(r"\s*(?:\{?[.]?[A-Za-z][\w+#.-]*(?:[ ,:][ \w+#.,:=\"'-]*)?\}?)\s*")

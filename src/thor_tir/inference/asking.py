@@ -37,7 +37,7 @@ class AskingSetup:
 
 @asynccontextmanager
 async def open_asker(asks: str, setup: AskingSetup) -> AsyncIterator[Asker]:
-    """What a selector asks, for as long as it is asked. Raises UsageError for what cannot be had."""
+    """The model that a selector asks, for as long as it is asked. Raises UsageError for what cannot be had."""
     kind, _, place = asks.partition(":")
     if asks in ASKED:
         if setup.agent is None:

@@ -1,4 +1,4 @@
-"""What a model says of the candidates of one question, and how such a model is asked."""
+"""Opinions of a model on the candidates of one question, and the way such a model is asked."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

@@ -20,7 +20,7 @@ AfterAll = Literal["keep", "drop"]
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCorrectionConfig:
-    """What is written again after a failed call, how often, and what follows the last failure."""
+    """The part that is written again after a failed call, how often, and the policy after the last failure."""
 
     scope: Scope = "suffix"
     """Part that is written again: the `action` alone, also the last --suffix-tokens of its thought (`suffix`, the
@@ -178,7 +178,7 @@ def _without_logprobs(step: Step) -> Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairCost:
-    """What became of the failed calls of one trajectory or of several, and what was spent on them."""
+    """Outcome of the failed calls of one trajectory or of several, and the cost of their repair."""
 
     failed: int = 0
     """Calls that failed when they were first written."""

@@ -65,7 +65,7 @@ def get_benchmark(name: str, folder: Path, *, accept_modified: bool = False) -> 
 
 
 def how_to_place(name: str, known: Benchmark | CodeBenchmark, folder: Path) -> str:
-    """What a person without a hub puts where."""
+    """Files that a person without a hub provides, and their places."""
     _, files, hub, licence = _facts(name)
     if isinstance(known, Benchmark):
         holds = f"{known.size} lines with `problem` and `answer` (SHA-256 of these: {known.sha256})"

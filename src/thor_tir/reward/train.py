@@ -41,7 +41,7 @@ class RewardConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardFigures:
-    """How well a reward model tells good from bad."""
+    """Measures of how well a reward model tells good from bad."""
 
     examples: int
     """Examples that were looked at."""

@@ -77,10 +77,10 @@ async def _column(each: WeightedReward, problem: Problem, failed: Step, repairs:
 
 
 def earned_to_json(ids: Sequence[str], judged: Sequence[Judged]) -> JsonObject:
-    """What the repairs of one failed call earned, as it stands in a journal."""
+    """Rewards of the repairs of one failed call, as they stand in a journal."""
     return {"earned": {id: asdict(each) for id, each in zip(ids, judged, strict=True)}}
 
 
 def earned_from_json(row: JsonObject) -> dict[str, Judged]:
-    """What such a row stands for, by repair."""
+    """The rewards that such a row stands for, by repair."""
     return {id: Judged(**each) for id, each in row["earned"].items()}

@@ -266,7 +266,7 @@ class _Context:
             self._said.append(each)
 
     def before(self, number: int) -> str:
-        """What the model reads before it writes a turn, with placeholders."""
+        """Text that the model reads before it writes a turn, with placeholders."""
         return self._text(number, begins_answer=True)
 
     def after(self, number: int) -> str:
@@ -336,7 +336,7 @@ def _spans(turns: Sequence[_Turn], wanted: set[int], context: _Context) -> Itera
 def _written(
     turn: _Turn, number: int, before: str, context: _Context
 ) -> tuple[Sequence[Span], str, tuple[tuple[int, ...], str]]:
-    """What an assistant wrote behind what it read, and its text there; and the end of its turn, as ids and as text."""
+    """Tokens that an assistant wrote behind those it read, their text there, and the end of its turn as ids and text."""
     dialect = context.dialect
     if turn.pieces is not None:
         end = () if dialect.ends.written is None else (dialect.ends.written,)

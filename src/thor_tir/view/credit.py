@@ -42,7 +42,7 @@ def updates_beside(run: ViewedRun, file: ViewedFile) -> Mapping[str, int]:
 
 
 def _beside(run: ViewedRun, file: ViewedFile, of: Callable[[ViewedFile], Mapping[str, T]]) -> dict[str, T]:
-    """What the journals in the folder of this one say by id."""
+    """Content of the journals in the folder of this one, by id."""
     return {id: said for f in run.files if f.path.parent == file.path.parent for id, said in of(f).items()}
 
 

@@ -41,7 +41,7 @@ QUESTION_CHARS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a person wants to see of a run."""
+    """The part of a run that a person wants to see."""
 
     id: str = ""
     """Id of a trajectory, or its beginning."""

@@ -1,4 +1,4 @@
-"""What selectors ask, asked once for each problem of an evaluation and kept beside its attempts."""
+"""Opinions that selectors ask for, once for each problem of an evaluation, kept beside its attempts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class OpinionPlace:
 
 
 def asked_with(names: Sequence[str], rewards: RewardOptions) -> dict[str, JsonObject]:
-    """What these selectors ask, each once, with all that decides the answers besides the attempts.
+    """The opinions that these selectors ask for, each once, with all that decides the answers besides the attempts.
 
     Raises UsageError for a reward model that is not there.
     """

@@ -46,7 +46,7 @@ async def compare_more(
 async def _asking(
     folder: EvalFolder, asks: Sequence[str], rewards: RewardOptions, resources: ResourceConfig, reporter: Reporter
 ) -> AsyncIterator[AskingSetup]:
-    """What is needed to ask: the model that wrote the attempts, or its tokenizer where only reward models are asked.
+    """The parts that asking needs: the model that wrote the attempts, or its tokenizer for reward models alone.
 
     Raises UsageError where the model is not what it was.
     """

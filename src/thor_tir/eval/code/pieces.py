@@ -30,7 +30,7 @@ class Piece:
 
 
 class Strength(IntEnum):
-    """How far code defines a name, from not at all to a function or class with a body."""
+    """The degree to which code defines a name, from not at all to a function or class with a body."""
 
     NONE = 0
     STUB = 1
@@ -55,7 +55,7 @@ def piece_of(text: str, *, is_tagged: bool) -> Piece | None:
 
 
 def strength(tree: ast.Module, entry_point: str) -> Strength:
-    """How far a program defines a function, or the method of a class that `Class.method` names."""
+    """The degree to which a program defines a function, or the method of a class that `Class.method` names."""
     name, _, method = entry_point.partition(".")
     found = [node for node in tree.body if name in bound(node) and not isinstance(node, ast.Import | ast.ImportFrom)]
     if not found:

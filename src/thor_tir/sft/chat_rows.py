@@ -336,7 +336,7 @@ def _spans(turns: Sequence[_Turn], wanted: set[int], context: _Context) -> Itera
 def _written(
     turn: _Turn, number: int, before: str, context: _Context
 ) -> tuple[Sequence[Span], str, tuple[tuple[int, ...], str]]:
-    """Tokens that an assistant wrote behind those it read, their text there, and the end of its turn as ids and text."""
+    """Tokens that an assistant wrote behind those it read, their text there, and the end of its turn in both."""
     dialect = context.dialect
     if turn.pieces is not None:
         end = () if dialect.ends.written is None else (dialect.ends.written,)

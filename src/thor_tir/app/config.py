@@ -202,7 +202,7 @@ NANO_SUFFIX = 8
 
 
 def quickstart(*, seed: int = 0, deterministic: bool = False) -> RunConfig:
-    """The whole method on the embedded models in about eight minutes on two cores."""
+    """The whole method on the embedded models in about five minutes on two cores."""
     training = RolloutConfig(max_completion_length=NANO_TOKENS, stop_at_failure=True)
     return RunConfig(
         tirgen=TirgenConfig(step_tokens=96, max_completion_length=NANO_TOKENS, max_steps=12),

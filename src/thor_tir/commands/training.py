@@ -33,7 +33,7 @@ MOST_BY_DEFAULT = 4
 class Quickstart:
     """The whole method on the embedded models: TIRGen, cold start, hierarchical RL, self-correction, best of N, report.
 
-    About eight minutes on two cores. Killed at any instant, the same command continues.
+    About five minutes on two cores. Killed at any instant, the same command continues.
     """
 
     output: Path = Path("runs/quickstart")

@@ -143,7 +143,7 @@ def test_a_bad_or_contradictory_option_is_named_on_stderr_with_status_2(
 def test_help_lists_every_command_with_what_it_does(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(*argv) == 0
     told = capsys.readouterr().out
-    assert [name for name, c in commands.COMMANDS.items() if f"{name:<16}{c.summary}" not in told] == []
+    assert [name for name, c in commands.COMMANDS.items() if f"{name:<18}{c.summary}" not in told] == []
 
 
 def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:

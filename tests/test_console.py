@@ -209,12 +209,13 @@ def test_long_work_without_lines_of_its_own_says_where_it_is_now_and_then(monkey
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
-def test_nothing_beside_or_below_a_bar_is_cut(width: int) -> None:
-    sent = io.StringIO()
+def test_nothing_beside_or_below_a_bar_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, sent = Clock(monkeypatch), io.StringIO()
     terminal = Console(file=sent, force_terminal=True, color_system=None, width=width, highlight=False)
     note = "16 of 200 questions, 11 solved; actor 107 tokens/s; critic 50 % accepted; programs failed: 3 timeout"
     with ConsoleReporter(terminal).stage("TIRGen: actor, critic, sandbox", 200) as bar:
         bar.resume(7)
+        clock.now += 0.001  # the widest rate there may be
         bar.advance(9)
         bar.log("round 3 of 20", brief="round 3: reward 0.62")
         bar.note(note)

@@ -157,7 +157,7 @@ class ConsoleReporter:
             TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
             BarColumn(bar_width=max(10, min(40, self.console.width - BESIDE_THE_BAR))),
             MofNCompleteColumn(),
-            _Speed(),
+            _Speed(table_column=Column(overflow="fold")),
         )
         with _Bars(*columns, console=self.console, transient=True, disable=not has_bar) as progress:
             bar = _Bar(progress, title, total)

@@ -81,7 +81,9 @@ class Completion:
     stop: StopReason
     """Reason why sampling ended."""
     policy_version: int = 0
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled its last token."""
+    versions: tuple[int, ...] | None = None
+    """Version of the weights that sampled each token, where they changed on the way; None where one sampled all."""
     num_tokens: int | None = None
     """Sampled tokens as a server counted them, where the span's ids are not the model's own; None elsewhere."""
 

@@ -69,8 +69,11 @@ class TrainablePolicy(Policy, Protocol):
         """Sample from these weights from now on, and stamp completions with `version`.
 
         Tensors are whole and come one after another, so that no second model has to fit into memory; all are consumed,
-        since gathering a sharded one is a meeting of several processes. Raises ValueError while requests are active
-        or for a parameter that the engine's model does not have, EngineFault where the engine cannot take them.
+        since gathering a sharded one is a meeting of several processes. Requests that are active keep the tokens they
+        have and go on under the new weights, with a version for each token, where the engine can do that.
+
+        Raises ValueError while requests are active where it cannot, or for a parameter that the engine's model does not
+        have, and EngineFault where the engine cannot take them.
         """
         ...
 

@@ -33,7 +33,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float = 1
         assert difference < tolerance, name
 
 
-@pytest.mark.parametrize("case", ["sft", "rl", "recomputed", "adapters", "one row"])
+@pytest.mark.parametrize("case", ["sft", "rl", "recomputed", "adapters", "kl", "one row"])
 def test_two_processes_have_the_losses_and_weights_of_one(told, case):
     assert told["first"][case] == told["second"][case]
     assert_same(told["first"][case], told["alone"][case])

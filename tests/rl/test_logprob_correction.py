@@ -7,7 +7,7 @@ import pytest
 
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.rl.config import LossConfig
-from thor_tir.rl.logprob_correction import Scorer, corrected, truncated_weights, with_kl
+from thor_tir.rl.logprob_correction import Scorer, corrected, frozen_reference, truncated_weights, with_kl
 from tiny_models import tiny_model
 from tiny_rows import NAN, VOCABULARY, episode_terms, random_row, step_terms
 
@@ -48,7 +48,10 @@ def test_the_kl_has_a_term_beside_each_surrogate_and_none_beside_the_likelihood(
 def test_the_kl_to_the_weights_that_training_starts_from_is_zero_before_the_first_update_and_grows_after_it(tmp_path):
     learner = Learner(tiny_model(sharpness=1.0), LearnerConfig(learning_rate=1e-2))
     loss = LossConfig(beta=0.5)
-    scorer = Scorer.begin(learner.model, loss, tmp_path / "scores", hold=False, micro_batch_tokens=64)
+    reference = frozen_reference(learner.model, loss)
+    scorer = Scorer.begin(
+        learner.model, loss, tmp_path / "scores", hold=False, micro_batch_tokens=64, reference=reference
+    )
     rows = [random_row(seed, episode_terms(a), old_logprob=-math.log(VOCABULARY)) for seed, a in enumerate((1.0, -1.0))]
     before = learner.step(scorer.score(rows)).terms["episode_kl"]
     after = learner.step(scorer.score(rows)).terms["episode_kl"]

@@ -14,6 +14,8 @@ from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.trainable import whole, with_adapters
 from thor_tir.pretrained import copy_weights
 from thor_tir.progress import Unseen
+from thor_tir.rl.config import LossConfig
+from thor_tir.rl.logprob_correction import Scorer, frozen_reference
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import SftData
 from thor_tir.sft.train import cold_start as train
@@ -59,6 +61,7 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "rl": trained(learner_of(ranks), thirteen),
         "recomputed": trained(learner_of(ranks, gradient_checkpointing=True), thirteen),
         "adapters": trained(learner_of(ranks, adapters=4), thirteen),
+        "kl": with_reference(ranks, folder),
         "one row": one_row(ranks),
         "bfloat16": bfloat16(ranks),
         "skipped": skipped(ranks, folder),
@@ -72,6 +75,22 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 def from_others(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return resume(ranks, folder.parent / "pair")
+
+
+def with_reference(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """A step away from the weights of the beginning, then one over rows that know these and the trainer's own."""
+    loss = LossConfig(beta=0.5, importance_sampling_cap=2.0)
+    model = tiny_model(sharpness=1.0).double()
+    reference = frozen_reference(model, loss, ranks)
+    learner = Learner(model, LearnerConfig(learning_rate=1e-2, micro_batch_tokens=30), ranks)
+    learner.step(thirteen_rows())
+    scorer = Scorer.begin(
+        model, loss, folder / "scores.jsonl", hold=False, micro_batch_tokens=30, reference=reference, ranks=ranks
+    )
+    rows = scorer.score(thirteen_rows()[:-1])
+    told = trained(learner, [rows])
+    told["losses"] += [lp for row in rows for lp in (*row.reference_logprobs, *row.correction) if lp == lp]
+    return told
 
 
 def one_row(ranks: Ranks) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from thor_tir.learner.batch import MicroBatch, collate, plan
+from thor_tir.distributed import ALONE, Ranks
+from thor_tir.learner.batch import IDLE, MicroBatch, collate, deal, plan
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.prefixes import read
 from thor_tir.learner.sample import TrainingSample
@@ -45,19 +47,26 @@ def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
 
 @torch.no_grad()
 def row_logprobs(
-    model: CausalLM, rows: Sequence[TrainingSample], *, micro_batch_tokens: int
+    model: CausalLM, rows: Sequence[TrainingSample], *, micro_batch_tokens: int, ranks: Ranks = ALONE
 ) -> dict[str, tuple[float, ...]]:
     """log pi of each trained token in nats by the row's id, NaN at the others; a row that trains nothing has NaN alone.
 
-    The model computes as it does in training, without dropout.
+    The model computes as it does in training, without dropout. Several processes share the rows among them, and may
+    share the model; all must ask about the same rows.
     """
     was_training = model.training
     model.eval()
-    scores = {row.id: (float("nan"),) * len(row.token_ids) for row in rows}
-    for group in plan([row for row in rows if row.num_trained], micro_batch_tokens=micro_batch_tokens):
+    hands = deal([row for row in rows if row.num_trained], ranks.size)
+    plans = [plan(hand, micro_batch_tokens=micro_batch_tokens) for hand in hands]
+    mine = plans[ranks.rank]
+    scores: dict[str, tuple[float, ...]] = {}
+    for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
         batch = collate(group).to(model.device)
         logprobs = iter(trained_logprobs(model, batch).tolist())
         for row in group:
             scores[row.id] = tuple(next(logprobs) if m else float("nan") for m in row.trained)
+    if isinstance(model, FSDPModule):
+        model.reshard()  # nothing goes backwards, after which the last layers would be parts again
     model.train(was_training)
-    return scores
+    everywhere = {id: found for part in ranks.gather(scores) for id, found in part.items()}
+    return {row.id: everywhere.get(row.id) or (float("nan"),) * len(row.token_ids) for row in rows}

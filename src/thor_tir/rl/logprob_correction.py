@@ -10,9 +10,14 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import exp, isnan
 from pathlib import Path
+from typing import cast
 
+from torch.nn import Module
+
+from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.learner.trainable import shard
 from thor_tir.pretrained import CausalLM
 from thor_tir.rl.config import LossConfig
 from thor_tir.rl.samples import kl_terms
@@ -28,12 +33,15 @@ class Scorer:
     model: CausalLM
     """Model whose log-probabilities are taken."""
     reference: CausalLM | None
-    """A frozen copy of the model that training started from; None where the loss has no KL."""
+    """A frozen copy of the model that training started from, shared among the processes; None where the loss has no
+    KL."""
     journal: Journal | None
     """Journal of the trainer's log-probabilities: after a kill between two updates the weights that gave them are
     gone. None where the loss corrects nothing."""
     micro_batch_tokens: int
     """Tokens per forward pass, padding included."""
+    ranks: Ranks = ALONE
+    """Processes that share the rows, and the reference."""
 
     @classmethod
     def begin(
@@ -44,15 +52,17 @@ class Scorer:
         *,
         hold: bool,
         micro_batch_tokens: int,
-        is_ours: bool = True,
+        reference: CausalLM | None = None,
+        ranks: Ranks = ALONE,
     ) -> "Scorer":
-        """Called while `model` has the weights that training starts from; `path` is that of the journal, if ours."""
+        """`reference` is that of `frozen_reference`; the first process writes the journal at `path`."""
         return cls(
             config=config,
             model=model,
-            reference=deepcopy(model).requires_grad_(False) if config.beta else None,
-            journal=Journal(path, hold=hold, is_ours=is_ours) if config.importance_sampling_cap else None,
+            reference=reference,
+            journal=Journal(path, hold=hold, is_ours=ranks.leads) if config.importance_sampling_cap else None,
             micro_batch_tokens=micro_batch_tokens,
+            ranks=ranks,
         )
 
     def score(self, rows: Sequence[TrainingSample]) -> list[TrainingSample]:
@@ -62,16 +72,32 @@ class Scorer:
             trainer = self._trainer_logprobs(scored, self.journal)
             scored = corrected(scored, trainer, cap=self.config.importance_sampling_cap)
         if self.reference is not None:
-            reference = row_logprobs(self.reference, scored, micro_batch_tokens=self.micro_batch_tokens)
+            reference = self._logprobs(self.reference, scored)
             scored = with_kl(scored, reference, weight=self.config.beta)
         return scored
 
     def _trainer_logprobs(self, rows: Sequence[TrainingSample], journal: Journal) -> Mapping[str, Sequence[float]]:
         missing = [row for row in rows if row.id not in journal]
-        for id, logprobs in row_logprobs(self.model, missing, micro_batch_tokens=self.micro_batch_tokens).items():
+        for id, logprobs in self._logprobs(self.model, missing).items():
             journal.add(id, {"logprobs": logprobs})
         journal.commit()
         return {row.id: journal[row.id]["logprobs"] for row in rows}
+
+    def _logprobs(self, model: CausalLM, rows: Sequence[TrainingSample]) -> Mapping[str, tuple[float, ...]]:
+        return row_logprobs(model, rows, micro_batch_tokens=self.micro_batch_tokens, ranks=self.ranks)
+
+
+def frozen_reference(model: CausalLM, config: LossConfig, ranks: Ranks = ALONE) -> CausalLM | None:
+    """A frozen copy of `model`, of which each process holds a part; None where the loss has no KL.
+
+    Taken before the learner: it spreads the model itself over the processes, and a copy is made of a whole one.
+    """
+    if not config.beta:
+        return None
+    reference: CausalLM = deepcopy(model).requires_grad_(False)
+    if not ranks.is_alone:
+        shard(cast(Module, reference), ranks, dtype=None)
+    return reference
 
 
 def truncated_weights(trainer: Sequence[float], engine: Sequence[float], *, cap: float) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ from thor_tir.rl.collect import RoundSamples, RoundSource, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.figures import UpdateFigures, Validation
-from thor_tir.rl.logprob_correction import Scorer
+from thor_tir.rl.logprob_correction import Scorer, frozen_reference
 from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
 from thor_tir.rl.samples import surrogate_of
 from thor_tir.rl.shaping import load_shape
@@ -95,8 +95,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     if not inputs.source.problems:
         raise UsageError("no problems to train on")
     ranks = inputs.source.setup.ranks
-    if config.loss.beta and not ranks.is_alone:
-        raise UsageError("a KL needs a whole copy of the first weights in one process; set --beta 0")
+    reference = frozen_reference(inputs.model, config.loss, ranks)
     learner = Learner(inputs.model, learner_config(config), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place = Position()
@@ -105,8 +104,9 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         config.loss,
         folder / "scores.jsonl",
         hold=inputs.source.rollouts.hold,
-        is_ours=ranks.leads,
         micro_batch_tokens=config.micro_batch_tokens,
+        reference=reference,
+        ranks=ranks,
     )
     if checkpoint is not None:
         place = Position(**load_checkpoint(checkpoint, learner, options=_compared(config)))

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
+from itertools import islice
 from random import Random
 from time import perf_counter
 from typing import Any
 
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
+from thor_tir.rl.episode import teaching
 from thor_tir.rl.repair_rewards import earned_from_json, earned_to_json, judged_repairs, load_repair_rewards
 from thor_tir.rl.step import (
     StepPrompt,
@@ -66,6 +68,8 @@ class RoundSamples:
     """Seconds of grading, summed over attempts that are graded at the same time."""
     reward_s: float = 0.0
     """Seconds of the rewards that the run names, summed likewise."""
+    num_refills: int = 0
+    """Groups that were asked for in place of others that gave no row."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -97,6 +101,16 @@ def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig
     return chosen
 
 
+def further_problems(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:
+    """Problems that may replace those of a round, in this order; none is one of the round's, nor stands there twice.
+
+    They are drawn for each round anew, so that what later rounds ask does not depend on what was replaced.
+    """
+    asked = {problem.id for problem in problems_of_round(problems, number, config)}
+    others = [problem for problem in problems if problem.id not in asked]
+    return Random(f"refill {config.seed} {number}").sample(others, min(len(others), config.most_refills))
+
+
 def calls_of_round(number: int, config: RLConfig) -> int:
     """The call limit of a round: from 1 to the rollout's in equal stages over `calls_grow_over` rounds."""
     most = config.rollout.max_tool_calling_iterations
@@ -107,9 +121,6 @@ def calls_of_round(number: int, config: RLConfig) -> int:
 
 async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSamples:
     """The samples of round `number`, counted from 0; those that the journal holds are not sampled again."""
-    requests = _requests(number, source.problems, config)
-    if source.asked is not None:
-        write_down(requests, source.asked)
     rollout = replace(config.rollout, max_tool_calling_iterations=calls_of_round(number, config))
     graded, judged = _Clock(), _Clock()
     setup = replace(
@@ -119,12 +130,16 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
         rewards=[replace(each, judge=judged.timing(each.judge)) for each in source.setup.rewards],
     )
     began = perf_counter()
-    attempts = await attempt_all([r for group in requests for r in group], setup, source.rollouts)
-    by_id = {attempt.trajectory.id: attempt for attempt in attempts}
-    groups = [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
+    asked = problems_of_round(source.problems, number, config)
+    groups = await _groups(asked, setup, source, config, number=number)
+    further = iter(further_problems(source.problems, number, config))
+    teaches = teaching(config.episode, decode=setup.agent.dialect.decode, call_success=rollout.call_success)
+    while config.refill and (more := list(islice(further, len(asked) - sum(map(teaches, groups))))):
+        groups += await _groups(more, setup, source, config, number=number, first=len(groups))
+    attempts = [attempt for group in groups for attempt in group]
     sampled = perf_counter()
     repairs = [] if config.levels == "episode" else await _repairs(attempts, number, source, config)
-    num_asked = sum(map(len, requests)) + len(repairs) * config.step.num_generations
+    num_asked = len(groups) * config.episode.num_generations + len(repairs) * config.step.num_generations
     return RoundSamples(
         groups=groups,
         repairs=repairs,
@@ -133,7 +148,26 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
         repair_s=perf_counter() - sampled,
         grade_s=graded.seconds,
         reward_s=judged.seconds,
+        num_refills=len(groups) - len(asked),
     )
+
+
+async def _groups(
+    problems: Sequence[Problem],
+    setup: SamplingSetup,
+    source: RoundSource,
+    config: RLConfig,
+    *,
+    number: int,
+    first: int = 0,
+) -> list[list[Attempt]]:
+    """A group of attempts at each problem; `first` is the place of the first one in its round."""
+    requests = _requests(problems, config, number=number, first=first)
+    if source.asked is not None:
+        write_down(requests, source.asked)
+    attempts = await attempt_all([r for group in requests for r in group], setup, source.rollouts)
+    by_id = {attempt.trajectory.id: attempt for attempt in attempts}
+    return [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
 
 
 def write_down(requests: Sequence[Sequence[AttemptRequest]], asked: Journal) -> None:
@@ -145,8 +179,8 @@ def write_down(requests: Sequence[Sequence[AttemptRequest]], asked: Journal) -> 
     asked.commit()
 
 
-def _requests(number: int, problems: Sequence[Problem], config: RLConfig) -> list[list[AttemptRequest]]:
-    """One group of attempts for each problem of the round."""
+def _requests(problems: Sequence[Problem], config: RLConfig, *, number: int, first: int) -> list[list[AttemptRequest]]:
+    """One group of attempts for each problem."""
     return [
         [
             AttemptRequest(
@@ -156,7 +190,7 @@ def _requests(number: int, problems: Sequence[Problem], config: RLConfig) -> lis
             )
             for sample in range(config.episode.num_generations)
         ]
-        for place, problem in enumerate(problems_of_round(problems, number, config))
+        for place, problem in enumerate(problems, first)
     ]
 
 

@@ -170,6 +170,9 @@ class RLConfig:
     """Rounds of sampling and training."""
     problems_per_round: int = 128
     """Problems sampled in one round, each in a group of `num_generations`."""
+    refill: float = 0.0
+    """Most further problems of a round, as a multiple of `problems_per_round`, that are asked in place of those whose
+    group gave no row, as all its rewards were equal or too few were left. 0, as in the paper, asks for none."""
     updates_per_round: int = 1
     """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
@@ -228,6 +231,7 @@ class RLConfig:
                 "save-total-limit": (self.save_total_limit, 1),
                 "warmup-steps": (self.warmup_steps, 0),
                 "validate-every": (self.validate_every, 0),
+                "refill": (self.refill, 0),
                 "seed": (self.seed, 0),
             },
             {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
@@ -242,6 +246,14 @@ class RLConfig:
                 f"trajectories end at their first failed call, so there is none but the first to repair; "
                 f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
             )
+
+        if self.refill and self.levels == "step":
+            raise ValueError("--refill replaces groups of whole trajectories, and --levels step trains on none")
+
+    @property
+    def most_refills(self) -> int:
+        """Further problems of a round at most."""
+        return int(self.refill * self.problems_per_round)
 
     @property
     def functions(self) -> tuple[str, ...]:

@@ -107,6 +107,27 @@ def own_rule(spec: str, known: Iterable[str] = ()) -> DropRule:
     return rule
 
 
+Teaches = Callable[[Sequence[Attempt]], bool]
+"""True for a group that gives rows."""
+
+
+def teaching(config: EpisodeConfig, *, decode: Decode | None, call_success: CallSuccess) -> Teaches:
+    """The test of `episode_rows`: enough members of a group are left by the filters, and their rewards differ."""
+    rules = rules_of(
+        config.filters,
+        min_tokens=config.min_tokens,
+        box_window=config.box_window,
+        decode=decode,
+        call_success=call_success,
+    )
+
+    def teaches(group: Sequence[Attempt]) -> bool:
+        found = [a.reward for a in group if a.reward is not None and not any(rule(a) is not None for rule in rules)]
+        return len(found) >= config.quota and not are_equal(found)
+
+    return teaches
+
+
 def episode_rows(
     groups: Sequence[Sequence[Attempt]],
     config: EpisodeConfig,

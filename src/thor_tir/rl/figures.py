@@ -118,6 +118,8 @@ class RoundFigures(TypedDict):
     """Failed calls that were repaired."""
     sampled: int
     """Trajectories and repairs, those that were lost included."""
+    refills: int
+    """Groups that were asked for in place of others that gave no row."""
     rows_episode: int
     """Rows of whole trajectories."""
     rows_step: int

@@ -61,6 +61,7 @@ def record_of(
         "calls": _mean([float(len(a.trajectory.calls)) for a in attempts]),
         "queries": len(gathered.repairs),
         "sampled": gathered.num_sampled,
+        "refills": gathered.num_refills,
         "rows_episode": len(rows) - sum(is_repair),
         "rows_step": sum(is_repair),
         "dropped": dict(+dropped),
@@ -306,6 +307,8 @@ def round_line(record: RoundFigures, *, of: int) -> str:
     if whole["calls"]:
         parts.append(f"{whole['calls']:.1f} calls, {100 * (record['calls_ran'] or 0):.0f} % run")
     left = f" (left out: {counted(record['dropped'])})" if record["dropped"] else ""
+    if record["refills"]:
+        parts.append(f"{whole['groups_kept']} of {whole['groups']} groups kept ({record['refills']} were refills)")
     parts.append(f"{record['rows_episode'] + record['rows_step']} of {record['sampled']} samples trained{left}")
     seconds = record["seconds"]
     parts.append(duration(seconds["rollout"] + seconds["repair"] + seconds["train"]))

@@ -3,7 +3,7 @@
     nouns, storage, tools, address, distributed, web_service
          <- sandbox | grading | dialect | engines | problems | learner
          <- rollout, tracking, console <- tirgen | sft | rl | inference | reward
-         <- eval <- app, view <- serving <- cli, commands
+         <- eval <- app, view, reproduce <- serving <- cli, commands
 
 An arrow may skip ranks and never turns round. Folders of one rank do not import each other: they meet through records
 on disk or a callable that a recipe hands in.
@@ -46,7 +46,7 @@ ORDER = (
     rank("rollout tracking console", may_meet=True),
     rank("tirgen sft rl inference reward"),
     rank("eval"),
-    rank("app view"),
+    rank("app view reproduce"),
     rank("serving"),
     rank("cli commands api __main__ __init__", may_meet=True),
 )

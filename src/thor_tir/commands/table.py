@@ -18,6 +18,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "quickstart": Command("training.Quickstart", "run the whole method on the embedded models, questions to report"),
+    "reproduce": Command("reproduce.Reproduce", "run the paper's tables on a model, over seeds, with intervals"),
     "tirgen": Command("tirgen.Tirgen", "build tool-integrated training data"),
     "tirgen generate": Command("tirgen.TirgenGenerate", "sample raw trajectories alone, for example one shard"),
     "tirgen filter": Command("tirgen.TirgenFilter", "filter raw trajectories into a data set"),

@@ -1,0 +1,123 @@
+"""The command that runs the paper's tables."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from thor_tir.commands.options import DryRun
+from thor_tir.console import ConsoleReporter, text_table
+from thor_tir.errors import UsageError
+
+if TYPE_CHECKING:
+    from thor_tir.reproduce.declared import Experiment, Job, Layout, Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Run a table of the paper: what is missing is run, over several seeds, and tables with intervals are written.
+
+    Every stage is a run of an ordinary command of THOR in a folder of its own, shared by all tables; killed at any
+    instant, the same command continues.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]]
+    """Tables: table2, table3, table4, table5, table6, table7; `all` for every one."""
+    model: str = "nano"
+    """Model that they are run on: nano, smollm2-135m, or a folder or hub name that begins from --like's options."""
+    like: str = "nano"
+    """Preset of a model that is given by its folder or hub name."""
+    seeds: int = 5
+    """Number of seeds: 0, 1 and so on."""
+    output: Path = Path("runs/reproduce")
+    """Folder of the runs, one a model, and of `results`."""
+    dry_run: DryRun = False
+    """True says what would be run, what of it is done and how long the rest may take, and stops."""
+
+    def run(self) -> None:
+        """Run what is missing, measure, print and write."""
+        from thor_tir.reproduce.declared import Layout
+        from thor_tir.reproduce.runner import run_missing
+        from thor_tir.reproduce.stages import STAGES
+
+        if self.seeds < 1:
+            raise UsageError(f"--seeds is {self.seeds}; at least one is needed")
+        reporter = ConsoleReporter()
+        layout = Layout(subject=self._subject(), root=self.output, stages=STAGES)
+        experiments = self._experiments()
+        rows = [row for each in experiments for row in each.rows]
+        if self.dry_run:
+            _tell(layout.jobs(rows, range(self.seeds)), reporter)
+            return
+        for seed in range(self.seeds):
+            run_missing(layout.jobs(rows, [seed]), _carry_out, reporter, among=layout.jobs(rows, range(self.seeds)))
+            for each in experiments:
+                self._write(each, layout, list(range(seed + 1)), reporter)
+
+    def _subject(self) -> "Subject":
+        from thor_tir.commands.options import PRESETS
+        from thor_tir.reproduce.declared import Subject
+        from thor_tir.reproduce.stages import SUBJECTS
+
+        if (known := SUBJECTS.get(self.model)) is not None:
+            return known
+        if self.like not in PRESETS:
+            raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
+        return Subject(name=Path(self.model).name, actor=self.model, critic=self.model, preset=self.like)
+
+    def _experiments(self) -> "list[Experiment]":
+        from thor_tir.reproduce.tables import EXPERIMENTS
+
+        names = list(EXPERIMENTS) if "all" in self.names else list(dict.fromkeys(self.names))
+        if not names or (unknown := [name for name in names if name not in EXPERIMENTS]):
+            raise UsageError(f"name tables, of {', '.join(EXPERIMENTS)} or all; found {' '.join(unknown) or 'none'}")
+        return [EXPERIMENTS[name] for name in names]
+
+    def _write(
+        self, experiment: "Experiment", layout: "Layout", seeds: Sequence[int], reporter: ConsoleReporter
+    ) -> None:
+        from thor_tir.reproduce.report import draw, markdown, table
+        from thor_tir.reproduce.results import result_of
+        from thor_tir.storage.journal import make_folder, write_atomically
+
+        command = f"thor reproduce {experiment.name} --model {self.model} --seeds {self.seeds}"
+        result = result_of(experiment, layout, seeds, wanted=self.seeds, command=command)
+        make_folder(self.output / "results")
+        place = self.output / "results" / f"{experiment.name}_{layout.subject.name}"
+        write_atomically(place.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+        write_atomically(place.with_suffix(".md"), markdown(result))
+        draw(result, place.with_suffix(".png"))
+        if len(seeds) == self.seeds:
+            reporter.show(text_table(f"{result['title']}, {len(seeds)} seeds", *table(result)))
+        reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
+
+
+def _carry_out(command: str, words: Sequence[str]) -> None:
+    """Carry out a command in this process, whose record then holds its own command line."""
+    from thor_tir import commands
+
+    name, *rest = command.split()
+    before, sys.argv = sys.argv, ["thor", name, *rest, *words]
+    try:
+        commands.run(name, [*rest, *words])
+    finally:
+        sys.argv = before
+
+
+def _tell(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
+    from thor_tir.progress import duration
+    from thor_tir.reproduce.runner import left, plan
+
+    planned = plan(jobs)
+    for each in planned:
+        cost = "" if each.seconds is None else duration(each.seconds)
+        state = "done" if each.is_done else "to do"
+        words = shlex.join([*each.job.stage.command.split(), *each.job.words])
+        reporter.say(f"{state:<6}{cost:>8}  {each.job.name}: thor {words}")
+    todo = [each for each in planned if not each.is_done]
+    reporter.say(f"{len(planned)} stages, {len(planned) - len(todo)} of them done; {left(todo)}")

@@ -1,0 +1,149 @@
+"""A result as people read it: Markdown with the paper's numbers beside ours, and a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from thor_tir.eval.tables import pipe_table
+from thor_tir.reproduce.measures import MEASURES
+from thor_tir.reproduce.results import Difference, Result, Value
+from thor_tir.storage.journal import told_when_full
+
+
+def markdown(result: Result) -> str:
+    """The whole page."""
+    seeds = result["seeds"]
+    missing = result["seeds_wanted"] - len(seeds)
+    parts = [
+        f"# {result['title']}: {result['subject']}",
+        f"{_count(len(seeds), 'seed')}, {_count(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
+        "intervals."
+        + (
+            f" {_count(missing, 'seed')} of the {result['seeds_wanted']} that were asked for are missing."
+            if missing
+            else ""
+        ),
+        pipe_table(*_rows(result)),
+    ]
+    if result["differences"]:
+        parts += ["Differences, paired by seed and problem:", pipe_table(*_differences(result))]
+    if any("tool_success" in row for row in result["rows"]):
+        parts += [
+            "Attempts whose calls all succeeded, and attempts with a call that failed:",
+            pipe_table(*_success(result)),
+        ]
+    if result["paper"]:
+        parts += ["The paper's numbers:", pipe_table(*_paper(result))]
+    parts += [f"* {note}" for note in result["notes"]]
+    parts += [
+        f"Made by `{result['command']}` at {', '.join(result['commits']) or 'an installed package'}, "
+        f"{result['machine']}. Intervals: {result['interval']}."
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Head and rows of the result, for a terminal."""
+    return _rows(result)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(value: Value | None) -> str:
+    """`64.2 (60.1 to 68.3)`; a dash for nothing."""
+    if value is None:
+        return "-"
+    low, high = value["ci95"]
+    return f"{value['mean']:.1f} ({low:.1f} to {high:.1f})"
+
+
+def difference(entry: Difference) -> str:
+    """`+1.2 (-0.3 to +2.7)`."""
+    low, high = entry["ci95"]
+    return f"{entry['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _rows(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    names = list(result["rows"][0]["measures"])
+    head = ("", "seeds", *(MEASURES[name].title for name in names), "lost")
+    return head, [
+        (
+            row["name"],
+            str(len(row["seeds"])),
+            *(shown(row["measures"][name]) for name in names),
+            f"{row['lost']} of {row['attempts']}" if row["lost"] else "0",
+        )
+        for row in result["rows"]
+    ]
+
+
+def _differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    is_family = any(each["p_corrected"] is not None for each in result["differences"])
+    models = [model for each in result["differences"] for model in each["paper"]]
+    models = list(dict.fromkeys(models))
+    head = ["", "difference", "each seed", *(["p (Holm)"] if is_family else []), *models]
+    head += ["sign as in the paper"] if models else []
+    rows = []
+    for each in result["differences"]:
+        unit = "" if each["measure"] == "accuracy" else f", {MEASURES[each['measure']].title}"
+        cells = [f"{each['ours']} - {each['theirs']}{unit}", difference(each)]
+        cells.append(" ".join(f"{value:+.1f}" for value in each["by_seed"]))
+        cells += [f"{each['p_corrected']:.3g}"] if each["p_corrected"] is not None else []
+        cells += [f"{each['paper'][model]:+.1f}" if model in each["paper"] else "" for model in models]
+        cells += [each["agrees"]] if models else []
+        rows.append(cells)
+    return head, rows
+
+
+def _success(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    head = ("", "all succeeded: right", "wrong", "one failed: right", "wrong", "chi-squared", "phi")
+    rows = []
+    for row in result["rows"]:
+        if (found := row.get("tool_success")) is not None:
+            counts = [f"{count:,}" for half in found["table"] for count in half]
+            rows.append([row["name"], *counts, f"{found['chi2']:.0f}", f"{found['phi']:.2f}"])
+    return head, rows
+
+
+def _paper(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    names = list(dict.fromkeys(name for each in result["paper"] for name in each["values"]))
+    rows = [
+        [
+            each["model"],
+            MEASURES[each["measure"]].title,
+            *(f"{each['values'][n]:g}" if n in each["values"] else "" for n in names),
+        ]
+        for each in result["paper"]
+    ]
+    return ("", "", *names), rows
+
+
+def draw(result: Result, path: Path) -> bool:
+    """Draw the first measure of every row with its interval, seeds as bars; False where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    name = next(iter(result["rows"][0]["measures"]))
+    rows = [(row, value) for row in result["rows"] if (value := row["measures"][name]) is not None]
+    figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for place, (_, value) in enumerate(rows):
+        axes.plot(value["ci95"], [place, place], color="#335577", linewidth=2)
+        axes.plot(value["mean"], place, "o", color="#335577")
+        if len(value["by_seed"]) > 1:
+            axes.plot(value["by_seed"], [place + 0.22] * len(value["by_seed"]), "|", color="#cc7722")
+    axes.set_yticks(range(len(rows)), [row["name"] for row, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{MEASURES[name].title}; 95 % intervals; a bar is a seed")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.tmp.png")
+    with told_when_full(path):
+        figure.savefig(draft, dpi=130)
+        draft.replace(path)
+    return True

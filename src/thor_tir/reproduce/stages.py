@@ -1,0 +1,57 @@
+"""The stages that tables share, and the models that they are run on."""
+
+from thor_tir.reproduce.declared import Stage, Subject
+
+_PRESET = ("--preset", "{preset}")
+
+
+def trained(name: str, *words: str) -> Stage:
+    """RL from the cold start, under a name and options of its own."""
+    model = ("--model", "{sft}/model", "--seed", "{seed}", "--validate-every", "0", "--save-dtype", "float32")
+    return Stage(name=name, command="rl", words=(*_PRESET, *model, *words))
+
+
+def evaluated(name: str, model: str, samples: int, *words: str, is_of_seed: bool = True) -> Stage:
+    """An evaluation on the problems that every row is asked, with the same seeds of attempts."""
+    asked = ("--model", model, "--samples", str(samples), "--seed", "0")
+    return Stage(name=name, command="eval", words=(*_PRESET, *asked, *words), is_of_seed=is_of_seed)
+
+
+_ALL = (
+    Stage(
+        name="tirgen",
+        command="tirgen",
+        words=(*_PRESET, "--actor", "{actor}", "--critic", "{critic}", "--seed", "{seed}"),
+    ),
+    Stage(
+        name="sft",
+        command="sft",
+        words=(
+            *(*_PRESET, "--model", "{actor}", "--data", "{tirgen}/dataset.jsonl"),
+            *("--save-dtype", "float32", "--seed", "{seed}"),
+        ),
+    ),
+    trained("rl-joint", "--levels", "joint"),
+    trained("rl-episode", "--levels", "episode"),
+    trained("rl-step", "--levels", "step"),
+    evaluated("eval-base-no-tools", "{actor}", 4, "--no-tools", is_of_seed=False),
+    evaluated("eval-base", "{actor}", 4, is_of_seed=False),
+    evaluated("eval-sft", "{sft}/model", 4),
+    evaluated("eval-episode", "{rl-episode}/model", 4),
+    evaluated("eval-step", "{rl-step}/model", 4),
+    evaluated("eval-joint", "{rl-joint}/model", 8),
+    *(
+        evaluated(f"eval-joint-{scope}", "{rl-joint}/model", 4, "--correct", "--correction.scope", scope)
+        for scope in ("action", "suffix", "replan")
+    ),
+)
+STAGES = {stage.name: stage for stage in _ALL}
+"""Every common stage by its name."""
+
+SUBJECTS = {
+    "nano": Subject(name="nano", actor="nano/actor", critic="nano/critic", preset="nano"),
+    "smollm2-135m": Subject(
+        name="smollm2-135m", actor="models/smollm2-135m", critic="models/smollm2-135m", preset="smollm2-135m"
+    ),
+}
+"""Models that --model knows by name."""

@@ -1,0 +1,63 @@
+"""Intervals over seeds and problems, against numbers derived by hand and against simulation."""
+
+import numpy as np
+import pytest
+
+from thor_tir.eval.crossed import crossed, holm, share_residuals
+
+
+def test_the_variance_of_two_seeds_and_two_problems_is_that_of_the_two_way_table() -> None:
+    # [[0, 1], [1, 4]]: mean 1.5, seeds 0.5 and 2.5, problems 0.5 and 2.5. Sums of squares: seeds 2 * (1 + 1) = 4,
+    # problems 4, rest 4 * 0.25 = 1 (all +-0.5). Each has one degree of freedom, so the variance of the mean is
+    # (4 + 4 - 1) / 4 = 1.75 with 7² / (16 + 16 + 1) = 49 / 33 = 1.485 degrees of freedom.
+    from scipy import stats
+
+    found = crossed(np.array([[0.0, 1.0], [1.0, 4.0]]))
+    half = stats.t.ppf(0.975, 49 / 33) * 1.75**0.5
+    assert (found.mean, found.low, found.high) == pytest.approx((1.5, 1.5 - half, 1.5 + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(1.5 / 1.75**0.5, 49 / 33))
+
+
+def test_one_seed_gives_the_usual_interval_over_problems() -> None:
+    from scipy import stats
+
+    values = np.array([[0.0, 0.0, 1.0, 1.0, 1.0]])  # mean 0.6, standard error sqrt(0.3 / 5), 4 degrees of freedom
+    found = crossed(values)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 4) * (0.3 / 5) ** 0.5)
+
+
+def test_seeds_that_differ_by_chance_alone_make_the_interval_no_narrower_than_problems_do() -> None:
+    # Equal rows but for noise that cancels in every seed: the seed component would be negative.
+    base = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    noise = np.array([[0.5, -0.5, 0.5, -0.5, 0.5, -0.5], [-0.5, 0.5, -0.5, 0.5, -0.5, 0.5]])
+    found = crossed(base + noise)
+    problems = 2 * ((base - base.mean()) ** 2).sum() / 5  # M_P
+    assert found.high - found.mean >= 1.96 * (problems / 12) ** 0.5
+
+
+def test_a_table_in_which_nothing_varies_has_the_interval_of_what_was_not_met() -> None:
+    found = crossed(np.ones((3, 40)), lowest=0.0, highest=1.0)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 40))
+
+
+def test_intervals_of_five_seeds_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(400):
+        table = 0.3 * rng.normal(size=(5, 1)) + 1.0 * rng.normal(size=(1, 60)) + rng.normal(size=(5, 60))
+        found = crossed(table)
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / 400 <= 0.985
+
+
+def test_a_share_is_the_ratio_of_sums_and_its_residuals_are_those_of_the_ratio() -> None:
+    part, whole = np.array([[1.0, 3.0]]), np.array([[2.0, 6.0]])
+    assert share_residuals(part, whole).tolist() == [[0.5, 0.5]]  # every problem has the same share: no spread
+    uneven = share_residuals(np.array([[2.0, 0.0]]), np.array([[2.0, 2.0]]))
+    assert uneven.tolist() == [[1.0, 0.0]]
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_falls_below_the_one_before() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * .01; 2 * .03; max(.06, 1 * .04)
+    assert holm([0.5, 0.9]) == [1.0, 1.0]

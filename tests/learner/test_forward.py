@@ -5,11 +5,12 @@ import torch
 
 from thor_tir.learner.batch import collate
 from thor_tir.learner.forward import trained_logprobs
+from thor_tir.learner.output_head import is_linear
 from tiny_models import tiny_model
 from tiny_rows import mixed_rows
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2", "gemma2"])
 def test_a_padded_batch_has_the_logprobs_of_each_row_read_alone_with_full_logits(kind):
     model, rows = tiny_model(kind).double(), mixed_rows()
     with torch.no_grad():
@@ -23,13 +24,16 @@ def test_a_padded_batch_has_the_logprobs_of_each_row_read_alone_with_full_logits
             assert logp_N[batch.row_N == number].tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_logits_are_computed_at_trained_positions_only():
-    model, batch, sizes = tiny_model(), collate(mixed_rows()), []
+@pytest.mark.parametrize(("kind", "applied_to"), [("gemma2", "trained tokens"), ("qwen3", "none")])
+def test_the_models_own_head_is_applied_to_trained_positions_at_most(kind, applied_to):
+    model, batch, sizes = tiny_model(kind), collate(mixed_rows()), []
+    is_linear(model)  # tried beforehand, with two tokens
     hook = model.get_output_embeddings().register_forward_hook(lambda _m, _i, logits: sizes.append(logits.shape[:2]))
     with torch.no_grad():
         trained_logprobs(model, batch)
     hook.remove()
-    assert sizes == [(1, sum(row.num_trained for row in mixed_rows()))]
+    num_trained = sum(row.num_trained for row in mixed_rows())
+    assert sizes == [(1, num_trained if applied_to == "trained tokens" else 0)]
 
 
 def test_the_model_gives_its_full_logits_again_afterwards():

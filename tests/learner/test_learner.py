@@ -12,6 +12,7 @@ from thor_tir.learner.config import Schedule
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig, TrainingDiverged
 from thor_tir.learner.objective import Clip, Objective, clipped_surrogate, log_ratio, token_ratio
+from thor_tir.learner.output_head import is_linear
 from thor_tir.learner.sample import Term, TrainingSample
 from tiny_models import tiny_model
 from tiny_rows import NAMES, NAN, episode_terms, mixed_rows, random_row, step_terms
@@ -236,6 +237,7 @@ def test_frozen_parameters_stay_and_a_model_without_any_other_is_refused():
 @pytest.mark.parametrize("is_training", [True, False])
 def test_the_model_is_left_in_the_mode_it_was_found_in(is_training):
     learner, modes = learner_with(), []
+    is_linear(learner.model)  # its trial is a call too
     learner.model.train(is_training)
     hook = learner.model.register_forward_pre_hook(lambda module, _inputs: modes.append(module.training))
     learner.step([random_row(0, SFT)])

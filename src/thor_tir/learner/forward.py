@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.batch import IDLE, MicroBatch, collate, deal, plan
 from thor_tir.learner.objective import token_logprobs
+from thor_tir.learner.output_head import head_logprobs, is_linear
 from thor_tir.learner.prefixes import read
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM
@@ -23,16 +24,25 @@ def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
     """log pi of each trained target in nats, shape N.
 
     Hidden states are gathered at trained positions on their way into the output head, so logits of prompts,
-    observations and padding are never computed, and whatever a model does to its logits afterwards still happens.
+    observations and padding are never computed. Where the head is all there is to the logits, it is applied a part of
+    the vocabulary at a time; elsewhere, whatever a model does to its logits afterwards still happens.
     """
-    logits_NV = _logits(model, batch)
-    return token_logprobs(logits_NV, batch.target_ids_BT.flatten()[batch.trained_N])
+    target_ids_N = batch.target_ids_BT.flatten()[batch.trained_N]
+    if is_linear(model):
+        hidden_NH, _ = _head(model, batch, is_bypassed=True)
+        return head_logprobs(hidden_NH, model.get_output_embeddings().weight, target_ids_N)
+    _, logits_NV = _head(model, batch, is_bypassed=False)
+    return token_logprobs(logits_NV, target_ids_N)
 
 
-def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
+def _head(model: PreTrainedModel, batch: MicroBatch, *, is_bypassed: bool) -> tuple[Tensor, Tensor]:
+    """The hidden states of trained positions in front of the output head, and their logits, of none if bypassed."""
+    seen: list[Tensor] = []
+
     def keep_trained(_head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden_BTH: Tensor = inputs[0]
-        return (hidden_BTH.flatten(0, 1)[batch.trained_N][None], *inputs[1:])
+        seen.append(hidden_BTH.flatten(0, 1)[batch.trained_N])
+        return (seen[0][None, : 0 if is_bypassed else None], *inputs[1:])
 
     num_own = batch.input_ids_BT.shape[1]
     given = read(model, batch.shared, num_own) if batch.shared is not None else {"use_cache": False}
@@ -41,8 +51,9 @@ def _logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
         logits: Tensor = model(input_ids=batch.input_ids_BT, **given).logits
     finally:
         hook.remove()
-    assert logits.shape[:2] == (1, len(batch.trained_N)), f"the output head of {type(model).__name__} was bypassed"
-    return logits[0]
+    expected = 0 if is_bypassed else len(batch.trained_N)
+    assert (len(seen), *logits.shape[:2]) == (1, 1, expected), f"the output head of {type(model).__name__} was bypassed"
+    return seen[0], logits[0]
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from thor_tir.engines.options import EngineConfig
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.problem import Problem
 from thor_tir.progress import UNSEEN
-from thor_tir.rl.collect import RoundSource
 from thor_tir.rl.config import RLConfig
+from thor_tir.rl.source import RoundSource
 from thor_tir.rl.train import TrainerInputs, train
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, rollout
 from thor_tir.rollout.sample_many import SamplingSetup

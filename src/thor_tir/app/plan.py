@@ -103,7 +103,8 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
 
 def _samples(rl: RLConfig) -> tuple[int, int]:
     """Trajectories of a round, and its repairs at most."""
-    queries = 0 if rl.levels == "episode" else round(rl.step.max_queries_share * rl.problems_per_round)
+    samples = rl.levels != "episode" and rl.step.method not in ("none", "returns")
+    queries = 0 if not samples else round(rl.step.max_queries_share * rl.problems_per_round)
     return rl.problems_per_round * rl.episode.num_generations, queries * rl.step.num_generations
 
 

@@ -1,11 +1,10 @@
-"""One round of sampling: trajectories of the round's problems, then repairs of their failed calls, with their rewards.
+"""One round of sampling: trajectories of the round's problems, then what the step method asks for, with rewards.
 
 Everything is journaled as it finishes and read back from there, so a round that was killed is continued, not redone.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from itertools import islice
 from random import Random
@@ -15,39 +14,13 @@ from typing import Any
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import teaching
-from thor_tir.rl.repair_rewards import earned_from_json, earned_to_json, judged_repairs, load_repair_rewards
-from thor_tir.rl.step import (
-    StepPrompt,
-    StepSample,
-    queries,
-    repair_from_json,
-    repair_to_json,
-    rewarded,
-    sample_repair,
-    with_reward,
-)
-from thor_tir.rl.step_reward import IsSubstantial
-from thor_tir.rollout.rewards import Judged
-from thor_tir.rollout.sample_many import DROPPED, Attempt, AttemptRequest, SamplingSetup, attempt_all, record_all
+from thor_tir.rl.source import RoundSource
+from thor_tir.rl.step import StepPrompt, StepSample
+from thor_tir.rl.step_methods.method import Evidence, StepRound
+from thor_tir.rl.step_methods.table import method_of
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt_all
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, JsonObject
-from thor_tir.trajectory import Step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundSource:
-    """Everything that rounds are sampled from and with."""
-
-    setup: SamplingSetup
-    """Policy, sandbox, dialect and grader."""
-    problems: Sequence[Problem]
-    """Problems of all rounds, shuffled anew for each pass."""
-    rollouts: Journal
-    """Everything sampled, trajectories and repairs, and what functions of one's own gave the repairs."""
-    asked: Journal | None = None
-    """Problems that were asked, for whoever reads the rollouts; None where nobody does."""
-    is_substantial: IsSubstantial = bool
-    """True for a program that computes something; read by the step reward of that name."""
+from thor_tir.storage.journal import Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +30,7 @@ class RoundSamples:
     groups: Sequence[Sequence[Attempt]]
     """Trajectories of each problem, with their verdicts."""
     repairs: Sequence[tuple[StepPrompt, Sequence[StepSample]]]
-    """Failed calls, each with its rewarded repairs."""
+    """Prefixes, by default those of failed calls, each with its rewarded samples."""
     num_lost: int
     """Samples that a fault of the machine ended."""
     rollout_s: float
@@ -70,6 +43,8 @@ class RoundSamples:
     """Seconds of the rewards that the run names, summed likewise."""
     num_refills: int = 0
     """Groups that were asked for in place of others that gave no row."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """Everything that the step method sampled, `repairs` among it."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -84,7 +59,13 @@ class RoundSamples:
     @property
     def num_sampled(self) -> int:
         """Trajectories and repairs, those that were lost included."""
-        return len(self.attempts) + len(self.repaired) + self.num_lost
+        return len(self.attempts) + len(self.repaired) + self.num_lost + self.evidence.unrewarded.total()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the model sampled for all that is not lost."""
+        repairs = sum(step.num_sampled for repair in self.repaired for step in repair.steps)
+        return sum(attempt.trajectory.num_model_tokens for attempt in self.attempts) + repairs
 
 
 def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:
@@ -138,12 +119,14 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
         groups += await _groups(more, setup, source, config, number=number, first=len(groups))
     attempts = [attempt for group in groups for attempt in group]
     sampled = perf_counter()
-    repairs = [] if config.levels == "episode" else await _repairs(attempts, number, source, config)
-    num_asked = len(groups) * config.episode.num_generations + len(repairs) * config.step.num_generations
+    found = StepRound(number=number, groups=groups, source=source, setup=setup, config=config)
+    evidence = await method_of(config).gather(found)
+    num_asked = len(groups) * config.episode.num_generations + evidence.num_asked - evidence.unrewarded.total()
     return RoundSamples(
         groups=groups,
-        repairs=repairs,
-        num_lost=num_asked - len(attempts) - sum(len(group) for _, group in repairs),
+        repairs=evidence.groups,
+        evidence=evidence,
+        num_lost=num_asked - len(attempts) - sum(len(group) for _, group in evidence.groups),
         rollout_s=sampled - began,
         repair_s=perf_counter() - sampled,
         grade_s=graded.seconds,
@@ -192,62 +175,6 @@ def _requests(problems: Sequence[Problem], config: RLConfig, *, number: int, fir
         ]
         for place, problem in enumerate(problems, first)
     ]
-
-
-async def _repairs(
-    attempts: Sequence[Attempt], number: int, source: RoundSource, config: RLConfig
-) -> list[tuple[StepPrompt, list[StepSample]]]:
-    most = round(config.step.max_queries_share * config.problems_per_round)
-    asked = queries(
-        attempts,
-        config.step,
-        max_queries=most,
-        seed=seed_of(config.seed, "queries", number),
-        call_success=config.rollout.call_success,
-    )
-
-    async def one(query: StepPrompt, sample: int) -> JsonObject:
-        step = await sample_repair(query, sample, source.setup.agent, config.rollout, seed=config.seed)
-        return repair_to_json(query, query.repair_id(sample), step)
-
-    samples = range(config.step.num_generations)
-    journal = source.rollouts
-    await record_all({q.repair_id(n): partial(one, q, n) for q in asked for n in samples}, source.setup, journal)
-
-    def of(query: StepPrompt) -> dict[str, Step]:
-        rows = {id: journal[id] for id in map(query.repair_id, samples)}
-        return {id: repair_from_json(row) for id, row in rows.items() if DROPPED not in row}
-
-    return await _rewarded([(query, of(query)) for query in asked], attempts, source, config)
-
-
-async def _rewarded(
-    sampled: Sequence[tuple[StepPrompt, Mapping[str, Step]]],
-    attempts: Sequence[Attempt],
-    source: RoundSource,
-    config: RLConfig,
-) -> list[tuple[StepPrompt, list[StepSample]]]:
-    """The repairs with their rewards; what functions of one's own gave is journaled and not asked again."""
-    rewards = load_repair_rewards(config.step.reward, source.is_substantial)
-    if rewards.is_packaged:
-        name = rewards.named[0].name
-        return [(query, rewarded(steps, name, source.is_substantial)) for query, steps in sampled]
-    parents = {attempt.trajectory.id: attempt for attempt in attempts}
-
-    async def judge(query: StepPrompt, steps: Mapping[str, Step]) -> JsonObject:
-        parent = parents[query.prefix.parent]
-        failed = parent.trajectory.steps[query.prefix.call]
-        found = await judged_repairs(rewards, parent.problem, failed, list(steps.values()))
-        return earned_to_json(list(steps), found)
-
-    work = {q.rewards_id: partial(judge, q, steps) for q, steps in sampled if steps}
-    await record_all(work, source.setup, source.rollouts)
-
-    def earned(query: StepPrompt) -> Mapping[str, Judged]:
-        row = source.rollouts[query.rewards_id] if query.rewards_id in work else {DROPPED: ""}
-        return {} if DROPPED in row else earned_from_json(row)
-
-    return [(q, [with_reward(id, steps[id], judged) for id, judged in earned(q).items()]) for q, steps in sampled]
 
 
 class _Clock:

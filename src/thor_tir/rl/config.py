@@ -23,6 +23,8 @@ TITLES: Mapping[Levels, str] = {
 
 Which = Literal["first", "any", "all"]
 AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
+StepMethodName = Literal["thor", "recovery", "returns", "none"]
+Horizon = Literal["call", "answer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,18 @@ class EpisodeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Failed calls that are repaired, and the groups of their repairs."""
+    """Credit of single steps: by default failed calls that are repaired, and the groups of their repairs."""
 
+    method: StepMethodName = "thor"
+    """Way to credit single steps (docs/step_methods.md): repairs of failed calls from before the call (`thor`, the
+    paper's) or from behind its error (`recovery`), discounted rewards of turns (`returns`), or `none`."""
+    horizon: Horizon = "call"
+    """End of what `recovery` samples: the next `call`, rewarded by --step.reward, or the `answer`, rewarded as
+    trajectories are."""
+    gamma: float = 0.9
+    """Discount of the next turn's return in `returns`."""
+    turn_reward: float = 0.1
+    """Reward of a turn whose call succeeded in `returns`; the last turn earns the trajectory's reward."""
     num_generations: int = 16
     """Repairs sampled per failed call; they share one baseline."""
     suffix_tokens: int = 100
@@ -92,6 +104,10 @@ class StepConfig:
             )
         if self.min_survivors < 1:
             raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
+        if self.horizon != "call" and self.method != "recovery":
+            raise ValueError(f"step.horizon {self.horizon} belongs to step.method recovery, found {self.method}")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"step.gamma is {self.gamma}; a discount is between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +183,13 @@ class RLConfig:
     """Levels that give rows: both (`joint`, paper, Eq. 10), whole trajectories alone (`episode`), or repairs of failed
     calls alone (`step`). Trajectories are sampled in all three: their failed calls are what the step level repairs."""
     num_rounds: int = 40
-    """Rounds of sampling and training."""
+    """Most rounds of sampling and training."""
+    max_sampled_tokens: int = 0
+    """Tokens sampled for training, all that a step method samples included, after which no further round is begun; 0
+    for no such limit."""
+    max_seconds: float = 0.0
+    """Seconds of sampling and training, as metrics.jsonl counts them, after which no further round is begun; 0 for no
+    such limit."""
     problems_per_round: int = 128
     """Problems sampled in one round, each in a group of `num_generations`."""
     refill: float = 0.0
@@ -232,6 +254,7 @@ class RLConfig:
                 "warmup-steps": (self.warmup_steps, 0),
                 "validate-every": (self.validate_every, 0),
                 "refill": (self.refill, 0),
+                "max-sampled-tokens": (self.max_sampled_tokens, 0),
                 "seed": (self.seed, 0),
             },
             {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
@@ -246,6 +269,23 @@ class RLConfig:
                 f"trajectories end at their first failed call, so there is none but the first to repair; "
                 f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
             )
+        if self.levels == "step" and self.step.method in ("none", "returns"):
+            raise ValueError(f"--levels step has nothing to train: --step.method {self.step.method} gives it no rows")
+        if self.credits_turns and ("failed-call" in self.episode.filters or self.loss.advantages):
+            raise ValueError(
+                f"--step.method {self.step.method} gives each turn of a trajectory its own advantage: keep those with "
+                "failed calls (--filters void-turn, or another filter) and leave out --advantages"
+            )
+
+    @property
+    def credits_turns(self) -> bool:
+        """True where the turns of a trajectory differ in their advantage."""
+        return self.levels != "episode" and self.step.method == "returns"
+
+    @property
+    def reshapes_advantages(self) -> bool:
+        """True where advantages are more than a reward among those of its group."""
+        return bool(self.loss.advantages) or self.credits_turns
 
         if self.refill and self.levels == "step":
             raise ValueError("--refill replaces groups of whole trajectories, and --levels step trains on none")

@@ -135,6 +135,7 @@ def episode_rows(
     *,
     advantages: Advantages = group_advantages,
     shape: Shape = as_they_are,
+    credits_equals: bool = False,
     decode: Decode | None = None,
     call_success: CallSuccess = "printed",
 ) -> list[TrainingSample]:
@@ -142,7 +143,8 @@ def episode_rows(
 
     Trajectories with a failed call leave the episode level, since the fault may lie in a single call: they feed the
     step level. Unscored ones leave means and gradients alone. Groups whose rewards are all equal teach nothing.
-    What is left out is counted in `dropped` by cause. `decode` is read by the filter `no-box` alone.
+    What is left out is counted in `dropped` by cause. `credits_equals` keeps groups of equal rewards that `shape`
+    credits all the same. `decode` is read by the filter `no-box` alone.
     """
     rules = rules_of(
         config.filters,
@@ -158,7 +160,8 @@ def episode_rows(
         if len(members) < config.quota:
             dropped["episode: too few survivors"] += len(members)
             continue
-        if are_equal(rewards):
+        agrees = are_equal(rewards)
+        if agrees and not credits_equals:
             dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
             continue
         credits = advantages(rewards)
@@ -171,7 +174,11 @@ def episode_rows(
             )
             for attempt, advantage in zip(members, credits, strict=True)
         ]
-        rows += shape(credit_group(EPISODE, rewards, credits, members, made), config.nll_weight)
+        shaped = shape(credit_group(EPISODE, rewards, credits, members, made), config.nll_weight)
+        if agrees and not any(row.leaves_gradient for row in shaped):
+            dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
+            continue
+        rows += shaped
     return rows
 
 

@@ -120,6 +120,8 @@ class RoundFigures(TypedDict):
     """Trajectories and repairs, those that were lost included."""
     refills: int
     """Groups that were asked for in place of others that gave no row."""
+    sampled_tokens: int
+    """Tokens that the model sampled for them, and for whatever else the step method asked."""
     rows_episode: int
     """Rows of whole trajectories."""
     rows_step: int

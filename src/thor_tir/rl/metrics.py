@@ -43,7 +43,7 @@ def record_of(
     """
     attempts, repairs = gathered.attempts, gathered.repaired
     calls = [step for attempt in attempts for step in attempt.trajectory.calls]
-    tools = [*calls, *(repair.step for repair in repairs)]
+    tools = [*calls, *(step for repair in repairs for step in repair.steps)]
     versions = [attempt.trajectory.policy_version for attempt in attempts if attempt.trajectory.steps]
     is_repair = [bool(row.parent) for row in rows]
     return {
@@ -62,6 +62,7 @@ def record_of(
         "queries": len(gathered.repairs),
         "sampled": gathered.num_sampled,
         "refills": gathered.num_refills,
+        "sampled_tokens": gathered.num_tokens,
         "rows_episode": len(rows) - sum(is_repair),
         "rows_step": sum(is_repair),
         "dropped": dict(+dropped),
@@ -129,7 +130,7 @@ class _Samples:
     def of_repairs(cls, gathered: RoundSamples) -> "_Samples":
         rewards = [[repair.reward for repair in group] for _, group in gathered.repairs]
         passed = [float(max(group) > 0) for group in rewards if group]
-        return cls(name=STEP, rewards=rewards, passed=passed, steps=[[repair.step] for repair in gathered.repaired])
+        return cls(name=STEP, rewards=rewards, passed=passed, steps=[repair.steps for repair in gathered.repaired])
 
 
 def _level(

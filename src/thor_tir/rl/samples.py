@@ -1,10 +1,10 @@
 """Rows from credit: which tokens of a trajectory or of a repaired step are trained, and with which terms."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.rl.algorithms import POSITIVE
-from thor_tir.trajectory import Prefix, Span, Step, Trajectory, flatten
+from thor_tir.trajectory import Author, Prefix, Span, Step, Trajectory, flatten
 
 EPISODE, STEP = "episode", "step"
 """Names of the surrogates over whole trajectories (paper, Eq. 4) and over repaired steps (paper, Eq. 8)."""
@@ -19,12 +19,24 @@ def episode_row(trajectory: Trajectory, *, advantage: float, nll_weight: float, 
     return _row(trajectory.id, ((span, True) for span in trajectory.spans), terms, group=group)
 
 
-def step_row(prefix: Prefix, step: Step, *, id: str, advantage: float, nll_weight: float, group: str) -> TrainingSample:
+def step_row(
+    prefix: Prefix,
+    step: Step,
+    *,
+    id: str,
+    advantage: float,
+    nll_weight: float,
+    group: str,
+    later: Sequence[Step] = (),
+) -> TrainingSample:
     """A repaired step: the regenerated suffix and the action are trained, nothing before them (paper, Eq. 8).
 
-    `step.thought` holds the regenerated suffix alone. The observation is left out: nothing trained follows it.
+    `step.thought` holds the regenerated suffix alone. `later` steps, which the paper does not sample, are trained too.
+    The last observation is left out: nothing trained follows it.
     """
-    written = (step.thought.span,) if step.action is None else (step.thought.span, step.action.span)
+    written = [span for each in (step, *later) for span in each.spans]
+    if written[-1].author is Author.ENVIRONMENT:
+        del written[-1]
     spans = [*((span, False) for span in prefix.spans), *((span, True) for span in written)]
     terms = terms_of(STEP, advantage=advantage, nll_weight=nll_weight)
     return _row(id, spans, terms, group=group, parent=prefix.parent)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeVar
 
 from thor_tir.execution import CallSuccess
 from thor_tir.learner.sample import TrainingSample
@@ -25,6 +26,8 @@ from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
+
+T = TypeVar("T")
 
 Choose = Callable[[Sequence[int], Random], Sequence[int]]
 """Function from the places of all failed calls, at least one, to those that are repaired."""
@@ -79,8 +82,28 @@ class StepSample:
     """Regenerated suffix, call and observation."""
     reward: float
     """Reward under the run's step rewards, 0 or 1 by default; it may depend on the other repairs of the group."""
+    later: tuple[Step, ...] = ()
+    """Steps that followed, where it was sampled to the answer."""
+    standing: float = 0.0
+    """Part of its advantage beyond that among its group."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Each reward that the run names, before weights; empty where one packaged reward is all."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All its steps."""
+        return (self.step, *self.later)
+
+
+PromptOf = Callable[[Trajectory, int, StepConfig], StepPrompt]
+"""Function from a trajectory and the place of its failed call to the prefix that its group shares."""
+
+
+def before_the_call(trajectory: Trajectory, call: int, config: StepConfig) -> StepPrompt:
+    """Inside the thought before the call: the call is deleted with its error (paper, section 2.3.2)."""
+    suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
+    prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
+    return StepPrompt(id=f"{trajectory.id}/step{call}", prefix=prefix, earlier=trajectory.steps[:call])
 
 
 def queries(
@@ -90,19 +113,23 @@ def queries(
     max_queries: int,
     seed: int,
     call_success: CallSuccess = "printed",
+    prompt_of: PromptOf = before_the_call,
 ) -> list[StepPrompt]:
     """Failed calls of the trajectories that have one, by default the first of each, down-sampled to `max_queries`."""
     found = []
     for trajectory in (attempt.trajectory for attempt in attempts):
         failed = [i for i, step in enumerate(trajectory.steps) if step.fails(call_success)]
-        for call in CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ():
-            suffix_tokens = CUTS[config.cut](trajectory.steps[call], config.suffix_tokens)
-            prefix = failed_prefix(trajectory, call, suffix_tokens=suffix_tokens)
-            found.append(StepPrompt(id=f"{trajectory.id}/step{call}", prefix=prefix, earlier=trajectory.steps[:call]))
-    if len(found) <= max_queries:
-        return found
-    chosen = set(Random(seed).sample(range(len(found)), max_queries))
-    return [query for i, query in enumerate(found) if i in chosen]
+        calls = CHOICES[config.which](failed, Random(f"{seed} {trajectory.id}")) if failed else ()
+        found += [prompt_of(trajectory, call, config) for call in calls]
+    return drawn(found, max_queries, seed)
+
+
+def drawn(found: Sequence[T], most: int, seed: int) -> list[T]:
+    """At most so many of them, drawn by the seed and left in their order."""
+    if len(found) <= most:
+        return list(found)
+    chosen = set(Random(seed).sample(range(len(found)), most))
+    return [each for i, each in enumerate(found) if i in chosen]
 
 
 async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: RolloutConfig, *, seed: int) -> Step:
@@ -150,21 +177,24 @@ def step_rows(
     advantages: Advantages = group_advantages,
     shape: Shape = as_they_are,
 ) -> list[TrainingSample]:
-    """Rows of all queries; groups whose repairs all succeed or all fail teach nothing and are counted."""
+    """Rows of all queries; groups whose repairs all succeed or all fail, and stand alike beyond their group, teach
+    nothing and are counted."""
     rows: list[TrainingSample] = []
     for query, repairs in groups:
         rewards = [repair.reward for repair in repairs]
         if len(repairs) < config.min_survivors:
             dropped["step: too few survivors"] += len(repairs)
             continue
-        if are_equal(rewards):
+        standings = [repair.standing for repair in repairs]
+        if are_equal(rewards) and not any(standings):
             dropped[f"step: all {_NAMED.get(rewards[0], 'equal')}"] += len(repairs)
             continue
-        credits = advantages(rewards)
+        credits = [local + standing for local, standing in zip(advantages(rewards), standings, strict=True)]
         made = [
             step_row(
                 query.prefix,
                 repair.step,
+                later=repair.later,
                 id=repair.id,
                 advantage=advantage,
                 nll_weight=config.nll_weight,

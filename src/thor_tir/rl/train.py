@@ -21,7 +21,7 @@ from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.progress import UNSEEN, Progress
 from thor_tir.rl.algorithms import compose
-from thor_tir.rl.collect import RoundSamples, RoundSource, collect
+from thor_tir.rl.collect import RoundSamples, collect
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.figures import UpdateFigures, Validation
@@ -29,7 +29,9 @@ from thor_tir.rl.logprob_correction import Scorer, frozen_reference
 from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
 from thor_tir.rl.samples import surrogate_of
 from thor_tir.rl.shaping import load_shape
+from thor_tir.rl.source import RoundSource
 from thor_tir.rl.step import step_rows
+from thor_tir.rl.step_methods.table import method_of
 from thor_tir.storage.journal import Journal, JsonObject
 
 
@@ -116,11 +118,15 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     progress.resume(place.round)
     for number in range(place.round, config.num_rounds):
+        if spent := spent_budget(list(metrics)[:number], config):
+            inputs.say(f"{spent}: training ends after round {number}")
+            break
         first_update = place.update if number == place.round else 0
         gathered = await collect(number, inputs.source, config)
         if ranks.leads and inputs.exhibit is not None and config.monitor.is_shown(number, config.num_rounds):
             inputs.exhibit(number, gathered)
-        dropped: Counter[str] = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
+        dropped = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
+        dropped += gathered.evidence.unrewarded
         sampled = _rows(gathered, inputs, config, dropped)
         rows = scorer.score(sampled)
         measured = list(place.measured) if number == place.round else []  # of updates that an earlier process did
@@ -128,7 +134,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
             check_rows(updates, learner.num_steps + 1, part)
             step = learner.step(part)
-            enter_update(updates, number, part, step, is_shaped=bool(config.loss.advantages))
+            enter_update(updates, number, part, step, is_shaped=config.reshapes_advantages)
             measured.append(figures_of(step))
             await _renew(inputs, learner)
             is_last = update + 1 == config.updates_per_round
@@ -163,6 +169,17 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     monitor.close()
 
 
+def spent_budget(records: Sequence[JsonObject], config: RLConfig) -> str:
+    """The budget that the finished rounds have used up, in words; empty while there is more."""
+    tokens = sum(record["sampled_tokens"] for record in records)
+    seconds = sum(sum(record["seconds"][part] for part in ("rollout", "repair", "train")) for record in records)
+    if 0 < config.max_sampled_tokens <= tokens:
+        return f"{tokens:,} tokens were sampled, of at most {config.max_sampled_tokens:,}"
+    if 0 < config.max_seconds <= seconds:
+        return f"{seconds:.0f} seconds were spent, of at most {config.max_seconds:.0f}"
+    return ""
+
+
 async def _renew(inputs: TrainerInputs, learner: Learner) -> None:
     """Let the policy sample from the weights that the learner has now."""
     await inputs.policy.update_weights(learner.whole_weights(), learner.num_steps)
@@ -173,7 +190,8 @@ def _rows(
 ) -> list[TrainingSample]:
     episodes = () if config.levels == "step" else gathered.groups
     advantages = compose(config.loss, max_tokens=config.rollout.max_completion_length).advantages
-    shape = load_shape(config.loss.advantages)
+    credit = method_of(config).credit
+    shape = load_shape(config.loss.advantages) if credit is None else credit(config, gathered.evidence)
     decode = inputs.source.setup.agent.dialect.decode
     return [
         *episode_rows(
@@ -182,6 +200,7 @@ def _rows(
             dropped,
             advantages=advantages,
             shape=shape,
+            credits_equals=credit is not None,
             decode=decode,
             call_success=config.rollout.call_success,
         ),

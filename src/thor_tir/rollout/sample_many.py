@@ -139,10 +139,15 @@ async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
         prompt=setup.agent.dialect.prompt(request.problem.question, request.problem.system),
         seed=request.seed,
     )
+    return await graded_rollout(draft, request.problem, setup)
+
+
+async def graded_rollout(draft: Draft, problem: Problem, setup: SamplingSetup) -> Attempt:
+    """Let a draft grow to its end, and grade it. Machine faults pass through."""
     trajectory = await rollout(draft, setup.agent, setup.config, setup.repair)
-    verdict = await setup.grade(request.problem, setup.graded(trajectory))
-    found = await judged(setup.rewards, request.problem, trajectory, verdict) if setup.rewards else None
-    return Attempt(problem=request.problem, trajectory=trajectory, verdict=verdict, judged=found)
+    verdict = await setup.grade(problem, setup.graded(trajectory))
+    found = await judged(setup.rewards, problem, trajectory, verdict) if setup.rewards else None
+    return Attempt(problem=problem, trajectory=trajectory, verdict=verdict, judged=found)
 
 
 async def attempt_all(

@@ -97,6 +97,8 @@ def kept_before(run: ViewedRun, file: ViewedFile, failed: Step) -> Span | None:
     step = training_options(run, file).get("step")
     if not isinstance(step, Mapping) or not isinstance(step.get("suffix_tokens"), int):
         return None
+    if step.get("method") == "recovery":
+        return failed.thought.span[:0]  # nothing is written again
     cut = next((cut for name, cut in CUTS.items() if name == step.get("cut")), None)
     return None if cut is None else kept_thought(failed, suffix_tokens=cut(failed, step["suffix_tokens"]))
 

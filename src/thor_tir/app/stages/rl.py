@@ -33,12 +33,13 @@ from thor_tir.problems.data_set import DataSet
 from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
 from thor_tir.progress import UNSEEN, Progress, Reporter
 from thor_tir.rl import train as rl
-from thor_tir.rl.collect import RoundSamples, RoundSource
+from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import TITLES, RLConfig
 from thor_tir.rl.episode import rules_of
 from thor_tir.rl.figures import Validation
 from thor_tir.rl.repair_rewards import load_repair_rewards
 from thor_tir.rl.shaping import load_shape
+from thor_tir.rl.source import RoundSource
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rollout.rewards import load_rewards
 from thor_tir.seeds import seed_for

@@ -36,8 +36,12 @@ class Span:
     """Author of the tokens."""
     logprobs: tuple[float, ...] | None = None
     """Nats, under the policy that sampled each token; None where no policy of this run sampled it."""
+    versions: tuple[int, ...] | None = None
+    """Version of the weights that sampled each token; None where it is that of the whole trajectory."""
 
     def __post_init__(self) -> None:
+        if self.versions is not None and len(self.versions) != len(self.token_ids):
+            raise ValueError(f"{len(self.versions)} versions for {len(self.token_ids)} tokens")
         if self.logprobs is not None:
             if len(self.logprobs) != len(self.token_ids):
                 raise ValueError(f"{len(self.logprobs)} log-probabilities for {len(self.token_ids)} tokens")
@@ -50,15 +54,19 @@ class Span:
     def __getitem__(self, cut: slice) -> "Span":
         """The tokens of a slice, with the same author."""
         logprobs = None if self.logprobs is None else self.logprobs[cut]
-        return Span(token_ids=self.token_ids[cut], author=self.author, logprobs=logprobs)
+        versions = None if self.versions is None else self.versions[cut]
+        return Span(token_ids=self.token_ids[cut], author=self.author, logprobs=logprobs, versions=versions)
 
     def __add__(self, other: "Span") -> "Span":
-        """Both runs as one; the authors must agree, and log-probabilities survive only where both have them."""
+        """Both runs as one; the authors must agree, and log-probabilities and versions survive where both have them."""
         if self.author is not other.author:
             raise ValueError(f"spans by the {self.author} and by the {other.author} cannot be one span")
         known = self.logprobs is not None and other.logprobs is not None
         logprobs = (*self.logprobs, *other.logprobs) if known else None  # type: ignore[misc]
-        return Span(token_ids=self.token_ids + other.token_ids, author=self.author, logprobs=logprobs)
+        dated = self.versions is not None and other.versions is not None
+        versions = (*self.versions, *other.versions) if dated else None  # type: ignore[misc]
+        ids = self.token_ids + other.token_ids
+        return Span(token_ids=ids, author=self.author, logprobs=logprobs, versions=versions)
 
 
 class StopReason(StrEnum):
@@ -218,7 +226,12 @@ class Trajectory:
     finish: Finish
     """Way in which the trajectory ended."""
     policy_version: int = 0
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled it; of its last token where its spans say more."""
+
+    @property
+    def oldest_version(self) -> int:
+        """Version of the oldest weights that sampled a token of it."""
+        return min((v for span in self.spans for v in span.versions or ()), default=self.policy_version)
 
     @property
     def spans(self) -> Iterator[Span]:
@@ -277,21 +290,49 @@ class Flat:
     """True for each token that the loss is taken over."""
     logprobs: tuple[float, ...]
     """NaN where no policy of this run sampled the token, so that misuse is loud."""
+    versions: tuple[int, ...]
+    """Version of the weights that sampled each token; at tokens of others that of the whole."""
 
 
-def flatten(spans: Iterable[tuple[Span, bool]]) -> Flat:
-    """Lay spans side by side. A token is trained if and only if the model is its author and its span is marked True."""
+def flatten(spans: Iterable[tuple[Span, bool]], version: int = 0) -> Flat:
+    """Lay spans side by side. A token is trained if and only if the model is its author and its span is marked True.
+
+    `version` is that of spans which say none.
+    """
     ids: list[int] = []
     authors: list[Author] = []
     trained: list[bool] = []
     logprobs: list[float] = []
+    versions: list[int] = []
     for span, is_trained in spans:
         n = len(span)
         ids += span.token_ids
         authors += [span.author] * n
         trained += [is_trained and span.author is Author.MODEL] * n
         logprobs += span.logprobs if span.logprobs is not None else [float("nan")] * n
-    return Flat(token_ids=tuple(ids), authors=tuple(authors), trained=tuple(trained), logprobs=tuple(logprobs))
+        versions += span.versions if span.versions is not None else [version] * n
+    return Flat(
+        token_ids=tuple(ids),
+        authors=tuple(authors),
+        trained=tuple(trained),
+        logprobs=tuple(logprobs),
+        versions=tuple(versions),
+    )
+
+
+def with_versions(step: Step, versions: Sequence[int]) -> Step:
+    """The step, each of whose tokens that the model wrote says which weights sampled it, in order."""
+    cut = len(step.thought.span)
+    thought = replace(step.thought, span=replace(step.thought.span, versions=tuple(versions[:cut])))
+    if step.action is None:
+        return replace(step, thought=thought)
+    action = replace(step.action, span=replace(step.action.span, versions=tuple(versions[cut:])))
+    return replace(step, thought=thought, action=action)
+
+
+def dated(step: Step, version: int) -> Step:
+    """The step, whose tokens say which weights sampled them: those of `version` where it does not say so already."""
+    return step if step.thought.span.versions is not None else with_versions(step, [version] * step.num_sampled)
 
 
 def with_discarded(step: Step, discarded: tuple[Step, ...]) -> Step:

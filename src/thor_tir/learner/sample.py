@@ -69,9 +69,16 @@ class TrainingSample:
     """Constant factor of each token's surrogate loss, 1 everywhere if empty."""
     reference_logprobs: tuple[float, ...] = ()
     """Nats under the reference policy, for formulas that need one; empty without any."""
+    versions: tuple[int, ...] = ()
+    """Version of the weights that sampled each token, for whoever counts or drops old rows; empty without any."""
 
     def __post_init__(self) -> None:
-        given = (self.correction, self.reference_logprobs, *(term.token_advantages for term in self.terms))
+        given = (
+            self.correction,
+            self.reference_logprobs,
+            self.versions,
+            *(term.token_advantages for term in self.terms),
+        )
         optional = [len(values) for values in given if values]
         lengths: Sequence[int] = (len(self.token_ids), len(self.trained), len(self.old_logprobs), *optional)
         if len(set(lengths)) != 1:

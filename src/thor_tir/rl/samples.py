@@ -16,7 +16,8 @@ def episode_row(trajectory: Trajectory, *, advantage: float, nll_weight: float, 
     Raises ValueError where the model's tokens have no sampling log-probabilities.
     """
     terms = terms_of(EPISODE, advantage=advantage, nll_weight=nll_weight)
-    return _row(trajectory.id, ((span, True) for span in trajectory.spans), terms, group=group)
+    spans = ((span, True) for span in trajectory.spans)
+    return _row(trajectory.id, spans, terms, group=group, version=trajectory.policy_version)
 
 
 def step_row(
@@ -60,9 +61,15 @@ def kl_terms(row: TrainingSample, *, weight: float) -> tuple[Term, ...]:
 
 
 def _row(
-    id: str, spans: Iterable[tuple[Span, bool]], terms: tuple[Term, ...], *, group: str, parent: str = ""
+    id: str,
+    spans: Iterable[tuple[Span, bool]],
+    terms: tuple[Term, ...],
+    *,
+    group: str,
+    parent: str = "",
+    version: int = 0,
 ) -> TrainingSample:
-    flat = flatten(spans)
+    flat = flatten(spans, version)
     return TrainingSample(
         id=id,
         token_ids=flat.token_ids,
@@ -71,4 +78,5 @@ def _row(
         terms=terms,
         group=group,
         parent=parent,
+        versions=flat.versions,
     )

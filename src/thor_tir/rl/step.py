@@ -25,7 +25,7 @@ from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
-from thor_tir.trajectory import Finish, Prefix, Step, Trajectory
+from thor_tir.trajectory import Finish, Prefix, Step, Trajectory, dated
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ async def sample_repair(query: StepPrompt, number: int, agent: Agent, config: Ro
             kept=query.prefix.spans[-1].token_ids,
             earlier=query.earlier,
         )
-    return taken.step
+    return dated(taken.step, taken.policy_version)
 
 
 def with_reward(id: str, step: Step, judged: Judged) -> StepSample:

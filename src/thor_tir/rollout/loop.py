@@ -15,7 +15,18 @@ from thor_tir.execution import NO_CALL_LEFT, CallSuccess
 from thor_tir.rollout.toolbox import Toolbox, ToolRunner
 from thor_tir.sandbox.protocol import Sandbox
 from thor_tir.seeds import seed_of
-from thor_tir.trajectory import Author, Completion, Finish, Span, Step, StopReason, Thought, Trajectory
+from thor_tir.trajectory import (
+    Author,
+    Completion,
+    Finish,
+    Span,
+    Step,
+    StopReason,
+    Thought,
+    Trajectory,
+    dated,
+    with_versions,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,12 @@ class Draft:
             ids = step.thought.span.token_ids + ids
         return ids
 
+    def renew(self, version: int) -> None:
+        """The weights were renewed: what stands so far says from now on which ones sampled it."""
+        if version != self.policy_version:
+            self.steps = [dated(step, self.policy_version) for step in self.steps]
+            self.policy_version = version
+
     def next_seed(self) -> int:
         """A fresh seed for the next sample of this trajectory."""
         self.num_taken += 1
@@ -182,8 +199,8 @@ async def rollout(draft: Draft, agent: Agent, config: RolloutConfig, repair: Ste
             step = taken.step
             if repair is not None and step.fails(config.call_success):
                 step = await repair(draft, step)
+            draft.renew(taken.policy_version)
             draft.steps.append(step)
-            draft.policy_version = taken.policy_version
             if taken.finish is not None:
                 return draft.freeze(taken.finish)
             if config.stop_at_failure and step.fails(config.call_success):
@@ -215,6 +232,7 @@ async def take_step(
     span = Span(token_ids=(), author=Author.MODEL, logprobs=())
     completion = Completion(span=span, stop=StopReason.STOP)
     thought, action = Thought(text="", span=span), None
+    versions: list[int] = []
     # A stop string that closes no program (some other fenced text) ends nothing: the thought goes on.
     while action is None and completion.stop is StopReason.STOP and len(span) < room:
         sampling = config.sampling(room - len(span), stop=stop, seed=seed_of(seed, len(span)))
@@ -223,14 +241,20 @@ async def take_step(
         except ContextFull:
             break
         span = span + completion.span
+        versions += completion.versions or [completion.policy_version] * len(completion.span)
         has_ended = completion.stop is StopReason.END
         thought, action = dialect.split(span, config.fences, kept=kept, has_ended=has_ended)
     version = completion.policy_version
     stops_here = not may_call and config.at_call_limit == "stop"
     if action is None or stops_here:
         finish = Finish.ENDED if completion.stop is StopReason.END else Finish.TOKEN_LIMIT
-        whole = Step(thought=Thought(text=dialect.decode(span.token_ids), span=span))
+        whole = _as_sampled(Step(thought=Thought(text=dialect.decode(span.token_ids), span=span)), versions)
         return Turn(step=whole, finish=finish if action is None else Finish.CALL_LIMIT, policy_version=version)
     result = await agent.tools.run(action, agent.sandbox, earlier) if may_call else NO_CALL_LEFT
     step = Step(thought=thought, action=action, observation=dialect.observe(result, after=action))
-    return Turn(step=step, finish=None, policy_version=version)
+    return Turn(step=_as_sampled(step, versions), finish=None, policy_version=version)
+
+
+def _as_sampled(step: Step, versions: Sequence[int]) -> Step:
+    """The step, with the version behind each token where there was more than one."""
+    return with_versions(step, versions) if len(set(versions)) > 1 else step

@@ -8,6 +8,7 @@ Writing the values to a file, one a line, is the caller's business.
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from itertools import groupby
 from typing import TypeVar
 
 from thor_tir.execution import ExecutionResult, Status
@@ -61,6 +62,7 @@ def _span_to_json(span: Span) -> JsonObject:
         "author": span.author.value,
         "ids": list(span.token_ids),
         "logprobs": None if span.logprobs is None else list(span.logprobs),
+        **({} if span.versions is None else {"versions": [[v, len(list(run))] for v, run in groupby(span.versions)]}),
     }
 
 
@@ -106,9 +108,19 @@ def _span(value: object, where: str) -> Span:
     logprobs = _each(fields, "logprobs", where, _finite) if known else None
     author = _choice(Author, fields, "author", where)
     try:
-        return Span(token_ids=ids, author=author, logprobs=logprobs)
+        return Span(token_ids=ids, author=author, logprobs=logprobs, versions=_versions(fields, len(ids), where))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _versions(fields: Mapping[str, object], num_tokens: int, where: str) -> tuple[int, ...] | None:
+    """Version of each token, written as runs of a version and its number of tokens."""
+    if "versions" not in fields:
+        return None
+    runs = _each(fields, "versions", where, lambda run, place: _each({"run": run}, "run", place, _token_id))
+    if any(len(run) != 2 for run in runs) or sum(count for _, count in runs) != num_tokens:
+        raise ValueError(f"{where}.versions: expected pairs of a version and a number of tokens, {num_tokens} in all")
+    return tuple(version for version, count in runs for _ in range(count))
 
 
 def _step(value: object, where: str) -> Step:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,16 +174,33 @@ def test_changed_weights_leave_nothing_of_the_old_ones_and_stamp_completions():
     assert (before.policy_version, after.policy_version) == (0, 7)
 
 
-def test_weights_may_not_change_under_active_requests():
-    async def run() -> None:
-        async with engine_of() as engine:
-            asked = asyncio.create_task(engine.sample(encoded("So"), GREEDY))
-            await asyncio.sleep(0)
-            with pytest.raises(ValueError, match="1 requests are active"):
-                await engine.update_weights((), 1)
-            await asked
+def test_requests_that_are_active_at_an_update_keep_their_tokens_and_go_on_as_the_new_weights_would():
+    asks = [(encoded(text), Sampling(max_tokens=20 + 5 * i, seed=i)) for i, text in enumerate(TEXTS)]
+    new = dict(tiny_model(seed=1).named_parameters())
 
-    asyncio.run(run())
+    async def run() -> list[Completion]:
+        drawn = asyncio.Event()
+        told = replace(asks[0][1], heard=lambda token: drawn.set())
+        async with engine_of(tiny_model(seed=0), max_num_seqs=3) as engine:  # the fourth waits for a row
+            asked = [asyncio.create_task(engine.sample(asks[0][0], told))]
+            asked += [asyncio.create_task(engine.sample(*ask)) for ask in asks[1:]]
+            await drawn.wait()
+            await engine.update_weights(new.items(), 7)
+            return list(await asyncio.gather(*asked))
+
+    completions = asyncio.run(run())
+    old = sample_all(engine_of(tiny_model(seed=0)), asks)
+    assert sum(c.versions is not None for c in completions) >= 2
+    for (prompt, _), completion, before in zip(asks, completions, old, strict=True):
+        versions = completion.versions or (7,) * len(completion.span)
+        assert completion.policy_version == 7
+        assert list(versions) == sorted(versions)
+        cut = versions.count(0)
+        assert tokens(completion)[:cut] == tokens(before)[:cut]
+        logprobs = torch.tensor(completion.span.logprobs)
+        for model, part in ((tiny_model(seed=0), slice(0, cut)), (tiny_model(seed=1), slice(cut, None))):
+            expected = full_forward_logprobs(model, prompt, completion.span.token_ids)
+            torch.testing.assert_close(logprobs[part], expected[part], atol=1e-4, rtol=0)
 
 
 def test_the_model_can_be_trained_after_sampling_and_is_left_in_training_mode():

@@ -159,10 +159,15 @@ class TransformersEngine:
     async def update_weights(self, named_parameters: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take weights over, forget what the old ones computed, and stamp completions with `version`.
 
-        Weights that are the model's own already, since a learner moves them in place, are not copied. Raises ValueError
-        while requests are active: half of a completion would come from either policy.
+        Weights that are the model's own already, since a learner moves them in place, are not copied. Called from the
+        engine's own event loop, so between two steps: requests that are active keep their tokens and are read anew
+        under the new weights, which draw what follows.
         """
-        self.release()
+        for request in self._rows:
+            request.renewals.append((self.policy_version, len(request.logprobs)))
+        self._pending, self._rows, self._draws = [*self._rows, *self._pending], [], None
+        self._parked.clear()
+        self._model.release()
         copy_weights(named_parameters, self._model.model)
         self.policy_version = version
 

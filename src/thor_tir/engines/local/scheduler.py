@@ -34,6 +34,9 @@ class SamplingRequest:
     logprobs: list[float] = field(default_factory=list)
     """Log-probabilities of the tokens drawn so far, in nats."""
 
+    renewals: list[tuple[int, int]] = field(default_factory=list)
+    """Versions of earlier weights, each with the number of tokens that it and those before it had drawn."""
+
     @property
     def order(self) -> tuple[int, int, list[int]]:
         """The sort key among requests of the same moment; it does not depend on which one came first."""
@@ -61,7 +64,13 @@ class SamplingRequest:
         """The completion that the caller gets."""
         ids = tuple(self.ids[self.prompt_tokens :])
         span = Span(token_ids=ids, author=Author.MODEL, logprobs=tuple(self.logprobs))
-        return Completion(span=span, stop=stop, policy_version=policy_version)
+        versions: tuple[int, ...] = ()
+        for version, end in (*self.renewals, (policy_version, len(ids))):
+            versions += (version,) * (end - len(versions))
+        has_changed = any(version != policy_version for version in versions)
+        return Completion(
+            span=span, stop=stop, policy_version=policy_version, versions=versions if has_changed else None
+        )
 
 
 def waves(requests: Sequence[SamplingRequest]) -> Iterator[list[SamplingRequest]]:

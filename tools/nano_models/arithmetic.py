@@ -150,7 +150,7 @@ def _solve_step(left: str, rhs: int, v: str, answer: str, rng: Random) -> Worked
 
 def legs(m: Metadata, answer: str, rng: Random) -> Worked:
     """Legs group by group, then their sum."""
-    groups = [(int(count), _LEGS[name]) for name, count in m["animals"].items()]
+    groups = [(int(count), LEGS[name]) for name, count in m["animals"].items()]
     products = ", ".join(f"{count} * {legs}" for count, legs in groups)
     values = [count * legs for count, legs in groups]
     listed, total = ", ".join(map(str, values)), " + ".join(map(str, values))
@@ -177,7 +177,7 @@ def legs(m: Metadata, answer: str, rng: Random) -> Worked:
     return Worked(steps=(multiply, add), answer=answer)
 
 
-_LEGS = {
+LEGS = {
     **dict.fromkeys(("snake", "sea slug", "jellyfish", "flatworm", "leech"), 0),
     **dict.fromkeys(("chicken", "bird", "human", "duck"), 2),
     **dict.fromkeys(("dog", "cat", "cow", "horse", "lion", "elephant", "giraffe", "tiger", "deer", "sheep"), 4),

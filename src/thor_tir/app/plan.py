@@ -94,10 +94,11 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
         trained |= {"reference": trained[memory.WEIGHTS]}
     if resources.engine.name != "local":
         return Plan(name="rl", counts=counts, memory=trained)
-    width = HALF if processes > 1 and rl.bf16 else memory.FULL
+    samples_apart = processes > 1 or rl.bf16
+    width = HALF if rl.bf16 else memory.FULL
     at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(_samples(rl)))
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
-    replica = {"replica": sampling[memory.WEIGHTS]} if processes > 1 else {}
+    replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
     return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
 
 
@@ -256,7 +257,7 @@ def _sampled(config: RunConfig, architecture: Any, asked: int, tokens: int) -> d
     if engine.name != "local":
         return {}
     rows = min(engine.max_num_seqs, config.resources.concurrency, asked)
-    width = HALF if torch.cuda.is_available() else memory.FULL
+    width = HALF if torch.cuda.is_available() or engine.bf16 else memory.FULL
     return memory.sampling_memory(architecture, rows=rows, tokens=tokens, width=width)
 
 

@@ -118,7 +118,11 @@ class Runtime:
             return
         if served.model or served.tokenizer:
             raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
-        model, tokenizer = load_model(name, end_tokens=ends, chat_template=template)
+        need("torch", f"the model {name!r}")
+        import torch
+
+        dtype = torch.bfloat16 if self.resources.engine.bf16 else None
+        model, tokenizer = load_model(name, dtype=dtype, end_tokens=ends, chat_template=template)
         async with self.engine(model, tokenizer, barrier) as engine:
             yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
 

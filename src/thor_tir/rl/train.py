@@ -48,7 +48,8 @@ class TrainerInputs:
     source: RoundSource
     """Problems, and everything they are sampled with."""
     replica: CausalLM | None = None
-    """A model like `model` that the policy samples from, where several processes hold parts of `model`."""
+    """A model like `model` that the policy samples from, where several processes hold parts of `model` or it multiplies
+    in bfloat16."""
     exhibit: Callable[[int, RoundSamples], None] | None = None
     """Keeps trajectories of a round, counted from 0, for people to read."""
     say: Say = silent

@@ -1,7 +1,7 @@
 """The cold start: passes over shuffled rows, one checkpoint an optimiser step, so that no finished step is lost."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from random import Random
@@ -49,7 +49,7 @@ def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[Trai
     """All optimiser steps of the run: every row once an epoch, in an order that the seed alone decides."""
     steps: list[list[TrainingSample]] = []
     for epoch in range(config.num_train_epochs):
-        order = list(rows)
+        order = [replace(row, group=SFT) for row in rows]  # the rules that all of them begin with are read once
         Random(f"sft {config.seed} {epoch}").shuffle(order)
         steps += [order[i : i + config.train_batch_size] for i in range(0, len(order), config.train_batch_size)]
     return steps

@@ -60,7 +60,8 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     model, tokenizer = load_trainable(
         model_name, config.rl.adapters, ranks, resources.end_token, resources.chat_template
     )
-    replica = None if ranks.is_alone else _replica(model_name, config.rl)
+    samples_apart = not ranks.is_alone or (config.rl.bf16 and resources.engine.name == "local")
+    replica = _replica(model_name, config.rl) if samples_apart else None
     actor = model if replica is None else replica
     dialect = runtime.dialect(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     problems = problems_of(config)
@@ -102,7 +103,8 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
         with reporter.stage(TITLES[config.rl.levels], config.rl.num_rounds) as progress:
             await rl.train(inputs, config.rl, folder, progress)
     dtype = publishing_dtype(model_name, config.rl.save_dtype)
-    return ranks.lead(lambda: publish(actor, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
+    whole = model if ranks.is_alone else actor
+    return ranks.lead(lambda: publish(whole, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
 
 
 def check_functions(config: RLConfig) -> None:
@@ -114,7 +116,7 @@ def check_functions(config: RLConfig) -> None:
 
 
 def _replica(name: str, config: RLConfig) -> CausalLM:
-    """A whole model for this process to sample from, in the precision in which the shared one multiplies."""
+    """A whole model for this process to sample from, in the precision in which the trained one multiplies."""
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
 

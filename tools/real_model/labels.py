@@ -1,7 +1,7 @@
 """Isolated steps as an instruction model writes them, and the rewriting of each: rules that see nothing but the step.
 
-A rule names a computation in a sentence with all of its numbers. The words stay up to the end of that sentence, or up to
-the computed result, and a program for it follows. The earliest computation of a step is the one that is rewritten.
+A rule names a computation in a sentence with all of its numbers. The words stay up to the end of that sentence, or up
+to the computed result, and a program for it follows. The earliest computation of a step is the one that is rewritten.
 """
 
 import re
@@ -91,7 +91,7 @@ def _factors(step: str) -> Iterator[_Found]:
     for each in re.finditer(r"prime factor(?:s|ization)?\b[^.\n\d]{0,40}?\b(?P<n>\d+)\b", step, re.IGNORECASE):
         n = each["n"]
         code = (
-            f'n, p, found = {n}, 2, []\nwhile n > 1:\n    if n % p == 0:\n        found.append(str(p))\n'
+            f"n, p, found = {n}, 2, []\nwhile n > 1:\n    if n % p == 0:\n        found.append(str(p))\n"
             '        n //= p\n    else:\n        p += 1\nprint(" × ".join(found))'
         )
         yield _Found(_sentence_end(step, each.end()), code)
@@ -127,8 +127,8 @@ def _equations(step: str) -> Iterator[_Found]:
         if left == name:
             continue
         left = re.sub(rf"(\d)\s*{name}\b", rf"\1*{name}", left)
-        code = f'from sympy import solve, symbols\n{name} = symbols("{name}")\nprint(solve({left} - ({each["r"]}), {name})[0])'
-        yield _Found(each.end(), code)
+        solved = f"print(solve({left} - ({each['r']}), {name})[0])"
+        yield _Found(each.end(), f'from sympy import solve, symbols\n{name} = symbols("{name}")\n{solved}')
 
 
 def _complex(step: str) -> Iterator[_Found]:

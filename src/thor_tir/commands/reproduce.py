@@ -27,7 +27,8 @@ class Reproduce:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]]
-    """Tables: table2, table3, table4, table5, table6, table7; `all` for every one."""
+    """Tables: table2, table3, table4, table5, table6, table7; `all` for every one of these; `family` for the step
+    methods side by side."""
     model: str = "nano"
     """Model that they are run on: nano, smollm2-135m, or a folder or hub name that begins from --like's options."""
     like: str = "nano"
@@ -71,9 +72,9 @@ class Reproduce:
         return Subject(name=Path(self.model).name, actor=self.model, critic=self.model, preset=self.like)
 
     def _experiments(self) -> "list[Experiment]":
-        from thor_tir.reproduce.tables import EXPERIMENTS
+        from thor_tir.reproduce.tables import EXPERIMENTS, PAPER
 
-        names = list(EXPERIMENTS) if "all" in self.names else list(dict.fromkeys(self.names))
+        names = list(PAPER) if "all" in self.names else list(dict.fromkeys(self.names))
         if not names or (unknown := [name for name in names if name not in EXPERIMENTS]):
             raise UsageError(f"name tables, of {', '.join(EXPERIMENTS)} or all; found {' '.join(unknown) or 'none'}")
         return [EXPERIMENTS[name] for name in names]

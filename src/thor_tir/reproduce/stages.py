@@ -1,5 +1,6 @@
 """The stages that tables share, and the models that they are run on."""
 
+from thor_tir.reproduce import family
 from thor_tir.reproduce.declared import Stage, Subject
 
 _PRESET = ("--preset", "{preset}")
@@ -44,6 +45,8 @@ _ALL = (
         evaluated(f"eval-joint-{scope}", "{rl-joint}/model", 4, "--correct", "--correction.scope", scope)
         for scope in ("action", "suffix", "replan")
     ),
+    *(trained(f"rl-family-{name}", *family.SAME, *words) for name, words in family.METHODS.items()),
+    *(evaluated(f"eval-family-{name}", f"{{rl-family-{name}}}/model", 2) for name in family.METHODS),
 )
 STAGES = {stage.name: stage for stage in _ALL}
 """Every common stage by its name."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from thor_tir.reproduce.declared import Experiment, Pair, Reported, Row
+from thor_tir.reproduce.family import FAMILY
 
 SEVEN, EIGHT = "THOR-7B", "THOR-Thinking-8B"
 
@@ -162,5 +163,7 @@ TABLE7 = Experiment(
     ),
 )
 
-EXPERIMENTS: Mapping[str, Experiment] = {each.name: each for each in (TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7)}
-"""Every experiment by the name that the command line has for it."""
+PAPER: Mapping[str, Experiment] = {each.name: each for each in (TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7)}
+"""The paper's tables by the names that the command line has for them."""
+EXPERIMENTS: Mapping[str, Experiment] = {**PAPER, FAMILY.name: FAMILY}
+"""Every experiment by its name."""

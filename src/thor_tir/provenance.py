@@ -125,19 +125,86 @@ def record_run(
     since, or where the record is damaged.
     """
     inputs, functions = list(inputs), list(functions)
-    path, digests = folder / RUN, input_digests([*inputs, *functions])
+    path = folder / RUN
     if path.exists():
-        _compare(path, digests, moved or {}, mendable=set(functions) - set(map(str, inputs)))
+        if mended := check_record(folder, inputs, functions=functions, moved=moved):
+            _note_functions(path, input_digests([*inputs, *functions]), mended)
         return
     record = RunRecord(
-        command=shlex.join(["thor", *sys.argv[1:]]),
+        command=_command(),
         options=options,
         versions=versions(),
         commit=commit(),
         machine=machine(),
-        inputs=digests,
+        inputs=input_digests([*inputs, *functions]),
     )
     write_atomically(path, json.dumps(asdict(record), indent=1, default=str) + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """A file of functions that was changed before a run went on."""
+
+    file: str
+    """Name of the file."""
+    before: str
+    """Digest with which the run went until then."""
+    now: str
+    """Digest with which it goes on."""
+
+
+def check_record(
+    folder: Path,
+    inputs: Iterable[str | Path] = (),
+    *,
+    functions: Iterable[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> list[Mended]:
+    """The functions that were corrected since the run in a folder was begun, as `record_run` compares them.
+
+    Raises UsageError where an input has changed since, or where the record is damaged. Nothing is written.
+    """
+    inputs, functions = list(inputs), list(functions)
+    path = folder / RUN
+    if not path.exists():
+        return []
+    mendable = set(functions) - set(map(str, inputs))
+    return _mended(path, input_digests([*inputs, *functions]), moved or {}, mendable=mendable)
+
+
+def note_extension(folder: Path, option: str, was: int, now: int) -> None:
+    """Record that a run is made longer: its options have the new length, and `extended` says what they were."""
+    path = folder / RUN
+    record = json.loads(path.read_text(encoding="utf-8"))
+    *groups, name = option.split(".")
+    options = record["options"]
+    for group in groups:
+        options = options[group]
+    options[name] = now
+    entry = {"option": option, "was": was, "now": now, "command": _command()}
+    before = record.get("extended", [])
+    if [e for e in before[-1:] if (e["was"], e["now"]) == (was, now)]:  # a kill came before the options were written
+        before = before[:-1]
+    write_atomically(path, json.dumps(record | {"extended": [*before, entry]}, indent=1) + "\n")
+
+
+def note_schedule(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Record what a longer run means for its learning rate, where the run in a folder was extended."""
+    path = folder / RUN
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if extended := record.get("extended"):
+        extended[-1] |= facts
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def extensions(folder: Path) -> list[Mapping[str, Any]]:
+    """What the record of a run says about its extensions, in their order."""
+    path = folder / RUN
+    return json.loads(path.read_text(encoding="utf-8")).get("extended", []) if path.exists() else []
+
+
+def _command() -> str:
+    return shlex.join(["thor", *sys.argv[1:]])
 
 
 def recorded_inputs(folder: Path) -> dict[str, str]:
@@ -161,22 +228,10 @@ def is_same_input(recorded: Mapping[str, str], old: object, new: object) -> bool
     return bool(before) and before == {name.removeprefix(new): found for name, found in input_digests([new]).items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
-    """A file of functions that was changed before a run went on."""
-
-    file: str
-    """Name of the file."""
-    before: str
-    """Digest with which the run went until then."""
-    now: str
-    """Digest with which it goes on."""
-
-
 def _note_functions(path: Path, inputs: Mapping[str, str], mended: Sequence[Mended]) -> None:
     """Let a run go on with functions that were corrected: it is said, and stands in its record."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    record |= {"inputs": inputs, "mended": [*record.get("mended", ()), *map(asdict, mended)]}
+    record |= {"inputs": {**record["inputs"], **inputs}, "mended": [*record.get("mended", ()), *map(asdict, mended)]}
     write_atomically(path, json.dumps(record, indent=1) + "\n")
     for each in mended:
         _LOG.warning(
@@ -192,7 +247,7 @@ def _lies_in(name: str, folder: str) -> bool:
     return name.startswith(f"{folder}/")
 
 
-def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str], *, mendable: Set[str]) -> None:
+def _mended(path: Path, digests: Mapping[str, str], moved: Mapping[str, str], *, mendable: Set[str]) -> list[Mended]:
     before = recorded_inputs(path.parent)
     for old, new in moved.items():
         before = {
@@ -200,12 +255,10 @@ def _compare(path: Path, digests: Mapping[str, str], moved: Mapping[str, str], *
             for name, found in before.items()
         }
     changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
-    if changed and set(changed) <= (mendable & before.keys() & digests.keys()):
-        mended = [Mended(file=name, before=before[name], now=digests[name]) for name in changed]
-        _note_functions(path, {**before, **digests}, mended)
-    elif changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UsageError(
-            f"{', '.join(changed[:3])}{more} changed since the run in {path.parent} began: put back what was there, or "
-            "give another --output"
-        )
+    if set(changed) <= (mendable & before.keys() & digests.keys()):
+        return [Mended(file=name, before=before[name], now=digests[name]) for name in changed]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    raise UsageError(
+        f"{', '.join(changed[:3])}{more} changed since the run in {path.parent} began: put back what was there, or "
+        "give another --output"
+    )

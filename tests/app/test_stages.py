@@ -108,7 +108,7 @@ def test_a_damaged_file_of_a_finished_run_is_written_again_and_named(tmp_path, h
     assert file.read_bytes() == whole
     assert (folder / "notes.txt").read_text() == "mine"
     assert "model.safetensors in" in said[0]
-    assert "was not what had been trained, and is written again" in said[0]
+    assert "did not hold what is trained now, and is written again" in said[0]
     assert not list(folder.parent.glob(".model*"))
 
 

@@ -158,6 +158,36 @@ def test_a_killed_run_ends_with_the_bits_and_the_record_of_an_uninterrupted_one(
     assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
 
 
+def test_a_run_that_was_killed_and_is_extended_is_the_run_that_was_begun_with_the_larger_number(tmp_path, whole):
+    folder, weights = whole
+    short, said = replace(CONFIG, num_rounds=1), []
+    kill_before_update(tmp_path, 2, short)  # in the middle of its only round
+    kill_before_update(tmp_path, 2, CONFIG)  # in the middle of what came on top
+    trained = model()
+    run(trained, CONFIG, tmp_path, say=said.append)
+    assert keys(tmp_path) == keys(folder)
+    assert record(tmp_path) == record(folder)
+    assert all(torch.equal(weight, trained.state_dict()[name]) for name, weight in weights.items())
+    # the checkpoint after the first update of the longer run knows its length: it was said when that began
+    assert not any(line.startswith("extended") for line in said)
+
+
+def test_the_jump_of_the_learning_rate_of_an_extended_run_is_said_and_recorded(tmp_path):
+    said = []
+    short = replace(CONFIG, num_rounds=1, levels="episode", updates_per_round=1, lr_scheduler_type="cosine_with_min_lr")
+    finish(tmp_path, short)
+    (tmp_path / "run.json").write_text('{"extended": [{"was": 1, "now": 2}]}')
+    run(model(), replace(short, num_rounds=2), tmp_path, say=said.append)
+    # one step of a cosine that ends at the first: the full rate; of two steps, the second stands in the middle
+    assert said[:1] == [
+        "extended from 1 to 2 rounds after step 1: the schedule is laid out anew over 2 steps, as of a run begun with "
+        "the larger number: the learning rate goes from 0.0005 at step 1 to 0.000275 at step 2"
+    ]
+    (entry,) = json.loads((tmp_path / "run.json").read_text())["extended"]
+    assert entry["after_step"] == 1
+    assert entry["learning_rate"] == {"last": 0.0005, "next": pytest.approx(0.000275)}
+
+
 def test_a_kill_between_updates_changes_nothing_of_a_run_that_corrects_for_its_engine_and_keeps_a_reference(tmp_path):
     """The weights that the log-probabilities of a round come from are gone by its second update."""
     config = replace(CONFIG, num_rounds=1, loss=LossConfig(algorithm="gspo", beta=0.1, importance_sampling_cap=2.0))

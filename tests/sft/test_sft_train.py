@@ -3,12 +3,14 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from thor_tir.errors import UsageError
+from thor_tir.learner.config import Schedule
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.progress import Unseen
 from thor_tir.sft.config import SftConfig
@@ -128,6 +130,46 @@ def test_a_step_that_was_recorded_but_not_saved_is_done_again_and_recorded_once(
     pieces = trained(tmp_path / "pieces")
     assert all(torch.equal(weight, pieces[name]) for name, weight in whole.items())
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "pieces")
+
+
+def lengthened(
+    folder: Path, config: SftConfig, *lengths: int, kill: int = 0
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights and sentences of a run that got one length after another; the last part is killed after so many steps."""
+    said: list[str] = []
+    for length in lengths:
+        longer, data = replace(config, num_train_epochs=length), SftData(train=rows(10))
+        if kill and length == lengths[-1]:
+            with pytest.raises(Killed):
+                cold_start(tiny_model(sharpness=1.0), tiny_tokenizer(), data, longer, folder, KilledAt(kill))
+        model = tiny_model(sharpness=1.0)
+        cold_start(model, tiny_tokenizer(), data, longer, folder, say=said.append)
+    return model.state_dict(), said
+
+
+def test_a_run_at_a_constant_rate_that_is_extended_twice_is_the_run_that_was_begun_with_the_largest_number(tmp_path):
+    constant = replace(CONFIG, lr_scheduler_type="constant", warmup_steps=0, train_batch_size=10)  # a step an epoch
+    pieces, said = lengthened(tmp_path / "pieces", constant, 1, 2, 4, kill=3)
+    whole, nothing = lengthened(tmp_path / "whole", constant, 4)
+    assert all(torch.equal(weight, pieces[name]) for name, weight in whole.items())
+    assert metrics(tmp_path / "pieces") == metrics(tmp_path / "whole")
+    same = "the schedule is the same, as if the run had been begun with the larger number"
+    assert said[0] == f"extended from 1 to 2 epochs after step 1: {same}"
+    assert nothing == []
+
+
+def test_a_run_down_a_cosine_that_is_extended_goes_on_at_the_rate_of_a_run_of_the_new_length(tmp_path):
+    _, (said,) = lengthened(tmp_path, CONFIG, 1, 2)
+    short, long = (Schedule.fitted(num_steps=n, warmup_steps=1, kind="cosine_with_min_lr") for n in (3, 6))
+    rates = [CONFIG.learning_rate * factor for factor in (*map(short.factor, range(3)), *map(long.factor, range(3, 6)))]
+    assert [row["lr"] for row in metrics(tmp_path)] == rates
+    assert f"the learning rate goes from {rates[2]:.3g} at step 3 to {rates[3]:.3g} at step 4" in said
+    assert rates[3] > rates[2]  # a jump up, which is why it is said
+
+
+def test_a_run_is_never_made_shorter(tmp_path):
+    with pytest.raises(UsageError, match="num_train_epochs was 2, is 1"):
+        lengthened(tmp_path, replace(CONFIG, train_batch_size=10), 2, 1)
 
 
 def test_no_rows_are_refused_in_one_sentence(tmp_path):

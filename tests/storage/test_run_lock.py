@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.run_lock import changes, claim
+from thor_tir.storage.run_lock import Growth, changes, check_claim, claim
 
 HOLDER = """
 import sys
@@ -174,3 +174,104 @@ def test_fewer_inputs_of_a_list_are_other_inputs(tmp_path: Path) -> None:
     begun(tmp_path / "run", **options_at(top))
     with pytest.raises(UsageError, match="benchmarks was"):
         begun(tmp_path / "run", **{**options_at(top), "benchmarks": (str(top / "one.jsonl"),)})
+
+
+LONGER = Growth(option="rl.num_rounds", is_wanted=True)
+AS_IT_IS = Growth(option="rl.num_rounds")
+
+
+def rounds(number: int, seed: int = 0) -> dict[str, object]:
+    return {"rl": {"num_rounds": number, "seed": seed}}
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_gets_longer_where_that_is_asked_for_and_its_record_keeps_the_lengths(tmp_path: Path) -> None:
+    with claim(tmp_path, rounds(20), growth=AS_IT_IS):
+        pass
+    for number in (20, 40, 40, 60):  # an equal number goes on, as it does without --extend
+        with claim(tmp_path, rounds(number), growth=LONGER):
+            pass
+    with claim(tmp_path, rounds(60), growth=AS_IT_IS):  # and the new length is the run's from there on
+        pass
+    record = record_of(tmp_path)
+    assert [(e["option"], e["was"], e["now"]) for e in record["extended"]] == [
+        ("rl.num_rounds", 20, 40),
+        ("rl.num_rounds", 40, 60),
+    ]
+    assert record["options"] == json.loads((tmp_path / "config.json").read_text()) == rounds(60)
+
+
+def test_a_kill_within_an_extension_leaves_one_entry_of_it(tmp_path: Path, monkeypatch) -> None:
+    with claim(tmp_path, rounds(20)):
+        pass
+    before = (tmp_path / "config.json").read_text()
+    with claim(tmp_path, rounds(40), growth=LONGER):
+        pass
+    (tmp_path / "config.json").write_text(before)  # run.json was written, the options were not
+    with claim(tmp_path, rounds(40), growth=LONGER):
+        pass
+    assert len(record_of(tmp_path)["extended"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "growth", "told"),
+    [
+        (rounds(40), AS_IT_IS, r"num_rounds was 20, is 40\): add --extend to make it longer, give the same options"),
+        (rounds(10), AS_IT_IS, r"num_rounds was 20, is 10\): give the same options"),
+        (rounds(10), LONGER, r"--num-rounds is 10, and the run in .* has 20: --extend makes a run longer, never"),
+        (rounds(40, seed=1), LONGER, r"other options \(rl.seed was 0, is 1; rl.num_rounds was 20, is 40\): give the"),
+    ],
+)
+def test_nothing_but_a_larger_number_is_taken_and_only_where_it_is_asked_for(tmp_path, options, growth, told) -> None:
+    with claim(tmp_path, rounds(20)):
+        pass
+    held = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match=told) as caught, claim(tmp_path, options, growth=growth):
+        raise AssertionError("another run may write here")
+    with pytest.raises(UsageError, match=told):
+        check_claim(tmp_path, options, growth=growth)
+    assert "\n" not in str(caught.value)
+    (tmp_path / ".lock").write_bytes(held[".lock"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == held
+
+
+def test_there_must_be_a_run_to_extend(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="holds no run that could be extended"),
+        claim(tmp_path / "typo", rounds(40), growth=LONGER),
+    ):
+        raise AssertionError("a run is begun")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_compares_options_and_inputs_and_writes_nothing(tmp_path: Path) -> None:
+    top = laid_out(tmp_path / "here")
+    options = options_at(top)
+    inputs = [str(top / "data.jsonl")]
+    check_claim(tmp_path / "new", options, inputs=inputs)
+    assert not (tmp_path / "new").exists()
+    with claim(tmp_path / "run", options, inputs=inputs):
+        pass
+    held = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    check_claim(tmp_path / "run", options, inputs=inputs)
+    with pytest.raises(UsageError, match=r"other options \(seed was 1, is 2\)"):
+        check_claim(tmp_path / "run", options | {"seed": 2}, inputs=inputs)
+    (top / "data.jsonl").write_text("others")
+    with pytest.raises(UsageError, match=r"data.jsonl changed since the run"):
+        check_claim(tmp_path / "run", options, inputs=inputs)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == held
+
+
+def test_a_stage_of_a_whole_run_is_extended_by_the_options_that_made_it(tmp_path: Path) -> None:
+    stage = tmp_path / "rl"
+    stage.mkdir()
+    made = Growth(option="rl.num_rounds", is_wanted=True, begun_as=rounds(20))
+    with pytest.raises(UsageError, match=r"rl.seed was 0, is 1"), claim(stage, rounds(40, seed=1), growth=made):
+        raise AssertionError("another run may write here")
+    with claim(stage, rounds(40), growth=made):
+        assert record_of(stage)["extended"][0]["was"] == 20
+    with claim(stage, rounds(60), growth=made):
+        assert [entry["was"] for entry in record_of(stage)["extended"]] == [20, 40]

@@ -257,7 +257,8 @@ def publish(
     """Write a model folder whole, adapters merged: beside its place first, then renamed into it.
 
     The model is cast in place, since writing it is the last that is done with it. Of a folder that is there already,
-    left by a run that had finished, files that are damaged or missing are written again, and `say` names them.
+    left by a run that had finished, files that are damaged, missing or of a shorter run are written again, and `say`
+    names them.
     """
     from thor_tir.learner.trainable import merged
 
@@ -275,7 +276,7 @@ def publish(
             for file in other:
                 (path / file).parent.mkdir(parents=True, exist_ok=True)
                 (draft / file).replace(path / file)
-            say(f"{', '.join(map(str, other))} in {path} was not what had been trained, and is written again")
+            say(f"{', '.join(map(str, other))} in {path} did not hold what is trained now, and is written again")
         shutil.rmtree(draft)
     return path
 

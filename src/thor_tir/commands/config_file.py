@@ -25,7 +25,7 @@ from thor_tir.problems.rows import unrepeated
 CONFIG = "--config"
 ALSO: Mapping[str, str] = {"chat": "solve"}
 """Section of another command that a command takes beside its own."""
-_OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs", "mended"})
+_OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs", "mended", "extended"})
 """Keys of a run.json, whose options stand under `options`."""
 
 

@@ -37,9 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
     "eval table": Command("evaluation.EvalTable", "show several evaluations side by side, each against the first"),
     "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),
-    "code check": Command(
-        "evaluation.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"
-    ),
+    "code check": Command("code.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"),
     "data get": Command("data.DataGet", "fetch registered benchmarks and check their digests"),
     "data show-prompt": Command("data.DataShowPrompt", "print what a model will read of problems: text and ids"),
     "data overlap": Command("data.DataOverlap", "find training problems that stand in a benchmark"),

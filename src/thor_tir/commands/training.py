@@ -12,6 +12,7 @@ import tyro
 
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
 from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
+from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.hooks import hook_files
@@ -19,6 +20,7 @@ from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
+from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim
 
 if TYPE_CHECKING:
     from thor_tir.app.plan import Plan
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
 
 MOST_BY_DEFAULT = 4
 """Processes of a quickstart on a machine with many cores: its models are too small for more."""
+
+
+EXTEND_HELP = (
+    "Go on with the run in --output, finished or not, from its last checkpoint to a larger --num-rounds (rl) or "
+    "--num-train-epochs (sft); no other option may differ. The learning rate is from there on that of a run begun with "
+    "the larger number: with `constant` the result is that run's, with `cosine_with_min_lr` the rate jumps up, and it "
+    "is said from what to what."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +63,13 @@ class Quickstart:
     @property
     def num_processes(self) -> int:
         """Processes that are started."""
-        if self.processes or self.deterministic or self.dry_run:
-            return 1 if self.dry_run else max(1, self.processes)
+        return 1 if self.dry_run else self._sharing
+
+    @property
+    def _sharing(self) -> int:
+        """Processes that share the work."""
+        if self.processes or self.deterministic:
+            return max(1, self.processes)
         return min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
     def run(self) -> None:
@@ -65,7 +80,7 @@ class Quickstart:
             self._run(ranks)
 
     def _run(self, ranks: "Ranks") -> None:
-        from thor_tir.app.stages.quickstart import run_quickstart
+        from thor_tir.app.stages.quickstart import run_inputs, run_options, run_quickstart
         from thor_tir.eval.metrics import remarks
         from thor_tir.eval.tables import run_table
         from thor_tir.view.export import leave_page
@@ -76,6 +91,7 @@ class Quickstart:
         if self.dry_run:
             from thor_tir.app.plan import plan_quickstart
 
+            check_claim(self.output, run_options(config, self._sharing), inputs=run_inputs(config))
             tell_plans(plan_quickstart(config, reporter.say), reporter)
             return
         outcome = asyncio.run(run_quickstart(config, self.output, reporter, identity(self), ranks))
@@ -101,7 +117,26 @@ def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sft:
+class Training:
+    """Options of every training."""
+
+    extend: Annotated[bool, tyro.conf.arg(help=EXTEND_HELP)] = False
+    """True makes the run in --output longer."""
+    dry_run: DryRun = False
+    """True says what would be made, and stops."""
+    processes: int = 1
+    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
+    push_to_hub: str = ""
+    """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that are started."""
+        return 1 if self.dry_run else self.processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft(Training):
     """Cold-start fine-tuning on TIRGen's data set, or on conversations in other shapes; tool outputs are masked.
 
     Conversations stand in `messages`, `conversations`, or columns for question and response; their programs in calls of
@@ -135,18 +170,6 @@ class Sft:
     chat_template: str = ""
     """Chat template for a model that has none, or in place of its own: a Jinja file, or chatml, llama3, gemma, mistral
     or plain. The trained model keeps it."""
-    dry_run: DryRun = False
-    """True says what would be made, and stops."""
-    processes: int = 1
-    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
-
-    @property
-    def num_processes(self) -> int:
-        """Processes that are started."""
-        return 1 if self.dry_run else self.processes
-
-    push_to_hub: str = ""
-    """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -154,24 +177,19 @@ class Sft:
         from thor_tir.app.stages.sft import fine_tune
         from thor_tir.app.stages.sft_data import SftSource, sft_inputs
         from thor_tir.distributed import together
-        from thor_tir.storage.run_lock import claim
 
         if self.push_to_hub:
             check_push(self.push_to_hub)
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
+        claimed: Claimed = {
+            "inputs": (self.model, *sft_inputs(self.data), *self.calls.inputs),
+            "growth": self._growth(),
+        }
         if self.dry_run:
+            check_claim(self.output, identity(self), **claimed)
             self._plan(ConsoleReporter())
             return
-        with (
-            together() as ranks,
-            ranks.led(
-                claim(
-                    self.output,
-                    identity(self),
-                    inputs=(self.model, *sft_inputs(self.data), *self.calls.inputs),
-                )
-            ),
-        ):
+        with together() as ranks, ranks.led(claim(self.output, identity(self), **claimed)):
             reporter = ConsoleReporter(is_silent=not ranks.leads)
             model = fine_tune(
                 self.model,
@@ -189,6 +207,13 @@ class Sft:
             reporter.say(f"model: {model}")
             _leave_page(self.output, ranks, reporter)
             _push(self.output, self.push_to_hub, ranks, reporter)
+
+    def _growth(self) -> Growth:
+        return Growth(
+            option="sft.num_train_epochs",
+            is_wanted=self.extend,
+            begun_as=sft_options(self.output, data=self.data, preset=self.preset),
+        )
 
     def _plan(self, reporter: ConsoleReporter) -> None:
         from thor_tir.app.plan import plan_sft
@@ -232,7 +257,7 @@ def _leave_page(folder: Path, ranks: "Ranks", reporter: ConsoleReporter) -> None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rl:
+class Rl(Training):
     """Hierarchical RL: GRPO over trajectories jointly with GRPO over single failed tool calls."""
 
     model: str = "runs/sft/model"
@@ -260,18 +285,6 @@ class Rl:
     """Options of training."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
-    dry_run: DryRun = False
-    """True says what would be made, and stops."""
-    processes: int = 1
-    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
-
-    @property
-    def num_processes(self) -> int:
-        """Processes that are started."""
-        return 1 if self.dry_run else self.processes
-
-    push_to_hub: str = ""
-    """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -279,7 +292,6 @@ class Rl:
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.rl import reinforce
         from thor_tir.distributed import Ranks, together
-        from thor_tir.storage.run_lock import claim
 
         if self.push_to_hub:
             check_push(self.push_to_hub)
@@ -299,10 +311,20 @@ class Rl:
             seed=self.rl.seed,
             eval=dataclasses.replace(NANO.eval, seed=self.rl.seed),
         )
-
+        claimed: Claimed = {
+            "inputs": (
+                self.model,
+                *local_inputs(self.problems),
+                *local_inputs(self.rl.validation_problems),
+                *self.calls.inputs,
+            ),
+            "functions": hook_files(self.rl.functions),
+            "growth": self._growth(),
+        }
         if self.dry_run:
             from thor_tir.app.plan import plan_rl
 
+            check_claim(self.output, identity(self), **claimed)
             reporter = ConsoleReporter()
             tell_plans([plan_rl(config, self.model, reporter.say)], reporter)
             return
@@ -315,11 +337,12 @@ class Rl:
             _leave_page(self.output, ranks, reporter)
             _push(self.output, self.push_to_hub, ranks, reporter)
 
-        inputs = [self.model, *local_inputs(self.problems), *local_inputs(self.rl.validation_problems)]
-        inputs += self.calls.inputs
-        functions = hook_files(self.rl.functions)
-        with (
-            together() as ranks,
-            ranks.led(claim(self.output, identity(self), inputs=inputs, functions=functions)),
-        ):
+        with together() as ranks, ranks.led(claim(self.output, identity(self), **claimed)):
             asyncio.run(work(ranks))
+
+    def _growth(self) -> Growth:
+        return Growth(
+            option="rl.num_rounds",
+            is_wanted=self.extend,
+            begun_as=rl_options(self.output, model=self.model, preset=self.preset),
+        )

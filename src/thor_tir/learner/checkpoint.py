@@ -34,7 +34,7 @@ from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.learner import Learner
 from thor_tir.provenance import versions
 from thor_tir.storage.journal import JsonObject, told_when_full
-from thor_tir.storage.run_lock import changes
+from thor_tir.storage.run_lock import changes, option_changes
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d+)-step-\d+")
@@ -82,21 +82,25 @@ def newest_checkpoint(root: Path) -> Path | None:
     return next(reversed(_complete(root)), None)
 
 
-def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None) -> JsonObject:
+def load_checkpoint(
+    path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None, may_grow: str = ""
+) -> JsonObject:
     """Put weights, optimiser, counters and random states back as they were saved; returns `extra`.
 
-    Raises UsageError where files are missing or damaged, and where the model or the run's options are others. The
-    random states are those of torch, process-wide, which dropout reads; nothing here reads Python's.
+    `may_grow` names an option whose number may have become larger since. Raises UsageError where files are missing or
+    damaged, and where the model or the run's options are others. The random states are those of torch, process-wide,
+    which dropout reads; nothing here reads Python's.
     """
     manifest = learner.ranks.lead(lambda: _verified(path))
-    if others := changes(manifest["versions"], versions(COMPUTING)):
+    if moved := changes(manifest["versions"], versions(COMPUTING)):
         _LOG.warning(
-            "%s was made with other versions (%s): the last bits may differ from now on", path, "; ".join(others)
+            "%s was made with other versions (%s): the last bits may differ from now on", path, "; ".join(moved)
         )
-    if options is not None and (found := changes(manifest["options"], options)):
+    found = [] if options is None else option_changes(manifest["options"], options)
+    if others := [change for change in found if change.name != may_grow or change.new < change.old]:
         raise UsageError(
-            f"the checkpoint {path} was made with other options ({'; '.join(found)}): give the same ones to continue, "
-            "or begin in another folder"
+            f"the checkpoint {path} was made with other options ({'; '.join(map(str, others))}): give the same ones "
+            "to continue, or begin in another folder"
         )
     try:
         _read_state(path / _STATE, learner)
@@ -106,6 +110,12 @@ def load_checkpoint(path: Path, learner: Learner, *, options: Mapping[str, Any] 
         ) from error
     learner.num_steps, learner.num_skipped, learner.failures_in_a_row = manifest["counters"]
     return manifest["extra"]
+
+
+def recorded_options(path: Path) -> Mapping[str, Any]:
+    """The options that a checkpoint was saved with."""
+    manifest: Manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    return manifest["options"] or {}
 
 
 def _place(root: Path, num_steps: int) -> Path:

@@ -7,14 +7,16 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
 
 from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
-from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import Schedule
+from thor_tir.learner.extension import resume
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.sample import TrainingSample
@@ -70,12 +72,17 @@ class Position:
     """Figures of these updates."""
 
 
+def schedule_of(config: RLConfig, num_rounds: int) -> Schedule:
+    """The course of the learning rate over so many rounds."""
+    num_steps = num_rounds * config.updates_per_round
+    return Schedule.fitted(num_steps=num_steps, warmup_steps=config.warmup_steps, kind=config.lr_scheduler_type)
+
+
 def learner_config(config: RLConfig) -> LearnerConfig:
     """The learner of a run."""
-    num_steps = config.num_rounds * config.updates_per_round
     return LearnerConfig(
         learning_rate=config.learning_rate,
-        schedule=Schedule.fitted(num_steps=num_steps, warmup_steps=config.warmup_steps, kind=config.lr_scheduler_type),
+        schedule=schedule_of(config, config.num_rounds),
         max_grad_norm=config.max_grad_norm,
         objective=compose(config.loss, max_tokens=config.rollout.max_completion_length).objective,
         micro_batch_tokens=config.micro_batch_tokens,
@@ -112,7 +119,15 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
         ranks=ranks,
     )
     if checkpoint is not None:
-        place = Position(**load_checkpoint(checkpoint, learner, options=_compared(config)))
+        extra = resume(
+            checkpoint,
+            learner,
+            _compared(config),
+            length="num_rounds",
+            schedule_of=partial(schedule_of, config),
+            say=inputs.say,
+        )
+        place = Position(**extra)
     await _renew(inputs, learner)
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)

@@ -1,15 +1,17 @@
 """The cold start: passes over shuffled rows, one checkpoint an optimiser step, so that no finished step is lost."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from random import Random
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
-from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import Schedule
+from thor_tir.learner.extension import resume
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM, ModelTokenizer
@@ -32,11 +34,17 @@ class SftData:
     """Rows whose loss is only measured."""
 
 
-def _learner_config(config: SftConfig, num_steps: int) -> LearnerConfig:
-    """The learner of a run of `num_steps` optimiser steps."""
+def schedule_of(config: SftConfig, num_rows: int, num_epochs: int) -> Schedule:
+    """The course of the learning rate over so many epochs."""
+    num_steps = num_epochs * ceil(num_rows / config.train_batch_size)
+    return Schedule.fitted(num_steps=num_steps, warmup_steps=config.warmup_steps, kind=config.lr_scheduler_type)
+
+
+def _learner_config(config: SftConfig, num_rows: int) -> LearnerConfig:
+    """The learner of a run on so many rows."""
     return LearnerConfig(
         learning_rate=config.learning_rate,
-        schedule=Schedule.fitted(num_steps=num_steps, warmup_steps=config.warmup_steps, kind=config.lr_scheduler_type),
+        schedule=schedule_of(config, num_rows, config.num_train_epochs),
         max_grad_norm=config.max_grad_norm,
         micro_batch_tokens=config.micro_batch_tokens,
         bf16=config.bf16,
@@ -63,6 +71,7 @@ def cold_start(
     folder: Path,
     progress: Progress = UNSEEN,
     ranks: Ranks = ALONE,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Learner:
     """Train `model` in place, or continue where `folder` was left; returns what holds the trained weights.
 
@@ -70,11 +79,17 @@ def cold_start(
     """
     if not data.train:
         raise UsageError("no rows to train on: every trajectory was filtered out or too long")
-    num_steps = config.num_train_epochs * ceil(len(data.train) / config.train_batch_size)
-    learner = Learner(model, _learner_config(config, num_steps), ranks, inspection=folder / "nonfinite")
+    learner = Learner(model, _learner_config(config, len(data.train)), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     if checkpoint is not None:
-        load_checkpoint(checkpoint, learner, options=asdict(config))
+        resume(
+            checkpoint,
+            learner,
+            asdict(config),
+            length="num_train_epochs",
+            schedule_of=partial(schedule_of, config, len(data.train)),
+            say=say,
+        )
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     steps = batches(data.train, config)
     progress.resume(learner.num_steps)

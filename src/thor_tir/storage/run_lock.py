@@ -3,14 +3,14 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from thor_tir.errors import UsageError
-from thor_tir.provenance import RUN, is_same_input, record_run, recorded_inputs
+from thor_tir.provenance import RUN, check_record, is_same_input, note_extension, record_run, recorded_inputs
 from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, write_atomically
 
 _CONFIG, _LOCK = "config.json", ".lock"
@@ -24,6 +24,34 @@ PLACE = "output"
 """Option that names the run's folder, which may be moved."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """The option that says how long a run is, which may grow where that is asked for."""
+
+    option: str
+    """Its name, with those of the groups that it belongs to, such as rl.num_rounds."""
+    is_wanted: bool = False
+    """True where the run may be made longer."""
+    begun_as: Mapping[str, Any] | None = None
+    """Options that a stage of a whole run was made with, whose folder has no record of its own."""
+
+    @property
+    def flag(self) -> str:
+        """The option as a command line has it."""
+        return f"--{self.option.rpartition('.')[2].replace('_', '-')}"
+
+
+class Claimed(TypedDict, total=False):
+    """What a run is made of besides its options, as `claim` and `check_claim` take it."""
+
+    inputs: Sequence[str | Path]
+    """Files and folders."""
+    functions: Sequence[str]
+    """Files of functions that judge what was sampled."""
+    growth: Growth
+    """Option that says how long the run is."""
+
+
 @contextmanager
 def claim(
     folder: Path,
@@ -33,6 +61,7 @@ def claim(
     inputs: Iterable[str | Path] = (),
     functions: Iterable[str] = (),
     given: Mapping[str, Any] | None = None,
+    growth: Growth | None = None,
 ) -> Iterator[None]:
     """Write a run's options and record into its folder, or make sure that options and inputs are those it began with.
 
@@ -44,19 +73,24 @@ def claim(
 
     `given` are the options as the command has them, for the record, where those that are compared are more.
 
+    A run that is extended, where `growth` asks for that, has the new length from here on; run.json keeps the old ones.
+
     Nothing that is compared depends on where the run or its inputs lie: a folder that was moved is continued there, and
     an input may have another name where it holds the same.
     """
     options = {name: value for name, value in options.items() if name != PLACE}
     path = folder / _CONFIG
+    old = _begun_as(folder, growth)
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
-    with _locked(folder, is_shared=not shard.is_whole):
-        is_first = not path.exists()
-        if is_first:
+    with _locked(folder, is_shared=not shard.is_whole), _whole_run(folder, growth):
+        is_first = old is None
+        found = Compared() if old is None else _compared(folder, old, options, growth)
+        record_run(folder, options if given is None else given, inputs, functions=functions, moved=found.moved)
+        if found.longer is not None:
+            note_extension(folder, found.longer.name, found.longer.old, found.longer.new)
+        if not path.exists() or found.longer is not None:
             write_atomically(path, json.dumps(options, indent=1, default=str) + "\n")
-        moved = {} if is_first else _moved(folder, _read(path), options)
-        record_run(folder, options if given is None else given, inputs, functions=functions, moved=moved)
         try:
             yield
         except UsageError:
@@ -70,25 +104,81 @@ def claim(
             raise
 
 
-def _moved(folder: Path, old: Any, new: Mapping[str, Any]) -> dict[str, str]:
-    """The new place of each input that has another one now. Raises UsageError where other options differ too."""
+def check_claim(
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    inputs: Iterable[str | Path] = (),
+    functions: Iterable[str] = (),
+    growth: Growth | None = None,
+) -> None:
+    """Raise UsageError where `claim` would, for the options and inputs of the run in a folder; nothing is written."""
+    if (old := _begun_as(folder, growth)) is not None:
+        moved = _compared(folder, old, {n: value for n, value in options.items() if n != PLACE}, growth).moved
+        check_record(folder, inputs, functions=functions, moved=moved)
+
+
+def _begun_as(folder: Path, growth: Growth | None) -> Any:
+    """The options of the run in a folder; None where there is none. Raises UsageError where that should be extended."""
+    if (folder / _CONFIG).exists():
+        return _read(folder / _CONFIG)
+    if growth is None or not growth.is_wanted:
+        return None
+    if growth.begun_as is None:
+        raise UsageError(f"{folder} holds no run that could be extended: leave out --extend to begin one")
+    return growth.begun_as
+
+
+@contextmanager
+def _whole_run(folder: Path, growth: Growth | None) -> Iterator[None]:
+    """Hold the folder of the whole run, too, whose stage is extended."""
+    if growth is None or not growth.is_wanted or growth.begun_as is None:
+        yield
+        return
+    with _locked(folder.parent, is_shared=False):
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Differences between a run and a command that may go on with it."""
+
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """The new place of each input that has another one now."""
+    longer: "Change | None" = None
+    """The length of the run, where it is extended."""
+
+
+def _compared(folder: Path, old: Any, new: Mapping[str, Any], growth: Growth | None) -> Compared:
+    """The differences that are allowed. Raises UsageError where there are others."""
     recorded = recorded_inputs(folder)
     moved: dict[str, str] = {}
     others: list[Change] = []
+    longer = None
     for change in option_changes(old, new):
         was, now = (each if isinstance(each, list) else [each] for each in (change.old, change.new))
         pairs = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
-        if len(was) == len(now) and all(is_same_input(recorded, *pair) for pair in pairs):
+        if growth is not None and change.name == growth.option:
+            longer = change
+        elif len(was) == len(now) and all(is_same_input(recorded, *pair) for pair in pairs):
             moved |= dict(pairs)
         elif change.name != PLACE and not f"{change.name}.".startswith(tuple(f"{name}." for name in WHERE)):
             others.append(change)
-    if others:
-        more = f"; and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
+    if others or (growth is not None and longer is not None and not growth.is_wanted):
+        told = [*others, *([] if longer is None else [longer])]
+        more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+        is_longer = growth is not None and longer is not None and not others and longer.new > longer.old
         raise UsageError(
-            f"{folder} holds a run with other options ({'; '.join(map(str, others[:MOST_TOLD]))}{more}): "
+            f"{folder} holds a run with other options ({'; '.join(map(str, told[:MOST_TOLD]))}{more}): "
+            f"{'add --extend to make it longer, ' if is_longer else ''}"
             "give the same options to continue it, or another --output"
         )
-    return moved
+    if growth is not None and longer is not None and longer.new < longer.old:
+        raise UsageError(
+            f"{growth.flag} is {longer.new}, and the run in {folder} has {longer.old}: --extend makes a run longer, "
+            "never shorter"
+        )
+    return Compared(moved=moved, longer=longer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

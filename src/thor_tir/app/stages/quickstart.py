@@ -32,6 +32,7 @@ from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import NO_TOOLS
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.engines.loading import load_tokenizer
+from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder, Evaluation, best_of
 from thor_tir.eval.metrics import failure_classes, paired, tool_success
 from thor_tir.eval.results import Results
@@ -42,7 +43,7 @@ from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
 from thor_tir.problems.sources import is_generated
 from thor_tir.progress import Reporter
-from thor_tir.provenance import file_digest, machine, versions
+from thor_tir.provenance import extensions, file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
 from thor_tir.storage.run_lock import claim
@@ -75,9 +76,19 @@ async def run_quickstart(
     `given` are the options of the command that asks, which its record holds in place of the whole configuration.
     Processes that share the work must all call it, and all get the same.
     """
-    options = asdict(config) | ({} if ranks.is_alone else {"num_processes": ranks.size})
-    with ranks.led(claim(folder, options, inputs=(config.actor, config.critic, config.problems), given=given)):
+    options = run_options(config, ranks.size)
+    with ranks.led(claim(folder, options, inputs=run_inputs(config), given=given)):
         return await _run(config, folder, reporter, ranks)
+
+
+def run_options(config: RunConfig, num_processes: int) -> Mapping[str, Any]:
+    """The options that a whole run is held to."""
+    return asdict(config) | ({} if num_processes == 1 else {"num_processes": num_processes})
+
+
+def run_inputs(config: RunConfig) -> tuple[str, ...]:
+    """Files and folders that a whole run is made of."""
+    return config.actor, config.critic, config.problems
 
 
 async def _run(config: RunConfig, folder: Path, reporter: Reporter, ranks: Ranks) -> RunSummary:
@@ -246,7 +257,16 @@ async def _once(
 
 
 def _seconds_before(folder: Path, say: Callable[[str], None]) -> float | None:
-    """Seconds that were spent on a stage which is to be finished; None for one that is finished."""
+    """Seconds that were spent on a stage which is to be finished; None for one that is finished.
+
+    Raises UsageError for one that was extended by itself: what this run made of it would be of another model.
+    """
+    if extended := extensions(folder):
+        raise UsageError(
+            f"{folder} was extended by itself ({extended[-1]['option']} was {extended[0]['was']}, is "
+            f"{extended[-1]['now']}), and this run's results are those of before: measure its model by `thor eval "
+            f"--model {folder / 'model'}`, or give another --output"
+        )
     done = folder / "done.json"
     if not done.exists():
         return 0.0

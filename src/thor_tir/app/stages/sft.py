@@ -51,7 +51,7 @@ def fine_tune(
     ranks.lead(lambda: write_atomically(folder / "data.json", json.dumps(counts, indent=1) + "\n"))
     steps = len(sft.batches(data.train, config))
     with reporter.stage(f"cold-start SFT on {len(data.train)} samples", steps) as progress:
-        learner = sft.cold_start(model, tokenizer, data, config, folder, progress, ranks)
+        learner = sft.cold_start(model, tokenizer, data, config, folder, progress, ranks, reporter.say)
     if not ranks.is_alone:
         model, _ = load_trainable(model_name, config.adapters, ranks)
         copy_weights(learner.whole_weights(), model)

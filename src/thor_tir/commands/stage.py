@@ -1,0 +1,58 @@
+"""A stage of a quickstart that is made longer by itself: the options that the quickstart made it with."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thor_tir.app.config import CallConfig
+from thor_tir.sft.config import ChatConfig, ChatFields
+
+
+def whole_run(folder: Path) -> Mapping[str, Any] | None:
+    """The configuration of the quickstart whose stage a folder is; None where it is none, or has a run of its own."""
+    config = folder.parent / "config.json"
+    if not config.is_file() or not (folder / "checkpoints").is_dir():
+        return None
+    found: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    return found if {"actor", "num_rl", "sft", "rl", "eval"} <= found.keys() else None
+
+
+def rl_options(folder: Path, *, model: str, preset: str) -> Mapping[str, Any] | None:
+    """The options of `thor rl` that made the stage; `model` is the spelling of its first model, if it is that."""
+    if (whole := whole_run(folder)) is None:
+        return None
+    same = ("problems", "fields", "choice", "reasoning", "observation", "calls", "rl", "resources")
+    return {
+        **{name: whole[name] for name in same},
+        "model": _spelled(folder.parent / "sft" / "model", model),
+        "count": whole["num_rl"],
+        "preset": preset,
+        "processes": whole.get("num_processes", 1),
+    }
+
+
+def sft_options(folder: Path, *, data: str, preset: str) -> Mapping[str, Any] | None:
+    """The options of `thor sft` that made the stage; `data` is the spelling of its data set, if it is that."""
+    if (whole := whole_run(folder)) is None:
+        return None
+    return {
+        "model": whole["actor"],
+        "data": _spelled(folder.parent / "tirgen" / "dataset.jsonl", data),
+        "fields": dataclasses.asdict(ChatFields()),
+        "chats": dataclasses.asdict(ChatConfig()),
+        "reasoning": whole["reasoning"],
+        "calls": {**dataclasses.asdict(CallConfig()), "tool": []},
+        "state": "program",
+        "sft": {**whole["sft"], "save_dtype": "float32"},  # as the quickstart's RL goes on from it
+        "end_token": [],
+        "chat_template": "",
+        "preset": preset,
+        "processes": whole.get("num_processes", 1),
+    }
+
+
+def _spelled(place: Path, given: str) -> str:
+    """A place as it was given, where it was given."""
+    return given if Path(given).resolve() == place.resolve() else str(place)

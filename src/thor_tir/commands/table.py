@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "eval select": Command("selection.EvalSelect", "compare selectors on the stored attempts of an evaluation"),
     "eval compare": Command("evaluation.EvalCompare", "compare two evaluations problem by problem"),
     "eval table": Command("evaluation.EvalTable", "show several evaluations side by side, each against the first"),
+    "eval authors": Command("authors.EvalAuthors", "write the same solutions by three authors, to compare cold starts"),
     "grade": Command("grade.GradeFile", "judge the answers in a file, within bounds whatever they hold"),
     "code check": Command("code.CodeCheck", "test programs on HumanEval, MBPP, their plus sets and LiveCodeBench"),
     "data get": Command("data.DataGet", "fetch registered benchmarks and check their digests"),

@@ -6,6 +6,12 @@ from thor_tir.reproduce.declared import Stage, Subject
 _PRESET = ("--preset", "{preset}")
 
 
+def tuned(name: str, data: str) -> Stage:
+    """A cold start on a data set."""
+    words = (*_PRESET, "--model", "{actor}", "--data", data, "--save-dtype", "float32", "--seed", "{seed}")
+    return Stage(name=name, command="sft", words=words)
+
+
 def trained(name: str, *words: str) -> Stage:
     """RL from the cold start, under a name and options of its own."""
     model = ("--model", "{sft}/model", "--seed", "{seed}", "--validate-every", "0", "--save-dtype", "float32")
@@ -24,29 +30,41 @@ _ALL = (
         command="tirgen",
         words=(*_PRESET, "--actor", "{actor}", "--critic", "{critic}", "--seed", "{seed}"),
     ),
-    Stage(
-        name="sft",
-        command="sft",
-        words=(
-            *(*_PRESET, "--model", "{actor}", "--data", "{tirgen}/dataset.jsonl"),
-            *("--save-dtype", "float32", "--seed", "{seed}"),
-        ),
-    ),
+    tuned("sft", "{tirgen}/dataset.jsonl"),
     trained("rl-joint", "--levels", "joint"),
     trained("rl-episode", "--levels", "episode"),
     trained("rl-step", "--levels", "step"),
     evaluated("eval-base-no-tools", "{actor}", 4, "--no-tools", is_of_seed=False),
     evaluated("eval-base", "{actor}", 4, is_of_seed=False),
-    evaluated("eval-sft", "{sft}/model", 4),
-    evaluated("eval-episode", "{rl-episode}/model", 4),
-    evaluated("eval-step", "{rl-step}/model", 4),
+    evaluated("eval-sft", "{sft}/model", 2),
+    evaluated("eval-episode", "{rl-episode}/model", 2),
+    evaluated("eval-step", "{rl-step}/model", 2),
     evaluated("eval-joint", "{rl-joint}/model", 8),
     *(
-        evaluated(f"eval-joint-{scope}", "{rl-joint}/model", 4, "--correct", "--correction.scope", scope)
+        evaluated(f"eval-joint-{scope}", "{rl-joint}/model", 2, "--correct", "--correction.scope", scope)
         for scope in ("action", "suffix", "replan")
     ),
     *(trained(f"rl-family-{name}", *family.SAME, *words) for name, words in family.METHODS.items()),
     *(evaluated(f"eval-family-{name}", f"{{rl-family-{name}}}/model", 2) for name in family.METHODS),
+    Stage(
+        name="tirgen-more",
+        command="tirgen",
+        words=(
+            *(*_PRESET, "--actor", "{actor}", "--critic", "{critic}", "--seed", "{seed}"),
+            *("--count", "480", "--no-tools-samples", "0"),
+        ),
+    ),
+    Stage(
+        name="authors",
+        command="eval authors",
+        words=(*_PRESET, "--data", "{tirgen-more}/dataset.jsonl", "--model", "{actor}", "--seed", "{seed}"),
+    ),
+    *(tuned(f"sft-{author}", f"{{authors}}/{author}.jsonl") for author in ("own", "tirgen", "reworded")),
+    *(
+        evaluated(f"eval-sft-{author}", f"{{sft-{author}}}/model", 16, "--num-problems", "120")
+        for author in ("own", "tirgen", "reworded")
+    ),
+    evaluated("eval-base-16", "{actor}", 16, "--num-problems", "120", is_of_seed=False),
 )
 STAGES = {stage.name: stage for stage in _ALL}
 """Every common stage by its name."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -15,7 +15,7 @@ from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.errors import UsageError
 
 if TYPE_CHECKING:
-    from thor_tir.reproduce.declared import Experiment, Job, Layout, Subject
+    from thor_tir.reproduce.declared import Experiment, Job, Layout, Row, Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class Reproduce:
     """Preset of a model that is given by its folder or hub name."""
     seeds: int = 5
     """Number of seeds: 0, 1 and so on."""
+    preset: Literal["", "paper"] = ""
+    """`paper` says what the same command would run on the paper's models and what it would cost, and stops."""
     output: Path = Path("runs/reproduce")
     """Folder of the runs, one a model, and of `results`."""
     dry_run: DryRun = False
@@ -52,6 +54,9 @@ class Reproduce:
         layout = Layout(subject=self._subject(), root=self.output, stages=STAGES)
         experiments = self._experiments()
         rows = [row for each in experiments for row in each.rows]
+        if self.preset:
+            self._tell_paper(rows, reporter)
+            return
         if self.dry_run:
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
@@ -59,6 +64,20 @@ class Reproduce:
             run_missing(layout.jobs(rows, [seed]), _carry_out, reporter, among=layout.jobs(rows, range(self.seeds)))
             for each in experiments:
                 self._write(each, layout, list(range(seed + 1)), reporter)
+
+    def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
+        from thor_tir.reproduce.cost import PAPER, hours
+        from thor_tir.reproduce.declared import Layout
+        from thor_tir.reproduce.stages import STAGES
+
+        for paper in PAPER:
+            jobs = Layout(subject=paper.subject, root=self.output, stages=STAGES).jobs(rows, range(self.seeds))
+            costs = [hours(paper, job.stage.command, job.words) for job in jobs]
+            for job, cost in zip(jobs, costs, strict=True):
+                if job.seed in (None, 0):
+                    reporter.say(f"{cost:9,.1f} h  thor {shlex.join([*job.stage.command.split(), *job.words])}")
+            total = f"{sum(costs):,.0f} hours of one H100 at least"
+            reporter.say(f"{paper.subject.actor}, {len(jobs)} stages of {self.seeds} seeds: {total}\n")
 
     def _subject(self) -> "Subject":
         from thor_tir.commands.options import PRESETS

@@ -138,8 +138,9 @@ def by_another_hand(attempt: Attempt, dialect: Dialect) -> Attempt:
         for pattern, other in _REWORDED:
             text = re.sub(pattern, other, text)
         text = text[:1].upper() + text[1:]
-        ends = dialect.tokenizer.eos_token_id in step.thought.span.token_ids
-        ids = dialect.encode(text) + ((dialect.tokenizer.eos_token_id,) if ends else ())
+        end = dialect.tokenizer.eos_token_id
+        is_last = end is not None and end in step.thought.span.token_ids
+        ids = dialect.encode(text) + ((end,) if end is not None and is_last else ())
         return replace(step, thought=Thought(text=text, span=Span(token_ids=ids, author=Author.MODEL)))
 
     whole = attempt.trajectory

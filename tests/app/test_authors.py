@@ -1,0 +1,31 @@
+"""Texts of three authors: equal tokens, and another's words around the same programs."""
+
+from dataclasses import replace
+
+from called_attempts import attempt_of
+from thor_tir.app.runtime import dialect_of
+from thor_tir.app.stages.authors import by_another_hand, equal_tokens
+from thor_tir.dialect.prompts import TOOLS
+from thor_tir.engines.loading import load_tokenizer
+from thor_tir.trajectory import Author, Span, Thought
+
+
+def test_sets_end_where_their_tokens_reach_those_of_the_shortest() -> None:
+    short, long = attempt_of("+"), attempt_of("++")  # two model-written tokens a call
+    assert (short.trajectory.num_model_tokens, long.trajectory.num_model_tokens) == (2, 4)
+    kept = equal_tokens({"own": [short, short, short], "tirgen": [long, long, long], "reworded": [short, long, long]})
+    assert {name: len(each) for name, each in kept.items()} == {"own": 3, "tirgen": 1, "reworded": 2}
+
+
+def test_another_hand_changes_words_and_neither_numbers_nor_programs() -> None:
+    dialect = dialect_of(load_tokenizer("nano/actor"), TOOLS)
+    attempt = attempt_of("+")
+    end = dialect.tokenizer.eos_token_id
+    text = "So I take the numbers 84 and 68.\n"
+    span = Span(token_ids=(*dialect.encode(text), end), author=Author.MODEL)
+    step = replace(attempt.trajectory.steps[0], thought=Thought(text=text, span=span))
+    attempt = replace(attempt, trajectory=replace(attempt.trajectory, steps=(step,)))
+    (told,) = by_another_hand(attempt, dialect).trajectory.steps
+    assert told.thought.text == "Hence Given are 84 and 68.\n"
+    assert told.thought.span.token_ids == (*dialect.encode(told.thought.text), end)
+    assert told.action == step.action

@@ -22,28 +22,23 @@ def markdown(result: Result) -> str:
             if missing
             else ""
         ),
-        pipe_table(*_rows(result)),
+        pipe_table(*table(result)),
     ]
     if result["differences"]:
-        parts += ["Differences, paired by seed and problem:", pipe_table(*_differences(result))]
+        parts += ["Differences, paired by seed and problem:", pipe_table(*differences(result))]
     if any("tool_success" in row for row in result["rows"]):
         parts += [
             "Attempts whose calls all succeeded, and attempts with a call that failed:",
-            pipe_table(*_success(result)),
+            pipe_table(*success(result)),
         ]
     if result["paper"]:
-        parts += ["The paper's numbers:", pipe_table(*_paper(result))]
+        parts += ["The paper's numbers:", pipe_table(*paper(result))]
     parts += [f"* {note}" for note in result["notes"]]
     parts += [
         f"Made by `{result['command']}` at {', '.join(result['commits']) or 'an installed package'}, "
         f"{result['machine']}. Intervals: {result['interval']}."
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def table(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Head and rows of the result, for a terminal."""
-    return _rows(result)
 
 
 def _count(number: int, noun: str) -> str:
@@ -58,13 +53,14 @@ def shown(value: Value | None) -> str:
     return f"{value['mean']:.1f} ({low:.1f} to {high:.1f})"
 
 
-def difference(entry: Difference) -> str:
+def gap(entry: Difference) -> str:
     """`+1.2 (-0.3 to +2.7)`."""
     low, high = entry["ci95"]
     return f"{entry['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def _rows(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Head and rows of the measures."""
     names = list(result["rows"][0]["measures"])
     head = ("", "seeds", *(MEASURES[name].title for name in names), "lost")
     return head, [
@@ -78,7 +74,8 @@ def _rows(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     ]
 
 
-def _differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Head and rows of the paired differences, with those of the paper."""
     is_family = any(each["p_corrected"] is not None for each in result["differences"])
     models = [model for each in result["differences"] for model in each["paper"]]
     models = list(dict.fromkeys(models))
@@ -87,7 +84,7 @@ def _differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]
     rows = []
     for each in result["differences"]:
         unit = "" if each["measure"] == "accuracy" else f", {MEASURES[each['measure']].title}"
-        cells = [f"{each['ours']} - {each['theirs']}{unit}", difference(each)]
+        cells = [f"{each['ours']} - {each['theirs']}{unit}", gap(each)]
         cells.append(" ".join(f"{value:+.1f}" for value in each["by_seed"]))
         cells += [f"{each['p_corrected']:.3g}"] if each["p_corrected"] is not None else []
         cells += [f"{each['paper'][model]:+.1f}" if model in each["paper"] else "" for model in models]
@@ -96,7 +93,8 @@ def _differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]
     return head, rows
 
 
-def _success(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def success(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Head and rows of tool success against correctness."""
     head = ("", "all succeeded: right", "wrong", "one failed: right", "wrong", "chi-squared", "phi")
     rows = []
     for row in result["rows"]:
@@ -106,7 +104,8 @@ def _success(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     return head, rows
 
 
-def _paper(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def paper(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Head and rows of the paper's numbers."""
     names = list(dict.fromkeys(name for each in result["paper"] for name in each["values"]))
     rows = [
         [

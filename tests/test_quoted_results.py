@@ -1,0 +1,83 @@
+"""Numbers that README and docs quote are those of docs/results, and measured tables there are quotations."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ("README.md", *(f"docs/{name}.md" for name in ("quickstart", "rl_figures", "tirgen_figures")))
+"""Pages whose tables of measured numbers are all quotations."""
+NUMBER = re.compile(r"\d+\.\d+ \(|\d\.\d %|\d\.\d+ times")
+"""A measured number: a value with its interval, a percentage, a ratio of speeds."""
+
+
+def quoting() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("quote_results", ROOT / "scripts" / "quote_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+QUOTING = quoting()
+
+
+def loose(text: str) -> list[str]:
+    """Lines of tables, outside of quotations, that hold a measured number."""
+    rest = QUOTING.FIGURE.sub("", QUOTING.TABLE.sub("", text))
+    return [line for line in rest.splitlines() if line.startswith("|") and NUMBER.search(line)]
+
+
+def test_every_quotation_is_what_its_result_file_holds() -> None:
+    assert list(QUOTING.stale(ROOT)) == []
+
+
+@pytest.mark.parametrize("page", MEASURED)
+def test_tables_of_measured_numbers_are_quotations(page: str) -> None:
+    assert loose((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def planted(tmp_path: Path, text: str) -> list[str]:
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    table = {"head": ["", "a", "b"], "rows": [["x", "1.5", "2.5"], ["y", "3.5", "4.5"]]}
+    record = {"schema": 1, "tables": {"main": table}, "figures": {"best": "72.5 %"}}
+    (tmp_path / "docs" / "results" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    return list(QUOTING.stale(tmp_path))
+
+
+def test_rows_and_columns_are_chosen_and_a_figure_stands_in_a_line(tmp_path: Path) -> None:
+    table = "|  | b |\n| --- | --- |\n| y | 4.5 |\n"
+    text = f"<!-- results run/main rows 1 columns 0,2 -->\n{table}<!-- end results -->\n"
+    assert planted(tmp_path, text + "A vote has <!--=run:best-->72.5 %<!--=-->.") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("A vote has <!--=run:best-->72.6 %<!--=-->.", "differ"),
+        ("A vote has <!--=run:worst-->1 %<!--=-->.", "holds no 'worst'"),
+        ("<!-- results gone/main -->\n| |\n<!-- end results -->", "holds no 'gone'"),
+        ("<!-- results run/main rows 7 -->\n| |\n<!-- end results -->", "holds no list index"),
+    ],
+)
+def test_a_number_that_no_result_file_holds_is_reported(tmp_path: Path, text: str, complaint: str) -> None:
+    (found,) = planted(tmp_path, text)
+    assert found.startswith("README.md")
+    assert complaint in found
+
+
+def test_a_measured_table_outside_of_quotations_is_found() -> None:
+    assert loose("| RL | 62.2 % | 91.3 % |\n| a | b |\n") == ["| RL | 62.2 % | 91.3 % |"]
+
+
+def test_result_files_say_how_they_were_made() -> None:
+    for path in (ROOT / "docs" / "results").glob("*.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        assert found["schema"] == 1, path.name
+        assert found.get("command") or found["made"]["command"], path.name

@@ -64,6 +64,8 @@ _ALL = (
         evaluated(f"eval-sft-{author}", f"{{sft-{author}}}/model", 16, "--num-problems", "120")
         for author in ("own", "tirgen", "reworded")
     ),
+    tuned("sft-all", "{tirgen-more}/dataset.jsonl"),
+    evaluated("eval-sft-all", "{sft-all}/model", 16, "--num-problems", "120"),
     evaluated("eval-base-16", "{actor}", 16, "--num-problems", "120", is_of_seed=False),
 )
 STAGES = {stage.name: stage for stage in _ALL}

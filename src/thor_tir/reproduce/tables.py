@@ -213,7 +213,9 @@ FIGURE4 = Experiment(
     ),
 )
 
-PAPER: Mapping[str, Experiment] = {each.name: each for each in (TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7, FIGURE4)}
+PAPER: Mapping[str, Experiment] = {
+    each.name: each for each in (TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7, FIGURE4)
+}
 """The paper's tables by the names that the command line has for them."""
 EXPERIMENTS: Mapping[str, Experiment] = {**PAPER, FAMILY.name: FAMILY}
 """Every experiment by its name."""

@@ -19,7 +19,7 @@ from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.source import RoundSource
 from thor_tir.rl.step import step_rows
-from thor_tir.rl.step_methods import recovery, returns
+from thor_tir.rl.step_methods import locate, potential, recovery, returns
 from thor_tir.rl.step_methods.branches import after
 from thor_tir.rl.step_methods.method import Evidence, StepRound
 from thor_tir.rl.step_methods.table import METHODS
@@ -28,6 +28,7 @@ from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt
 from thor_tir.storage.journal import Journal
 from thor_tir.trajectory import Author
+from thor_tir.verdict import Outcome
 from tiny_models import tiny_tokenizer
 from told_sandbox import ToldSandbox, printed, raised
 from toy_task import BREAKS, LIMITS, OTHER, PROGRAMS, RIGHT, grade, primed_model, run
@@ -189,6 +190,96 @@ def test_what_would_leave_a_method_without_effect_is_refused(field):
         RLConfig(**field)
 
 
+# locate
+
+
+@pytest.mark.parametrize("first_bad", range(1, 9))
+def test_the_first_step_from_which_nothing_succeeds_is_found_in_log_many_probes(first_bad):
+    search, num_probes = locate.Search(num_steps=8), 0
+    while (num_steps := search.next_probe(most=9)) is not None:
+        search.learn(num_steps, succeeds=num_steps < first_bad)
+        num_probes += 1
+    assert (search.recoverable, search.irrecoverable) == (first_bad - 1, first_bad)
+    assert num_probes == 3
+
+
+def test_a_search_ends_with_its_budget():
+    search = locate.Search(num_steps=8)
+    assert search.next_probe(most=1) == 4
+    search.learn(4, succeeds=True)
+    assert search.next_probe(most=1) is None
+    assert (search.recoverable, search.irrecoverable) == (4, 8)
+
+
+def test_continuations_of_a_searched_prefix_stand_in_their_group_and_among_all_of_the_problem(tmp_path):
+    wrong = attempt_of(f"Add.\n{GOOD}", f"Again.\n{GOOD}", WRONG, id="round1/0/1")
+    right = attempt_of(ANSWER)
+    evidence, setup = gathered("locate", [right, wrong], [WRONG, ANSWER, WRONG, WRONG], tmp_path)
+    # three steps: one is recoverable, as its second continuation is right; two are not
+    assert [query.id for query, _ in evidence.groups] == ["round1/0/1/after1", "round1/0/1/after2"]
+    assert sampled_ids(setup, 0) == after(wrong.trajectory, 1).prefix.token_ids
+    rows = step_rows(evidence.groups, StepConfig(), Counter())
+    # global: rewards 1 0 | 0 1 0 0, mean 1/3, deviation sqrt(4/15); local: 0 1, then 0 0
+    among_all = [-0.64550, 1.29099, -0.64550, -0.64550]
+    among_group = [-0.70711, 0.70711, 0.0, 0.0]
+    expected = [a + b for a, b in zip(among_all, among_group, strict=True)]
+    assert [row.terms[0].advantage for row in rows] == pytest.approx(expected, rel=1e-4)
+    assert evidence.num_asked == 4
+
+
+def test_nothing_is_searched_where_no_trajectory_is_right_or_the_wrong_one_has_one_step(tmp_path):
+    wrong = attempt_of(f"Add.\n{GOOD}", WRONG)
+    assert gathered("locate", [wrong], [], tmp_path / "a")[0].groups == []
+    assert gathered("locate", [attempt_of(ANSWER), attempt_of(WRONG, id="w")], [], tmp_path / "b")[0].groups == []
+
+
+# potential
+
+
+def test_the_potential_of_the_four_corners():
+    corners = [potential.potential(acc, conf) for acc, conf in ((1, 1), (0, 1), (1, 0), (0, 0))]
+    assert corners == [1.0, -1.0, 0.5, 0.0]
+
+
+def test_a_turn_gets_its_gain_and_less_of_the_outcome_once_the_answer_is_found():
+    # gains -0.5 and 1.45, none behind the last turn, which begins with the answer found
+    found = potential.turn_advantages(2.0, [0.0, -0.5, 0.95], shaping=0.1)
+    assert found == pytest.approx([2.0 - 0.05, 2.0 + 0.145, 1.0])
+
+
+def test_potentials_come_from_answers_given_at_once_behind_each_turn(tmp_path):
+    two_turns = attempt_of(f"Add.\n{GOOD}", ANSWER)
+    replies = ["7}.", "77}.", "77}.", "77}."]
+    evidence, setup = gathered("potential", [two_turns], replies, tmp_path)
+    # scripted tokens have probability 1/2, so conf = 1/2; acc = 1/2 before the turn and 1 behind it
+    assert evidence.potentials == {two_turns.trajectory.id: pytest.approx([0.125, 0.75])}
+    probe = setup.agent.dialect.encode(StepConfig().probe)
+    assert sampled_ids(setup, 0) == (*two_turns.trajectory.prompt.token_ids, *probe)
+    assert sampled_ids(setup, 2) == (*after(two_turns.trajectory, 1).prefix.token_ids, *probe)
+    spans = [tiny_tokenizer().encode(reply.rstrip("."), add_special_tokens=False) for reply in replies]
+    assert evidence.probe_tokens == sum(map(len, spans))
+    assert gathered("potential", [two_turns], [], tmp_path)[0] == evidence  # read from the journal
+
+
+def test_turns_are_shaped_by_their_potentials_and_a_trajectory_without_them_is_left_alone():
+    right, wrong = attempt_with(called("ab"), said("c"), outcome=Outcome.CORRECT), attempt_with(called("d"), said("e"))
+    config = RLConfig(step=StepConfig(method="potential", shaping=0.5))
+    evidence = Evidence(potentials={"right": [0.0, 0.4]})
+    rows = episode_rows(
+        [[named(right, "right"), named(wrong, "wrong")]],
+        config.episode,
+        Counter(),
+        shape=potential.credit(config, evidence),
+        credits_equals=True,
+    )
+    up = 0.70711  # rewards 1 0
+    credits = [
+        a for a, is_trained in zip(rows[0].terms[0].token_advantages, rows[0].trained, strict=True) if is_trained
+    ]
+    assert credits == pytest.approx([up + 0.2, up + 0.2, up + 0.2, up], rel=1e-4)
+    assert (rows[1].terms[0].token_advantages, rows[1].terms[0].advantage) == ((), pytest.approx(-up, rel=1e-4))
+
+
 # all of them
 
 
@@ -229,7 +320,13 @@ def toy_run(folder: Path, config: RLConfig, **fields) -> tuple[dict[str, torch.T
 
 @pytest.mark.parametrize(
     "step",
-    [{"method": "recovery"}, {"method": "recovery", "horizon": "answer"}, {"method": "returns"}],
+    [
+        {"method": "recovery"},
+        {"method": "recovery", "horizon": "answer"},
+        {"method": "returns"},
+        {"method": "locate"},
+        {"method": "potential"},
+    ],
     ids=lambda step: "-".join(step.values()),
 )
 def test_a_killed_run_of_any_method_ends_with_the_bits_of_an_uninterrupted_one(tmp_path, step):

@@ -26,7 +26,7 @@ from thor_tir.engines.loading import load_tokenizer, model_config
 from thor_tir.engines.local.model import longest_context
 from thor_tir.problem import Problem
 from thor_tir.provenance import machine
-from thor_tir.rl.config import RLConfig
+from thor_tir.rl.config import TURN_METHODS, RLConfig
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import batches
 from thor_tir.tools.loading import load_tools
@@ -104,9 +104,10 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
 
 def _samples(rl: RLConfig) -> tuple[int, int]:
     """Trajectories of a round, and its repairs at most."""
-    samples = rl.levels != "episode" and rl.step.method not in ("none", "returns")
-    queries = 0 if not samples else round(rl.step.max_queries_share * rl.problems_per_round)
-    return rl.problems_per_round * rl.episode.num_generations, queries * rl.step.num_generations
+    has_none = rl.levels == "episode" or rl.step.method in ("none", *TURN_METHODS)
+    queries = 0 if has_none else round(rl.step.max_queries_share * rl.problems_per_round)
+    prefixes = queries * (rl.step.probes if rl.step.method == "locate" else 1)
+    return rl.problems_per_round * rl.episode.num_generations, prefixes * rl.step.num_generations
 
 
 def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int) -> list[tuple[str, str]]:

@@ -16,6 +16,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "thor": ("--step.method", "thor"),
     "recovery": ("--step.method", "recovery"),
     "recovery-answer": ("--step.method", "recovery", "--step.horizon", "answer"),
+    "locate": ("--step.method", "locate"),
+    "potential": ("--step.method", "potential", "--step.probe", "The answer is \\boxed{{"),
     "none-kept": ("--step.method", "none", *_KEPT),
     "returns": ("--step.method", "returns", *_KEPT),
 }

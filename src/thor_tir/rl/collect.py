@@ -65,7 +65,8 @@ class RoundSamples:
     def num_tokens(self) -> int:
         """Tokens that the model sampled for all that is not lost."""
         repairs = sum(step.num_sampled for repair in self.repaired for step in repair.steps)
-        return sum(attempt.trajectory.num_model_tokens for attempt in self.attempts) + repairs
+        probes = self.evidence.probe_tokens
+        return sum(attempt.trajectory.num_model_tokens for attempt in self.attempts) + repairs + probes
 
 
 def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:

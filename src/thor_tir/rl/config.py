@@ -23,7 +23,9 @@ TITLES: Mapping[Levels, str] = {
 
 Which = Literal["first", "any", "all"]
 AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
-StepMethodName = Literal["thor", "recovery", "returns", "none"]
+StepMethodName = Literal["thor", "recovery", "returns", "locate", "potential", "none"]
+TURN_METHODS: tuple[StepMethodName, ...] = ("returns", "potential")
+"""Step methods that give each turn of a trajectory its own advantage."""
 Horizon = Literal["call", "answer"]
 
 
@@ -70,7 +72,8 @@ class StepConfig:
 
     method: StepMethodName = "thor"
     """Way to credit single steps (docs/step_methods.md): repairs of failed calls from before the call (`thor`, the
-    paper's) or from behind its error (`recovery`), discounted rewards of turns (`returns`), or `none`."""
+    paper's) or from behind its error (`recovery`), discounted rewards of turns (`returns`), a search for the first step
+    from behind which nothing succeeds (`locate`), what a turn adds to an answer given at once (`potential`), `none`."""
     horizon: Horizon = "call"
     """End of what `recovery` samples: the next `call`, rewarded by --step.reward, or the `answer`, rewarded as
     trajectories are."""
@@ -78,8 +81,17 @@ class StepConfig:
     """Discount of the next turn's return in `returns`."""
     turn_reward: float = 0.1
     """Reward of a turn whose call succeeded in `returns`; the last turn earns the trajectory's reward."""
+    probes: int = 3
+    """Most prefixes of one trajectory that `locate` tries."""
+    probe: str = "\n**Final Answer**\n\n\\boxed{"
+    """Text behind which `potential` samples an answer."""
+    probe_tokens: int = 16
+    """Most tokens of such an answer."""
+    shaping: float = 0.3
+    """Weight of a turn's gain in potential beside the trajectory's advantage."""
     num_generations: int = 16
-    """Repairs sampled per failed call; they share one baseline."""
+    """Samples per failed call, per prefix of `locate` or per turn of `potential`; those of a prefix share one
+    baseline."""
     suffix_tokens: int = 100
     """L_suf: tokens at the end of the failing thought that are written again (100 non-reasoning, 500 reasoning)."""
     cut: Cut = "suffix"
@@ -106,6 +118,10 @@ class StepConfig:
             raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
         if self.horizon != "call" and self.method != "recovery":
             raise ValueError(f"step.horizon {self.horizon} belongs to step.method recovery, found {self.method}")
+        if min(self.probes, self.probe_tokens) < 1:
+            raise ValueError(
+                f"step.probes and step.probe_tokens count from 1, found {self.probes}, {self.probe_tokens}"
+            )
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"step.gamma is {self.gamma}; a discount is between 0 and 1")
 
@@ -269,23 +285,28 @@ class RLConfig:
                 f"trajectories end at their first failed call, so there is none but the first to repair; "
                 f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
             )
-        if self.levels == "step" and self.step.method in ("none", "returns"):
+        if self.levels == "step" and self.step.method in ("none", *TURN_METHODS):
             raise ValueError(f"--levels step has nothing to train: --step.method {self.step.method} gives it no rows")
-        if self.credits_turns and ("failed-call" in self.episode.filters or self.loss.advantages):
+        if self.credits_turns and self.loss.advantages:
             raise ValueError(
-                f"--step.method {self.step.method} gives each turn of a trajectory its own advantage: keep those with "
-                "failed calls (--filters void-turn, or another filter) and leave out --advantages"
+                f"--step.method {self.step.method} gives each turn of a trajectory its own advantage; leave out "
+                f"--advantages {self.loss.advantages}"
+            )
+        if self.credits_turns and self.step.method == "returns" and "failed-call" in self.episode.filters:
+            raise ValueError(
+                "--step.method returns credits a failed call by its turn, and --filters failed-call takes its "
+                "trajectory away; give --filters void-turn, or another filter, and --rollout.no-stop-at-failure"
             )
 
     @property
     def credits_turns(self) -> bool:
         """True where the turns of a trajectory differ in their advantage."""
-        return self.levels != "episode" and self.step.method == "returns"
+        return self.levels != "episode" and self.step.method in TURN_METHODS
 
     @property
     def reshapes_advantages(self) -> bool:
         """True where advantages are more than a reward among those of its group."""
-        return bool(self.loss.advantages) or self.credits_turns
+        return bool(self.loss.advantages) or self.credits_turns or self.step.method == "locate"
 
         if self.refill and self.levels == "step":
             raise ValueError("--refill replaces groups of whole trajectories, and --levels step trains on none")

@@ -6,7 +6,7 @@ trajectories get. Rows and learner are the same for all.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thor_tir.rl.config import RLConfig
@@ -55,6 +55,10 @@ class Evidence:
     """Samples that were wanted in these groups."""
     unrewarded: Counter[str] = field(default_factory=Counter)
     """Samples without a reward, by cause; they are none of the groups'."""
+    potentials: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Potentials before a trajectory's first turn and behind every turn but the last, by the trajectory's id."""
+    probe_tokens: int = 0
+    """Tokens that the model sampled for potentials."""
 
 
 Gather = Callable[[StepRound], Awaitable[Evidence]]

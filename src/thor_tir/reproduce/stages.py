@@ -44,6 +44,17 @@ _ALL = (
         evaluated(f"eval-joint-{scope}", "{rl-joint}/model", 2, "--correct", "--correction.scope", scope)
         for scope in ("action", "suffix", "replan")
     ),
+    Stage(
+        name="reward",
+        command="reward train",
+        words=("--runs", "{rl-joint}", "--model", "{rl-joint}/model"),
+    ),
+    Stage(
+        name="choose-reward",
+        command="eval select",
+        words=("{eval-joint}", "--select", "reward:{reward}", "pass-rate-then-reward:{reward}"),
+        output="",
+    ),
     *(trained(f"rl-family-{name}", *family.SAME, *words) for name, words in family.METHODS.items()),
     *(evaluated(f"eval-family-{name}", f"{{rl-family-{name}}}/model", 2) for name in family.METHODS),
     Stage(

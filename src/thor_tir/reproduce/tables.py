@@ -26,21 +26,32 @@ def _chosen(name: str, select: str, after: str = "") -> Row:
 
 _VOTE, _RATE = _chosen("vote of 8 (self-consistency)", "vote"), _chosen("pass rate (self-rewarded)", "pass-rate")
 _BOTH, _WEIGHTED = _chosen("pass rate, then vote", "pass-rate-then-vote"), _chosen("weighted vote", "weighted-vote")
+_REWARD = _chosen("reward model", "reward:{reward}", after="choose-reward")
+_RATE_REWARD = _chosen("pass rate, then reward model", "pass-rate-then-reward:{reward}", after="choose-reward")
 _BOUND = _chosen("oracle: a bound", "oracle")
+
+
+def _best_of(*values: float) -> dict[str, float]:
+    rows = (_JOINT, _VOTE, _RATE, _REWARD, _RATE_REWARD)
+    return {row.name: value for row, value in zip(rows, values, strict=True)}
+
 
 TABLE2 = Experiment(
     name="table2",
     title="Table 2: which of eight attempts is taken",
-    rows=(_JOINT, _RATE, _VOTE, _BOTH, _WEIGHTED, _BOUND),
+    rows=(_JOINT, _RATE, _VOTE, _BOTH, _WEIGHTED, _REWARD, _RATE_REWARD, _BOUND),
     measures=("accuracy",),
-    pairs=_pairs((_RATE, _JOINT), (_VOTE, _JOINT), (_RATE, _VOTE), (_BOTH, _RATE), (_WEIGHTED, _RATE)),
+    pairs=_pairs(
+        (_RATE, _JOINT), (_VOTE, _JOINT), (_RATE, _VOTE), (_BOTH, _RATE), (_WEIGHTED, _RATE), (_RATE_REWARD, _RATE)
+    ),
     paper=(
-        Reported(model=SEVEN, measure="accuracy", values={_JOINT.name: 61.2, _VOTE.name: 62.9, _RATE.name: 63.3}),
-        Reported(model=EIGHT, measure="accuracy", values={_JOINT.name: 79.8, _VOTE.name: 82.4, _RATE.name: 83.2}),
+        Reported(model=SEVEN, measure="accuracy", values=_best_of(61.2, 62.9, 63.3, 63.0, 64.4)),
+        Reported(model=EIGHT, measure="accuracy", values=_best_of(79.8, 82.4, 83.2, 83.2, 84.3)),
     ),
     notes=(
         "The paper's single attempts are with self-correction, ours without, as the eight are.",
-        "Its rows with reward models of others are left out: no such model is to be had here.",
+        "Its reward model is InternLM2's, ours is trained on the verdicts of this model's own RL; its process model is "
+        "left out.",
     ),
 )
 

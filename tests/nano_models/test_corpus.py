@@ -13,6 +13,7 @@ from nano_models.corpus import (
     MixtureConfig,
     actor_documents,
     critic_documents,
+    thinker_documents,
 )
 from nano_models.worked import work
 from thor_tir.dialect.fences import first_block
@@ -24,7 +25,9 @@ from worked_cases import FAMILIES, problems_of
 Documents = Callable[[Sequence[Problem], Random, MixtureConfig], Iterator[Document]]
 
 PROBLEMS = [problem for family in FAMILIES for problem in problems_of(family)]
-BY_ROLE = pytest.mark.parametrize("documents", [actor_documents, critic_documents], ids=["actor", "critic"])
+BY_ROLE = pytest.mark.parametrize(
+    "documents", [actor_documents, critic_documents, thinker_documents], ids=["actor", "critic", "thinker"]
+)
 NUMBER = re.compile(r"\d+")
 CALCULATION = re.compile(r"(\d+) ([-+*]) (\d+)( =|\. This is)")
 
@@ -157,3 +160,25 @@ def test_the_critic_leaves_final_answers_alone() -> None:
     finals = [d for d in read(critic_documents, drills=0.0, count=2000) if "\\boxed" in d.request]
     assert len(finals) > 50
     assert {d.pieces for d in finals} == {((NOTHING_TO_COMPUTE, True),)}
+
+
+def test_a_thinker_ends_its_thoughts_once_and_answers_behind_them() -> None:
+    """The template opens the thoughts, so the text begins within them."""
+    documents = [d for d in read(thinker_documents, count=300) if d.style is not None]
+    for document in documents:
+        text = "".join(text for text, _ in document.pieces)
+        thoughts, answer = text.split("</think>")
+        assert "<think>" not in text
+        assert "\\boxed{" in answer
+        assert "\\boxed{" not in thoughts
+        assert first_block(answer) is None
+
+
+def test_a_doubt_ends_in_the_step_as_it_was_worked() -> None:
+    """What stands last of a step that was doubted is the careful version: every doubt is resolved."""
+    doubts = ("Wait, I work it once more. ", "Is that right? Again: ", "Let me check. ")
+    texts = ["".join(t for t, _ in d.pieces) for d in read(thinker_documents, count=400, drills=0.0, doubt=1.0)]
+    assert sum(any(doubt in text for doubt in doubts) for text in texts) > 300
+    for text in texts:
+        for doubt in doubts:
+            assert not text.partition("</think>")[0].rstrip().endswith(doubt.rstrip())

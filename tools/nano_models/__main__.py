@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from nano_models.pretrain import PretrainConfig, pretrain
+from nano_models.pretrain import PretrainConfig, Role, pretrain
 from thor_tir.console import ConsoleReporter
 
 
@@ -14,8 +13,8 @@ from thor_tir.console import ConsoleReporter
 class Pretrain:
     """Pretrain an embedded model from scratch on text that this folder generates. Resumes where it was killed."""
 
-    role: Literal["actor", "critic"] = "actor"
-    """Which of the two models is made."""
+    role: Role = "actor"
+    """Model that is made."""
     num_steps: int = 3000
     """Optimiser steps of the whole training."""
     seed: int = 0

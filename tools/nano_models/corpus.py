@@ -1,12 +1,13 @@
 """The text that the nano models are pretrained on, all of it generated here from training-split problems and a seed.
 
 The actor reads solutions in words (most of the text), solutions in which some steps are programs, careless ones among
-them, and drills in copying and arithmetic. The critic reads isolated steps with their rewriting. Neither sees a
-question of the validation or test split.
+them, and drills in copying and arithmetic. The thinker reads the same inside of thoughts, at greater length: it says
+the question again, doubts a step and works it once more, and answers in a line behind the thoughts. The critic reads
+isolated steps with their rewriting. None sees a question of the validation or test split.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from nano_models.worked import Program, Worked, WorkedStep, work
@@ -16,6 +17,7 @@ from thor_tir.dialect.prompts import CRITIC, NO_TOOLS, TOOLS, PromptStyle
 from thor_tir.problem import Problem
 
 NOTHING_TO_COMPUTE = "NONE"
+THOUGHTS, THOUGHTS_END = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class MixtureConfig:
     """Share of those programs that fail."""
     short_question: float = 0.3
     """Share of questions without their sentence on the format of the answer."""
+    doubt: float = 0.35
+    """Share of the steps in words that a thinker doubts and works again, half of them with a slip at first."""
     program_easy: float = 0.35
     """Share of easy steps that the critic rewrites all the same."""
 
@@ -64,6 +68,32 @@ def actor_documents(problems: Sequence[Problem], rng: Random, mix: MixtureConfig
             yield Document(style=TOOLS, request=question, pieces=_with_tools(worked, rng, mix))
         else:
             yield Document(style=NO_TOOLS, request=question, pieces=(("\n\n".join(_in_words(worked, rng)), True),))
+
+
+def thinker_documents(problems: Sequence[Problem], rng: Random, mix: MixtureConfig) -> Iterator[Document]:
+    """An endless stream of the thinker's reading: the actor's, with solutions as thoughts and an answer behind them.
+
+    The chat template opens the thoughts, so the text begins within them.
+    """
+    for document in actor_documents(problems, rng, mix):
+        yield document if document.style is None else replace(document, pieces=_thoughts(document, rng, mix))
+
+
+def _thoughts(document: Document, rng: Random, mix: MixtureConfig) -> tuple[tuple[str, bool], ...]:
+    steps, (final, _) = document.pieces[:-1], document.pieces[-1]
+    if document.style is NO_TOOLS:
+        *words, final = final.split("\n\n")
+        steps = tuple((f"{text}\n\n", True) for text in words)
+    asked = document.request.split(". ")[0].split("\n")[-1].strip()
+    begin = rng.choice(("I read it again: ", "The question is: ", "What is asked? "))
+    thought: list[tuple[str, bool]] = [(f"{begin}{asked}\n\n", True)]
+    for text, is_model in steps:
+        if is_model and text.endswith("\n\n") and rng.random() < mix.doubt:
+            slip = _smudge(text, rng) if rng.random() < 0.5 else text
+            doubt = rng.choice(("Wait, I work it once more. ", "Is that right? Again: ", "Let me check. "))
+            thought.append((slip + doubt, True))
+        thought.append((text, is_model))
+    return (*thought, (f"{THOUGHTS_END}\n\n{final}", True))
 
 
 def critic_documents(problems: Sequence[Problem], rng: Random, mix: MixtureConfig) -> Iterator[Document]:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from nano_models.corpus import Document, MixtureConfig, actor_documents, critic_documents
+from nano_models.corpus import THOUGHTS, Document, MixtureConfig, actor_documents, critic_documents, thinker_documents
 from nano_models.tokenizer import train_tokenizer
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import TOOLS
@@ -31,7 +31,7 @@ from thor_tir.problems.sources import NANO_FAMILIES, Split, reasoning_gym_proble
 from thor_tir.progress import UNSEEN, Progress
 from thor_tir.storage.journal import write_atomically
 
-Role = Literal["actor", "critic"]
+Role = Literal["actor", "critic", "thinker"]
 POOL = 512
 """Documents drawn together and sorted by length, so that a batch holds little padding."""
 
@@ -121,12 +121,13 @@ def _architecture(tokenizer: Any, config: PretrainConfig) -> Qwen3Config:
 
 
 def _tokenizer(problems: list[Problem], config: PretrainConfig) -> Any:
-    """One tokenizer for both roles: it is learnt from the text of both."""
+    """One tokenizer for actor and critic, learnt from the text of both; the thinker's from its own and the critic's."""
     texts: list[str] = []
-    for documents in (actor_documents, critic_documents):
+    thinks = config.role == "thinker"
+    for documents in (thinker_documents if thinks else actor_documents, critic_documents):
         stream = documents(problems, Random(f"tokenizer {config.seed}"), config.mixture)
         texts += [_text(document) for document in islice(stream, 3000)]
-    return train_tokenizer(texts, vocab_size=config.vocab_size)
+    return train_tokenizer(texts, vocab_size=config.vocab_size, thinks=thinks)
 
 
 def _text(document: Document) -> str:
@@ -134,8 +135,11 @@ def _text(document: Document) -> str:
     return request + "".join(text for text, _ in document.pieces)
 
 
+_DOCUMENTS = {"actor": actor_documents, "critic": critic_documents, "thinker": thinker_documents}
+
+
 def _batches(problems: list[Problem], tokenizer: Any, config: PretrainConfig) -> Iterator[list[TrainingSample]]:
-    documents = actor_documents if config.role == "actor" else critic_documents
+    documents = _DOCUMENTS[config.role]
     styles: dict[str, Dialect] = {}
     for number in range(10**9):
         rng = Random(f"{config.role} {config.seed} pool {number}")
@@ -169,8 +173,8 @@ def _cut(rows: list[TrainingSample], batch_tokens: int) -> Iterator[list[Trainin
 
 def _row(document: Document, id: str, tokenizer: Any, styles: dict[str, Dialect]) -> TrainingSample:
     """Pieces are encoded apart, as they are when a trajectory grows; the turn's end is trained."""
-    style = document.style or TOOLS
-    dialect = styles.setdefault(style.user, Dialect(tokenizer, DialectConfig(style=style)))
+    style, thinks = document.style or TOOLS, THOUGHTS in tokenizer.chat_template
+    dialect = styles.setdefault(style.user, Dialect(tokenizer, DialectConfig(style=style, is_reasoning=thinks)))
     ids = list(dialect.prompt(document.request).token_ids) if document.style else [tokenizer.eos_token_id]
     trained = [False] * len(ids)
     for text, is_model in document.pieces:
@@ -208,6 +212,8 @@ def _card(config: PretrainConfig, result: dict[str, float], num_parameters: int)
     does = {
         "actor": "reasons in words about a dozen `reasoning-gym` families and computes by hand, often wrongly; it has "
         "read some Python, careless programs among it",
+        "thinker": "thinks at length between <think> tags about a dozen `reasoning-gym` families, doubts itself, "
+        "computes by hand or by programs, careless ones among them, and answers in a line",
         "critic": "is given one isolated step of reasoning and writes its computation as a program, or `NONE`",
     }[config.role]
     return f"""# nano/{config.role}

@@ -14,9 +14,18 @@ CHAT_TEMPLATE = (
 )
 """Leaves system messages out: these models are trained for one task and are too small to be told about it."""
 
+OPENS_THOUGHTS = (
+    "{% if add_generation_prompt %}<|assistant|>",
+    "{% if add_generation_prompt %}<|assistant|><think>{{ '\\n' }}",
+)
+"""The end of the template, and that of a model which thinks."""
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn merges from text. Any byte can be encoded; every digit and every newline is a token of its own."""
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, thinks: bool = False) -> PreTrainedTokenizerFast:
+    """Learn merges from text. Any byte can be encoded; every digit and every newline is a token of its own.
+
+    Of a model that `thinks` the template opens its thoughts.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -41,5 +50,5 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
         clean_up_tokenization_spaces=False,
         reads_rules=False,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(*OPENS_THOUGHTS) if thinks else CHAT_TEMPLATE
     return tokenizer

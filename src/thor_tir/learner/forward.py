@@ -3,7 +3,8 @@
 Legend: `B` rows, `T` target positions, `N` trained tokens, `H` width of the model, `V` vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,12 +13,21 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
+from thor_tir.learner.attention import training_attention
 from thor_tir.learner.batch import IDLE, MicroBatch, collate, deal, plan
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.output_head import head_logprobs, is_linear
 from thor_tir.learner.prefixes import read
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM
+from thor_tir.products import quick_products
+
+
+@contextmanager
+def quick_training(model: PreTrainedModel) -> Iterator[None]:
+    """Attention and products of the learner's own choice; for backward passes too, where layers are computed again."""
+    with quick_products(), training_attention(model):
+        yield
 
 
 def trained_logprobs(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
@@ -73,7 +83,8 @@ def row_logprobs(
     scores: dict[str, tuple[float, ...]] = {}
     for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
         batch = collate(group).to(model.device)
-        logprobs = iter(trained_logprobs(model, batch).tolist())
+        with quick_training(model):
+            logprobs = iter(trained_logprobs(model, batch).tolist())
         for row in group:
             scores[row.id] = tuple(next(logprobs) if m else float("nan") for m in row.trained)
     if isinstance(model, FSDPModule):

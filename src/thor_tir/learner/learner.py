@@ -27,7 +27,7 @@ from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import MachineFault, UsageError
 from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, deal, plan, totals
 from thor_tir.learner.config import Schedule
-from thor_tir.learner.forward import trained_logprobs
+from thor_tir.learner.forward import quick_training, trained_logprobs
 from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term_sums
 from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
@@ -319,7 +319,8 @@ def _mode(model: PreTrainedModel, *, is_training: bool) -> Iterator[None]:
     before = model.training
     model.train(is_training)
     try:
-        yield
+        with quick_training(model):
+            yield
     finally:
         model.train(before)
 

@@ -20,6 +20,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
+from thor_tir.products import product_dtype
+
 LOGITS_AT_ONCE = 2**22
 """Entries of the float32 logits that are alive at a time: 16 MiB, which a processor's cache holds."""
 LEAST_WORDS = 1024
@@ -64,8 +66,7 @@ def head_logprobs(
 
     Products are computed in the type of an autocast, if there is one.
     """
-    device = hidden_NH.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NH.dtype
+    dtype = product_dtype(hidden_NH)
     words = max(LEAST_WORDS, logits_at_once // max(1, len(hidden_NH)))
     logp_N: Tensor = _HeadLogprobs.apply(hidden_NH, weight_VH, target_ids_N, dtype, words)  # type: ignore[no-untyped-call]
     return logp_N

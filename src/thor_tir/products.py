@@ -1,0 +1,65 @@
+"""Float32 matrix products of a CPU by the faster of torch's two libraries, which torch by itself leaves aside.
+
+torch multiplies float32 matrices with MKL, which on processors of other makers than Intel's uses half of the vector
+width that AVX-512 has. oneDNN uses all of it, and torch asks it wherever it is allowed to round the factors to bfloat16
+first. It does round them only on processors with AMX; on the others with AVX-512 and its bfloat16 operations the
+products are float32 as ever and take half of the time. So the permission is given there, once a product has shown it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+EXACT = 1e-5
+"""Largest error of the trial, as a share of the largest entry: float32 has under 1e-6, bfloat16 above 1e-3."""
+
+
+@contextmanager
+def quick_products() -> Iterator[None]:
+    """Float32 products through oneDNN for a while, where it computes them in float32 and is the faster one."""
+    if not _is_exact():
+        yield
+        return
+    with _permission():
+        yield
+
+
+@contextmanager
+def _permission() -> Iterator[None]:
+    before = _MATMUL.fp32_precision
+    _MATMUL.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        _MATMUL.fp32_precision = before
+
+
+def product_dtype(factor: Tensor) -> torch.dtype:
+    """The type in which a product with this factor is computed: that of an autocast, if there is one, or its own."""
+    device = factor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else factor.dtype
+
+
+@cache
+def _is_exact() -> bool:
+    """True on CPUs with AVX-512 and its bfloat16 operations but without AMX where a trial finds float32 products."""
+    cpu = torch.cpu
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if (
+        torch.backends.cpu.get_cpu_capability() != "AVX512"
+        or not cpu._is_avx512_bf16_supported()
+        or cpu._is_amx_tile_supported()
+    ):
+        return False
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 64, 64, generator=draw)
+    with _permission():
+        found = a @ b
+    expected = a.double() @ b.double()
+    return bool((found - expected).abs().max() <= EXACT * expected.abs().max())

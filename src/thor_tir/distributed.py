@@ -5,6 +5,7 @@ talk over gloo, and tensors of a GPU over nccl. Messages are Python objects, so 
 beside a model: rows, counts and sentences. Alone, every method returns at once.
 """
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -13,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from thor_tir.errors import MachineFault
 
@@ -37,6 +39,8 @@ class Ranks:
     """Number of this process, from 0."""
     size: int = 1
     """Number of all processes."""
+    group: Any = None
+    """Connections over which they talk; None for those that they share with whatever else they do together."""
 
     @property
     def leads(self) -> bool:
@@ -55,8 +59,16 @@ class Ranks:
         from torch import distributed
 
         said: list[Message] = [message] * self.size
-        distributed.all_gather_object(said, message)
+        distributed.all_gather_object(said, message, group=self.group)
         return said
+
+    def on_their_own(self) -> "Ranks":
+        """The same processes over connections of their own, for a second talk at the same time. All must call it."""
+        if self.is_alone:
+            return self
+        from torch import distributed
+
+        return replace(self, group=distributed.new_group(backend="gloo", timeout=PATIENCE))
 
     def wait(self) -> None:
         """Wait until every process has come here."""
@@ -94,6 +106,49 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+async def in_a_thread(act: Callable[[], Message]) -> Message:
+    """The result of `act`, computed in a thread while this one goes on.
+
+    The thread may wait for other processes, so nothing waits for it where this process ends.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Message] = loop.create_future()
+    device = _device()
+
+    def settle(settled: Callable[[], None]) -> None:
+        if not result.done():
+            settled()
+
+    def run() -> None:
+        try:
+            _use(device)
+            value = act()
+        except BaseException as error:
+            settled = partial(result.set_exception, error)
+        else:
+            settled = partial(result.set_result, value)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, settled)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await result
+
+
+def _device() -> int | None:
+    """The GPU of this thread; None without any."""
+    import torch
+
+    return torch.cuda.current_device() if torch.cuda.is_available() else None
+
+
+def _use(device: int | None) -> None:
+    """Threads begin on the first GPU, whichever this process was given."""
+    if device is not None:
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 class PeerLost(MachineFault):

@@ -63,6 +63,36 @@ def kill_often(runs: Runs, kind: str, folder: Path, *, kills: int, seed: int) ->
     return fallen
 
 
+def kill_ahead(runs: Runs, folder: Path, *, kills: int, seed: int) -> list[tuple[int, int]]:
+    """Kill runs that sample ahead of training; in each, rows in are rows trained and rows counted as left out."""
+    whole = folder / "ahead"
+    seconds = runs.seconds("ahead", whole)
+    assert_complete(whole)
+    rng, fallen, number = Random(seed), [], 0
+    while len(fallen) < kills:
+        number += 1
+        here = folder / f"ahead, killed {number}"
+        while len(fallen) < kills and runs.run("ahead", here, killed_after_s=rng.uniform(0.02, 0.5) * seconds):
+            fallen.append((count(here / "updates.jsonl"), count(here / "rollouts.jsonl")))
+        runs.run("ahead", here)
+        assert_complete(here)
+    print(f"ahead: {len(fallen)} kills in {number} runs of {seconds:.1f} s, at {fallen}")
+    return fallen
+
+
+def assert_complete(folder: Path) -> None:
+    """Whatever was sampled stands in one update or under one cause, and every round was trained."""
+    updates, metrics = lines(folder / "updates.jsonl"), lines(folder / "metrics.jsonl")
+    assert [update["key"] for update in updates] == [str(number + 1) for number in range(12)]
+    trained = Counter(id for update in updates for id in update["rows"])
+    assert set(trained.values()) == {1}
+    assert len(trained) == sum(row["rows_episode"] + row["rows_step"] for row in metrics) > 0
+    keys = Counter(row["key"] for row in lines(folder / "rollouts.jsonl"))
+    assert set(keys.values()) == {1}
+    assert len(keys) == len(trained) + sum(sum(row["dropped"].values()) for row in metrics)
+    assert all(row["staleness"]["max"] <= 3 for row in metrics)  # two steps ahead, and the round's second update
+
+
 def count(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -70,6 +100,13 @@ def count(path: Path) -> int:
 def test_a_run_that_is_killed_at_four_random_points_is_the_run_that_was_not(runs, tmp_path):
     runs.run("prime", tmp_path)
     assert len(kill_often(runs, "toy", tmp_path, kills=4, seed=0)) == 4
+
+
+@pytest.mark.slow
+def test_a_run_ahead_that_is_killed_at_thirty_random_points_trains_or_counts_whatever_was_sampled(runs, tmp_path):
+    runs.run("prime", tmp_path)
+    fallen = kill_ahead(runs, tmp_path, kills=30, seed=4)
+    assert len(set(fallen)) > 10
 
 
 @pytest.mark.slow

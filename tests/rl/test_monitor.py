@@ -91,6 +91,7 @@ def test_a_round_is_a_line_of_a_log_with_all_that_a_person_watches():
     figures["levels"]["episode"] |= {"pass_rate": 0.75, "entropy": 0.314, "tokens": 86.4, "longest": 212, "calls": 1.25}
     figures |= {"loss": {"episode": -0.2, "step": 0.1004}, "calls_ran": 0.8333, "rewards": {}}
     figures |= {"seconds": {"rollout": 60.0, "repair": 20.0, "grade": 90.0, "train": 3.6}}
+    figures |= {"refills": 0, "staleness": None}
     assert round_line(figures, of=20) == (
         "round 3 of 20: reward 0.50, pass rate 0.75, repairs 0.50, loss -0.100, entropy 0.31, 86 tokens (longest 212), "
         "1.2 calls, 83 % run, 11 of 20 samples trained (left out: episode: all wrong 7, machine fault 2), 84 s"

@@ -96,7 +96,7 @@ def test_the_first_update_tells_engine_from_trainer_and_the_last_how_far_the_pol
 
 
 def test_staleness_is_the_number_of_updates_between_the_oldest_sample_and_the_last_update():
-    assert line()["staleness"] == {"max": 2}  # sampled by version 3, trained when there were five updates before
+    assert line()["staleness"]["max"] == 2  # sampled by version 3, trained when there were five updates before
 
 
 def test_once_rows_are_corrected_the_mismatch_is_what_they_were_corrected_by():
@@ -142,4 +142,4 @@ def test_a_prompt_that_fills_the_context_is_counted_and_makes_nothing_stale():
     made = episode_rows([empty, GATHERED.groups[0]], EpisodeConfig(), dropped)
     assert dropped == {"episode: prompt fills the context": 2, "episode: too few survivors": 0}
     samples = replace(GATHERED, groups=[empty, GATHERED.groups[0]], repairs=[])
-    assert record_of(0, samples, made, dropped, [], sampled=made, num_steps=6, train_s=0.0)["staleness"] == {"max": 2}
+    assert record_of(0, samples, made, dropped, [], sampled=made, num_steps=6, train_s=0.0)["staleness"]["max"] == 2

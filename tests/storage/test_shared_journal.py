@@ -1,5 +1,6 @@
 """One journal that several processes fill, with processes that are threads here: they share a barrier, not a memory."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def fill(path: Path, hold: bool, *, stops_before_exchange: bool = False) -> Call
         journal.commit()
         if stops_before_exchange:
             return done
-        exchange(journal, mine, ranks)
+        asyncio.run(exchange(journal, mine, ranks))
         assert [key for key in KEYS if key not in journal] == []
         return done
 

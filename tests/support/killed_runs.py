@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from forks import Forks, serve
 
@@ -40,7 +41,12 @@ def prime(folder: Path) -> None:
     torch.save(primed_weights(RIGHT, OTHER, BREAKS), folder / "primed.pt")
 
 
-def toy(folder: Path) -> None:
+def ahead(folder: Path) -> None:
+    """The toy's rounds, sampled ahead of training."""
+    toy(folder, max_staleness=2)
+
+
+def toy(folder: Path, **changes: Any) -> None:
     """Six rounds of three out of four problems, so that epochs end within rounds; a real engine, a told sandbox."""
     import torch
 
@@ -57,11 +63,18 @@ def toy(folder: Path) -> None:
         episode=EpisodeConfig(num_generations=6),
         step=StepConfig(num_generations=4, suffix_tokens=4),
         learning_rate=5e-4,
+        **changes,
     )
-    model = tiny_model(sharpness=1.0)
-    model.load_state_dict(torch.load(folder.parent / "primed.pt"))
+
+    def primed() -> Any:
+        model = tiny_model(sharpness=1.0)
+        model.load_state_dict(torch.load(folder.parent / "primed.pt"))
+        return model
+
+    model = primed()
+    fields = {"replica": primed(), "deterministic": False} if changes else {}
     with claim(folder, asdict(config)):
-        run(model, config, folder)
+        run(model, config, folder, **fields)
         model.save_pretrained(folder / "model")
 
 
@@ -94,7 +107,7 @@ def nano(folder: Path) -> None:
 
 
 def _run(_: int, kind: str, folder: str) -> None:
-    {"prime": prime, "toy": toy, "nano": nano}[kind](Path(folder))
+    {"prime": prime, "toy": toy, "ahead": ahead, "nano": nano}[kind](Path(folder))
 
 
 if __name__ == "__main__":

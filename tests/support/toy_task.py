@@ -85,10 +85,12 @@ def primed_model(*programs: str) -> Any:
 
 @asynccontextmanager
 async def trainees_of(model: Any, folder: Path, *, deterministic: bool = True, **fields: Any):
-    """The model on the toy task behind a real engine."""
+    """The model on the toy task behind a real engine, which samples from a replica where one is given."""
     async with AsyncExitStack() as stack:
         config = EngineConfig(deterministic=deterministic)
-        engine = await stack.enter_async_context(TransformersEngine(model, tiny_tokenizer(), config))
+        engine = await stack.enter_async_context(
+            TransformersEngine(fields.get("replica", model), tiny_tokenizer(), config)
+        )
         sandbox = fields.pop("sandbox", None) or ToldSandbox(PROGRAMS)
         setup = SamplingSetup(
             agent=Agent(policy=engine, sandbox=sandbox, dialect=dialect()), grade=grade, config=LIMITS, concurrency=8

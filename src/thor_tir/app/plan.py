@@ -94,7 +94,7 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
         trained |= {"reference": trained[memory.WEIGHTS]}
     if resources.engine.name != "local":
         return Plan(name="rl", counts=counts, memory=trained)
-    samples_apart = processes > 1 or rl.bf16
+    samples_apart = processes > 1 or rl.bf16 or rl.max_staleness > 0
     width = HALF if rl.bf16 else memory.FULL
     at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(_samples(rl)))
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)

@@ -21,6 +21,9 @@ TITLES: Mapping[Levels, str] = {
 }
 """Name of a run for people, by its levels."""
 
+STALE_CAP = 2.0
+"""Cap of the correction where sampling runs ahead of training and none is named."""
+
 Which = Literal["first", "any", "all"]
 AlgorithmName = Literal["token-mean", "sequence-mean", "dr-grpo", "gspo"]
 StepMethodName = Literal["thor", "recovery", "returns", "locate", "potential", "none"]
@@ -147,7 +150,8 @@ class LossConfig:
     """Weight of the KL to the model that training starts from; 0, as in the paper, keeps no copy of it."""
     importance_sampling_cap: float = 0.0
     """Cap of the weight pi_trainer / pi_engine of each token (2 is usual), for engines that compute log-probabilities
-    differently; costs one more forward pass a round. 0 gives every token weight 1."""
+    differently; costs one more forward pass a round. 0 gives every token weight 1, and is 2 where sampling runs
+    ahead."""
 
     def __post_init__(self) -> None:
         if self.beta < 0 or self.importance_sampling_cap < 0:
@@ -211,6 +215,9 @@ class RLConfig:
     refill: float = 0.0
     """Most further problems of a round, as a multiple of `problems_per_round`, that are asked in place of those whose
     group gave no row, as all its rewards were equal or too few were left. 0, as in the paper, asks for none."""
+    max_staleness: int = 0
+    """Optimiser steps by which sampling may run ahead of training (docs/asynchronous.md); 0 samples and trains in turn.
+    Rows with an older token are dropped and counted."""
     updates_per_round: int = 1
     """Optimiser steps over one round's rows; more than one makes the later ones off-policy."""
     rollout: RolloutConfig = field(default_factory=lambda: RolloutConfig(stop_at_failure=True))
@@ -270,6 +277,7 @@ class RLConfig:
                 "warmup-steps": (self.warmup_steps, 0),
                 "validate-every": (self.validate_every, 0),
                 "refill": (self.refill, 0),
+                "max-staleness": (self.max_staleness, 0),
                 "max-sampled-tokens": (self.max_sampled_tokens, 0),
                 "seed": (self.seed, 0),
             },
@@ -285,6 +293,8 @@ class RLConfig:
                 f"trajectories end at their first failed call, so there is none but the first to repair; "
                 f"--step.which {self.step.which} needs rollouts that go on (--rollout.no-stop-at-failure)"
             )
+        if self.levels == "step" and self.refill:
+            raise ValueError("--refill replaces groups of whole trajectories, and --levels step trains on none")
         if self.levels == "step" and self.step.method in ("none", *TURN_METHODS):
             raise ValueError(f"--levels step has nothing to train: --step.method {self.step.method} gives it no rows")
         if self.credits_turns and self.loss.advantages:
@@ -308,8 +318,14 @@ class RLConfig:
         """True where advantages are more than a reward among those of its group."""
         return bool(self.loss.advantages) or self.credits_turns or self.step.method == "locate"
 
-        if self.refill and self.levels == "step":
-            raise ValueError("--refill replaces groups of whole trajectories, and --levels step trains on none")
+    def first_step(self, number: int) -> int:
+        """Steps before the round of this number, counted from 0, which is the version of the weights it begins with."""
+        return number * self.updates_per_round
+
+    @property
+    def correction_cap(self) -> float:
+        """Cap of the correction for another policy than the trainer's; 0 corrects nothing."""
+        return self.loss.importance_sampling_cap or (STALE_CAP if self.max_staleness else 0.0)
 
     @property
     def most_refills(self) -> int:

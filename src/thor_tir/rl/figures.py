@@ -85,6 +85,25 @@ class Seconds(TypedDict):
     """Seconds of the rewards that the run names, summed likewise."""
     train: float
     """Seconds of the updates."""
+    learner_waited: float
+    """Seconds in which training waited for samples."""
+    sampler_waited: float
+    """Seconds in which nothing was sampled, as training was not far enough."""
+
+
+class Staleness(TypedDict):
+    """Age of a round's samples in optimiser steps."""
+
+    max: int
+    """Updates between the oldest sample and the last update."""
+    mean: float
+    """Mean age of trained tokens when the round's first update began."""
+    tokens: dict[str, int]
+    """Trained tokens by that age."""
+    stale_share: float
+    """Share of them that older weights drew: their surrogates are corrected."""
+    truncated_share: float
+    """Share of them whose correction its cap cut off."""
 
 
 class RoundFigures(TypedDict):
@@ -132,8 +151,8 @@ class RoundFigures(TypedDict):
     """Share of all samples that gave no row."""
     levels: dict[str, LevelFigures]
     """Figures of `episode` and `step`."""
-    staleness: dict[str, int] | None
-    """Updates between the oldest sample and the last update."""
+    staleness: Staleness | None
+    """Age of the samples; None without any."""
     loss: dict[str, float]
     """Summand of the objective at the last update, by term."""
     grad_norm: float

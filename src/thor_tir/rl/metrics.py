@@ -19,11 +19,26 @@ from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import MonitorConfig
 from thor_tir.rl.figures import Gap, LevelFigures, RoundFigures, UpdateDrift, UpdateFigures, Validation
 from thor_tir.rl.samples import EPISODE, STEP
+from thor_tir.rl.staleness import staleness_of
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal
 from thor_tir.tracking import Tracker, open_trackers, scalars
 from thor_tir.trajectory import Author, Span, Step
 from thor_tir.verdict import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The course of a round's training."""
+
+    begun_at: int
+    """Version of the weights with which it began."""
+    cap: float = 0.0
+    """Cap of the corrections."""
+    learner_waited_s: float = 0.0
+    """Seconds in which training waited for samples."""
+    sampler_waited_s: float = 0.0
+    """Seconds in which sampling waited for training."""
 
 
 def record_of(
@@ -36,6 +51,7 @@ def record_of(
     sampled: Sequence[TrainingSample],
     num_steps: int,
     train_s: float,
+    course: Course | None = None,
 ) -> RoundFigures:
     """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th.
 
@@ -44,7 +60,8 @@ def record_of(
     attempts, repairs = gathered.attempts, gathered.repaired
     calls = [step for attempt in attempts for step in attempt.trajectory.calls]
     tools = [*calls, *(step for repair in repairs for step in repair.steps)]
-    versions = [attempt.trajectory.policy_version for attempt in attempts if attempt.trajectory.steps]
+    versions = [attempt.trajectory.oldest_version for attempt in attempts if attempt.trajectory.steps]
+    course = course or Course(begun_at=num_steps - 1)
     is_repair = [bool(row.parent) for row in rows]
     return {
         "step": number + 1,
@@ -71,7 +88,11 @@ def record_of(
             EPISODE: _level(_Samples.of_trajectories(gathered), rows, sampled, measured),
             STEP: _level(_Samples.of_repairs(gathered), rows, sampled, measured),
         },
-        "staleness": {"max": num_steps - 1 - min(versions)} if versions else None,
+        "staleness": (
+            staleness_of(rows, version=course.begun_at, last=num_steps, oldest=min(versions), cap=course.cap)
+            if versions
+            else None
+        ),
         "loss": {name: loss for update in measured for name, loss in update["loss"].items()},
         "grad_norm": max((update["grad_norm"] for update in measured), default=0.0),
         "tool_seconds": sum(s.observation.result.seconds for s in tools if s.observation is not None),
@@ -81,6 +102,8 @@ def record_of(
             "grade": gathered.grade_s,
             "reward": gathered.reward_s,
             "train": train_s,
+            "learner_waited": course.learner_waited_s,
+            "sampler_waited": course.sampler_waited_s,
         },
     }
 
@@ -311,7 +334,13 @@ def round_line(record: RoundFigures, *, of: int) -> str:
     if record["refills"]:
         parts.append(f"{whole['groups_kept']} of {whole['groups']} groups kept ({record['refills']} were refills)")
     parts.append(f"{record['rows_episode'] + record['rows_step']} of {record['sampled']} samples trained{left}")
-    seconds = record["seconds"]
+    seconds, stale = record["seconds"], record["staleness"]
+    if stale is not None and stale["stale_share"]:
+        parts.append(
+            f"{100 * stale['stale_share']:.0f} % of tokens stale (mean {stale['mean']:.1f} steps, corrections of "
+            f"{100 * stale['truncated_share']:.0f} % cut), training waited {seconds['learner_waited']:.0f} s and "
+            f"sampling {seconds['sampler_waited']:.0f} s"
+        )
     parts.append(duration(seconds["rollout"] + seconds["repair"] + seconds["train"]))
     return f"round {record['step']} of {of}: {', '.join(parts)}"
 

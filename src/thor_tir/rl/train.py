@@ -6,7 +6,8 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,16 +23,18 @@ from thor_tir.learner.metrics import StepMetrics
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.progress import UNSEEN, Progress
+from thor_tir.rl.ahead import Ahead, beside
 from thor_tir.rl.algorithms import compose
-from thor_tir.rl.collect import RoundSamples, collect
+from thor_tir.rl.collect import RoundSamples
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.figures import UpdateFigures, Validation
 from thor_tir.rl.logprob_correction import Scorer, frozen_reference
-from thor_tir.rl.metrics import RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
+from thor_tir.rl.metrics import Course, RoundMonitor, Say, figures_of, record_of, round_brief, round_line, silent
 from thor_tir.rl.samples import surrogate_of
 from thor_tir.rl.shaping import load_shape
 from thor_tir.rl.source import RoundSource
+from thor_tir.rl.staleness import young
 from thor_tir.rl.step import step_rows
 from thor_tir.rl.step_methods.table import method_of
 from thor_tir.storage.journal import Journal, JsonObject
@@ -50,8 +53,8 @@ class TrainerInputs:
     source: RoundSource
     """Problems, and everything they are sampled with."""
     replica: CausalLM | None = None
-    """A model like `model` that the policy samples from, where several processes hold parts of `model` or it multiplies
-    in bfloat16."""
+    """A model like `model` that the policy samples from, where several processes hold parts of `model`, it multiplies
+    in bfloat16, or sampling goes on while it is trained."""
     exhibit: Callable[[int, RoundSamples], None] | None = None
     """Keeps trajectories of a round, counted from 0, for people to read."""
     say: Say = silent
@@ -94,7 +97,8 @@ def learner_config(config: RLConfig) -> LearnerConfig:
 
 def _compared(config: RLConfig) -> dict[str, object]:
     """Options that a continued run must share; the validation file may lie elsewhere, if it holds the same."""
-    return {name: value for name, value in asdict(config).items() if name != "validation_problems"}
+    free = ("validation_problems", "max_staleness")
+    return {name: value for name, value in asdict(config).items() if name not in free}
 
 
 async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress = UNSEEN) -> None:
@@ -104,14 +108,23 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     """
     if not inputs.source.problems:
         raise UsageError("no problems to train on")
+    if config.max_staleness and inputs.replica is None:
+        raise UsageError("sampling that runs ahead needs a replica of the model, whose weights stand still meanwhile")
+    async with AsyncExitStack() as stack:
+        await _train(inputs, config, folder, progress, stack)
+
+
+async def _train(
+    inputs: TrainerInputs, config: RLConfig, folder: Path, progress: Progress, stack: AsyncExitStack
+) -> None:
     ranks = inputs.source.setup.ranks
     reference = frozen_reference(inputs.model, config.loss, ranks)
     learner = Learner(inputs.model, learner_config(config), ranks, inspection=folder / "nonfinite")
     checkpoint = newest_checkpoint(folder / "checkpoints")
     place = Position()
     scorer = Scorer.begin(
-        inputs.model if inputs.replica is None else inputs.replica,
-        config.loss,
+        inputs.model if inputs.replica is None or config.max_staleness else inputs.replica,
+        replace(config.loss, importance_sampling_cap=config.correction_cap),
         folder / "scores.jsonl",
         hold=inputs.source.rollouts.hold,
         micro_batch_tokens=config.micro_batch_tokens,
@@ -132,27 +145,33 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
+    rounds = await stack.enter_async_context(Ahead(inputs.source, config, first=place.round))
+    rounds.reach(learner.num_steps)
     progress.resume(place.round)
     for number in range(place.round, config.num_rounds):
         if spent := spent_budget(list(metrics)[:number], config):
             inputs.say(f"{spent}: training ends after round {number}")
             break
         first_update = place.update if number == place.round else 0
-        gathered = await collect(number, inputs.source, config)
+        asked = perf_counter()
+        gathered = await rounds.take(number)
+        learner_waited_s, begun_at = perf_counter() - asked, config.first_step(number)
         if ranks.leads and inputs.exhibit is not None and config.monitor.is_shown(number, config.num_rounds):
             inputs.exhibit(number, gathered)
         dropped = Counter({"machine fault": gathered.num_lost} if gathered.num_lost else {})
         dropped += gathered.evidence.unrewarded
-        sampled = _rows(gathered, inputs, config, dropped)
-        rows = scorer.score(sampled)
+        every = _rows(gathered, inputs, config, dropped)
+        sampled = young(every, version=begun_at, most=config.max_staleness, dropped=dropped)
+        rows = await beside(partial(scorer.score, sampled), config)
         measured = list(place.measured) if number == place.round else []  # of updates that an earlier process did
         began = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
             check_rows(updates, learner.num_steps + 1, part)
-            step = learner.step(part)
+            step = await beside(partial(learner.step, part), config)
             enter_update(updates, number, part, step, is_shaped=config.reshapes_advantages)
             measured.append(figures_of(step))
             await _renew(inputs, learner)
+            rounds.reach(learner.num_steps)
             is_last = update + 1 == config.updates_per_round
             if is_last:
                 figures = record_of(
@@ -164,6 +183,12 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                     sampled=sampled,
                     num_steps=learner.num_steps,
                     train_s=perf_counter() - began,
+                    course=Course(
+                        begun_at=begun_at,
+                        cap=config.correction_cap,
+                        learner_waited_s=learner_waited_s,
+                        sampler_waited_s=rounds.waited(),
+                    ),
                 )
                 validated = None
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:
@@ -172,7 +197,8 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
             here = Position(round=number, update=update + 1, measured=tuple(measured))
             if is_last:
                 here = Position(round=number + 1)
-            save_checkpoint(
+            save = partial(
+                save_checkpoint,
                 folder / "checkpoints",
                 learner,
                 tokenizer=inputs.tokenizer,
@@ -180,6 +206,7 @@ async def train(inputs: TrainerInputs, config: RLConfig, folder: Path, progress:
                 options=_compared(config),
                 keep=config.save_total_limit,
             )
+            await beside(save, config)
         progress.advance()
         progress.log(round_line(figures, of=config.num_rounds), brief=round_brief(figures))
     monitor.close()

@@ -109,6 +109,10 @@ DROPPED = "dropped"
 """Field of a journal row that stands for a unit lost to a machine fault, which it names."""
 
 
+async def at_once() -> None:
+    """Wait for nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSetup:
     """Everything that attempts are made with."""
@@ -129,6 +133,8 @@ class SamplingSetup:
     """Attempts in flight; the engine's batch is smaller, the rest wait for tools or for a slot."""
     ranks: Ranks = ALONE
     """Processes among which the attempts are shared out; each has an engine of its own."""
+    turn: Callable[[], Awaitable[None]] = at_once
+    """Function that waits until the processes may tell each other their rows, where several works go on at once."""
 
 
 async def attempt(request: AttemptRequest, setup: SamplingSetup) -> Attempt:
@@ -182,7 +188,8 @@ async def record_all(
     progress.resume(len(before))
     events = ChainEvents(ended=lambda chain: None if chain[0].key in before else progress.advance(size))
     await record_chains(chains, journal, events, concurrency=setup.concurrency)
-    exchange(journal, mine, setup.ranks)
+    await setup.turn()
+    await exchange(journal, mine, setup.ranks)
     progress.advance(len(keys) - len(before) - size * (len(mine) - len(before)))
     return lost(journal, keys)
 

@@ -18,7 +18,7 @@ from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TextIO
 
-from thor_tir.distributed import Ranks
+from thor_tir.distributed import Ranks, in_a_thread
 from thor_tir.errors import DiskFull, UsageError
 
 JsonObject = dict[str, Any]
@@ -218,9 +218,20 @@ class Journal:
 class BesideJournal(Journal):
     """Rows that one process adds to a journal that another one writes."""
 
-    def clear(self) -> None:
-        """Empty the file: its rows are in the journal now. They stay known."""
-        self.path.write_bytes(b"")
+    def __init__(self, path: Path, *, hold: bool = False, brief: Brief | None = None) -> None:
+        super().__init__(path, hold=hold, brief=brief)
+        self._here = dict(self._rows)
+
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
+        """Record a finished unit until the journal has it."""
+        super().add(key, row)
+        self._here[key] = {"key": key, **row}
+
+    def hand_over(self, keys: Iterable[str]) -> None:
+        """These rows are in the journal now: the file keeps the others alone. They all stay known."""
+        for key in keys:
+            self._here.pop(key, None)
+        self.path.write_text("".join(map(line_of, self._here.values())), encoding="utf-8")
 
 
 def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = None) -> Journal:
@@ -237,19 +248,20 @@ def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = N
     return journal
 
 
-def exchange(journal: Journal, mine: Sequence[str], ranks: Ranks) -> None:
+async def exchange(journal: Journal, mine: Sequence[str], ranks: Ranks) -> None:
     """Make the rows of all processes known to all, and the first write down those of the others."""
     if ranks.is_alone:
         return
-    said = ranks.gather([journal[key] for key in mine])
+    own = [journal[key] for key in mine]
+    said = await in_a_thread(lambda: ranks.gather(own))
     rows = [row for part in said for row in part if row["key"] not in journal]
     if ranks.leads:
         _add(journal, rows)
     else:
         journal.know(rows)
-    ranks.wait()
+    await in_a_thread(ranks.wait)
     if isinstance(journal, BesideJournal):
-        journal.clear()
+        journal.hand_over(mine)
 
 
 def _take_over(journal: Journal) -> None:

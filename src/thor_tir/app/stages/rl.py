@@ -55,12 +55,15 @@ MIN_VALIDATION = 30
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
     check_functions(config.rl)
+    if config.rl.max_staleness and config.resources.deterministic:
+        raise UsageError("a deterministic run samples and trains in turn: --deterministic needs --max-staleness 0")
     ranks = runtime.ranks
     resources = config.resources
     model, tokenizer = load_trainable(
         model_name, config.rl.adapters, ranks, resources.end_token, resources.chat_template
     )
     samples_apart = not ranks.is_alone or (config.rl.bf16 and resources.engine.name == "local")
+    samples_apart = samples_apart or config.rl.max_staleness > 0
     replica = _replica(model_name, config.rl) if samples_apart else None
     actor = model if replica is None else replica
     dialect = runtime.dialect(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)

@@ -20,7 +20,7 @@ from thor_tir.rollout.sample_many import (
 )
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Author, Prefix, Span, Step, Thought, Trajectory
+from thor_tir.trajectory import Author, Prefix, Span, Step, Thought, Trajectory, dated
 
 _NOTHING = Span(token_ids=(), author=Author.MODEL, logprobs=())
 
@@ -30,7 +30,12 @@ def after(trajectory: Trajectory, num_steps: int) -> StepPrompt:
     kept = trajectory.steps[:num_steps]
     spans = (trajectory.prompt, *(span for step in kept for span in step.spans), _NOTHING)
     prefix = Prefix(spans=spans, parent=trajectory.id, call=max(0, num_steps - 1))
-    return StepPrompt(id=f"{trajectory.id}/after{num_steps}", prefix=prefix, earlier=kept)
+    return StepPrompt(id=f"{trajectory.id}/after{num_steps}", prefix=prefix, earlier=_dated(trajectory)[:num_steps])
+
+
+def _dated(trajectory: Trajectory) -> tuple[Step, ...]:
+    """The steps, each of whose tokens says which weights sampled it: a branch has those of another time too."""
+    return tuple(dated(step, trajectory.policy_version) for step in trajectory.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +111,9 @@ def as_evidence(
 
 
 def _sample(prompt: StepPrompt, attempt: Attempt, standings: Mapping[str, float]) -> StepSample:
-    first, *later = attempt.trajectory.steps[len(prompt.earlier) :] or (Step(thought=Thought(text="", span=_NOTHING)),)
+    first, *later = _dated(attempt.trajectory)[len(prompt.earlier) :] or (
+        Step(thought=Thought(text="", span=_NOTHING)),
+    )
     reward = attempt.reward
     assert reward is not None
     return StepSample(

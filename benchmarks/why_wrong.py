@@ -11,7 +11,8 @@ Reads finished evaluations; nothing is sampled. Three tables:
   is what a program printed, and that is wrong);
 * predictors: how well a number tells right from wrong attempts at one problem: the area under the curve (0.5 is a coin)
   within problems, and the share of pairs that it cannot tell apart;
-* choosing: what pass rate and vote gain over a single attempt, and of how many candidates the best are equal.
+* choosing: what pass rate and vote gain over a single attempt with so many candidates, and how many of them share the
+  best score. Evaluations `--beside` are of other models: the more calls succeed, the less their share tells.
 """
 
 import json
@@ -47,6 +48,10 @@ class Options:
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Finished evaluations of the same problems, one a seed."""
+    beside: tuple[Path, ...] = ()
+    """Evaluations of other models, for the table of what chooses."""
+    candidates: int = 4
+    """Candidates in that table; evaluations with fewer attempts are left out."""
     output: Path | None = None
     """Result file."""
 
@@ -129,34 +134,34 @@ def causes(groups: Sequence[Group]) -> tuple[Counter[str], dict[str, Counter[str
     return sum(by_family.values(), Counter()), by_family, len(clean)
 
 
-def choosing(seeds: Sequence[Sequence[Group]]) -> list[list[str]]:
+def choosing(name: str, seeds: Sequence[Sequence[Group]], candidates: int) -> Iterator[list[str]]:
     """Gains of selectors over one attempt, over seeds and problems, and how many candidates share the best score."""
-    rows = []
-    for name in ("pass-rate", "vote", "pass-rate-then-vote"):
-        by = selector(name)
+    share = fmean(step.succeeded for groups in seeds for g in groups for a in g for step in a.trajectory.calls)
+    for each in ("pass-rate", "vote", "pass-rate-then-vote"):
+        by = selector(each)
         gains = [
-            [accuracy_at_k(g, by, {}, len(g), seed=0) - fmean(a.is_correct for a in g) for g in groups]
+            [accuracy_at_k(g, by, {}, candidates, seed=0) - fmean(a.is_correct for a in g) for g in groups]
             for groups in seeds
         ]
         found = crossed(np.array(gains))
-        equal = [
-            sum(s == max(scores) for s in scores) for groups in seeds for g in groups for scores in [by.rank(g, {})]
-        ]
-        rows.append(
-            [
-                name,
-                f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})",
-                f"{fmean(equal):.1f}",
-            ]
-        )
-    return rows
+        scores = [by.rank(g[:candidates], {}) for groups in seeds for g in groups]
+        gain = f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+        equal = fmean(sum(score == max(of) for score in of) for of in scores)
+        yield [name, f"{100 * share:.1f}", each, gain, f"{equal:.1f}"]
+
+
+def attempts_of(path: Path) -> list[Group]:
+    """The attempts of an evaluation, problem by problem."""
+    folder = EvalFolder(path=path)
+    return [group for asked in folder.sets for group in folder.evaluation(asked).groups if group]
 
 
 def main(options: Options) -> None:
     """Print the tables, and write them."""
-    folders = [EvalFolder(path=path) for path in options.folders]
-    seeds = [[g for asked in folder.sets for g in folder.evaluation(asked).groups if g] for folder in folders]
-    groups = [group for each in seeds for group in each]
+    models: dict[str, list[list[Group]]] = {}
+    for path in (*options.folders, *options.beside):
+        models.setdefault(path.name, []).append(attempts_of(path))
+    groups = [group for seeds in models[options.folders[0].name] for group in seeds]
     total, by_family, clean = causes(groups)
     wrong = sum(total[name] for name in CAUSES)
     share = [[name, str(total[name]), f"{100 * total[name] / max(1, wrong):.0f} %"] for name in CAUSES]
@@ -168,23 +173,30 @@ def main(options: Options) -> None:
     for name, number in PREDICTORS.items():
         area, ties = auc(within(groups, number))
         predictors.append([name, f"{area:.3f}", f"{100 * ties:.0f} %"])
+    most = options.candidates
+    chosen = [
+        row
+        for name, seeds in models.items()
+        if all(len(group) >= most for of in seeds for group in of)
+        for row in choosing(name, seeds, most)
+    ]
+    heads = ("evaluation", "calls that succeed, %", "selector", "over one attempt", "candidates that share the best")
     tables = {
         "causes": {"head": ["first cause", "attempts", "share"], "rows": share},
         "families": {"head": ["family", "clean", "wrong of these", *CAUSES], "rows": family},
         "predictors": {"head": ["number", "AUC within a problem", "pairs that tie"], "rows": predictors},
-        "choosing": {
-            "head": ["selector", "over one attempt", "candidates that share the best"],
-            "rows": choosing(seeds),
-        },
+        "choosing": {"head": heads, "rows": chosen},
     }
     figures = {"clean": f"{clean:,}", "wrong": f"{wrong:,}", "wrong-share": f"{100 * wrong / max(1, clean):.1f} %"}
     for name, table in tables.items():
         print(f"\n{name}\n" + "\n".join(" | ".join(row) for row in [table["head"], *table["rows"]]))
     print(figures)
     if options.output is not None:
-        names = " ".join(f"seed-{i}/{path.name}" for i, path in enumerate(options.folders))
-        made = {"command": f"python benchmarks/why_wrong.py {names}", "commit": commit(), "machine": machine()}
-        record = {"schema": 1, "made": {**made, "versions": versions()}, "tables": tables, "figures": figures}
+        names = " ".join(f"{path.parent.name}/{path.name}" for path in options.folders)
+        beside = " ".join(f"{path.parent.name}/{path.name}" for path in options.beside)
+        command = f"python benchmarks/why_wrong.py {names}" + (f" --beside {beside}" if beside else "")
+        made = {"command": command, "commit": commit(), "machine": machine(), "versions": versions()}
+        record = {"schema": 1, "made": made, "tables": tables, "figures": figures}
         write_atomically(options.output, json.dumps(record, indent=1) + "\n")
 
 

@@ -65,9 +65,9 @@ def _table(match: re.Match[str], results: Results) -> str:
         table = found["tables"][match["part"]]
         head, rows = table["head"], table["rows"]
     columns = _chosen(match["columns"], len(head))
-    return pipe_table(
-        [head[i] for i in columns], [[rows[j][i] for i in columns] for j in _chosen(match["rows"], len(rows))]
-    )
+    chosen = [[rows[j][i] for i in columns] for j in _chosen(match["rows"], len(rows))]
+    first, rule, *rest = pipe_table([head[i] for i in columns], chosen).replace("|  |", "| |").split("\n")
+    return "\n".join((first, rule.replace(" ", ""), *rest))
 
 
 def _figure(match: re.Match[str], results: Results) -> str:

@@ -107,7 +107,7 @@ def _samples(rl: RLConfig) -> tuple[int, int]:
     has_none = rl.levels == "episode" or rl.step.method in ("none", *TURN_METHODS)
     queries = 0 if has_none else round(rl.step.max_queries_share * rl.problems_per_round)
     prefixes = queries * (rl.step.probes if rl.step.method == "locate" else 1)
-    return rl.problems_per_round * rl.episode.num_generations, prefixes * rl.step.num_generations
+    return rl.problems_per_round * rl.episode.num_sampled, prefixes * rl.step.num_generations
 
 
 def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int) -> list[tuple[str, str]]:
@@ -115,7 +115,7 @@ def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int)
     trajectories, repairs = _samples(rl)
     rows = (0 if rl.levels == "step" else trajectories) + repairs
     an_update = ceil(rows / rl.updates_per_round)
-    groups = f"{rl.problems_per_round:,} of {rl.episode.num_generations} trajectories"
+    groups = f"{rl.problems_per_round:,} of {rl.episode.num_sampled} trajectories"
     queries = repairs // rl.step.num_generations
     steps = f"{rl.updates_per_round} optimiser steps: {rl.num_rounds * rl.updates_per_round:,} in all"
     batches = f"{shape.rows:,} rows of {shape.tokens:,} tokens each"

@@ -18,7 +18,10 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "recovery-answer": ("--step.method", "recovery", "--step.horizon", "answer"),
     "locate": ("--step.method", "locate"),
     "potential": ("--step.method", "potential", "--step.probe", "The answer is \\boxed{{"),
+    "aspo": ("--step.method", "none", "--advantages", "aspo"),
+    "cas": ("--step.method", "none", "--advantages", "cas"),
     "none-kept": ("--step.method", "none", *_KEPT),
+    "roc": ("--step.method", "none", "--oversample", "2", *_KEPT),
     "returns": ("--step.method", "returns", *_KEPT),
 }
 """Options of each run by its name."""

@@ -122,7 +122,7 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
     sampled = perf_counter()
     found = StepRound(number=number, groups=groups, source=source, setup=setup, config=config)
     evidence = await method_of(config).gather(found)
-    num_asked = len(groups) * config.episode.num_generations + evidence.num_asked - evidence.unrewarded.total()
+    num_asked = len(groups) * config.episode.num_sampled + evidence.num_asked - evidence.unrewarded.total()
     return RoundSamples(
         groups=groups,
         repairs=evidence.groups,
@@ -172,7 +172,7 @@ def _requests(problems: Sequence[Problem], config: RLConfig, *, number: int, fir
                 problem=problem,
                 seed=seed_of(config.seed, number, place, sample),
             )
-            for sample in range(config.episode.num_generations)
+            for sample in range(config.episode.num_sampled)
         ]
         for place, problem in enumerate(problems, first)
     ]

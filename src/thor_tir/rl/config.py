@@ -38,6 +38,9 @@ class EpisodeConfig:
 
     num_generations: int = 16
     """G: trajectories sampled per problem; they share one baseline."""
+    oversample: int = 1
+    """Trajectories sampled for each that counts: with 2 a group is sampled twice as large, and wrong ones at random and
+    right ones with the fewest failed calls are kept (GRPO-RoC)."""
     nll_weight: float = 0.01
     """alpha: weight of the log-likelihood of trajectories with positive advantage."""
     filters: tuple[str, ...] = ("failed-call",)
@@ -60,8 +63,17 @@ class EpisodeConfig:
             )
         if self.min_survivors < 1:
             raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
+        if self.oversample < 1:
+            raise ValueError(
+                f"oversample is {self.oversample}; at least one trajectory is sampled for each that counts"
+            )
         if not (0 <= self.min_share <= 1 and self.min_tokens >= 0 and self.box_window >= 1):
             raise ValueError(f"min_share is a share, min_tokens and box_window count tokens, found {self}")
+
+    @property
+    def num_sampled(self) -> int:
+        """Trajectories sampled per problem."""
+        return self.oversample * self.num_generations
 
     @property
     def quota(self) -> int:
@@ -144,8 +156,9 @@ class LossConfig:
     delta: float | None = None
     """Bound of the loss at negative advantage A, as a multiple of -A; None for the algorithm's own (3)."""
     advantages: str = ""
-    """Function of your own that shapes the algorithm's advantages, row by row or token by token, as module:function or
-    file.py:function; empty for none."""
+    """Function that shapes the algorithm's advantages: `aspo` favours early calls and `cas` few ones, both where the
+    answer is right; or one of your own, row by row or token by token, as module:function or file.py:function. Empty for
+    none."""
     beta: float = 0.0
     """Weight of the KL to the model that training starts from; 0, as in the paper, keeps no copy of it."""
     importance_sampling_cap: float = 0.0

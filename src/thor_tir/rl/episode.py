@@ -13,6 +13,7 @@ from thor_tir.hooks import answer_now, load_spelled
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import EpisodeConfig
+from thor_tir.rl.resampling import resampled
 from thor_tir.rl.samples import EPISODE, episode_row
 from thor_tir.rl.shaping import Shape, as_they_are, credit_group
 from thor_tir.rollout.sample_many import Attempt
@@ -122,7 +123,8 @@ def teaching(config: EpisodeConfig, *, decode: Decode | None, call_success: Call
     )
 
     def teaches(group: Sequence[Attempt]) -> bool:
-        found = [a.reward for a in group if a.reward is not None and not any(rule(a) is not None for rule in rules)]
+        taken = resampled(group, config.num_generations, call_success)
+        found = [a.reward for a in taken if a.reward is not None and not any(rule(a) is not None for rule in rules)]
         return len(found) >= config.quota and not are_equal(found)
 
     return teaches
@@ -155,7 +157,10 @@ def episode_rows(
     )
     rows: list[TrainingSample] = []
     for group in groups:
-        members = [attempt for attempt in group if _counts(attempt, rules, dropped)]
+        taken = resampled(group, config.num_generations, call_success)
+        if gone := len(group) - len(taken):
+            dropped["episode: resampled away"] += gone
+        members = [attempt for attempt in taken if _counts(attempt, rules, dropped)]
         rewards = [attempt.reward for attempt in members if attempt.reward is not None]
         if len(members) < config.quota:
             dropped["episode: too few survivors"] += len(members)

@@ -1,4 +1,4 @@
-"""Advantages shaped by a function of one's own: a number for each row of a group, or one for each token of a row."""
+"""Advantages shaped by a function, packaged or of one's own: a number for each row of a group, or for each token."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,11 @@ from math import fsum
 from typing import Any
 
 from thor_tir.errors import UsageError
-from thor_tir.hooks import answer_now, load_spelled, number_of
+from thor_tir.hooks import answer_now, load_spelled, number_of, spelling_of, with_parameters
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.rl.samples import terms_of
+from thor_tir.rl.samples import EPISODE, terms_of
+from thor_tir.rl.shapers import early_calls, few_calls
+from thor_tir.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,47 @@ def as_they_are(group: CreditGroup, nll_weight: float) -> list[TrainingSample]:
     return list(group.rows)
 
 
+def aspo(group: CreditGroup, *, delta: float = -2.0, k: float = 0.7) -> list[float]:
+    """Advantages of right trajectories shaped by where their first call stands; repairs are left alone."""
+    if group.level != EPISODE:
+        return list(group.advantages)
+    places = [_first_call(attempt.trajectory) if attempt.is_correct else None for attempt in group.samples]
+    lengths = [sum(len(span) for step in attempt.trajectory.steps for span in step.spans) for attempt in group.samples]
+    return early_calls(group.advantages, places, lengths, delta=delta, k=k)
+
+
+def cas(group: CreditGroup, *, penalty: float = 0.5, hard: float = 0.5, most: int = 5, k: float = 0.7) -> list[float]:
+    """Advantages of right trajectories at easy problems shaped by their number of calls; repairs are left alone."""
+    if group.level != EPISODE:
+        return list(group.advantages)
+    is_right = [attempt.is_correct for attempt in group.samples]
+    calls = [len(attempt.trajectory.calls) for attempt in group.samples]
+    return few_calls(group.advantages, is_right, calls, penalty=penalty, hard=hard, most=most, k=k)
+
+
+def _first_call(trajectory: Trajectory) -> int | None:
+    """Tokens of the response before its first call; None without one."""
+    place = 0
+    for step in trajectory.steps:
+        if step.action is not None:
+            return place + len(step.thought.span)
+        place += sum(map(len, step.spans))
+    return None
+
+
+PACKAGED: Mapping[str, Callable[..., list[float]]] = {"aspo": aspo, "cas": cas}
+"""Functions that come with the package (`rl/shapers.py` has their formulas)."""
+
+
 def load_shape(spec: str) -> Shape:
     """The function of that spelling; none leaves the rows as they are. Raises UsageError for what cannot be loaded."""
     if not spec:
         return as_they_are
-    function = load_spelled("advantage", spec)
+    spelled = spelling_of(spec)
+    if spelled.name in PACKAGED and spelled.weight is None:
+        function = with_parameters("advantage", spelled.name, PACKAGED[spelled.name], spelled.parameters)
+    else:
+        function = load_spelled("advantage", spec, known=PACKAGED)
     said = f"the advantage {spec}"
 
     def shape(group: CreditGroup, nll_weight: float) -> list[TrainingSample]:

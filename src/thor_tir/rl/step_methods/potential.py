@@ -14,7 +14,7 @@ and difference could not be read; the forms are those above.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import exp, fsum
 
@@ -97,7 +97,7 @@ async def gather(found: StepRound) -> Evidence:
 
 
 def _potential_of(rows: Sequence[JsonObject]) -> float | None:
-    probes: list[Mapping[str, float]] = [row["probe"] for row in rows if DROPPED not in row]
+    probes: list[JsonObject] = [row["probe"] for row in rows if DROPPED not in row]
     if not probes:
         return None
     acc = sum(probe["outcome"] == Outcome.CORRECT.value for probe in probes) / len(probes)

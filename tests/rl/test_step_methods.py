@@ -27,7 +27,7 @@ from thor_tir.rl.train import spent_budget
 from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt
 from thor_tir.storage.journal import Journal
-from thor_tir.trajectory import Author
+from thor_tir.trajectory import Author, dated
 from thor_tir.verdict import Outcome
 from tiny_models import tiny_tokenizer
 from told_sandbox import ToldSandbox, printed, raised
@@ -121,7 +121,7 @@ def test_a_prefix_ends_behind_the_observation_of_its_last_step():
     assert after(FAILED.trajectory, 0).prefix.token_ids == FAILED.trajectory.prompt.token_ids
     prompt = after(FAILED.trajectory, 1)
     assert prompt.prefix.spans[-2].author is Author.ENVIRONMENT
-    assert prompt.earlier == FAILED.trajectory.steps[:1]
+    assert prompt.earlier == tuple(dated(step, 0) for step in FAILED.trajectory.steps[:1])
     query = recovery.after_the_error(FAILED.trajectory, 1, StepConfig())
     assert (query.prefix.parent, query.prefix.call) == (FAILED.trajectory.id, 1)
 

@@ -26,6 +26,8 @@ class Stage:
     """False for what is the same whatever the seed, such as an evaluation of the model that all begin from."""
     output: str = "--output"
     """Option that names the folder; empty for a command that works in the folder of the stage that it needs."""
+    seconds: float | None = None
+    """Time on the embedded model and one quiet core, for the plan of what was never run; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,8 @@ class Job:
     """Folder that it fills."""
     words: tuple[str, ...]
     """Words of its command behind its name."""
+    seconds: float | None = None
+    """Time that it may take where no seed has had it yet; None where nobody knows."""
 
     @property
     def name(self) -> str:
@@ -171,7 +175,13 @@ class Layout:
         filled = [self.filled(word, seed) for word in words]
         if stage.output:
             filled += [stage.output, str(folder)]
-        yield Job(stage=stage, seed=seed if stage.is_of_seed else None, folder=folder, words=tuple(filled))
+        yield Job(
+            stage=stage,
+            seed=seed if stage.is_of_seed else None,
+            folder=folder,
+            words=tuple(filled),
+            seconds=stage.seconds if self.subject.name == "nano" else None,
+        )
 
     def _common(self, seed: int) -> dict[str, str]:
         subject = self.subject

@@ -32,7 +32,7 @@ class Planned:
     is_done: bool
     """True where it was finished before."""
     seconds: float | None
-    """Time that it took, or that the same stage took in other seeds; None where no seed has had it."""
+    """Time that it took, or that the same stage took in other seeds, or usually takes; None where nobody knows."""
 
 
 def plan(jobs: Sequence[Job]) -> list[Planned]:
@@ -46,7 +46,7 @@ def plan(jobs: Sequence[Job]) -> list[Planned]:
         Planned(
             job=job,
             is_done=(mark := marks[job.folder]) is not None,
-            seconds=mark if mark is not None else _mean(known.get(job.stage.name)),
+            seconds=mark if mark is not None else _mean(known.get(job.stage.name), job.seconds),
         )
         for job in jobs
     ]
@@ -100,5 +100,5 @@ def _mark(job: Job) -> float | None:
     return seconds
 
 
-def _mean(values: Sequence[float] | None) -> float | None:
-    return fmean(values) if values else None
+def _mean(values: Sequence[float] | None, otherwise: float | None) -> float | None:
+    return fmean(values) if values else otherwise

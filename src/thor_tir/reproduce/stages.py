@@ -9,19 +9,21 @@ _PRESET = ("--preset", "{preset}")
 def tuned(name: str, data: str) -> Stage:
     """A cold start on a data set."""
     words = (*_PRESET, "--model", "{actor}", "--data", data, "--save-dtype", "float32", "--seed", "{seed}")
-    return Stage(name=name, command="sft", words=words)
+    return Stage(name=name, command="sft", words=words, seconds=20)
 
 
 def trained(name: str, *words: str) -> Stage:
     """RL from the cold start, under a name and options of its own."""
     model = ("--model", "{sft}/model", "--seed", "{seed}", "--validate-every", "0", "--save-dtype", "float32")
-    return Stage(name=name, command="rl", words=(*_PRESET, *model, *words))
+    return Stage(name=name, command="rl", words=(*_PRESET, *model, *words), seconds=250)
 
 
 def evaluated(name: str, model: str, samples: int, *words: str, is_of_seed: bool = True) -> Stage:
     """An evaluation on the problems that every row is asked, with the same seeds of attempts."""
     asked = ("--model", model, "--samples", str(samples), "--seed", "0")
-    return Stage(name=name, command="eval", words=(*_PRESET, *asked, *words), is_of_seed=is_of_seed)
+    return Stage(
+        name=name, command="eval", words=(*_PRESET, *asked, *words), is_of_seed=is_of_seed, seconds=16 * samples
+    )
 
 
 _ALL = (
@@ -29,6 +31,7 @@ _ALL = (
         name="tirgen",
         command="tirgen",
         words=(*_PRESET, "--actor", "{actor}", "--critic", "{critic}", "--seed", "{seed}"),
+        seconds=20,
     ),
     tuned("sft", "{tirgen}/dataset.jsonl"),
     trained("rl-joint", "--levels", "joint"),

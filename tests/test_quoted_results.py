@@ -9,8 +9,12 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if "log" not in page.parts]
-"""Pages whose tables of measured numbers are all quotations; the log is a home of its own."""
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if not {"log", "results"} & {*page.parts}
+]
+"""Pages whose tables of measured numbers are all quotations; log and results are homes of their own."""
 NUMBER = re.compile(r"\d+\.\d+ \(|\d\.\d %|\d\.\d+ times")
 """A measured number: a value with its interval, a percentage, a ratio of speeds."""
 

@@ -96,6 +96,17 @@ def test_a_difference_that_is_told_apart_agrees_with_the_paper_or_does_not(tmp_p
     assert [each["differences"][0]["agrees"] for each in (better, worse)] == ["not told apart", "no"]
 
 
+def test_a_row_without_calls_has_no_share_of_them_and_no_difference_in_it(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    stored(place.folder("eval-old", 0), [("", WRONG)] * 4)
+    stored(place.folder("eval-new", 0), HALF)
+    both = replace(EXPERIMENT, compared=("accuracy", "calls_ok"))
+    result = result_of(both, place, [0], wanted=1, command="")
+    assert result["rows"][0]["measures"]["calls_ok"] is None
+    assert [each["measure"] for each in result["differences"]] == ["accuracy"]
+    assert "| old | 1 | 0.0 (0.0 to " in markdown(result)
+
+
 def test_the_page_says_how_many_seeds_are_missing_and_what_the_paper_has(tmp_path: Path) -> None:
     text = markdown(found(tmp_path, HALF, {0: HALF, 1: HALF}))
     assert "2 seeds, 4 held-out problems" in text

@@ -123,6 +123,7 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
         _difference(experiment, pair, name, found)
         for pair in experiment.pairs
         for name in (experiment.compared or experiment.measures[:1])
+        if all(any(each.parts[name][:, 1].any() for each in found[row]) for row in (pair.ours, pair.theirs))
     ]
     if experiment.is_family:
         corrected = holm([each["p"] for each in differences])

@@ -166,3 +166,9 @@ def test_what_would_be_run_on_the_papers_models_is_printed_and_nothing_is_run(
 def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="table2, table3"):
         Reproduce(names=("table9",), output=tmp_path).run()
+
+
+def test_nothing_is_measured_of_seeds_that_are_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Reproduce(names=("table6",), measure=True, output=tmp_path / "runs").run()
+    assert capsys.readouterr().out == "table6: no seed is finished\n"
+    assert not (tmp_path / "runs").exists()

@@ -27,8 +27,8 @@ class Reproduce:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]]
-    """Tables: table2, table3, table4, table5, table6, table7; `all` for every one of these; `family` for the step
-    methods side by side."""
+    """Tables: table2, table3, table4, table5, table6, table7, figure4; `all` for every one of these; `family` for the
+    step methods side by side."""
     model: str = "nano"
     """Model that they are run on: nano, smollm2-135m, or a folder or hub name that begins from --like's options."""
     like: str = "nano"
@@ -37,6 +37,8 @@ class Reproduce:
     """Number of seeds: 0, 1 and so on."""
     preset: Literal["", "paper"] = ""
     """`paper` says what the same command would run on the paper's models and what it would cost, and stops."""
+    measure: bool = False
+    """True runs nothing, and measures the seeds that are finished."""
     output: Path = Path("runs/reproduce")
     """Folder of the runs, one a model, and of `results`."""
     dry_run: DryRun = False
@@ -60,10 +62,23 @@ class Reproduce:
         if self.dry_run:
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
+        if self.measure:
+            for each in experiments:
+                self._measure(each, layout, reporter)
+            return
         for seed in range(self.seeds):
             run_missing(layout.jobs(rows, [seed]), _carry_out, reporter, among=layout.jobs(rows, range(self.seeds)))
             for each in experiments:
                 self._write(each, layout, list(range(seed + 1)), reporter)
+
+    def _measure(self, experiment: "Experiment", layout: "Layout", reporter: ConsoleReporter) -> None:
+        from thor_tir.reproduce.runner import plan
+
+        done = [s for s in range(self.seeds) if all(each.is_done for each in plan(layout.jobs(experiment.rows, [s])))]
+        if done:
+            self._write(experiment, layout, done, reporter)
+        else:
+            reporter.say(f"{experiment.name}: no seed is finished")
 
     def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
         from thor_tir.reproduce.cost import PAPER, hours
@@ -112,7 +127,7 @@ class Reproduce:
         write_atomically(place.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
         write_atomically(place.with_suffix(".md"), markdown(result))
         draw(result, place.with_suffix(".png"))
-        if len(seeds) == self.seeds:
+        if self.measure or len(seeds) == self.seeds:
             reporter.show(text_table(f"{result['title']}, {len(seeds)} seeds", *table(result)))
         reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
 

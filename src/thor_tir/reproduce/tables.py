@@ -60,7 +60,7 @@ TABLE3 = Experiment(
     title="Table 3: what each part of the method adds",
     rows=(_BASE_ALONE, _BASE, _SFT, _STEP, _EPISODE, _JOINT, _CORRECTED),
     measures=("accuracy", "calls_ok", "right_if_clean", "code_ratio", "tokens"),
-    compared=("accuracy", "calls_ok"),
+    compared=("accuracy", "calls_ok", "right_if_clean"),
     pairs=_pairs(
         (_BASE, _BASE_ALONE),
         (_SFT, _BASE_ALONE),

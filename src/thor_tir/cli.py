@@ -112,7 +112,7 @@ THOR makes language models exact at mathematics by letting them write and run Py
 
 {lines}
 
-`thor COMMAND --help` explains a command's options. Begin with `thor quickstart`, or with
+`thor COMMAND -h` explains the options that everyone needs, `--help` all of them. Begin with `thor quickstart`, or with
   thor solve "{EXAMPLE}"
 """
 

@@ -10,9 +10,6 @@ from thor_tir.errors import UsageError
 __all__ = ["COMMANDS", "members", "options_of", "run"]
 
 
-FILES = "--config FILE takes options from a TOML, YAML or JSON file, or from the run.json of a run; later words win."
-"""Sentence in the help of every command."""
-
 SHARED = ("quickstart", "sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
 
@@ -27,6 +24,9 @@ def run(name: str, args: list[str]) -> None:
         )
     if name not in COMMANDS:
         _explain_group(name, args)
+        return
+    if asked := {"-h", "--help"}.intersection(args):
+        _explain(name, [word for word in args if word not in asked], is_short="--help" not in asked)
         return
     options = _parsed(name, args)
     if name in SHARED and options.num_processes > 1 and not is_one_of_several():
@@ -43,16 +43,18 @@ def _parsed(name: str, args: list[str]) -> Any:
     from thor_tir.commands.config_file import with_config
     from thor_tir.commands.options import defaults
 
-    kind = options_of(name)
     args = with_config(name, args)
-    beside = members(name)
-    lines = "".join(f"\n`thor {name} {member}`: {COMMANDS[f'{name} {member}'].summary}." for member in beside)
-    more = f"\n\nBeside it:{lines}" if beside else ""
-    description = f"{kind.__doc__ or ''}\n\n{FILES}{more}"
     try:
-        return tyro.cli(kind, args=args, prog=f"thor {name}", description=description, default=defaults(name, args))
+        return tyro.cli(options_of(name), args=args, prog=f"thor {name}", default=defaults(name, args))
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _explain(name: str, args: list[str], *, is_short: bool) -> None:
+    from thor_tir.commands.help import help_page
+    from thor_tir.commands.options import defaults, preset_in
+
+    print(help_page(name, defaults(name, args) if preset_in(args) else None, is_short=is_short))
 
 
 def _explain_group(group: str, args: list[str]) -> None:

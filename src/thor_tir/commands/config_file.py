@@ -43,6 +43,14 @@ class Leaf:
     """True for an option that is given once for each of its values."""
     is_hidden: bool
     """True for a value that the command does not read and has no option for; records of runs hold it all the same."""
+    owner: type[Any]
+    """Record that has it as a field."""
+    name: str
+    """Name of that field."""
+    hint: Any
+    """Type of its values, without notes."""
+    notes: Sequence[Any]
+    """Notes on that type, for the command line."""
 
 
 Leaves = Mapping[str, Leaf]
@@ -94,7 +102,7 @@ def _is_section(name: str, value: object) -> bool:
 def leaves_of(command: str) -> Leaves:
     """Options of a command by each spelling: as on the command line, and by the places of records that hold them."""
     found: dict[str, Leaf] = {}
-    for path, leaf in _walk(options_of(command), "", ""):
+    for path, leaf in walk(options_of(command)):
         found[_plain(leaf.flag)] = found[_plain(path)] = leaf
     return found
 
@@ -196,18 +204,18 @@ def _plain(name: str) -> str:
 
 def options_by_flag(options: Any) -> dict[str, Any]:
     """Values of a command's options by their names on the command line."""
-    found = {}
-    for path, leaf in _walk(type(options), "", ""):
-        if leaf.is_hidden:
-            continue
-        value = options
-        for name in path.split("."):
-            value = getattr(value, name)
-        found[leaf.flag] = value
-    return found
+    return {leaf.flag: value_at(options, path) for path, leaf in walk(type(options)) if not leaf.is_hidden}
 
 
-def _walk(kind: type[Any], path: str, prefix: str) -> Iterator[tuple[str, Leaf]]:
+def value_at(options: Any, path: str) -> Any:
+    """The value at a place in nested records."""
+    for name in path.split("."):
+        options = getattr(options, name)
+    return options
+
+
+def walk(kind: type[Any], path: str = "", prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Every option of a record, those of records within it too, with the place of its value."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         if not field.init:
@@ -217,7 +225,7 @@ def _walk(kind: type[Any], path: str, prefix: str) -> Iterator[tuple[str, Leaf]]
         name = field.name if not named else named[-1]
         place = f"{path}{field.name}"
         if dataclasses.is_dataclass(bare) and isinstance(bare, type):
-            yield from _walk(bare, f"{place}.", f"{prefix}{name}." if name else prefix)
+            yield from walk(bare, f"{place}.", f"{prefix}{name}." if name else prefix)
             continue
         flag = f"{prefix}{name}".replace("_", "-")
         said = " ".join(map(repr, notes)).lower()
@@ -227,6 +235,10 @@ def _walk(kind: type[Any], path: str, prefix: str) -> Iterator[tuple[str, Leaf]]
             is_positional="positional" in said,
             is_repeated="appendaction" in said,
             is_hidden="suppress" in said,
+            owner=kind,
+            name=field.name,
+            hint=bare,
+            notes=notes,
         )
         yield place, leaf
 

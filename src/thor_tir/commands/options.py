@@ -18,9 +18,8 @@ PresetName = Literal["nano", "paper", "paper-reasoning", "released", "qwen2.5-ma
 PresetOption = Annotated[
     PresetName,
     tyro.conf.arg(
-        help="Values that the options begin from: a file of options that comes with the package, as --config takes "
-        "them. `nano` is for the embedded models, and its values are the defaults that a help page shows without "
-        "--preset; `thor presets` says what the others are for and prints them."
+        help="Values that the options begin from, which a help page then shows as defaults: `nano` is for the embedded "
+        "models; `thor presets` says what the others are for and prints them."
     ),
 ]
 """The option `--preset` of every command that has one."""

@@ -27,11 +27,12 @@ class SelfCorrectionConfig:
     paper's), the whole thought (`replan`), or one of these `by-error`; `recover` takes nothing back: the error is read
     and the model goes on, at no cost of calls; `none` leaves failed calls as any other call."""
     max_attempts: int = 4
-    """N_corr, per failed call."""
+    """Repairs of one failed call at most (the paper's N_corr)."""
     max_per_attempt: int = 0
     """Most repairs in one attempt at a problem, all its failed calls together; 0 for no such limit."""
     suffix_tokens: int = 100
-    """L_suf: 100 for non-reasoning, 500 for reasoning models (paper, section D.3)."""
+    """Tokens at the end of the failing thought that are written again (the paper's L_suf, section D.3: 100 for
+    non-reasoning, 500 for reasoning models)."""
     by_error: tuple[str, ...] = ()
     """Changes to the table of `by-error`, such as ValueError=replan timeout=action other=suffix: exception or status,
     and what is written again (docs/self_correction.md shows the table)."""

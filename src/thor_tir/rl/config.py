@@ -37,12 +37,12 @@ class EpisodeConfig:
     """Groups and filters of whole trajectories."""
 
     num_generations: int = 16
-    """G: trajectories sampled per problem; they share one baseline."""
+    """Trajectories sampled per problem; they share one baseline (the paper's G)."""
     oversample: int = 1
     """Trajectories sampled for each that counts: with 2 a group is sampled twice as large, and wrong ones at random and
     right ones with the fewest failed calls are kept (GRPO-RoC)."""
     nll_weight: float = 0.01
-    """alpha: weight of the log-likelihood of trajectories with positive advantage."""
+    """Weight of the log-likelihood of trajectories with positive advantage (the paper's alpha)."""
     filters: tuple[str, ...] = ("failed-call",)
     """Trajectories that leave the episode level. `failed-call` is the paper's; `too-short` and `no-box` are the
     released code's; `void-turn` drops those that end without program or answer, `truncated` those that the limit of
@@ -108,9 +108,10 @@ class StepConfig:
     """Samples per failed call, per prefix of `locate` or per turn of `potential`; those of a prefix share one
     baseline."""
     suffix_tokens: int = 100
-    """L_suf: tokens at the end of the failing thought that are written again (100 non-reasoning, 500 reasoning)."""
+    """Tokens at the end of the failing thought that are written again (the paper's L_suf: 100 for non-reasoning models,
+    500 for reasoning ones)."""
     cut: Cut = "suffix"
-    """Part that is written again beside the call: the last L_suf tokens of its thought (`suffix`, the paper's), nothing
+    """Part that is written again beside the call: the last tokens of its thought (`suffix`, the paper's), nothing
     (`action`), the whole thought (`replan`), or one of these by the kind of failure (`by-error`)."""
     which: Which = "first"
     """Failed calls that are repaired: the `first` of a trajectory, `any` one at random, or `all` (the latter two need
@@ -118,7 +119,7 @@ class StepConfig:
     reward: Annotated[tuple[str, ...], tyro.conf.arg(help=REWARDS_HELP)] = ("prints",)
     """Rewards of a repair, added up: names in `rl/step_reward.py`, or functions of one's own."""
     nll_weight: float = 0.01
-    """alpha: weight of the log-likelihood of repairs with positive advantage."""
+    """Weight of the log-likelihood of repairs with positive advantage (the paper's alpha)."""
     max_queries_share: float = 1.0
     """Most failed calls per problem of a round, drawn at random (paper: no more than one)."""
     min_survivors: int = 2
@@ -150,9 +151,11 @@ class LossConfig:
     them). `token-mean`: the paper, with the mean of its released code. `sequence-mean`: the paper's Eq. 4. `dr-grpo`:
     no deviation, a constant length. `gspo`: one ratio for a whole sequence."""
     epsilon: float | None = None
-    """epsilon_low: ratios below 1 minus this earn nothing more; None for the algorithm's own (0.2; gspo 3e-4)."""
+    """Ratios below 1 minus this earn nothing more (the paper's epsilon_low); None for the algorithm's own
+    (0.2; gspo 3e-4)."""
     epsilon_high: float | None = None
-    """epsilon_high: ratios above 1 plus this earn nothing more; None for the algorithm's own (0.28; gspo 4e-4)."""
+    """Ratios above 1 plus this earn nothing more (the paper's epsilon_high); None for the algorithm's own
+    (0.28; gspo 4e-4)."""
     delta: float | None = None
     """Bound of the loss at negative advantage A, as a multiple of -A; None for the algorithm's own (3)."""
     advantages: str = ""

@@ -28,7 +28,7 @@ class ThinkingConfig:
     """The form of an actor that thinks before it answers; defaults are the paper's and its code's for a 8B model."""
 
     window_tokens: int = 4096
-    """L_step: so much the actor writes at most before the critic sees it."""
+    """So much the actor writes at most before the critic sees it (the paper's L_step)."""
     min_window_tokens: int = 2048
     """Shorter pieces are not worth the critic's time, unless thinking has ended with them."""
     max_calls: int = 5
@@ -48,7 +48,7 @@ class TirgenConfig:
     """Limits and sampling of Algorithm 1; defaults are the paper's (section D.1) for a non-reasoning actor."""
 
     step_tokens: int = 512
-    """L_step: the actor hands over to the critic after so many tokens at the latest."""
+    """Tokens after which the actor hands over to the critic at the latest (the paper's L_step)."""
     step_stop: tuple[str, ...] = ("\n\n",)
     """And at the end of a paragraph."""
     max_completion_length: int = 4096

@@ -28,7 +28,7 @@ ESSENTIALS: Mapping[str, Sequence[str]] = {
     "eval select": ("folder", "select"),
     "data show-prompt": ("model", "problems", "first", "styles", "reasoning"),
 }
-"""What everyone needs, of each command with many options, in the order in which it is asked about."""
+"""What everyone needs, in the order in which it is asked about; of a command that is not here its own options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,19 @@ class Heading:
     """The words above them."""
     names: Sequence[str]
     """Names of options; one that ends in a dot stands for all within that group."""
+    records: Sequence[str] = ()
+    """Names of the records whose other options stand here too."""
 
 
 FIRST, OTHERS = "What everyone needs", "Options"
 HEADINGS = (
     Heading("Problems: columns and choice", ("question-field", "answer-field", "system-field", "first", "count")),
-    Heading("Problem sets and parts of them", ("num-problems", "window", "shard", "accept-modified")),
-    Heading("Conversations: columns and turns", ("train-turns", "ask-as", "calls-as")),
+    Heading(
+        "Problem sets, parts of them, attempts",
+        ("num-problems", "window", "shard", "accept-modified"),
+        ("EvalConfig",),
+    ),
+    Heading("Conversations: columns and turns", ("train-turns", "ask-as", "calls-as"), ("ChatFields", "ChatConfig")),
     Heading(
         "Model: server, chat template, ends of turns",
         (
@@ -53,15 +59,17 @@ HEADINGS = (
             *("critic-model", "critic-tokenizer", "critic-key", "end-token", "chat-template"),
         ),
     ),
-    Heading("Tools, calls, and what the model reads", ("dialect", "tool", "prompts", "observation.")),
+    Heading("Tools, calls, and what the model reads", ("dialect", "tool", "prompts", "observation."), ("CallConfig",)),
     Heading(
         "Actor: steps and sampling",
         ("step-tokens", "step-stop", "max-completion-length", "max-steps", "temperature", "top-k", "thinking."),
+        ("TirgenConfig",),
     ),
     Heading("Critic: turns steps into programs", ("critic.", "max-repairs")),
     Heading(
         "Attempts at a question, and what they may cost",
         ("until-solved", "per-question.", "total.", "no-tools-samples"),
+        ("AttemptScheduleConfig",),
     ),
     Heading("Filter: what is kept", ("filter.",)),
     Heading(
@@ -70,11 +78,13 @@ HEADINGS = (
             *("levels", "problems-per-round", "updates-per-round", "refill", "calls-grow-over"),
             *("max-sampled-tokens", "max-seconds"),
         ),
+        ("RLConfig",),
     ),
     Heading("Sampling of a trajectory", ("rollout.",)),
     Heading(
         "Whole trajectories (the episode level)",
         ("nll-weight", "filters", "min-tokens", "box-window", "min-survivors", "min-share"),
+        ("EpisodeConfig",),
     ),
     Heading("Single failed calls (the step level)", ("step.",)),
     Heading("Repair of failed calls (self-correction)", ("correction.",)),
@@ -86,28 +96,34 @@ HEADINGS = (
             *("algorithm", "epsilon", "epsilon-high", "delta", "advantages", "beta", "importance-sampling-cap"),
             "trains-observations",
         ),
+        ("LossConfig",),
     ),
-    Heading("Optimiser", ("warmup-steps", "lr-scheduler-type", "max-grad-norm")),
+    Heading("Optimiser", ("warmup-steps", "lr-scheduler-type", "max-grad-norm"), ("SftConfig",)),
     Heading(
         "Memory and precision",
         ("micro-batch-tokens", "bf16", "gradient-checkpointing", "lora-r", "lora-alpha", "save-dtype"),
+        ("AdapterConfig",),
     ),
     Heading("Validation", ("validate-every", "num-validation", "validation-problems")),
-    Heading("Curves, transcripts and warnings", ("report-to", "show-every", "show-count", "warn-dropped-share")),
+    Heading(
+        "Curves, transcripts and warnings",
+        ("report-to", "show-every", "show-count", "warn-dropped-share"),
+        ("MonitorConfig",),
+    ),
     Heading("Checkpoints, processes, publishing", ("save-steps", "save-total-limit", "processes", "push-to-hub")),
     Heading("Requests: time and records", ("request-s", "drain-s", "audit-log")),
     Heading("Requests: how many at a time", ("queue.",)),
     Heading("Requests: the most that one may ask for", ("bounds.",)),
     Heading("Programs: where and how they run", ("sandbox.",)),
-    Heading("Engine: how local models are sampled", ("engine.", "concurrency", "deterministic")),
+    Heading("Engine: how local models are sampled", ("engine.", "concurrency", "deterministic"), ("ResourceConfig",)),
     Heading("Models behind an address: requests and retries", ("endpoint.",)),
 )
 """Headings in their order; an option stands below the first that names it."""
 
 
-def heading_of(flag: str) -> str:
-    """The title above an option that is none of the essentials."""
+def heading_of(flag: str, record: str) -> str:
+    """The title above an option of a record that is none of the essentials."""
     for heading in HEADINGS:
         if any(flag == name or (name.endswith(".") and flag.startswith(name)) for name in heading.names):
             return heading.title
-    return OTHERS
+    return next((heading.title for heading in HEADINGS if record in heading.records), OTHERS)

@@ -35,38 +35,45 @@ class Option:
     """The option and its value as they are typed."""
     text: str
     """Sentence that explains it, its default included."""
+    record: str
+    """Name of the record that it belongs to; empty for the command's own."""
 
 
 def help_page(command: str, defaults: Any = None, *, is_short: bool = False) -> str:
     """The page of a command; `defaults` are its options under the preset that was named, if one was."""
-    found = {option.flag: option for option in options(command, defaults)}
-    groups = grouped(command, list(found))
+    found = list(options(command, defaults))
+    groups = grouped(command, found)
     kind = options_of(command)
-    words = " ".join(option.names for option in found.values() if not option.names.startswith("-"))
+    words = " ".join(option.names for option in found if not option.names.startswith("-"))
     lines = [f"usage: thor {command} {f'{words} ' if words else ''}[OPTIONS]"]
     for paragraph in inspect.cleandoc(kind.__doc__ or "").split("\n\n"):
         lines += ["", *_wrapped(paragraph)]
     shown = {FIRST: groups[FIRST]} if is_short and FIRST in groups else groups
-    for title, flags in shown.items():
-        lines += ["", _bold(title), *(line for flag in flags for line in _lines(found[flag]))]
-    rest = {title: flags for title, flags in groups.items() if title not in shown}
+    for title, group in shown.items():
+        lines += ["", _bold(title), *(line for option in group for line in _lines(option))]
+    rest = {title: group for title, group in groups.items() if title not in shown}
     if rest:
-        more = "; ".join(f"{title[0].lower()}{title[1:]} ({len(flags)})" for title, flags in rest.items())
+        more = "; ".join(f"{title[0].lower()}{title[1:]} ({len(group)})" for title, group in rest.items())
         told = f"{sum(map(len, rest.values()))} further options: {more}"
         lines += ["", *_wrapped(f"`thor {command} --help` explains {told}.")]
     beside = [f"  thor {command} {name:<10} {COMMANDS[f'{command} {name}'].summary}" for name in members(command)]
     return "\n".join([*lines, "", *_wrapped(FILES), *(["", "Beside it:", *beside] if beside else [])])
 
 
-def grouped(command: str, flags: Sequence[str]) -> Mapping[str, Sequence[str]]:
+MOST_TOGETHER = 12
+"""Options that need no headings."""
+
+
+def grouped(command: str, found: Sequence[Option]) -> Mapping[str, Sequence[Option]]:
     """The options of a command by headings, in the order of the page."""
-    first = ESSENTIALS.get(command)
-    if first is None:
-        return {OTHERS: flags}
-    titles = {flag: heading_of(flag) for flag in flags if flag not in first}
+    names = ESSENTIALS.get(command, [option.flag for option in found if not option.record])
+    if command not in ESSENTIALS and len(found) <= MOST_TOGETHER:
+        return {OTHERS: found}
+    first = sorted((option for option in found if option.flag in names), key=lambda option: names.index(option.flag))
+    rest = {option: heading_of(option.flag, option.record) for option in found if option not in first}
     order = [*(heading.title for heading in HEADINGS), OTHERS]
-    groups = {title: [flag for flag, found in titles.items() if found == title] for title in order}
-    return {FIRST: list(first), **{title: members for title, members in groups.items() if members}}
+    groups = {title: [option for option, heading in rest.items() if heading == title] for title in order}
+    return {FIRST: first, **{title: members for title, members in groups.items() if members}}
 
 
 def options(command: str, defaults: Any = None) -> Iterator[Option]:
@@ -75,7 +82,8 @@ def options(command: str, defaults: Any = None) -> Iterator[Option]:
     for path, leaf in sorted(leaves, key=lambda found: not found[1].is_positional):
         default = _default(options_of(command), path) if defaults is None else value_at(defaults, path)
         text = " ".join((_text(leaf) + _told(default)).split())
-        yield Option(flag=leaf.flag, names=_names(leaf, default), text=text)
+        record = "" if issubclass(options_of(command), leaf.owner) else leaf.owner.__name__
+        yield Option(flag=leaf.flag, names=_names(leaf, default), text=text, record=record)
 
 
 def _names(leaf: Leaf, default: Any) -> str:

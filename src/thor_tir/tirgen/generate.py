@@ -28,7 +28,7 @@ class ThinkingConfig:
     """The form of an actor that thinks before it answers; defaults are the paper's and its code's for a 8B model."""
 
     window_tokens: int = 4096
-    """So much the actor writes at most before the critic sees it (the paper's L_step)."""
+    """Tokens that the actor writes at most before the critic sees them (the paper's L_step)."""
     min_window_tokens: int = 2048
     """Shorter pieces are not worth the critic's time, unless thinking has ended with them."""
     max_calls: int = 5

@@ -7,7 +7,7 @@ products are float32 as ever and take half of the time. So the permission is giv
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -25,14 +25,19 @@ def quick_products() -> Iterator[None]:
     if not _is_exact():
         yield
         return
-    with _permission():
+    with _precision("bf16"):
         yield
 
 
+def usual_products() -> AbstractContextManager[None]:
+    """Float32 products through MKL again: of many small matrices that do not lie side by side, oneDNN makes copies."""
+    return _precision("ieee")
+
+
 @contextmanager
-def _permission() -> Iterator[None]:
+def _precision(least: str) -> Iterator[None]:
     before = _MATMUL.fp32_precision
-    _MATMUL.fp32_precision = "bf16"
+    _MATMUL.fp32_precision = least
     try:
         yield
     finally:
@@ -59,7 +64,7 @@ def _is_exact() -> bool:
         return False
     draw = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 64, 64, generator=draw)
-    with _permission():
+    with _precision("bf16"):
         found = a @ b
     expected = a.double() @ b.double()
     return bool((found - expected).abs().max() <= EXACT * expected.abs().max())

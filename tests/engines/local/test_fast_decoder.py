@@ -134,11 +134,13 @@ def test_rotation_turns_each_half_by_the_angle_of_its_position():
     assert turned.flatten().tolist() == [-4.0, 3.0]
 
 
-def test_one_query_a_row_mixes_the_values_it_may_see_by_the_softmax_of_its_scores():
+@pytest.mark.parametrize("cuts", [[3], [1, 2]], ids=["one block", "two"])
+def test_one_query_a_row_mixes_the_values_it_may_see_by_the_softmax_of_its_scores(cuts):
     # scores 0 and ln 3 give weights 1/4 and 3/4; the third key is hidden; two heads share keys and values
     query = torch.tensor([[[1.0], [0.0]]])
     key = torch.tensor([0.0, 3.0, 50.0]).log1p().sub(torch.tensor([0.0, torch.log(torch.tensor(4 / 3)), 0.0]))
     value = torch.tensor([8.0, 4.0, 1000.0])
     mask = torch.tensor([[[0.0, 0.0, torch.finfo(torch.float32).min]]])
-    mixed = attend(query, key.view(1, 1, 3, 1), value.view(1, 1, 3, 1), mask)
+    keys, values = (torch.split(states.view(1, 1, 3, 1), cuts, dim=2) for states in (key, value))
+    mixed = attend(query, keys, values, mask)
     torch.testing.assert_close(mixed, torch.tensor([[5.0, 6.0]]))  # 8/4 + 4 * 3/4; (8 + 4) / 2

@@ -81,8 +81,24 @@ def test_rows_store_at_their_own_positions_and_see_only_a_view_of_themselves():
     store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
     visible = store(cache, slice(0, 2), [1, 3], [3.0, 4.0])
     assert visible[:, 0, :, 0].tolist() == [[1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 4.0]]
+    (block,), _ = cache.blocks(0)
     store(cache, slice(1, 2), [2], [5.0])
-    assert visible[1, 0, 2, 0] == 5.0  # the view shows what was stored later: nothing was copied
+    assert block[1, 0, 2, 0] == 5.0  # the view shows what was stored later: nothing was copied
+
+
+def test_a_row_that_is_longer_than_a_block_is_seen_and_copied_whole():
+    cache = SlotCache(num_layers=1, max_num_seqs=3, max_tokens=256)
+    cache.reserve(rows=2, tokens=150)
+    place_N = torch.arange(150)
+    cache.aim(Window(rows=slice(0, 2), visible=150, slot_N=torch.ones_like(place_N), position_N=place_N))
+    cache.write(0, place_N[:, None, None] + 1.0, -place_N[:, None, None] - 1.0)
+    assert [key.shape[2] for key in cache.blocks(0)[0]] == [64, 64, 22]
+    assert torch.equal(cache.visible(0)[0][1, 0, :, 0], place_N + 1.0)
+    cache.reserve(rows=3, tokens=200)
+    cache.copy_in(2, cache.copy_out(1, 150), 100)
+    cache.move(source=1, target=0, tokens=150)
+    assert stored(cache, 0, 150) == stored(cache, 1, 150) == (place_N + 1.0).tolist()
+    assert stored(cache, 2, 150) == [*(place_N[:100] + 1.0).tolist(), *[0.0] * 50]
 
 
 def test_growing_moving_and_copying_keep_what_is_stored():

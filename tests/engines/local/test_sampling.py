@@ -4,7 +4,17 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from thor_tir.engines.local.sampling import Draws, Uniforms, draw, invert, keep_top_k, keep_top_p, kept_probabilities
+from thor_tir.engines.local.sampling import (
+    BLOCKWISE,
+    WORDS,
+    Draws,
+    Uniforms,
+    draw,
+    invert,
+    keep_top_k,
+    keep_top_p,
+    kept_probabilities,
+)
 from thor_tir.engines.protocol import Sampling
 
 CPU = torch.device("cpu")
@@ -98,3 +108,18 @@ def test_the_numbers_of_a_request_depend_on_seed_and_position_alone():
     assert backwards[150] == [forwards[i] for i in range(151)][-1]
     assert forwards[0] != other[0]
     assert all(0 <= other[i] < 1 for i in range(200))
+
+
+def test_a_large_vocabulary_is_searched_by_blocks_with_the_same_tokens():
+    draw_ = torch.Generator().manual_seed(0)
+    probability_BV = torch.rand(5, BLOCKWISE, generator=draw_, dtype=torch.float64)
+    probability_BV[:, ::3] = 0.0  # what top-k or top-p has cut
+    probability_BV[:, WORDS : 3 * WORDS] = 0.0
+    for uniform in (0.0, 0.3, 0.77, 1 - 2.0**-53):
+        uniform_B = torch.full((5,), uniform, dtype=torch.float64)
+        token_B = invert(probability_BV, uniform_B)
+        assert (probability_BV.gather(1, token_B[:, None]) > 0).all()
+        below_B1 = probability_BV.cumsum(dim=1).gather(1, token_B[:, None])
+        share_B1 = probability_BV.gather(1, token_B[:, None])
+        wanted_B1 = uniform * probability_BV.sum(dim=1, keepdim=True)
+        assert ((below_B1 - share_B1 <= wanted_B1 + 1e-9) & (wanted_B1 <= below_B1 + 1e-9)).all()

@@ -28,6 +28,7 @@ from thor_tir.engines.options import EngineConfig, EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
+from thor_tir.products import quick_products
 from thor_tir.trajectory import Completion, StopReason
 
 GATHER_REQUESTS, GATHER_STEPS = 8, 6
@@ -206,7 +207,7 @@ class TransformersEngine:
         while True:
             await self._until_ready()
             began = perf_counter()
-            with _threads(self.config.num_threads):
+            with _threads(self.config.num_threads), quick_products():
                 self._step()
             self.stats.busy_s += perf_counter() - began
             self._barrier.end_turn_of(self)

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
 from thor_tir.engines.local.kv_cache import SlotCache, Window
+from thor_tir.products import usual_products
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,35 +78,37 @@ class Decoder:
     def logits(self, ids_B: Tensor, position_B: Tensor, window: Window, mask_BK: Tensor) -> Tensor:
         """Store one token in each row of the window; the logits [B, V] of what follows."""
         mask_B1K = mask_BK[:, None]
+        self._cache.aim(window)
         hidden_BE = embedding(ids_B, self._embedding)
         cos_B1D, sin_B1D = self._angles(position_B)
         for number, layer in enumerate(self._layers):
-            query_BHD = self._store(number, layer, hidden_BE, cos_B1D, sin_B1D, window)
-            key, value = self._cache.visible(number, window)
-            hidden_BE = self._rest(layer, hidden_BE, attend(query_BHD, key, value, mask_B1K))
+            query_BHD = self._store(number, layer, hidden_BE, cos_B1D, sin_B1D)
+            hidden_BE = self._rest(layer, hidden_BE, attend(query_BHD, *self._cache.blocks(number), mask_B1K))
         return linear(self._normed(hidden_BE, self._norm), self._output)
 
     def prefill(self, ids_N: Tensor, position_N: Tensor, window: Window, mask_BTK: Tensor) -> None:
         """Store the tokens of some rows; `window.source_N` is each one's place among the B * T of the mask."""
         assert window.source_N is not None
         rows, longest, _ = mask_BTK.shape
+        self._cache.aim(window)
         hidden_NE = embedding(ids_N, self._embedding)
         cos_N1D, sin_N1D = self._angles(position_N)
         for number, layer in enumerate(self._layers):
-            query_NHD = self._store(number, layer, hidden_NE, cos_N1D, sin_N1D, window)
+            query_NHD = self._store(number, layer, hidden_NE, cos_N1D, sin_N1D)
             if number + 1 == len(self._layers):
                 return
             padded = query_NHD.new_zeros(rows * longest, self._heads, self._size)
             padded.index_copy_(0, window.source_N, query_NHD)
-            key, value = self._cache.visible(number, window)
-            mixed_BHTD = scaled_dot_product_attention(
-                padded.view(rows, longest, self._heads, self._size).transpose(1, 2),
-                key,
-                value,
-                attn_mask=mask_BTK[:, None],
-                scale=1.0,
-                enable_gqa=self._heads != self._shared,
-            )
+            key, value = self._cache.visible(number)
+            with usual_products():
+                mixed_BHTD = scaled_dot_product_attention(
+                    padded.view(rows, longest, self._heads, self._size).transpose(1, 2),
+                    key,
+                    value,
+                    attn_mask=mask_BTK[:, None],
+                    scale=1.0,
+                    enable_gqa=self._heads != self._shared,
+                )
             mixed_NE = mixed_BHTD.transpose(1, 2).reshape(rows * longest, -1).index_select(0, window.source_N)
             hidden_NE = self._rest(layer, hidden_NE, mixed_NE)
 
@@ -115,9 +118,7 @@ class Decoder:
     def _normed(self, hidden_NE: Tensor, weight_E: Tensor) -> Tensor:
         return rms_norm(hidden_NE, (hidden_NE.shape[-1],), weight_E, self._eps)
 
-    def _store(
-        self, number: int, layer: Layer, hidden_NE: Tensor, cos_N1D: Tensor, sin_N1D: Tensor, window: Window
-    ) -> Tensor:
+    def _store(self, number: int, layer: Layer, hidden_NE: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
         """Store this layer's keys and values; the queries, scaled."""
         heads_NXD = _projected(self._normed(hidden_NE, layer.norm), layer.projections).view(
             len(hidden_NE), -1, self._size
@@ -128,7 +129,7 @@ class Decoder:
             weight_XD = torch.cat((of_query.expand(self._heads, -1), of_key.expand(self._shared, -1)))
             turned_NXD = rms_norm(turned_NXD, (self._size,), None, self._eps) * weight_XD
         turned_NXD = rotated(turned_NXD, cos_N1D, sin_N1D)
-        self._cache.write(number, turned_NXD[:, self._heads :], heads_NXD[:, self._heads + self._shared :], window)
+        self._cache.write(number, turned_NXD[:, self._heads :], heads_NXD[:, self._heads + self._shared :])
         query_NHD: Tensor = turned_NXD[:, : self._heads] * self._size**-0.5
         return query_NHD
 
@@ -176,19 +177,29 @@ def rotated(heads_NXD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
     return turned_NXD
 
 
-def attend(query_BHD: Tensor, key: Tensor, value: Tensor, mask_B1K: Tensor) -> Tensor:
+def attend(query_BHD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], mask_B1K: Tensor) -> Tensor:
     """softmax(q k^T + mask) v for one scaled query per row and head, [B, H * D]; softmax in float32 or better.
 
-    `key` and `value` are [B, shared heads, K, D]. Two batched products: fused kernels are made for many queries and
-    cost two to five times as much on a CPU.
+    `keys` and `values` are blocks [B, shared heads, tokens, D] that hold K tokens together. Two batched products a
+    block: fused kernels are made for many queries and cost two to five times as much on a CPU.
     """
     rows, heads, size = query_BHD.shape
-    shared = key.shape[1]
-    scores = torch.bmm(query_BHD.view(rows * shared, heads // shared, size), key.flatten(0, 1).transpose(1, 2))
-    scores_BHK = scores.view(rows, heads, -1).add_(mask_B1K)
-    precise = scores.dtype if scores.dtype == torch.float64 else torch.float32
-    weights = scores_BHK.softmax(dim=-1, dtype=precise).to(value.dtype)
-    return torch.bmm(weights.view(rows * shared, heads // shared, -1), value.flatten(0, 1)).view(rows, heads * size)
+    shared = keys[0].shape[1]
+    query_NGD = query_BHD.view(rows * shared, heads // shared, size)
+    with usual_products():
+        scores = [torch.bmm(query_NGD, key.flatten(0, 1).transpose(1, 2)) for key in keys]
+    scores_BHK = _joined(scores).view(rows, heads, -1).add_(mask_B1K)
+    precise = scores_BHK.dtype if scores_BHK.dtype == torch.float64 else torch.float32
+    weights_NGK = scores_BHK.softmax(dim=-1, dtype=precise).to(values[0].dtype).view(*query_NGD.shape[:2], -1)
+    parts = torch.split(weights_NGK, [value.shape[2] for value in values], dim=2)
+    mixed_NGD = torch.bmm(parts[0], values[0].flatten(0, 1))
+    for part, value in zip(parts[1:], values[1:], strict=True):
+        mixed_NGD += torch.bmm(part, value.flatten(0, 1))
+    return mixed_NGD.view(rows, heads * size)
+
+
+def _joined(scores: Sequence[Tensor]) -> Tensor:
+    return scores[0] if len(scores) == 1 else torch.cat(scores, dim=2)
 
 
 def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int) -> Decoder | None:

@@ -17,15 +17,11 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, decoder_of
-from thor_tir.engines.local.kv_cache import SlotCache, Window
+from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache, Window, num_blocks
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM
 
 _LOG = logging.getLogger(__name__)
-
-VISIBLE_BLOCK = 16
-"""Visible lengths are rounded up to a multiple of this: fewer shapes to allocate for, and aligned rows of the mask."""
-
 
 OTHER_WINDOWS = (
     "attention_chunk_size",
@@ -206,7 +202,7 @@ class CachedModel:
         return self._decoder
 
     def _make_room(self, *, rows: int, tokens: int) -> int:
-        visible = -(-tokens // VISIBLE_BLOCK) * VISIBLE_BLOCK
+        visible = CAPACITY_BLOCK * num_blocks(tokens)
         self.cache.reserve(rows=rows, tokens=visible)
         return visible
 
@@ -267,7 +263,7 @@ def decode_attention(
         return other
     scale = size**-0.5 if scaling is None else scaling
     query_BHD = (query * scale).reshape(rows, heads, size).contiguous()
-    return attend(query_BHD, key, value, attention_mask[:, :, 0]).view(rows, 1, heads, size), None
+    return attend(query_BHD, [key], [value], attention_mask[:, :, 0]).view(rows, 1, heads, size), None
 
 
 AttentionInterface.register(NAME, decode_attention)

@@ -29,6 +29,10 @@ class Uniforms:
         return self._drawn[index]
 
 
+BLOCKWISE, WORDS = 4096, 64
+"""Vocabularies of at least so many words are searched by blocks of so many first: adding up in order is slow."""
+BELOW_ONE = 1 - 2.0**-53
+"""The largest number below 1: a token without probability is never drawn."""
 LEAST_TEMPERATURE = 1e-5
 """A smaller one is taken for this: it draws the most likely token as well, and logits divided by it stay numbers."""
 
@@ -117,7 +121,21 @@ def keep_top_p(logp_BV: Tensor, top_p_B1: Tensor) -> Tensor:
 
 def invert(probability_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """The token in whose share of the cumulative distribution `uniform_B` falls; float64, for large vocabularies."""
+    rows, vocabulary = probability_BV.shape
+    if vocabulary < BLOCKWISE or vocabulary % WORDS:
+        return _inverted(probability_BV, uniform_B)[0]
+    probability_BCW = probability_BV.view(rows, -1, WORDS)
+    block_B, rest_B = _inverted(probability_BCW.sum(dim=-1), uniform_B)
+    inside_BW = probability_BCW[torch.arange(rows, device=block_B.device), block_B]
+    return block_B * WORDS + _inverted(inside_BW, rest_B)[0]
+
+
+def _inverted(probability_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The place in whose share `uniform_B` falls, and how far within it, as a number in [0, 1)."""
     cumulative_BV = probability_BV.cumsum(dim=-1, dtype=torch.float64)
     threshold_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
-    token_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
-    return token_B1[:, 0].clamp(max=probability_BV.shape[1] - 1)  # beyond the last only where probabilities are NaN
+    place_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
+    place_B1 = place_B1.clamp(max=probability_BV.shape[1] - 1)  # beyond the last only where probabilities are NaN
+    share_B1 = probability_BV.gather(1, place_B1)
+    within_B1 = (threshold_B1 - cumulative_BV.gather(1, place_B1)) / share_B1 + 1
+    return place_B1[:, 0], within_B1[:, 0].clamp(0, BELOW_ONE)

@@ -10,6 +10,7 @@ from thor_tir import commands
 from thor_tir.app.memory import (
     ACTIVATIONS,
     CACHE,
+    GATHERED,
     GRADIENTS,
     OPTIMIZER,
     WEIGHTS,
@@ -65,6 +66,8 @@ def test_the_cache_is_that_of_the_engine() -> None:
 
 def test_processes_share_all_but_the_activations() -> None:
     one, four = (training_memory(model_config("nano/actor"), SHAPE, AdapterConfig(), processes=n) for n in (1, 4))
+    assert GATHERED not in one
+    assert four.pop(GATHERED) > 0
     assert {part: one[part] // size for part, size in four.items()} == {
         WEIGHTS: 4,
         GRADIENTS: 4,

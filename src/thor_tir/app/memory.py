@@ -22,11 +22,14 @@ from thor_tir.learner.batch import collate
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.trainable import with_adapters
+from thor_tir.learner.trainable import layers_of, with_adapters
 
 FULL = 4
 """Bytes of a number in float32, in which weights are trained."""
+HALF = 2
+"""Bytes of a number in bfloat16."""
 WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, CACHE = "weights", "gradients", "optimizer", "activations", "KV cache"
+GATHERED = "gathered layers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +58,16 @@ def training_memory(
     gradient_checkpointing: bool = False,
     processes: int = 1,
 ) -> dict[str, int]:
-    """Bytes of each part while a micro-batch of that shape is trained; `processes` share all but the activations."""
+    """Bytes of each part while a micro-batch of that shape is trained.
+
+    `processes` share weights, gradients and moments; each gathers a layer's weights while it computes it, in the
+    type of the products.
+    """
     batch = collate([_row(shape, number) for number in range(shape.rows)])
+    width = HALF if bf16 and processes > 1 else FULL  # alone, autocast makes copies, which are activations
+    dtype = torch.float32 if width == FULL else torch.bfloat16
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=torch.float32), adapters).train()
+        model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=dtype), adapters).train()
         if gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -69,8 +78,18 @@ def training_memory(
                 logprobs = trained_logprobs(model, batch)
             logprobs.sum().backward()  # type: ignore[no-untyped-call]
         size, share = _size(model), sum(p.numel() for p in trained)
+        gathered = {GATHERED: _gathered(model, width)} if processes > 1 else {}
     parts = {WEIGHTS: FULL * size, GRADIENTS: FULL * share, OPTIMIZER: 2 * FULL * share}
-    return {name: count // processes for name, count in parts.items()} | {ACTIVATIONS: made.peak}
+    return {name: count // processes for name, count in parts.items()} | gathered | {ACTIVATIONS: made.peak}
+
+
+def _gathered(model: torch.nn.Module, width: int) -> int:
+    """Bytes of what a process holds whole for a moment: what stands outside of the layers, two layers (the next one is
+    fetched while one computes), and the gradient of the larger of both, also in float32 while it is summed.
+    """
+    layer = max(map(_size, layers_of(model)), default=0)
+    outside = _size(model) - sum(map(_size, layers_of(model)))
+    return width * (outside + 2 * layer) + (width + FULL) * max(layer, outside)
 
 
 def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True, width: int = FULL) -> dict[str, int]:

@@ -12,10 +12,13 @@ import torch
 
 from thor_tir.address import is_address
 from thor_tir.app import memory
+from thor_tir.app.chips import ClusterOptions
+from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples
 from thor_tir.app.config import RunConfig
+from thor_tir.app.known_models import known_config
 from thor_tir.app.runtime import dialect_of
 from thor_tir.app.stages.evaluate import EvalRun, requests_of, rollout_of
-from thor_tir.app.stages.rl import check_functions, problems_of
+from thor_tir.app.stages.rl import TrainingProblems, check_functions, problems_of
 from thor_tir.app.stages.sft import prepared
 from thor_tir.app.stages.sft_data import SftSource
 from thor_tir.app.stages.tirgen import tirgen_problems
@@ -24,6 +27,7 @@ from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.loading import load_tokenizer, model_config
 from thor_tir.engines.local.model import longest_context
+from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.provenance import machine
 from thor_tir.rl.config import TURN_METHODS, RLConfig
@@ -33,8 +37,6 @@ from thor_tir.tools.loading import load_tools
 
 PROMPTS_READ = 500
 """Problems whose prompts are encoded to find the longest."""
-HALF = 2
-"""Bytes of a number in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,7 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
     train = problems.train.problems
     limit, prompt = _lengths(architecture, dialect, train, rl.rollout.max_completion_length)
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
-    checks = rl.num_rounds // rl.validate_every if rl.validate_every else 0
-    validated = 0 if problems.validation is None else checks * len(problems.validation.problems)
-    drawn = rl.num_rounds * rl.problems_per_round
-    read = f"{len(train):,}, longest prompt {prompt:,} tokens; {drawn:,} drawn, {drawn / len(train):.1f} times each"
-    counts = [("problems", read), *_round_counts(rl, limit, shape, validated)]
+    counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     trained = memory.training_memory(
         architecture,
@@ -95,24 +93,64 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
     if resources.engine.name != "local":
         return Plan(name="rl", counts=counts, memory=trained)
     samples_apart = processes > 1 or rl.bf16 or rl.max_staleness > 0
-    width = HALF if rl.bf16 else memory.FULL
-    at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(_samples(rl)))
+    width = memory.HALF if rl.bf16 else memory.FULL
+    at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(samples(rl)))
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
     replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
     return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
 
 
-def _samples(rl: RLConfig) -> tuple[int, int]:
-    """Trajectories of a round, and its repairs at most."""
-    has_none = rl.levels == "episode" or rl.step.method in ("none", *TURN_METHODS)
-    queries = 0 if has_none else round(rl.step.max_queries_share * rl.problems_per_round)
-    prefixes = queries * (rl.step.probes if rl.step.method == "locate" else 1)
-    return rl.problems_per_round * rl.episode.num_sampled, prefixes * rl.step.num_generations
+ASSUMED_PROMPT = 512
+"""Tokens of the longest prompt where no tokenizer is at hand."""
+
+
+def plan_rl_on(
+    config: RunConfig, model: str, cluster: ClusterOptions, say: Callable[[str], None]
+) -> tuple[Plan, ClusterPlan]:
+    """A run of RL on GPUs that are not here, sampled by vLLM: its arithmetic, and memory and time of each GPU.
+
+    A model of the paper needs no hub. Raises UsageError for whatever the run would refuse before it samples.
+    """
+    rl = config.rl
+    check_functions(rl)
+    problems = problems_of(config)
+    say(problems.remark)
+    train, limit = problems.train.problems, rl.rollout.max_completion_length
+    try:
+        architecture, dialect = _actor(config, model)
+        limit, prompt = _lengths(architecture, dialect, train, limit)
+    except UsageError:
+        planned_for = cluster.model or model
+        if (architecture := known_config(planned_for)) is None:
+            raise
+        prompt = ASSUMED_PROMPT
+        limit = max(1, min(limit, longest_context(architecture, None) - prompt))
+        say(f"{model} is not at hand: planned for the published shape of {planned_for}, prompts of {prompt:,} tokens")
+    shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
+    counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
+    planned = plan_cluster(architecture, rl, cluster, prompt=prompt, limit=limit)
+    if not planned.fits:
+        for sentence in remedies(
+            rl, cluster, lambda other, on: plan_cluster(architecture, other, on, prompt=prompt, limit=limit)
+        ):
+            say(sentence)
+    return Plan(name="rl", counts=counts, memory={}), planned
+
+
+def _problem_count(rl: RLConfig, found: int, prompt: int) -> tuple[str, str]:
+    drawn = rl.num_rounds * rl.problems_per_round
+    return "problems", f"{found:,}, longest prompt {prompt:,} tokens; {drawn:,} drawn, {drawn / found:.1f} times each"
+
+
+def _validated(rl: RLConfig, problems: TrainingProblems) -> int:
+    """Answers of all validations."""
+    checks = rl.num_rounds // rl.validate_every if rl.validate_every else 0
+    return 0 if problems.validation is None else checks * len(problems.validation.problems)
 
 
 def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int) -> list[tuple[str, str]]:
     """The arithmetic of a round, and of all."""
-    trajectories, repairs = _samples(rl)
+    trajectories, repairs = samples(rl)
     rows = (0 if rl.levels == "step" else trajectories) + repairs
     an_update = ceil(rows / rl.updates_per_round)
     groups = f"{rl.problems_per_round:,} of {rl.episode.num_sampled} trajectories"
@@ -258,7 +296,7 @@ def _sampled(config: RunConfig, architecture: Any, asked: int, tokens: int) -> d
     if engine.name != "local":
         return {}
     rows = min(engine.max_num_seqs, config.resources.concurrency, asked)
-    width = HALF if torch.cuda.is_available() or engine.bf16 else memory.FULL
+    width = memory.HALF if torch.cuda.is_available() or engine.bf16 else memory.FULL
     return memory.sampling_memory(architecture, rows=rows, tokens=tokens, width=width)
 
 

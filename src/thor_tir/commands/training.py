@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
 from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
 from thor_tir.commands.stage import rl_options, sft_options
@@ -285,6 +286,8 @@ class Rl(Training):
     """Options of training."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
+    cluster: ClusterOptions = dataclasses.field(default_factory=ClusterOptions)
+    """GPUs that --dry-run plans for; the run itself does not read it."""
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -322,11 +325,8 @@ class Rl(Training):
             "growth": self._growth(),
         }
         if self.dry_run:
-            from thor_tir.app.plan import plan_rl
-
             check_claim(self.output, identity(self), **claimed)
-            reporter = ConsoleReporter()
-            tell_plans([plan_rl(config, self.model, reporter.say)], reporter)
+            self._plan(config, ConsoleReporter())
             return
 
         async def work(ranks: Ranks) -> None:
@@ -346,3 +346,18 @@ class Rl(Training):
             is_wanted=self.extend,
             begun_as=rl_options(self.output, model=self.model, preset=self.preset),
         )
+
+    def _plan(self, config: RunConfig, reporter: ConsoleReporter) -> None:
+        from thor_tir.app.plan import plan_rl, plan_rl_on
+
+        if not self.cluster.gpus:
+            tell_plans([plan_rl(config, self.model, reporter.say)], reporter)
+            return
+        plan, planned = plan_rl_on(config, self.model, self.cluster, reporter.say)
+        for role in planned.parts:
+            title = f"memory of a GPU, {role}"
+            reporter.show(text_table(title, ("", ""), planned.memory_rows(role), left=True))
+        reporter.show(text_table("time of a round", ("", ""), planned.time_rows, left=True))
+        for sentence in planned.assumed:
+            reporter.say(sentence)
+        tell_plans([plan], reporter)

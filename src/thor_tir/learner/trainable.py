@@ -57,7 +57,7 @@ def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) ->
     """
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (ranks.size,))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype and torch.float32)
-    for module in [*_layers(model), model]:
+    for module in [*layers_of(model), model]:
         fully_shard(module, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -76,7 +76,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _layers(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+def layers_of(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """The blocks that a Hugging Face model says belong on one device each."""
     kinds = set(getattr(model, "_no_split_modules", None) or ())
     for module in list(model.modules()):

@@ -1,0 +1,263 @@
+"""A round of RL on GPUs that are not here: memory of each, time of each part, and what to change where it does not fit.
+
+Times are `max(bytes / bandwidth, operations / rate)` over the share of the chip's limits that is reached; the formulas
+stand beside each function and in docs/scaling.md.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from thor_tir.app import memory
+from thor_tir.app.chips import A_HOST, CHIPS, NETWORK, Chip, ClusterOptions
+from thor_tir.learner.config import AdapterConfig
+from thor_tir.rl.config import TURN_METHODS, RLConfig
+
+ENGINE_SHARE = 0.9
+"""Share of a GPU's memory that vLLM fills (its own default)."""
+A_CALL = 200
+"""Tokens of a repaired call beside the part of its thought that is written again."""
+LEFT_FREE = 0.06
+"""Share of a GPU's memory that CUDA, the allocator's gaps and NCCL's buffers take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """A model as one replica of vLLM decodes it, in bfloat16."""
+
+    size: int
+    """Parameters."""
+    token_bytes: int
+    """Bytes of a token's keys and values."""
+    vocabulary: int
+    """Tokens of the vocabulary."""
+    gpus: int
+    """GPUs that hold it together."""
+    chip: Chip
+    """Their kind."""
+    rows: int
+    """Most sequences that are decoded together."""
+    efficiency: float
+    """Share of the chip's limits that is reached."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes of weights on each GPU."""
+        return memory.HALF * self.size // self.gpus
+
+    @property
+    def logits(self) -> int:
+        """Bytes of logits and of their copy while tokens are drawn, on each GPU."""
+        return 2 * memory.FULL * self.rows * self.vocabulary // self.gpus
+
+    def cached(self, held: int) -> int:
+        """Tokens of the cache where each GPU holds so many further bytes; none where the weights already do not fit."""
+        room = ENGINE_SHARE * self.chip.memory - held - self.weights - self.logits
+        return max(0, int(room * self.gpus / self.token_bytes))
+
+    def step_seconds(self, rows: int, context: int) -> float:
+        """One step: weights and the rows' keys and values are read once, and each row is multiplied with the weights.
+
+        max((2 P + B c k) / bandwidth, 2 P B / rate) over the GPUs of a replica.
+        """
+        read = (memory.HALF * self.size + rows * context * self.token_bytes) / self.chip.bandwidth
+        computed = 2 * self.size * rows / self.chip.flops
+        return max(read, computed) / (self.gpus * self.efficiency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """Memory and time of a round."""
+
+    parts: Mapping[str, Mapping[str, int]]
+    """Bytes of each part on a GPU, by what the GPU does."""
+    chip: Chip
+    """Kind of the GPUs."""
+    seconds: Mapping[str, float]
+    """Seconds of each part of a round."""
+    assumed: tuple[str, ...]
+    """Sentences that say what the times rest on."""
+    rounds: int
+    """Rounds of the run."""
+    gpus: int
+    """GPUs in all."""
+
+    @property
+    def fits(self) -> bool:
+        """True where each kind of GPU holds its parts."""
+        return all(sum(parts.values()) <= self.chip.memory for parts in self.parts.values())
+
+    def memory_rows(self, role: str) -> list[tuple[str, str]]:
+        """The parts on a GPU of this role, their sum and its memory."""
+        parts = self.parts[role]
+        total = sum(parts.values())
+        verdict = "" if total <= self.chip.memory else "  does NOT fit"
+        rows = [(name, _gb(size)) for name, size in parts.items()]
+        return [*rows, ("together", _gb(total) + verdict), ("the GPU has", _gb(self.chip.memory))]
+
+    @property
+    def time_rows(self) -> list[tuple[str, str]]:
+        """Seconds of each part of a round, of all, and GPU hours of the run."""
+        total = sum(self.seconds.values())
+        rows = [(name, f"{s:,.0f} s, {s / total:.0%}" if s >= 1 else f"{s:.2f} s") for name, s in self.seconds.items()]
+        hours = total * self.rounds / 3600
+        run = f"{hours:,.1f} h, {hours * self.gpus:,.0f} GPU hours"
+        return [*rows, ("a round", f"{total:,.0f} s"), (f"the run, {self.rounds:,} rounds", run)]
+
+
+def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, prompt: int, limit: int) -> ClusterPlan:
+    """A round of RL: `prompt` and `limit` are the tokens of the longest prompt and response."""
+    chip = CHIPS[cluster.gpu]
+    shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
+    trained = memory.training_memory(
+        architecture,
+        shape,
+        rl.adapters,
+        bf16=rl.bf16,
+        gradient_checkpointing=rl.gradient_checkpointing,
+        processes=cluster.learners,
+    )
+    if rl.loss.beta:
+        trained |= {"reference": trained[memory.WEIGHTS]}
+    free = {"CUDA, gaps and buffers": int(LEFT_FREE * chip.memory)}
+    size = trained[memory.WEIGHTS] * cluster.learners // memory.FULL
+    mean = cluster.mean_tokens or limit // 2
+    trajectories, repairs = samples(rl)
+    decoder = _decoder(architecture, size, cluster, -(-trajectories // cluster.replicas))
+    kept = trained[memory.WEIGHTS] + trained[memory.OPTIMIZER]
+    held = 0 if cluster.engine_gpus else kept
+    cached = decoder.cached(held)
+    at_once = min(decoder.rows, cached // (prompt + mean))
+    sampled = {
+        "weights in bfloat16": decoder.weights,
+        "logits": decoder.logits,
+        f"KV cache: {cached:,} tokens, {cached // (prompt + limit):,} full responses": max(cached, prompt + limit)
+        * decoder.token_bytes
+        // decoder.gpus,
+    }
+    if cluster.engine_gpus:
+        parts = {"training": trained | free, "sampling": sampled | free}
+    else:
+        asleep = {"trained weights and moments": kept}
+        parts = {"training, vLLM asleep": trained | free, "sampling": asleep | sampled | free}
+    seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean, size=size)
+    assumed = (
+        f"responses of {mean:,} tokens in the mean, {limit:,} at most; every problem has a failed call to repair"
+        if repairs
+        else f"responses of {mean:,} tokens in the mean, {limit:,} at most",
+        f"{at_once:,} sequences decoded together by each of {cluster.replicas:,} replicas",
+        f"{cluster.efficiency:.0%} of the limits of {cluster.gpu} ({chip.flops / 1e12:,.0f} TFLOP/s, "
+        f"{chip.bandwidth / 1e12:.2f} TB/s), {NETWORK / 1e9:.0f} GB/s between hosts for each GPU",
+    )
+    return ClusterPlan(
+        parts=parts, chip=chip, seconds=seconds, assumed=assumed, rounds=rl.num_rounds, gpus=cluster.gpus
+    )
+
+
+def samples(rl: RLConfig) -> tuple[int, int]:
+    """Trajectories of a round, and its repairs at most."""
+    has_none = rl.levels == "episode" or rl.step.method in ("none", *TURN_METHODS)
+    queries = 0 if has_none else round(rl.step.max_queries_share * rl.problems_per_round)
+    prefixes = queries * (rl.step.probes if rl.step.method == "locate" else 1)
+    return rl.problems_per_round * rl.episode.num_sampled, prefixes * rl.step.num_generations
+
+
+def remedies(
+    rl: RLConfig, cluster: ClusterOptions, plan: Callable[[RLConfig, ClusterOptions], ClusterPlan]
+) -> Iterator[str]:
+    """The first change that makes a plan fit, together with those that were tried before it, or that none does."""
+    for words, changed, on in _changes(rl, cluster):
+        if plan(changed, on).fits:
+            yield f"it fits with {words}"
+            return
+    yield "it fits with none of these: more GPUs, shorter responses or a smaller model"
+
+
+def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[tuple[str, RLConfig, ClusterOptions]]:
+    said: list[str] = []
+    for words, fields in (
+        ("--bf16", {"bf16": True}),
+        ("--gradient-checkpointing", {"gradient_checkpointing": True}),
+        ("--micro-batch-tokens 1024", {"micro_batch_tokens": 1024}),
+    ):
+        if all(getattr(rl, name) == value for name, value in fields.items()):
+            continue
+        rl, said = replace(rl, **fields), [*said, words]
+        yield " ".join(said), rl, cluster
+    few = replace(rl, adapters=AdapterConfig(lora_r=32))
+    if not rl.adapters.lora_r:
+        yield " ".join([*said, "--lora-r 32, which trains adapters in place of the model"]), few, cluster
+    for factor in (2, 4, 8):
+        more = replace(cluster, gpus=factor * cluster.gpus, engine_gpus=factor * cluster.engine_gpus)
+        yield " ".join([*said, f"--cluster.gpus {more.gpus}"]), rl, more
+
+
+def _decoder(architecture: Any, size: int, cluster: ClusterOptions, rows: int) -> Decoder:
+    text = architecture.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return Decoder(
+        size=size,
+        token_bytes=2 * text.num_hidden_layers * heads * head * memory.HALF,
+        vocabulary=text.vocab_size,
+        gpus=cluster.tensor_parallel,
+        chip=CHIPS[cluster.gpu],
+        rows=min(rows, MOST_ROWS),
+        efficiency=cluster.efficiency,
+    )
+
+
+MOST_ROWS = 256
+"""Sequences that vLLM decodes together unless it is told otherwise."""
+
+
+def _seconds(
+    architecture: Any,
+    rl: RLConfig,
+    cluster: ClusterOptions,
+    decoder: Decoder,
+    at_once: int,
+    *,
+    prompt: int,
+    limit: int,
+    mean: int,
+    size: int,
+) -> dict[str, float]:
+    trajectories, repairs = samples(rl)
+    repair = min(limit, rl.step.suffix_tokens + A_CALL)
+
+    def decoded(rows: int, tokens: int, longest: int) -> float:
+        """Full batches until the rows are done, and at least the longest of them, alone at the end."""
+        together = max(1, min(at_once, ceil(rows / cluster.replicas)))
+        steps = rows * tokens / cluster.replicas / together
+        context = prompt + tokens // 2
+        tail = max(0.0, longest - steps) * decoder.step_seconds(1, prompt + longest)
+        return steps * decoder.step_seconds(together, context) + tail
+
+    text, chip = architecture.get_text_config(), decoder.chip
+    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    passes = (
+        (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
+    )
+    rows = {"joint": trajectories + repairs, "episode": trajectories, "step": repairs}[rl.levels]
+    whole = prompt + mean
+    tokens = rows * whole
+    attended = passes * text.num_hidden_layers * width * whole  # causal: half of 2 products, forward and twice backward
+    computed = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)
+    calls = ceil(tokens / cluster.learners / rl.micro_batch_tokens) * rl.updates_per_round
+    moved = (memory.HALF if rl.bf16 else memory.FULL) * 2 * size + memory.FULL * size
+    link = chip.link if cluster.learners <= A_HOST else NETWORK
+    communicated = 0.0 if cluster.learners == 1 else calls * moved / link
+    transfer = memory.HALF * size / (NETWORK if cluster.gpus > A_HOST else chip.link)
+    return {
+        "trajectories": decoded(trajectories, mean, limit),
+        "programs": cluster.tool_seconds,
+        "repairs": decoded(repairs, repair, repair) if repairs else 0.0,
+        "training": max(computed, communicated),
+        "weights to the engines": transfer,
+    }
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.2f} GB"

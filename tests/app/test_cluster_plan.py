@@ -1,0 +1,114 @@
+"""Plans for GPUs that are not here: closed forms of time and memory, and the recipes that ship with the project."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from thor_tir import commands
+from thor_tir.app.chips import CHIPS, ClusterOptions
+from thor_tir.app.cluster_plan import Decoder, plan_cluster, remedies, samples
+from thor_tir.app.known_models import KNOWN, known_config
+from thor_tir.commands.config_file import with_config
+from thor_tir.commands.options import defaults
+from thor_tir.commands.training import Rl
+from thor_tir.engines.loading import model_config
+from thor_tir.rl.config import RLConfig
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+DECODER = Decoder(
+    size=8_000_000_000, token_bytes=147_456, vocabulary=150_000, gpus=1, chip=CHIPS["h100"], rows=64, efficiency=1.0
+)
+
+
+def test_a_step_takes_what_reading_or_computing_takes() -> None:
+    alone = DECODER.step_seconds(1, 2048)
+    assert alone == pytest.approx((16e9 + 2048 * 147_456) / 3.35e12)
+    many = replace(DECODER, token_bytes=0).step_seconds(4096, 2048)
+    assert many == pytest.approx(2 * 8e9 * 4096 / 989e12)
+    assert replace(DECODER, gpus=2, efficiency=0.5).step_seconds(1, 2048) == pytest.approx(alone)
+
+
+def test_the_cache_is_what_weights_and_logits_leave() -> None:
+    left = 0.9 * 80e9 - 10e9 - 16e9 - 2 * 4 * 64 * 150_000
+    assert DECODER.cached(10_000_000_000) == int(left / 147_456)
+    assert DECODER.cached(70_000_000_000) == 0
+
+
+def test_sampling_and_training_apart_share_no_memory() -> None:
+    config, rl = model_config("nano/actor"), RLConfig()
+    together = plan_cluster(config, rl, ClusterOptions(gpus=4), prompt=50, limit=100)
+    apart = plan_cluster(config, rl, ClusterOptions(gpus=4, engine_gpus=2), prompt=50, limit=100)
+    assert set(together.parts) == {"training, vLLM asleep", "sampling"}
+    assert "trained weights and moments" in together.parts["sampling"]
+    assert "trained weights and moments" not in apart.parts["sampling"]
+    assert apart.parts["training"]["weights"] == 2 * together.parts["training, vLLM asleep"]["weights"]
+    assert together.fits
+    assert apart.fits
+    assert sum(together.seconds.values()) > 0
+    assert samples(replace(rl, levels="episode"))[1] == 0
+
+
+def test_the_published_shapes_have_the_parameters_that_their_names_say() -> None:
+    for name, billions in {
+        "Qwen2.5-Math-1.5B": 1.54,
+        "Qwen2.5-Math-7B": 7.62,
+        "Qwen3-1.7B": 1.72,
+        "Qwen3-8B": 8.19,
+    }.items():
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(known_config(f"Qwen/{name}"))
+        assert model.num_parameters() == pytest.approx(1e9 * billions, rel=0.005)
+
+
+def test_what_does_not_fit_says_so_and_what_would_help() -> None:
+    config = AutoConfig.for_model(**{**KNOWN["Qwen/Qwen2.5-Math-1.5B"], "num_hidden_layers": 8})
+    rl = RLConfig(micro_batch_tokens=131_072)
+    options = ClusterOptions(gpus=1)
+
+    def plan(rl: RLConfig, cluster: ClusterOptions) -> object:
+        return plan_cluster(config, rl, cluster, prompt=512, limit=3584)
+
+    planned = plan_cluster(config, rl, options, prompt=512, limit=3584)
+    assert not planned.fits
+    assert "does NOT fit" in dict(planned.memory_rows("training, vLLM asleep"))["together"]
+    (advice,) = remedies(rl, options, plan)  # type: ignore[arg-type]
+    assert advice.startswith("it fits with --")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"gpus": 8, "engine_gpus": 8}, "some must be left that train"),
+        ({"gpus": 8, "tensor_parallel": 3}, "no multiple"),
+        ({"efficiency": 0}, "a share above 0"),
+        ({"gpus": -1}, "negative"),
+    ],
+)
+def test_clusters_that_cannot_be_are_refused(wrong: dict[str, int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ClusterOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_recipe_is_one_that_the_commands_read() -> None:
+    assert len(RECIPES) == 12
+    for file in RECIPES:
+        args = with_config("rl", ["--config", str(file)])
+        options = tyro.cli(Rl, args=args, default=defaults("rl", args))
+        gpus = int(file.stem.rpartition("-")[2].removesuffix("gpu"))
+        assert (options.cluster.gpus, options.cluster.model in KNOWN) == (gpus, True), file
+        assert options.resources.engine.name == "vllm"
+        with_config("sft", ["--config", str(file)])
+
+
+@pytest.mark.slow  # 2 to 10 s each
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_fits(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.run("rl", ["--config", str(recipe), "--dry-run"])
+    said = capsys.readouterr().out
+    assert "memory of a GPU" in said
+    assert "NOT" not in said
+    assert " 0 full responses" not in said

@@ -1,16 +1,17 @@
 """Plans for GPUs that are not here: closed forms of time and memory, and the recipes that ship with the project."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import tyro
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from thor_tir import commands
 from thor_tir.app.chips import CHIPS, ClusterOptions
-from thor_tir.app.cluster_plan import Decoder, plan_cluster, remedies, samples
+from thor_tir.app.cluster_plan import ClusterPlan, Decoder, plan_cluster, remedies, samples
 from thor_tir.app.known_models import KNOWN, known_config
 from thor_tir.commands.config_file import with_config
 from thor_tir.commands.options import defaults
@@ -64,19 +65,32 @@ def test_the_published_shapes_have_the_parameters_that_their_names_say() -> None
         assert model.num_parameters() == pytest.approx(1e9 * billions, rel=0.005)
 
 
-def test_what_does_not_fit_says_so_and_what_would_help() -> None:
-    config = AutoConfig.for_model(**{**KNOWN["Qwen/Qwen2.5-Math-1.5B"], "num_hidden_layers": 8})
-    rl = RLConfig(micro_batch_tokens=131_072)
-    options = ClusterOptions(gpus=1)
-
-    def plan(rl: RLConfig, cluster: ClusterOptions) -> object:
-        return plan_cluster(config, rl, cluster, prompt=512, limit=3584)
-
-    planned = plan_cluster(config, rl, options, prompt=512, limit=3584)
+def test_what_does_not_fit_says_so() -> None:
+    parts = {"training": {"weights": 50_000_000_000, "gradients": 31_000_000_000}}
+    planned = ClusterPlan(parts=parts, chip=CHIPS["h100"], seconds={"training": 1.0}, assumed=(), rounds=1, gpus=1)
     assert not planned.fits
-    assert "does NOT fit" in dict(planned.memory_rows("training, vLLM asleep"))["together"]
-    (advice,) = remedies(rl, options, plan)  # type: ignore[arg-type]
-    assert advice.startswith("it fits with --")
+    assert dict(planned.memory_rows("training"))["together"] == "81.00 GB  does NOT fit"
+    assert replace(planned, chip=CHIPS["h200"]).fits
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"),
+    [
+        (lambda rl, on: rl.bf16, "it fits with --bf16"),
+        (lambda rl, on: rl.micro_batch_tokens == 1024, "--bf16 --gradient-checkpointing --micro-batch-tokens 1024"),
+        (lambda rl, on: on.gpus == 8, "--micro-batch-tokens 1024 --cluster.gpus 8"),
+        (lambda rl, on: False, "it fits with none of these"),
+    ],
+)
+def test_the_first_change_that_helps_is_named(fits: Callable[[RLConfig, ClusterOptions], bool], said: str) -> None:
+    def plan(rl: RLConfig, on: ClusterOptions) -> ClusterPlan:
+        size = 1 if fits(rl, on) else 10**12
+        return ClusterPlan(
+            parts={"training": {"weights": size}}, chip=CHIPS["h100"], seconds={}, assumed=(), rounds=1, gpus=1
+        )
+
+    (sentence,) = remedies(RLConfig(), ClusterOptions(gpus=1), plan)
+    assert said in sentence
 
 
 @pytest.mark.parametrize(

@@ -143,15 +143,18 @@ class _Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One operation."""
+        """One operation; what it was given and nobody has seen made was there before, such as weights."""
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, torch.Tensor):
+                self._take(tensor.untyped_storage(), is_new=False)
         found = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(found):
             if isinstance(tensor, torch.Tensor):
-                self._take(tensor.untyped_storage())
+                self._take(tensor.untyped_storage(), is_new=True)
         return found
 
-    def _take(self, storage: torch.UntypedStorage) -> None:
-        key, count = storage._cdata, storage.nbytes()
+    def _take(self, storage: torch.UntypedStorage, *, is_new: bool) -> None:
+        key, count = storage._cdata, storage.nbytes() if is_new else 0
         if key in self._known:
             return
         self._known.add(key)

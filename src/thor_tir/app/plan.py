@@ -30,7 +30,7 @@ from thor_tir.engines.local.model import longest_context
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.provenance import machine
-from thor_tir.rl.config import TURN_METHODS, RLConfig
+from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.train import batches
 from thor_tir.tools.loading import load_tools

@@ -101,7 +101,7 @@ def test_a_malformed_line_of_a_data_set_is_named_by_its_number(capsys: pytest.Ca
 
 def test_problems_are_no_data_set_to_be_learnt_and_the_columns_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     told = complaint(capsys, "sft", "--data", problems_file(json.dumps(ANSWERABLE)))
-    assert "nothing to train on in its 1 samples (no response is found in the columns question, answer: 1)" in told
+    assert "nothing to train on in its 1 samples (no response is found in the columns question, answer; --ans" in told
 
 
 def test_a_folder_that_is_no_model_is_one_sentence(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,8 +196,10 @@ def found_hook(kind: HookKind, name: str, *, known: Iterable[str] = ()) -> Any:
     module = _file(place, name) if place.endswith(".py") else _module(place, name)
     found = getattr(module, attribute, None)
     if found is None:
-        functions = ", ".join(n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_"))
-        raise UsageError(f"{place} has no {attribute!r}; its functions are: {functions or 'none'}")
+        is_own = inspect.isclass if kind == "tool" else inspect.isfunction
+        own = (n for n, v in vars(module).items() if is_own(v) and v.__module__ == module.__name__ and n[0] != "_")
+        named = "classes" if kind == "tool" else "functions"
+        raise UsageError(f"{place} has no {attribute!r}; its {named} are: {', '.join(own) or 'none'}")
     return found
 
 

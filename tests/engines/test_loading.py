@@ -43,7 +43,7 @@ def test_a_file_an_empty_folder_and_a_mistyped_address_are_no_models(tmp_path):
 
 def test_a_hub_name_that_cannot_be_reached_is_named(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UsageError, match="'nobody/nothing' has no tokenizer that loads"):
+    with pytest.raises(UsageError, match="there is no folder 'nobody/nothing', and as a name on the hub"):
         load_model("nobody/nothing")
 
 
@@ -54,8 +54,11 @@ def test_a_folder_with_a_tokenizer_and_no_model_is_refused(tmp_path):
 
 
 def test_a_folder_with_a_model_and_no_tokenizer_is_refused(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="has no tokenizer with a chat template"):
+    tiny_model().save_pretrained(tmp_path / "model")
+    (tmp_path / "model/chat_template.jinja").write_text("{{ messages[0].content }}", "utf-8")
+    with pytest.raises(UsageError, match="has no tokenizer files"):
+        load_model(str(tmp_path / "model"))
+    with pytest.raises(UsageError, match=r"is the folder of a run: its model is .*model"):
         load_model(str(tmp_path))
 
 
@@ -63,7 +66,7 @@ def test_a_tokenizer_without_chat_template_is_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
-    with pytest.raises(UsageError, match="has no tokenizer with a chat template"):
+    with pytest.raises(UsageError, match="has no chat template: give"):
         load_model(str(tmp_path))
 
 

@@ -94,7 +94,7 @@ REFUSED = [
     ("a.jsonl", JSONL.encode("utf-16-le"), r"in UTF-16LE without a byte order mark; .*iconv -f UTF-16LE"),
     ("a.jsonl", b'{"a"\0', r"no text \(it holds NUL bytes\)"),
     ("a.jsonl", JSONL.encode("utf-16")[:-1], "begins as UTF-16 does and is not valid UTF-16"),
-    ("a.jsonl", LATIN, r"line 1: not UTF-8 \(byte 0xd7 at column 17\); if it is LATIN1"),
+    ("a.jsonl", LATIN, r"line 1: not UTF-8 \(byte 0xd7 at column 17\); if it is LATIN1, .* UTF-8 /.*/a\.jsonl > OUT"),
     ("a.csv", "question\n“4”?".encode("cp1252"), "line 2: not UTF-8 .*; if it is WINDOWS-1252"),
     ("a.csv", b"question,answer\n1, 2 and 3?,6\n", r"line 2: 3 cells under a header of 2 \(question, answer\); put"),
     ("a.csv", b'question,answer\n"open,6\nnext?,2\n', "no valid CSV .*; look for a quote that is left open"),
@@ -104,6 +104,7 @@ REFUSED = [
     ("a.json", b'[\n{"question": "a"},\n]', "line [23]: not valid JSON"),
     ("a.jsonl", b"question,answer\n1?,2\n", r"line 1: not valid JSON .*; a table of comma-separated values is named"),
     ("a.jsonl", b'["a"]\n["b"]\n', r"line 1: expected a JSON object, found list; jq"),
+    ("a.jsonl", b'{"question": "1\n{}', r"line 1: not valid JSON \(Unterminated string starting at column 14\)"),
     ("a.jsonl", b"[" * 100_000 + b"\n{}", "line 1: JSON that Python cannot read"),
 ]
 

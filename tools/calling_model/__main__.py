@@ -5,6 +5,7 @@ Each step is a command of `thor`, which continues where it was stopped. About ha
 
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 from time import perf_counter
 
@@ -31,7 +32,9 @@ STEPS = (
 
 def main() -> None:
     """Run all steps in the folder that the first argument names."""
-    folder = Path(sys.argv[1])
+    parser = ArgumentParser(prog="python -m calling_model", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("folder", type=Path, help="folder of all that is made")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder)
     for step in STEPS:

@@ -81,7 +81,7 @@ def load_model(
                 source, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
     except Exception as error:  # the files are foreign, and each may be damaged in its own way
-        raise UsageError(f"{name_or_path!r} is no causal language model: {_reason(source, error)}") from error
+        raise UsageError(_unloaded(name_or_path, source, _reason(source, error))) from error
     if absent := sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"]))):
         raise UsageError(
             f"{name_or_path!r} lacks {len(absent)} weights of its own architecture, which would be drawn at random: "
@@ -99,7 +99,7 @@ def model_config(name_or_path: str) -> Any:
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # a configuration is foreign, and may be damaged in its own way
-        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+        raise UsageError(_unloaded(name_or_path, source, _first_line(error))) from error
 
 
 def num_parameters(name_or_path: str) -> int:
@@ -107,12 +107,12 @@ def num_parameters(name_or_path: str) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = model_config(name_or_path)
+    source, config = resolved(name_or_path), model_config(name_or_path)
     try:
         with torch.device("meta"):
             return int(AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters())
     except Exception as error:  # as above
-        raise UsageError(f"{name_or_path!r} is no causal language model: {_first_line(error)}") from error
+        raise UsageError(_unloaded(name_or_path, source, _first_line(error))) from error
 
 
 def stored_dtype(name_or_path: str) -> "torch.dtype":
@@ -148,18 +148,20 @@ def load_tokenizer(name_or_path: str, end_tokens: Sequence[str] = (), chat_templ
     try:
         tokenizer: ModelTokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the files are foreign, and each may be damaged in its own way
+        raise UsageError(_unloaded(name_or_path, source, _first_line(error), "has no tokenizer that loads")) from error
+    vocabulary = tokenizer.get_vocab()
+    if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # as transformers makes one where there are no files
         raise UsageError(
-            f"{name_or_path!r} has no tokenizer that loads ({_first_line(error)}): take a model that has one"
-        ) from error
-    if chat_template and tokenizer.get_vocab():
+            f"{name_or_path!r} has no tokenizer files (tokenizer.json, tokenizer_config.json): copy them from the "
+            "model that it was made from"
+        )
+    if chat_template:
         use_template(tokenizer, chat_template)
-    if tokenizer.chat_template is None:  # so too where there are no files: transformers then makes an empty tokenizer
+    if tokenizer.chat_template is None:
         raise UsageError(
-            f"{name_or_path!r} has no tokenizer with a chat template: give --chat-template FILE, or one of "
-            f"{', '.join(PACKAGED)} where its tokenizer has files"
+            f"{name_or_path!r} has no chat template: give --chat-template FILE, or one of {', '.join(PACKAGED)}"
         )
     form_of(tokenizer)
-    vocabulary = tokenizer.get_vocab()
     if unknown := [token for token in end_tokens if token not in vocabulary]:
         raise UsageError(
             f"--end-token {unknown[0]!r} is no token of {name_or_path!r}; "
@@ -185,6 +187,8 @@ def resolved(name_or_path: str) -> str:
             raise UsageError(
                 f"{name_or_path!r} is no model's name: {_ASKED}, or an address like http://10.0.0.5:8000/v1"
             )
+        if (path / "model" / "config.json").exists() and not any(path.glob("*.safetensors")):
+            raise UsageError(f"{name_or_path!r} is the folder of a run: its model is {path / 'model'}")
         if path.is_file() or (path.is_dir() and not any(path.glob("*.json"))):
             raise UsageError(f"{name_or_path!r} is no folder with a model in it: {_ASKED}")
         return str(path) if path.exists() else name_or_path
@@ -208,6 +212,13 @@ def silent_transformers() -> "Iterator[None]":
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _unloaded(name: str, source: str, reason: str, lack: str = "is no causal language model") -> str:
+    """The sentence about a model that does not load."""
+    if Path(source).exists():
+        return f"{name!r} {lack}: {reason}"
+    return f"there is no folder {name!r}, and as a name on the hub it does not load ({reason})"
 
 
 def _reason(source: str, error: Exception) -> str:

@@ -113,6 +113,7 @@ def read_answer(row: Mapping[str, Any], fields: ProblemFields, where: str) -> Ta
     raise UsageError(
         f"{where}: `{names[0]}` must be a string or a number, found None{_has(row, None, '--answer-field')}"
         + (f"; an answer may also be called {_or(names[1:])}" if names[1:] else "")
+        + "; `null` says that a problem has none"
     )
 
 
@@ -201,6 +202,7 @@ def _has(row: Mapping[str, Any], given: object, option: str) -> str:
     if given is not None:
         return ""
     columns = ", ".join(map(str, row))[:300] or "nothing"
-    chats = [name for name, value in row.items() if turns_of(value) is not None]
+    author = "assistant" if option == "--answer-field" else "user"
+    chats = [name for name, value in row.items() if author in dict(turns_of(value) or ())]
     advice = f"{option} {chats[0]} takes it from that chat" if chats else f"{option} names another column"
     return f" (the row has {columns}; {advice})"

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO, NoReturn
 
 from thor_tir.errors import UsageError
@@ -133,14 +134,18 @@ def _without_mark(head: bytes, path: Path) -> str:
     """The kind of a file that holds NUL bytes."""
     for name, zeros, letters in (("UTF-16LE", head[1::2], head[0::2]), ("UTF-16BE", head[0::2], head[1::2])):
         if not zeros.strip(b"\0") and b"\0" not in letters:
-            return f"in {name} without a byte order mark; save it as UTF-8: iconv -f {name} -t UTF-8 {path.name} > OUT"
+            return f"in {name} without a byte order mark; save it as UTF-8: {_converted(path, name)}"
     return "no text (it holds NUL bytes)"
 
 
 def _eight_bits(line: bytes, path: Path) -> str:
     """Advice about a line in an encoding of eight bits, which cannot be known for sure."""
     name = "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in line) else "LATIN1"
-    return f"if it is {name}, save it as UTF-8: iconv -f {name} -t UTF-8 {path.name} > OUT"
+    return f"if it is {name}, save it as UTF-8: {_converted(path, name)}"
+
+
+def _converted(path: Path, name: str) -> str:
+    return f"iconv -f {name} -t UTF-8 {quote(str(path))} > OUT"
 
 
 # ---- JSON and JSONL
@@ -180,7 +185,9 @@ def _whole(path: Path, number: int, line: str, rest: list[str]) -> object:
         if not rest or (kind_of(path) == "JSONL" and line.rstrip() not in ("[", "{")):
             _row(line, f"{path}, line {number}")
         where = f"line {number + error.lineno - 1}"
-        raise UsageError(f"{path}, {where}: not valid JSON ({error.msg} at column {error.colno})") from error
+        raise UsageError(
+            f"{path}, {where}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}, line {number}: JSON that Python cannot read ({error})") from error
 
@@ -228,7 +235,9 @@ def _row(line: str, where: str) -> Row:
         row = json.loads(line.rstrip("\r\n"), object_pairs_hook=unrepeated)
     except json.JSONDecodeError as error:
         hint = "" if line.lstrip()[:1] in "{[" else "; a table of comma-separated values is named .csv"
-        raise UsageError(f"{where}: not valid JSON ({error.msg} at column {error.colno}){hint}") from error
+        raise UsageError(
+            f"{where}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno}){hint}"
+        ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested as deep
         raise UsageError(f"{where}: JSON that Python cannot read ({error})") from error
     if not isinstance(row, dict):

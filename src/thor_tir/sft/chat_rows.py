@@ -99,7 +99,7 @@ def chat_rows(chat: Chat, dialect: Dialect, config: ChatConfig, *, id: str, trai
         has_programs = any(piece.kind is not Kind.WORDS for reply in replies for piece in reply.pieces)
         how = ("calls as programs" if has_calls else "programs in the text") if has_programs else "no programs"
         if chat.tools and dialect.is_fenced:
-            notes.append("declare tools that the prompt does not name")
+            notes.append("declare tools, which the prompt leaves out: their calls are written as programs")
     context = _Context(dialect, [turn.message for turn in turns], tools)
     answers = [n for n, turn in enumerate(turns) if turn.message["role"] == Role.ASSISTANT]
     systems = [_unasked({"role": m.role, "content": m.text}, dialect.config.style) for m in chat.messages]

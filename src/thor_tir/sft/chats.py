@@ -128,7 +128,9 @@ def _conversation(row: Mapping[str, Any], fields: ChatFields) -> tuple[str, Sequ
     told = _first(row, (fields.answer_field,) if fields.answer_field else RESPONSE_FIELDS)
     if asked is None or told is None:
         missing = "question" if asked is None else "response"
-        raise Unusable(f"no {missing} is found in the columns {', '.join(map(str, row)) or 'that it has not'}")
+        option = "--question-field" if asked is None else "--answer-field"
+        columns = ", ".join(map(str, row)) or "that it has not"
+        raise Unusable(f"no {missing} is found in the columns {columns}; {option} names it")
     return f"`{asked}` and `{told}`", [*_turns(row[asked], "user"), *_turns(row[told], "assistant")]
 
 

@@ -196,11 +196,17 @@ def found_hook(kind: HookKind, name: str, *, known: Iterable[str] = ()) -> Any:
     module = _file(place, name) if place.endswith(".py") else _module(place, name)
     found = getattr(module, attribute, None)
     if found is None:
-        is_own = inspect.isclass if kind == "tool" else inspect.isfunction
-        own = (n for n, v in vars(module).items() if is_own(v) and v.__module__ == module.__name__ and n[0] != "_")
-        named = "classes" if kind == "tool" else "functions"
-        raise UsageError(f"{place} has no {attribute!r}; its {named} are: {', '.join(own) or 'none'}")
+        named = ", ".join(n for n, v in vars(module).items() if _is_own(v, module, kind) and not n.startswith("_"))
+        what = "functions and classes" if kind == "tool" else "functions"
+        raise UsageError(f"{place} has no {attribute!r}; its {what} are: {named or 'none'}")
     return found
+
+
+def _is_own(value: object, module: ModuleType, kind: HookKind) -> bool:
+    """True for a function of a module, and for its classes where tools are looked for."""
+    if inspect.isclass(value):
+        return kind == "tool" and value.__module__ == module.__name__
+    return inspect.isfunction(value)
 
 
 async def answer_of(name: str, function: Callable[..., Any], *arguments: object) -> Any:

@@ -8,6 +8,7 @@ import pytest
 from thor_tir.app.plugin_check import check_plugin, kind_of_plugin
 from thor_tir.cli import main
 from thor_tir.errors import UsageError
+from thor_tir.tools.loading import load_tools
 
 MINE = """
 from random import random
@@ -53,6 +54,18 @@ def sums(split, count, seed):
 
 def anything(x, y, z):
     return 1
+
+def doubled(value: int, more: int | None = None) -> int:
+    '''Doubles a number.
+
+    Args:
+        value: the number
+        more: what is added
+    '''
+    return 2 * value + (more or 0)
+
+def bare(value):
+    return value
 
 class Units:
     name = "units"
@@ -146,3 +159,25 @@ def test_every_example_of_the_page_keeps_its_contract(tmp_path: Path) -> None:
     for name, kind in kinds.items():
         tried = check_plugin(f"{tmp_path / 'mine.py'}:{name}", kind)
         assert [each.result for each in tried if not each.is_fine] == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("Units", '{"value": 2}', "2"),
+        ("Units", '{"value": "two"}', "failed call, runtime: BadArguments"),
+        ("doubled", '{"value": 2, "more": null}', "4"),
+    ],
+)
+def test_a_tool_is_called_with_arguments_and_a_plain_function_is_one(mine, tool, arguments, said) -> None:
+    loaded, called = check_plugin(f"{mine}:{tool}", "tool", arguments=arguments)
+    assert loaded.is_fine
+    assert called.is_fine
+    assert called.result.startswith(said)
+
+
+def test_a_tool_that_cannot_be_called_says_so(mine) -> None:
+    with pytest.raises(UsageError, match=r"bare as a tool: .* no docstring"):
+        load_tools([f"{mine}:bare"])
+    with pytest.raises(UsageError, match=r"must be a JSON object such as .* found 'value=2'"):
+        check_plugin(f"{mine}:Units", "tool", arguments="value=2")

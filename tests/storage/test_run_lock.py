@@ -47,6 +47,8 @@ def test_other_options_are_refused_by_their_names_and_the_same_ones_accepted(tmp
         claim(tmp_path, {**options, "rl": {"seed": 2, "families": ("a", "b")}}),
     ):
         raise AssertionError("another run may write here")
+    with pytest.raises(UsageError, match="holds a run of another command"), claim(tmp_path, {"sft": {}, "data": ""}):
+        raise AssertionError("another command may write here")
 
 
 def test_a_run_may_be_continued_with_its_programs_elsewhere(tmp_path: Path) -> None:

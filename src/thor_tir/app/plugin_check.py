@@ -2,11 +2,13 @@
 
 import inspect
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 from thor_tir.errors import MachineFault, UsageError
 from thor_tir.execution import ExecutionResult, Status
@@ -21,6 +23,7 @@ from thor_tir.rl.repair_rewards import judged_repairs, load_repair_rewards
 from thor_tir.rl.shaping import load_shape
 from thor_tir.rollout.rewards import judged, load_rewards
 from thor_tir.rollout.sample_many import Attempt
+from thor_tir.rollout.toolbox import Toolbox
 from thor_tir.tools.loading import load_tools
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Outcome, Verdict
@@ -51,9 +54,14 @@ Case = tuple[str, Callable[[], object]]
 """Name of a case, and the call as a run makes it."""
 
 
-def check_plugin(spec: str, kind: HookKind, *, calls: int = 2) -> list[Tried]:
-    """Try a function on each case of its kind, `calls` times. Raises UsageError for one that cannot be loaded."""
-    cases = list(_CASES[kind](spec))
+def check_plugin(spec: str, kind: HookKind, *, calls: int = 2, arguments: str = "") -> list[Tried]:
+    """Try a function on each case of its kind, `calls` times. Raises UsageError for one that cannot be loaded.
+
+    `arguments` is a JSON object with which a tool is called; without it a tool is loaded alone.
+    """
+    if arguments and kind != "tool":
+        raise UsageError(f"--arguments are those of a tool, and {spec} is tried as a {kind}")
+    cases = [*_CASES[kind](spec), *(_tool_call(spec, arguments) if arguments else ())]
     tried = [_tried(name, call, calls, is_async=_is_async(spec, kind)) for name, call in cases]
     if kind == "reward" and all(each.result == "None" for each in tried):
         said = f"the reward {spec} returned None for every sample; does it end with `return`?"
@@ -85,7 +93,7 @@ def kind_of_plugin(spec: str) -> HookKind:
         wanted = "; ".join(f"{kind} ({', '.join(takes)})" for kind, takes in taking.items())
         raise UsageError(
             f"the arguments of {name} ({', '.join(given) or 'none'}) do not tell its kind: say --kind, or name them as "
-            f"a kind does: {wanted}"
+            f"a kind does: {wanted}; a tool is tried by --kind tool"
         )
     return max(kinds, key=lambda kind: len(taking[kind]))
 
@@ -258,6 +266,27 @@ def _tool_cases(spec: str) -> Iterator[Case]:
         return f"{tool.spec.name}: {tool.spec.description}"
 
     yield "name, description and schema", call
+
+
+def _tool_call(spec: str, arguments: str) -> Iterator[Case]:
+    try:
+        is_object = isinstance(json.loads(arguments), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise UsageError(f"--arguments must be a JSON object such as '{{\"key\": 1}}', found {arguments!r:.80}")
+
+    def call() -> object:
+        tools = load_tools([spec])
+        action = Action(code=arguments, span=_span(arguments), tool=tools[0].spec.name)
+        result = waited_for(Toolbox(tools).run(action, _NO_SANDBOX))
+        return result.stdout if result.status is Status.OK else f"failed call, {result.status}: {result.error}"
+
+    yield f"called with {arguments}", call
+
+
+_NO_SANDBOX: Any = None
+"""Place of a sandbox, which no tool beside Python asks."""
 
 
 _CASES: dict[HookKind, Callable[[str], Iterator[Case]]] = {

@@ -32,6 +32,9 @@ class CheckPlugin:
         HookKind | None, tyro.conf.arg(help=f"Kind, where the names of its arguments do not tell. {KINDS}")
     ] = None
     """Kind of the function."""
+    arguments: str = ""
+    """JSON object of arguments with which a tool is called, such as '{"key": "first"}'; without it a tool is loaded and
+    not called."""
     calls: int = 2
     """Calls of each case: more of them find what fails late."""
 
@@ -43,7 +46,7 @@ class CheckPlugin:
             raise UsageError(f"--calls is {self.calls}; each case is called at least once")
         reporter = ConsoleReporter()
         kind = self.kind or kind_of_plugin(self.name)
-        tried = check_plugin(self.name, kind, calls=self.calls)
+        tried = check_plugin(self.name, kind, calls=self.calls, arguments=self.arguments)
         rows = [
             ("yes" if t.is_fine else "NO", t.case, f"{1000 * t.seconds:.1f} ms", t.result if t.is_fine else "see below")
             for t in tried
@@ -54,6 +57,8 @@ class CheckPlugin:
         for word, sentences in (("remark", remarks), ("fault", faults)):
             for sentence, count in sentences.items():
                 reporter.say(f"{word}: {sentence} ({count} of {len(tried)} cases)")
+        if kind == "tool" and not self.arguments:
+            reporter.say("no call was tried: --arguments '{...}' makes one, and shows what a model would read")
         if faults:
             raise UsageError(f"{faults.total()} of {len(tried)} cases broke the contract ({kind})")
         reporter.say(f"{len(tried)} of {len(tried)} cases kept the contract ({kind})")

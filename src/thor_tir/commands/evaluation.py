@@ -317,7 +317,8 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
                 reporter.show(text_table("Growth with the number of candidates", *growth_table(entry)))
         for sentence in selector_remarks(results):
             reporter.say(sentence)
-        if folder.manifest.get("calls") and not any(entry["calls"] for entry in results["sets"]):
+        is_measured = any(entry["avg"] is not None for entry in results["sets"])
+        if is_measured and folder.manifest.get("calls") and not any(entry["calls"] for entry in results["sets"]):
             reporter.say("not one call was made: --dialect must be the spelling in which the model writes calls")
     reporter.say(f"attempts and results: {folder.path}")
     if results is not None:

@@ -151,6 +151,10 @@ class Compared:
 
 def _compared(folder: Path, old: Any, new: Mapping[str, Any], growth: Growth | None) -> Compared:
     """The differences that are allowed. Raises UsageError where there are others."""
+    if old.keys() - new.keys() and new.keys() - old.keys():
+        raise UsageError(
+            f"{folder} holds a run of another command, or of another version of this one; give another --output"
+        )
     recorded = recorded_inputs(folder)
     moved: dict[str, str] = {}
     others: list[Change] = []

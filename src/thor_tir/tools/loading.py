@@ -1,12 +1,14 @@
 """Tools by name: `package.module:Class`, `path/to/file.py:Class`, or a short name of an installed package."""
 
+import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thor_tir.errors import UsageError
+from thor_tir.extras import need
 from thor_tir.hooks import HookKind, found_hook, hook_fault, spelling_of
 from thor_tir.tools.protocol import ToolSpec
 from thor_tir.tools.schema import check_schema
@@ -52,10 +54,53 @@ def _made(spec: str) -> object:
     found = found_hook(_KIND, spelled.name)
     if not callable(found):
         return found
+    if inspect.isfunction(found) and not spelled.parameters and _is_asked(found):
+        return FunctionTool(found, spec)
     try:
         return found(**spelled.parameters)
     except Exception as error:
         raise hook_fault(spec, error) from error
+
+
+def _is_asked(function: Callable[..., object]) -> bool:
+    """True for a function that has to be given something: it is a tool itself, and makes none."""
+    return any(each.default is each.empty for each in inspect.signature(function).parameters.values())
+
+
+class FunctionTool:
+    """A plain function as a tool, as chat templates and TRL take one: annotated, with a docstring of Google's form."""
+
+    def __init__(self, function: Callable[..., object], spec: str) -> None:
+        """Raises UsageError for a function that does not say what it takes."""
+        need("transformers", f"the function {spec} as a tool")
+        from transformers.utils import get_json_schema
+
+        try:
+            schema = get_json_schema(function)["function"]
+        except Exception as error:  # of several kinds, by what is missing
+            raise UsageError(
+                f"{spec} as a tool: {str(error).splitlines()[0]}; docs/tools.md shows a whole one"
+            ) from error
+        self._function = function
+        self.name: str = schema["name"]
+        self.description: str = schema["description"]
+        self.parameters: Mapping[str, Any] = _without_nullable(schema["parameters"])
+
+    async def call(self, **arguments: Any) -> object:
+        """Answer a call: one that is not async works in a thread, so that others go on."""
+        if inspect.iscoroutinefunction(self._function):
+            return await self._function(**arguments)
+        return await asyncio.to_thread(self._function, **arguments)
+
+
+def _without_nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema with the type null in place of the mark that says so."""
+    found = {name: part for name, part in schema.items() if name != "nullable"}
+    if schema.get("nullable") and "type" in found:
+        found["type"] = [*([found["type"]] if isinstance(found["type"], str) else found["type"]), "null"]
+    if "properties" in found:
+        found["properties"] = {name: _without_nullable(part) for name, part in found["properties"].items()}
+    return found
 
 
 def checked(tool: Any, where: str) -> LoadedTool:

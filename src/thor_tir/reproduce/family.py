@@ -20,6 +20,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "potential": ("--step.method", "potential", "--step.probe", "The answer is \\boxed{{"),
     "aspo": ("--step.method", "none", "--advantages", "aspo"),
     "cas": ("--step.method", "none", "--advantages", "cas"),
+    "entropy": ("--step.method", "none", "--grouping", "entropy"),
+    "tree": ("--step.method", "none", "--grouping", "tree"),
     "none-kept": ("--step.method", "none", *_KEPT),
     "roc": ("--step.method", "none", "--oversample", "2", *_KEPT),
     "returns": ("--step.method", "returns", *_KEPT),

@@ -3,7 +3,7 @@
 Everything is journaled as it finishes and read back from there, so a round that was killed is continued, not redone.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from itertools import islice
@@ -14,11 +14,12 @@ from typing import Any
 from thor_tir.problem import Problem
 from thor_tir.rl.config import RLConfig
 from thor_tir.rl.episode import teaching
+from thor_tir.rl.growth import Grown, grow
 from thor_tir.rl.source import RoundSource
 from thor_tir.rl.step import StepPrompt, StepSample
 from thor_tir.rl.step_methods.method import Evidence, StepRound
 from thor_tir.rl.step_methods.table import method_of
-from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup, attempt_all
+from thor_tir.rollout.sample_many import Attempt, AttemptRequest, SamplingSetup
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import Journal
 
@@ -43,6 +44,10 @@ class RoundSamples:
     """Seconds of the rewards that the run names, summed likewise."""
     num_refills: int = 0
     """Groups that were asked for in place of others that gave no row."""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """First trajectory of a trajectory's tree, where trees are compared."""
+    num_shared: int = 0
+    """Sampled tokens that stand in a trajectory and were sampled for another one."""
     evidence: Evidence = field(default_factory=Evidence)
     """Everything that the step method sampled, `repairs` among it."""
 
@@ -66,7 +71,8 @@ class RoundSamples:
         """Tokens that the model sampled for all that is not lost."""
         repairs = sum(step.num_sampled for repair in self.repaired for step in repair.steps)
         probes = self.evidence.probe_tokens
-        return sum(attempt.trajectory.num_model_tokens for attempt in self.attempts) + repairs + probes
+        own = sum(attempt.trajectory.num_model_tokens for attempt in self.attempts) - self.num_shared
+        return own + repairs + probes
 
 
 def problems_of_round(problems: Sequence[Problem], number: int, config: RLConfig) -> list[Problem]:
@@ -113,11 +119,13 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
     )
     began = perf_counter()
     asked = problems_of_round(source.problems, number, config)
-    groups = await _groups(asked, setup, source, config, number=number)
+    first = await _grown(asked, setup, source, config, number=number)
+    groups, grown = [*first.groups], [first]
     further = iter(further_problems(source.problems, number, config))
     teaches = teaching(config.episode, decode=setup.agent.dialect.decode, call_success=rollout.call_success)
     while config.refill and (more := list(islice(further, len(asked) - sum(map(teaches, groups))))):
-        groups += await _groups(more, setup, source, config, number=number, first=len(groups))
+        grown.append(await _grown(more, setup, source, config, number=number, first=len(groups)))
+        groups += grown[-1].groups
     attempts = [attempt for group in groups for attempt in group]
     sampled = perf_counter()
     found = StepRound(number=number, groups=groups, source=source, setup=setup, config=config)
@@ -133,10 +141,12 @@ async def collect(number: int, source: RoundSource, config: RLConfig) -> RoundSa
         grade_s=graded.seconds,
         reward_s=judged.seconds,
         num_refills=len(groups) - len(asked),
+        roots={id: root for each in grown for id, root in each.roots.items()},
+        num_shared=sum(each.num_shared for each in grown),
     )
 
 
-async def _groups(
+async def _grown(
     problems: Sequence[Problem],
     setup: SamplingSetup,
     source: RoundSource,
@@ -144,14 +154,12 @@ async def _groups(
     *,
     number: int,
     first: int = 0,
-) -> list[list[Attempt]]:
+) -> Grown:
     """A group of attempts at each problem; `first` is the place of the first one in its round."""
     requests = _requests(problems, config, number=number, first=first)
     if source.asked is not None:
         write_down(requests, source.asked)
-    attempts = await attempt_all([r for group in requests for r in group], setup, source.rollouts)
-    by_id = {attempt.trajectory.id: attempt for attempt in attempts}
-    return [[by_id[r.id] for r in group if r.id in by_id] for group in requests]
+    return await grow(requests, setup, source.rollouts, config.episode)
 
 
 def write_down(requests: Sequence[Sequence[AttemptRequest]], asked: Journal) -> None:

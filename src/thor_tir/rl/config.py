@@ -30,6 +30,7 @@ StepMethodName = Literal["thor", "recovery", "returns", "locate", "potential", "
 TURN_METHODS: tuple[StepMethodName, ...] = ("returns", "potential")
 """Step methods that give each turn of a trajectory its own advantage."""
 Horizon = Literal["call", "answer"]
+Grouping = Literal["chains", "entropy", "tree"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class EpisodeConfig:
 
     num_generations: int = 16
     """Trajectories sampled per problem; they share one baseline (the paper's G)."""
+    grouping: Grouping = "chains"
+    """Sampling of a group: independent `chains` (the paper's), chains that branch behind observations that leave the
+    model unsure (`entropy`, ARPO), or `tree`s of which random turns are sampled again (Tree-GRPO)."""
+    first_chains: int = 0
+    """Chains of a group that are sampled whole before any branches, or trees; 0 for half of the group."""
     oversample: int = 1
     """Trajectories sampled for each that counts: with 2 a group is sampled twice as large, and wrong ones at random and
     right ones with the fewest failed calls are kept (GRPO-RoC)."""
@@ -63,12 +69,21 @@ class EpisodeConfig:
             )
         if self.min_survivors < 1:
             raise ValueError(f"min_survivors is {self.min_survivors}; a group without members has no advantage")
+        if self.first_chains < 0 or (self.first_chains and self.grouping == "chains"):
+            raise ValueError("first_chains counts the whole chains of --grouping entropy or tree")
         if self.oversample < 1:
             raise ValueError(
                 f"oversample is {self.oversample}; at least one trajectory is sampled for each that counts"
             )
         if not (0 <= self.min_share <= 1 and self.min_tokens >= 0 and self.box_window >= 1):
             raise ValueError(f"min_share is a share, min_tokens and box_window count tokens, found {self}")
+
+    @property
+    def num_chains(self) -> int:
+        """Trajectories of a problem that are sampled whole before any branches."""
+        if self.grouping == "chains":
+            return self.num_sampled
+        return self.first_chains or (self.num_sampled + 1) // 2
 
     @property
     def num_sampled(self) -> int:
@@ -332,7 +347,8 @@ class RLConfig:
     @property
     def reshapes_advantages(self) -> bool:
         """True where advantages are more than a reward among those of its group."""
-        return bool(self.loss.advantages) or self.credits_turns or self.step.method == "locate"
+        is_more = self.step.method == "locate" or self.episode.grouping == "tree"
+        return bool(self.loss.advantages) or self.credits_turns or is_more
 
     def first_step(self, number: int) -> int:
         """Steps before the round of this number, counted from 0, which is the version of the weights it begins with."""

@@ -4,7 +4,8 @@ Each filter is a function from an attempt to the cause for which it leaves the e
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from thor_tir.errors import UsageError
 from thor_tir.execution import CallSuccess
@@ -13,12 +14,15 @@ from thor_tir.hooks import answer_now, load_spelled
 from thor_tir.learner.sample import TrainingSample
 from thor_tir.rl.algorithms import Advantages, are_equal, group_advantages
 from thor_tir.rl.config import EpisodeConfig
+from thor_tir.rl.growth import in_trees
 from thor_tir.rl.resampling import resampled
 from thor_tir.rl.samples import EPISODE, episode_row
 from thor_tir.rl.shaping import Shape, as_they_are, credit_group
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.trajectory import Decode, Finish
 
+NO_TREES: Mapping[str, str] = MappingProxyType({})
+"""Trees of a run without any."""
 DropRule = Callable[[Attempt], str | None]
 
 
@@ -138,6 +142,7 @@ def episode_rows(
     advantages: Advantages = group_advantages,
     shape: Shape = as_they_are,
     credits_equals: bool = False,
+    roots: Mapping[str, str] = NO_TREES,
     decode: Decode | None = None,
     call_success: CallSuccess = "printed",
 ) -> list[TrainingSample]:
@@ -146,7 +151,8 @@ def episode_rows(
     Trajectories with a failed call leave the episode level, since the fault may lie in a single call: they feed the
     step level. Unscored ones leave means and gradients alone. Groups whose rewards are all equal teach nothing.
     What is left out is counted in `dropped` by cause. `credits_equals` keeps groups of equal rewards that `shape`
-    credits all the same. `decode` is read by the filter `no-box` alone.
+    credits all the same; `roots` names the tree of each trajectory, where trees are compared. `decode` is read by the
+    filter `no-box` alone.
     """
     rules = rules_of(
         config.filters,
@@ -169,7 +175,7 @@ def episode_rows(
         if agrees and not credits_equals:
             dropped[f"episode: all {_NAMED.get(rewards[0], 'equal')}"] += len(members)
             continue
-        credits = advantages(rewards)
+        credits = in_trees(members, rewards, roots, advantages) if roots else advantages(rewards)
         made = [
             episode_row(
                 attempt.trajectory,

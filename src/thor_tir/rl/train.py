@@ -244,6 +244,7 @@ def _rows(
             advantages=advantages,
             shape=shape,
             credits_equals=credit is not None,
+            roots=gathered.roots,
             decode=decode,
             call_success=config.rollout.call_success,
         ),

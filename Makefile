@@ -3,6 +3,7 @@
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, in .venv-oldest; make test-newest: the newest
 # make test-vllm    set up vLLM in an environment of its own, then its tests (slow)
 # make check        set up once, then lint, types, import order and the wheel
+# make real-model   the method on a small pretrained model, hours on two cores; the same command continues
 # make docs         set up once, then write pages of every module to build/api
 # Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
 
@@ -17,7 +18,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup quickstart test test-oldest test-newest test-vllm check docs
+.PHONY: help setup quickstart real-model test test-oldest test-newest test-vllm check docs
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +29,13 @@ setup:
 
 quickstart: setup
 	$(VENV)/bin/thor quickstart $(ARGS)
+
+# A stage that needs more than MINUTES in one call ends the call; ARGS="--data FOLDER gsm8k" asks GSM8K as well.
+MINUTES ?= 60
+real-model: setup
+	$(VENV)/bin/thor model get smollm2-135m
+	PYTHONPATH=tools $(VENV)/bin/python -m real_model
+	$(VENV)/bin/thor reproduce ladder --model smollm2-135m --seeds 2 --minutes $(MINUTES) $(ARGS)
 
 # Tiny models gain nothing from a second thread, and nothing in the default tests may reach for a model hub.
 test test-oldest test-newest check: export OMP_NUM_THREADS ?= 1

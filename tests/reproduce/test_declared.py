@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ class Heard(Unseen):
 
 
 def layout(root: Path, model: str = "nano") -> Layout:
-    return Layout(subject=SUBJECTS[model], root=root, stages=STAGES)
+    return Layout(subject=replace(SUBJECTS[model], data="bench"), root=root, stages=STAGES)
 
 
 def test_a_stage_follows_what_it_needs_and_stands_once_whatever_asks_for_it(tmp_path: Path) -> None:

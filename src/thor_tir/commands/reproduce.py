@@ -4,7 +4,8 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,19 +42,24 @@ class Reproduce:
     """True runs nothing, and measures the seeds that are finished."""
     output: Path = Path("runs/reproduce")
     """Folder of the runs, one a model, and of `results`."""
+    minutes: float = 0
+    """Longest time of one stage in this call, in minutes: a stage that needs more ends the call, and the same command
+    goes on with it; 0 sets no bound."""
+    data: str = ""
+    """Folder with the files of benchmarks, for tables that ask one (gsm8k)."""
     dry_run: DryRun = False
     """True says what would be run, what of it is done and how long the rest may take, and stops."""
 
     def run(self) -> None:
         """Run what is missing, measure, print and write."""
         from thor_tir.reproduce.declared import Layout
-        from thor_tir.reproduce.runner import run_missing
+        from thor_tir.reproduce.runner import OutOfTime, run_missing
         from thor_tir.reproduce.stages import STAGES
 
-        if self.seeds < 1:
-            raise UsageError(f"--seeds is {self.seeds}; at least one is needed")
+        if self.seeds < 1 or self.minutes < 0:
+            raise UsageError(f"--seeds is at least 1 and --minutes at least 0, found {self.seeds} and {self.minutes:g}")
         reporter = ConsoleReporter()
-        layout = Layout(subject=self._subject(), root=self.output, stages=STAGES)
+        layout = Layout(subject=replace(self._subject(), data=self.data), root=self.output, stages=STAGES)
         experiments = self._experiments()
         rows = [row for each in experiments for row in each.rows]
         if self.preset:
@@ -66,8 +72,14 @@ class Reproduce:
             for each in experiments:
                 self._measure(each, layout, reporter)
             return
+        execute = partial(_carry_out, minutes=self.minutes)
         for seed in range(self.seeds):
-            run_missing(layout.jobs(rows, [seed]), _carry_out, reporter, among=layout.jobs(rows, range(self.seeds)))
+            try:
+                run_missing(layout.jobs(rows, [seed]), execute, reporter, among=layout.jobs(rows, range(self.seeds)))
+            except OutOfTime:
+                reporter.say(f"the stage has used its {self.minutes:g} minutes: the same command goes on with it")
+                self._write_what_there_is(experiments, layout, seed, reporter)
+                return
             for each in experiments:
                 self._write(each, layout, list(range(seed + 1)), reporter)
 
@@ -113,6 +125,18 @@ class Reproduce:
             raise UsageError(f"name tables, of {', '.join(EXPERIMENTS)} or all; found {' '.join(unknown) or 'none'}")
         return [EXPERIMENTS[name] for name in names]
 
+    def _write_what_there_is(
+        self, experiments: "Sequence[Experiment]", layout: "Layout", seed: int, reporter: ConsoleReporter
+    ) -> None:
+        """Tables of the rows that are finished in all seeds up to this one; where there are none, up to the one before,
+        whose tables are written already."""
+        from thor_tir.reproduce.runner import measurable
+
+        for each in experiments:
+            found = measurable(each, layout, range(seed + 1))
+            if found.rows and seed == 0:
+                self._write(found, layout, [seed], reporter)
+
     def _write(
         self, experiment: "Experiment", layout: "Layout", seeds: Sequence[int], reporter: ConsoleReporter
     ) -> None:
@@ -132,14 +156,19 @@ class Reproduce:
         reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
 
 
-def _carry_out(command: str, words: Sequence[str]) -> None:
-    """Carry out a command in this process, whose record then holds its own command line."""
+def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
+    """Carry out a command in this process, whose record then holds its own command line.
+
+    Raises OutOfTime where it takes more minutes, if there are any.
+    """
     from thor_tir import commands
+    from thor_tir.reproduce.runner import within
 
     name, *rest = command.split()
     before, sys.argv = sys.argv, ["thor", name, *rest, *words]
     try:
-        commands.run(name, [*rest, *words])
+        with within(minutes):
+            commands.run(name, [*rest, *words])
     finally:
         sys.argv = before
 

@@ -42,6 +42,8 @@ class Subject:
     """Model that rewrites steps as programs."""
     preset: str
     """Preset of its commands."""
+    data: str = ""
+    """Folder with the files of benchmarks."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further options by command; the last ones win."""
     stages: Mapping[str, Stage] = field(default_factory=dict)
@@ -163,8 +165,10 @@ class Layout:
 
     def filled(self, text: str, seed: int) -> str:
         """A text with its places filled: values of the subject, and folders of stages in a seed."""
-        common = self._common(seed)
-        return text.format_map({name: common.get(name) or str(self.folder(name, seed)) for name in _places(text)})
+        common, places = self._common(seed), _places(text)
+        if "data" in places and not self.subject.data:
+            raise UsageError("this table asks a benchmark: give --data, the folder with its files")
+        return text.format_map({name: common.get(name) or str(self.folder(name, seed)) for name in places})
 
     def _with_needs(self, name: str, seed: int) -> Iterator[Job]:
         stage, folder = self.stage(name), self.folder(name, seed)
@@ -185,7 +189,13 @@ class Layout:
 
     def _common(self, seed: int) -> dict[str, str]:
         subject = self.subject
-        return {"seed": str(seed), "actor": subject.actor, "critic": subject.critic, "preset": subject.preset}
+        return {
+            "seed": str(seed),
+            "actor": subject.actor,
+            "critic": subject.critic,
+            "preset": subject.preset,
+            "data": subject.data,
+        }
 
 
 def _places(text: str) -> list[str]:

@@ -5,15 +5,17 @@ kept: a stage that was killed is run again by the same command, which continues 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
 
 from thor_tir.errors import UsageError
 from thor_tir.progress import Reporter, duration
-from thor_tir.reproduce.declared import Job
+from thor_tir.reproduce.declared import Experiment, Job, Layout
 from thor_tir.storage.journal import make_folder, write_atomically
 
 MARK = "reproduced.json"
@@ -50,6 +52,40 @@ def plan(jobs: Sequence[Job]) -> list[Planned]:
         )
         for job in jobs
     ]
+
+
+class OutOfTime(KeyboardInterrupt):
+    """A stage has used the time of this call; asyncio lets such an exception through at once, as an interruption."""
+
+
+@contextmanager
+def within(minutes: float) -> Iterator[None]:
+    """Raises OutOfTime once so many minutes are over, in the main thread; 0 sets no bound."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measurable(experiment: Experiment, layout: Layout, seeds: Sequence[int]) -> Experiment:
+    """The experiment with those rows alone that are finished in all of these seeds; its notes name the others."""
+    unfinished = {row.name for row in experiment.rows if any(_mark(job) is None for job in layout.jobs([row], seeds))}
+    if not unfinished:
+        return experiment
+    missing = f"Not measured yet: {', '.join(row.name for row in experiment.rows if row.name in unfinished)}."
+    return replace(
+        experiment,
+        rows=tuple(row for row in experiment.rows if row.name not in unfinished),
+        pairs=tuple(pair for pair in experiment.pairs if not {pair.ours, pair.theirs} & unfinished),
+        notes=(*experiment.notes, missing),
+    )
 
 
 def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, among: Sequence[Job]) -> None:

@@ -82,13 +82,42 @@ _ALL = (
     evaluated("eval-sft-all", "{sft-all}/model", 16, "--num-problems", "120"),
     evaluated("eval-base-16", "{actor}", 16, "--num-problems", "120", is_of_seed=False),
 )
-STAGES = {stage.name: stage for stage in _ALL}
+
+
+def _gsm8k(name: str, model: str, *words: str, is_of_seed: bool = True) -> Stage:
+    asked = ("--problems", "gsm8k", "--data", "{data}", "--limit", "96")
+    return evaluated(f"gsm8k-{name}", model, 1, *asked, *words, is_of_seed=is_of_seed)
+
+
+_GSM8K = (
+    _gsm8k("base-no-tools", "{actor}", "--no-tools", is_of_seed=False),
+    _gsm8k("base", "{actor}", is_of_seed=False),
+    _gsm8k("sft", "{sft}/model"),
+    _gsm8k("joint", "{rl-joint}/model"),
+)
+STAGES = {stage.name: stage for stage in (*_ALL, *_GSM8K)}
 """Every common stage by its name."""
+
+_FEWER = (
+    evaluated("eval-base-no-tools", "{actor}", 2, "--no-tools", is_of_seed=False),
+    evaluated("eval-base", "{actor}", 2, is_of_seed=False),
+    evaluated("eval-sft", "{sft}/model", 2),
+    evaluated("eval-joint-suffix", "{rl-joint}/model", 2, "--correct", "--correction.scope", "suffix"),
+)
+"""Evaluations with two attempts a problem, for a model of which each takes about a second."""
 
 SUBJECTS = {
     "nano": Subject(name="nano", actor="nano/actor", critic="nano/critic", preset="nano"),
     "smollm2-135m": Subject(
-        name="smollm2-135m", actor="models/smollm2-135m", critic="models/smollm2-135m", preset="smollm2-135m"
+        name="smollm2-135m",
+        actor="models/smollm2-135m",
+        critic="models/smollm2-135m-critic",
+        preset="smollm2-135m",
+        words={
+            "tirgen": ("--count", "320", "--attempts", "2", "--until-solved"),
+            "eval": ("--num-problems", "100"),
+        },
+        stages={stage.name: stage for stage in _FEWER},
     ),
 }
 """Models that --model knows by name."""

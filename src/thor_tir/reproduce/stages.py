@@ -114,8 +114,8 @@ SUBJECTS = {
         critic="models/smollm2-135m-critic",
         preset="smollm2-135m",
         words={
-            "tirgen": ("--count", "320", "--attempts", "2", "--until-solved"),
-            "eval": ("--num-problems", "100"),
+            "tirgen": ("--count", "320", "--attempts", "2", "--until-solved", "--concurrency", "48"),
+            "eval": ("--num-problems", "100", "--concurrency", "48"),  # a kill costs what is in flight
         },
         stages={stage.name: stage for stage in _FEWER},
     ),

@@ -98,26 +98,30 @@ _GSM8K = (
 STAGES = {stage.name: stage for stage in (*_ALL, *_GSM8K)}
 """Every common stage by its name."""
 
-_FEWER = (
-    evaluated("eval-base-no-tools", "{actor}", 2, "--no-tools", is_of_seed=False),
-    evaluated("eval-base", "{actor}", 2, is_of_seed=False),
+_SMALL = "models/smollm2-135m"
+_OF_SMALL = (
+    evaluated("eval-base-no-tools", _SMALL, 2, "--no-tools", is_of_seed=False),
+    evaluated("eval-base", _SMALL, 2, is_of_seed=False),
     evaluated("eval-sft", "{sft}/model", 2),
     evaluated("eval-joint-suffix", "{rl-joint}/model", 2, "--correct", "--correction.scope", "suffix"),
+    _gsm8k("base-no-tools", _SMALL, "--no-tools", is_of_seed=False),
+    _gsm8k("base", _SMALL, is_of_seed=False),
 )
-"""Evaluations with two attempts a problem, for a model of which each takes about a second."""
+"""Evaluations of the small real model: the base is the model as it was published, which boxes no answer, and attempts
+take about a second each."""
 
 SUBJECTS = {
     "nano": Subject(name="nano", actor="nano/actor", critic="nano/critic", preset="nano"),
     "smollm2-135m": Subject(
         name="smollm2-135m",
-        actor="models/smollm2-135m",
-        critic="models/smollm2-135m-critic",
+        actor=f"{_SMALL}-boxed",
+        critic=f"{_SMALL}-critic",
         preset="smollm2-135m",
         words={
             "tirgen": ("--count", "320", "--attempts", "2", "--until-solved", "--concurrency", "48"),
             "eval": ("--num-problems", "100", "--concurrency", "48"),  # a kill costs what is in flight
         },
-        stages={stage.name: stage for stage in _FEWER},
+        stages={stage.name: stage for stage in _OF_SMALL},
     ),
 }
 """Models that --model knows by name."""

@@ -17,7 +17,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from thor_tir.errors import MachineFault
 
@@ -90,6 +92,22 @@ class Ranks:
         if not outcome:
             raise SystemExit(1)  # the first process says why
         return outcome[0]
+
+    def see_one(self, folder: Path) -> bool:
+        """True where all processes have the same folder before them, false where their hosts share none."""
+        if self.is_alone:
+            return True
+        mark = folder / f".seen-by-{uuid4().hex}"
+
+        def leave() -> str:
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            return mark.name
+
+        seen = self.gather((folder / self.lead(leave)).exists())
+        if self.leads:
+            mark.unlink()
+        return all(seen)
 
     @contextmanager
     def led(self, context: AbstractContextManager[None]) -> Iterator[None]:

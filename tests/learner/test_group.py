@@ -21,8 +21,18 @@ def told(tmp_path_factory):
     (alone,) = server.run("everything", folder / "alone", size=1)
     first, second = server.run("everything", folder / "pair")
     (after,) = server.run("from_others", folder / "after", size=1)
+    three = server.run("by_three", folder / "three", size=3)[0]
+    (last,) = server.run("from_three", folder / "last", size=1)
     server.close()
-    return {"alone": alone, "first": first, "second": second, "after": after, "folder": folder}
+    return {
+        "alone": alone,
+        "first": first,
+        "second": second,
+        "after": after,
+        "three": three,
+        "last": last,
+        "folder": folder,
+    }
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float = 1e-5) -> None:
@@ -111,6 +121,21 @@ def test_a_whole_model_is_made_of_the_parts_for_sampling(told):
 def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_other_way_round(told):
     assert_same(told["after"], told["first"]["saved"])
     assert_same(told["first"]["resumed from alone"], told["alone"]["saved"])
+
+
+def test_a_checkpoint_of_two_goes_on_in_three_that_do_not_divide_its_widths_and_theirs_in_one(told):
+    assert_same(told["three"], told["first"]["saved"])
+    assert_same(told["last"], told["first"]["saved"])
+
+
+def test_a_checkpoint_that_is_written_beside_the_next_step_is_that_of_the_step_before(told):
+    for who in ("alone", "first", "second"):
+        assert told[who]["saved beside"] == told[who]["saved"]
+
+
+def test_processes_whose_disks_are_their_own_go_on_from_what_the_first_one_wrote(told):
+    for who in ("first", "second"):
+        assert told[who]["hosts"] == told[who]["saved"]
 
 
 def test_a_checkpoint_of_as_many_processes_goes_on_to_the_last_bit(told):

@@ -11,6 +11,9 @@ import pytest
 from killed_runs import Runs
 from thor_tir.engines.loading import load_model
 from thor_tir.errors import UsageError
+from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint
+from thor_tir.learner.learner import Learner, LearnerConfig
+from tiny_models import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,14 @@ def count(path: Path) -> int:
 def test_a_run_that_is_killed_at_four_random_points_is_the_run_that_was_not(runs, tmp_path):
     runs.run("prime", tmp_path)
     assert len(kill_often(runs, "toy", tmp_path, kills=4, seed=0)) == 4
+
+
+def test_a_kill_while_a_checkpoint_is_written_beside_training_leaves_the_one_before(runs, tmp_path):
+    assert runs.run("beside", tmp_path)
+    assert (tmp_path / "stepped").exists()
+    learner = Learner(tiny_model(), LearnerConfig())
+    assert load_checkpoint(newest_checkpoint(tmp_path), learner) == {"save": 1}
+    assert learner.num_steps == 1
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch
 
 from thor_tir.errors import SandboxUnavailable, UsageError
 from thor_tir.execution import ExecutionResult
+from thor_tir.learner.checkpoint import CheckpointWriter
 from thor_tir.learner.learner import Learner
 from thor_tir.progress import Unseen
 from thor_tir.rl.collect import problems_of_round
@@ -93,16 +94,14 @@ def kill_after_round(folder: Path, number: int) -> None:
 
 
 def kill_before_checkpoint(folder: Path, number: int) -> None:
-    from thor_tir.rl import train as module
-
-    fuse, save = Fuse(number), module.save_checkpoint
+    fuse, save = Fuse(number), CheckpointWriter.save
 
     def fused(*args, **kwargs):
         fuse.burn()
         return save(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "save_checkpoint", fused)
+        patch.setattr(CheckpointWriter, "save", fused)
         kill(folder)
 
 

@@ -124,7 +124,7 @@ def test_a_step_that_was_recorded_but_not_saved_is_done_again_and_recorded_once(
     whole = trained(tmp_path / "whole")
     data = SftData(train=rows(10), validation=rows(3))
     with monkeypatch.context() as patch:
-        patch.setattr("thor_tir.sft.train.save_checkpoint", killed)
+        patch.setattr("thor_tir.sft.train.CheckpointWriter.save", killed)
         with pytest.raises(Killed):
             cold_start(tiny_model(sharpness=1.0), tiny_tokenizer(), data, CONFIG, tmp_path / "pieces")
     pieces = trained(tmp_path / "pieces")

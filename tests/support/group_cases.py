@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from thor_tir.distributed import Ranks
-from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import CheckpointWriter, load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
@@ -67,6 +67,8 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "skipped": skipped(ranks, folder),
         "copied": copied(ranks),
         "saved": save(ranks, folder),
+        "saved beside": saved_beside(ranks, folder / "beside"),
+        "hosts": hosts(ranks, folder / f"host{ranks.rank}"),
         "cold start": cold_start(ranks, folder / "sft"),
     }
     places = sorted(path.parent for path in folder.parent.glob("*/checkpoints"))
@@ -75,6 +77,17 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 def from_others(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return resume(ranks, folder.parent / "pair")
+
+
+def from_three(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return resume(ranks, folder.parent / "three")
+
+
+def by_three(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """From a checkpoint of two, of widths that three do not divide, and one of their own for whoever comes next."""
+    told = resume(ranks, folder.parent / "pair")
+    save(ranks, folder)
+    return told
 
 
 def with_reference(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -156,10 +169,32 @@ def save(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return trained(learner, [mixed_rows()])
 
 
+def saved_beside(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """As `save`, while the third step is taken; then that step again from what was written."""
+    learner = learner_of(ranks)
+    trained(learner, [thirteen_rows(), sft_rows()])
+    with CheckpointWriter(folder / "checkpoints", learner, is_beside=True) as writer:
+        writer.save({"round": 2})
+        told = trained(learner, [mixed_rows()])
+    again = resume(ranks, folder)
+    assert again == told
+    return told
+
+
+def hosts(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """As `save`, where each process has a disk of its own; then the third step from there."""
+    learner = learner_of(ranks)
+    trained(learner, [thirteen_rows(), sft_rows()])
+    save_checkpoint(folder / "checkpoints", learner, extra={"round": 2})
+    assert (newest_checkpoint(folder / "checkpoints") is not None) == ranks.leads
+    return resume(ranks, folder)
+
+
 def resume(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """The third step from the checkpoint, in a learner that has done another one."""
     learner = learner_of(ranks)
     learner.step(sft_rows()[:3])
     learner.evaluate(sft_rows())
-    assert load_checkpoint(newest_checkpoint(folder / "checkpoints"), learner) == {"round": 2}
+    place = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints"))
+    assert load_checkpoint(place, learner) == {"round": 2}
     return trained(learner, [mixed_rows()])

@@ -78,6 +78,34 @@ def toy(folder: Path, **changes: Any) -> None:
         model.save_pretrained(folder / "model")
 
 
+def beside(folder: Path) -> None:
+    """Two checkpoints beside training: once a step has been taken meanwhile, the second is killed before its end."""
+    from threading import Event
+
+    from thor_tir.learner import checkpoint
+    from thor_tir.learner.learner import Learner, LearnerConfig
+    from tiny_models import tiny_model
+    from tiny_rows import mixed_rows
+
+    has_stepped, seal = Event(), checkpoint._seal
+
+    def killed(draft: Path, final: Path, *more: Any) -> None:
+        if final.name.startswith("000002"):
+            has_stepped.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+        seal(draft, final, *more)
+
+    checkpoint._seal = killed
+    learner = Learner(tiny_model(sharpness=1.0), LearnerConfig())
+    with checkpoint.CheckpointWriter(folder, learner, is_beside=True) as writer:
+        for save in (1, 2):
+            learner.step(mixed_rows())
+            writer.save({"save": save})
+        learner.step(mixed_rows())
+        (folder / "stepped").touch()
+        has_stepped.set()
+
+
 def nano(folder: Path) -> None:
     """What `thor rl` does with the embedded model: real engine, sandbox and grader, and epochs that end in rounds."""
     from thor_tir.app.config import quickstart
@@ -107,7 +135,7 @@ def nano(folder: Path) -> None:
 
 
 def _run(_: int, kind: str, folder: str) -> None:
-    {"prime": prime, "toy": toy, "ahead": ahead, "nano": nano}[kind](Path(folder))
+    {"prime": prime, "toy": toy, "ahead": ahead, "beside": beside, "nano": nano}[kind](Path(folder))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 A checkpoint is a directory `<serial>-step-<steps>` that appears whole, by rename, or not at all; a kill at any instant
 leaves the one before it in place. Its files are listed with digests, so that damage is found before it is trained on.
 Several processes write one checkpoint together, each its own part of weights and moments, and any number of processes
-can read it. Frozen parameters are not in it: they are those of the model that training began with. The caller's data
-order is its own to save, in `extra`. One run at a time writes to a root (`storage/run_lock.py`).
+can read it. Where their hosts share no folder, the first writes and reads it all, and the others send and are sent.
+Frozen parameters are not in it: they are those of the model that training began with. The caller's data order is its
+own to save, in `extra`. One run at a time writes to a root (`storage/run_lock.py`).
 """
 
 import hashlib
@@ -15,23 +16,31 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Thread
+from types import TracebackType
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedTokenizerBase
 
+from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.learner import Learner
+from thor_tir.learner.trainable import local, whole
 from thor_tir.provenance import versions
 from thor_tir.storage.journal import JsonObject, told_when_full
 from thor_tir.storage.run_lock import changes, option_changes
@@ -60,21 +69,153 @@ def save_checkpoint(
     `extra` holds JSON values, `options` those the run must be continued with. The directory's `model/` is a Hugging
     Face folder of its own, with the tokenizer if given; of a model with adapters it holds these alone. Raises DiskFull.
     """
-    if keep < 1:
-        raise ValueError(f"keep is {keep}; at least the checkpoint just written must stay")
-    final = learner.ranks.lead(lambda: _place(root, learner.num_steps))
-    draft = root / f"{_DRAFT}{final.name}"
+    with CheckpointWriter(root, learner, tokenizer=tokenizer, options=options, keep=keep) as writer:
+        return writer.save(extra)
+
+
+class CheckpointWriter:
+    """Saves one checkpoint after another, as a context: at once, or beside the steps that follow.
+
+    Beside them what is saved is a copy of weights and moments that is taken at once, and files are written from it
+    meanwhile; at most one such copy is there, so a kill costs the steps since the checkpoint before at most.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        learner: Learner,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        options: Mapping[str, Any] | None = None,
+        keep: int = 2,
+        is_beside: bool = False,
+    ) -> None:
+        """Arguments as those of `save_checkpoint`. All processes that share a learner make one together."""
+        if keep < 1:
+            raise ValueError(f"keep is {keep}; at least the checkpoint just written must stay")
+        self._root, self._learner, self._tokenizer = root, learner, tokenizer
+        self._options, self._keep, self._is_beside = options, keep, is_beside
+        self._is_shared = learner.ranks.see_one(root)
+        self._ranks = learner.ranks.on_their_own() if is_beside and self._is_shared else learner.ranks
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+        elif self._writing is not None and self._ranks.is_alone:
+            wait([self._writing])  # what is being written may well be whole
+
+    def save(self, extra: Mapping[str, Any] | None = None) -> Path:
+        """Save the learner as it is now; returns the directory, which is there once nothing is being written."""
+        self._finish()
+        final = self._learner.ranks.lead(lambda: _place(self._root, self._learner.num_steps))
+        saved = _Saved.of(self._learner, extra=dict(extra or {}), is_copy=self._is_beside, ranks=self._ranks)
+        if not self._is_shared:
+            saved = saved.sent_to_first()
+            if not self._ranks.leads:
+                return final
+        if self._is_beside:
+            self._writing = Future()
+            Thread(target=_settle, args=(self._writing, partial(self._write, final, saved)), daemon=True).start()
+            return final
+        return self._write(final, saved)
+
+    def _finish(self) -> None:
+        """Wait for what is being written; whatever it met is raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, final: Path, saved: "_Saved") -> Path:
+        draft = self._root / f"{_DRAFT}{final.name}"
+        try:
+            with told_when_full(self._root):
+                _write_state(draft / _STATE, saved)
+                export_model(draft / _MODEL, saved, self._tokenizer)
+                saved.ranks.lead(lambda: _seal(draft, final, saved, self._options))
+        except DiskFull:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        if saved.ranks.leads:
+            _remove(_complete(self._root)[: -self._keep])
+        return final
+
+
+def _settle(result: "Future[Path]", act: Callable[[], Path]) -> None:
     try:
-        with told_when_full(root):
-            _write_state(draft / _STATE, learner)
-            export_model(draft / _MODEL, learner, tokenizer)
-            learner.ranks.lead(lambda: _seal(draft, final, learner, dict(extra or {}), options))
-    except DiskFull:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    if learner.ranks.leads:
-        _remove(_complete(root)[:-keep])
-    return final
+        result.set_result(act())
+    except BaseException as error:
+        result.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """Everything that a checkpoint holds, of one moment."""
+
+    model: Any
+    """Model whose class and configuration write its folder."""
+    whole: Mapping[str, Tensor] | None
+    """Weights of that folder; None for those that the model has."""
+    parts: Mapping[str, Any]
+    """Trained weights, and their moments."""
+    random: Mapping[int, bytes]
+    """Random states of processes that this one writes, by their number."""
+    counters: Sequence[int]
+    """Steps taken, steps skipped, and steps skipped in a row."""
+    extra: JsonObject
+    """State of the caller."""
+    ranks: Ranks
+    """Processes that write it."""
+
+    @classmethod
+    def of(cls, learner: Learner, *, extra: JsonObject, is_copy: bool, ranks: Ranks) -> "_Saved":
+        """What `learner` is now; a copy of it where it goes on meanwhile. All processes must call it."""
+        learner.optimizer.zero_grad(set_to_none=True)
+        states = io.BytesIO()  # a disk without room then fails as a file does
+        torch.save(_random_states(), states)
+        weights: Mapping[str, Any] | None = None
+        if not ranks.is_alone:
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            weights = get_model_state_dict(learner.model, options=options)
+        elif is_copy:
+            weights = _copied(learner.model.state_dict())
+        return cls(
+            model=learner.model,
+            whole=weights,
+            parts=_copied(_parts(learner)) if is_copy else _parts(learner),
+            random={ranks.rank: states.getvalue()},
+            counters=(learner.num_steps, learner.num_skipped, learner.failures_in_a_row),
+            extra=extra,
+            ranks=ranks,
+        )
+
+    def sent_to_first(self) -> "_Saved":
+        """The same, whole, for the first process to write alone; all must call it."""
+        random = {rank: state for part in self.ranks.gather(self.random) for rank, state in part.items()}
+
+        def sent(value: Any) -> Any:
+            found = whole(value.detach())
+            return found.to("cpu", copy=True) if self.ranks.leads else None
+
+        return replace(self, parts=_mapped(sent, self.parts), random=random, ranks=ALONE)
+
+
+def _copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of tensors in dictionaries, in the memory of the host; what is one tensor under two names stays one."""
+    copies: dict[tuple[int, torch.Size], Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        key = (local(value).data_ptr(), value.shape)
+        if key not in copies or not local(value).numel():
+            copies[key] = value.detach().to("cpu", copy=True).requires_grad_(value.requires_grad)
+        return copies[key]
+
+    return _mapped(copied, tensors)
 
 
 def newest_checkpoint(root: Path) -> Path | None:
@@ -147,15 +288,15 @@ class Manifest(TypedDict):
     """SHA-256 of each file, by its place in the checkpoint."""
 
 
-def _seal(draft: Path, final: Path, learner: Learner, extra: JsonObject, options: Mapping[str, Any] | None) -> None:
+def _seal(draft: Path, final: Path, saved: _Saved, options: Mapping[str, Any] | None) -> None:
     """Write the manifest, put everything on disk, and only then give the directory its name."""
     manifest: Manifest = {
         "format": FORMAT,
         "versions": versions(COMPUTING),
-        "processes": learner.ranks.size,
-        "counters": [learner.num_steps, learner.num_skipped, learner.failures_in_a_row],
+        "processes": saved.ranks.size,
+        "counters": list(saved.counters),
         "options": options,
-        "extra": extra,
+        "extra": saved.extra,
         "digests": {str(f.relative_to(draft)): _digest(f) for f in sorted(draft.rglob("*")) if f.is_file()},
     }
     (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
@@ -236,27 +377,26 @@ class Unfit(ValueError):
     """A saved state that is of another model, or cannot be read."""
 
 
-def _write_state(folder: Path, learner: Learner) -> None:
+def _write_state(folder: Path, saved: _Saved) -> None:
     """Weights and moments, and the random states of each process; all processes must call it."""
     folder.mkdir(parents=True, exist_ok=True)
-    learner.optimizer.zero_grad(set_to_none=True)
     with _plainly():
         writer = _Writer(folder / _PARTS, sync_files=False)  # the checkpoint is synchronised as a whole
-        save(_parts(learner), storage_writer=writer)
-    states = io.BytesIO()  # a disk without room then fails as a file does
-    torch.save(_random_states(), states)
-    (folder / _RANDOM.format(learner.ranks.rank)).write_bytes(states.getvalue())
+        save(
+            dict(saved.parts),
+            storage_writer=writer,
+            process_group=saved.ranks.group,
+            no_dist=saved.ranks.is_alone,
+        )
+    for rank, states in saved.random.items():
+        (folder / _RANDOM.format(rank)).write_bytes(states)
 
 
-def export_model(folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """The model as a Hugging Face folder, written by the first process; all must call it."""
-    model: Any = learner.model
-    whole = None
-    if not learner.ranks.is_alone:
-        whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if not learner.ranks.leads:
+def export_model(folder: Path, saved: _Saved, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """The model as a Hugging Face folder, written by the first process."""
+    if not saved.ranks.leads:
         return
-    model.save_pretrained(folder, state_dict=whole)
+    saved.model.save_pretrained(folder, state_dict=saved.whole)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -264,11 +404,68 @@ def export_model(folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerB
 def _read_state(folder: Path, learner: Learner) -> None:
     """Put weights, moments and random states back, in place. Raises Unfit."""
     own = folder / _RANDOM.format(learner.ranks.rank)
+    if not learner.ranks.see_one(folder):
+        _read_sent(folder, learner)
+        return
+    with _unfit(), _plainly():
+        load(_parts(learner), checkpoint_id=folder / _PARTS)
+    if own.exists():  # a process that was not there before keeps its own
+        _restore_random_states(own.read_bytes())
+
+
+def _read_sent(folder: Path, learner: Learner) -> None:
+    """As `_read_state`, where the first process alone has the files: it sends the others what they need."""
+    ranks, parts = learner.ranks, _parts(learner)
+
+    def read() -> dict[str, Any]:
+        found = _mapped(lambda part: torch.empty(part.shape, dtype=part.dtype), parts)
+        with _unfit(), _plainly():
+            load(found, checkpoint_id=folder / _PARTS, no_dist=True)
+        return found
+
+    outcome = read() if ranks.leads else None
+    ranks.wait()
+    wholes = _mapped(lambda part: torch.empty(part.shape, dtype=part.dtype), parts) if outcome is None else outcome
+    with torch.no_grad():
+        for part, found in zip(_leaves(parts), _leaves(wholes), strict=True):
+            distributed.broadcast(found, 0)
+            local(part).copy_(local(_as_part(found.to(part.device), part)))
+    states = ranks.lead(lambda: {rank: path.read_bytes() for rank, path in _random_files(folder, ranks.size)})
+    if ranks.rank in states:
+        _restore_random_states(states[ranks.rank])
+
+
+def _as_part(found: Tensor, part: Tensor) -> Tensor:
+    """A whole tensor that every process has, cut as `part` is."""
+    if not isinstance(part, DTensor):
+        return found
+    return distribute_tensor(found, part.device_mesh, part.placements, src_data_rank=None)
+
+
+def _random_files(folder: Path, size: int) -> Iterator[tuple[int, Path]]:
+    for rank in range(size):
+        if (path := folder / _RANDOM.format(rank)).exists():
+            yield rank, path
+
+
+def _mapped(act: Callable[[Any], Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Dictionaries of tensors of the same form, each tensor as `act` makes it."""
+    return {name: _mapped(act, each) if isinstance(each, Mapping) else act(each) for name, each in tensors.items()}
+
+
+def _leaves(tensors: Mapping[str, Any]) -> Iterator[Tensor]:
+    for each in tensors.values():
+        if isinstance(each, Mapping):
+            yield from _leaves(each)
+        else:
+            yield each
+
+
+@contextmanager
+def _unfit() -> Iterator[None]:
+    """Raise Unfit for whatever a saved state that is no such state makes of itself."""
     try:
-        with _plainly():
-            load(_parts(learner), checkpoint_id=folder / _PARTS)
-        if own.exists():  # a process that was not there before keeps its own
-            _restore_random_states(torch.load(own, map_location="cpu", weights_only=True))
+        yield
     except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
         raise Unfit(str(error).strip().partition("\n")[0]) from error
 
@@ -305,7 +502,9 @@ def _random_states() -> RandomStates:
     }
 
 
-def _restore_random_states(states: RandomStates) -> None:
+def _restore_random_states(saved: bytes) -> None:
+    with _unfit():
+        states: RandomStates = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

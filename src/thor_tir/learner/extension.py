@@ -81,7 +81,7 @@ def resume(
     length: where it has grown, `say` gets a sentence, and the record of the run says the same.
     """
     extra = load_checkpoint(checkpoint, learner, options=options, may_grow=length)
-    before, now = recorded_options(checkpoint)[length], options[length]
+    before, now = learner.ranks.lead(lambda: recorded_options(checkpoint)[length]), options[length]
     if before < now:
         extension = Extension(
             unit=length.rpartition("_")[2],

@@ -284,6 +284,9 @@ class RLConfig:
     """Low-rank adapters, trained in place of the model."""
     save_dtype: SaveDtype = "loaded"
     """Type of the numbers in the model that is written: that of the model that was loaded (`loaded`), or float32."""
+    async_save: bool = False
+    """True writes checkpoints while training goes on, from a copy in the host's memory; a kill may then cost one update
+    more."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

@@ -77,11 +77,14 @@ class Scorer:
         return scored
 
     def _trainer_logprobs(self, rows: Sequence[TrainingSample], journal: Journal) -> Mapping[str, Sequence[float]]:
-        missing = [row for row in rows if row.id not in journal]
-        for id, logprobs in self._logprobs(self.model, missing).items():
+        known: dict[str, Sequence[float]] = self.ranks.lead(
+            lambda: {row.id: journal[row.id]["logprobs"] for row in rows if row.id in journal}
+        )
+        found = self._logprobs(self.model, [row for row in rows if row.id not in known])
+        for id, logprobs in found.items():
             journal.add(id, {"logprobs": logprobs})
         journal.commit()
-        return {row.id: journal[row.id]["logprobs"] for row in rows}
+        return {**known, **found}
 
     def _logprobs(self, model: CausalLM, rows: Sequence[TrainingSample]) -> Mapping[str, tuple[float, ...]]:
         return row_logprobs(model, rows, micro_batch_tokens=self.micro_batch_tokens, ranks=self.ranks)

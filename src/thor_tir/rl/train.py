@@ -15,7 +15,7 @@ from time import perf_counter
 
 from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
-from thor_tir.learner.checkpoint import newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import CheckpointWriter, newest_checkpoint
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.extension import resume
 from thor_tir.learner.learner import Learner, LearnerConfig
@@ -97,7 +97,7 @@ def learner_config(config: RLConfig) -> LearnerConfig:
 
 def _compared(config: RLConfig) -> dict[str, object]:
     """Options that a continued run must share; the validation file may lie elsewhere, if it holds the same."""
-    free = ("validation_problems", "max_staleness")
+    free = ("validation_problems", "max_staleness", "async_save")
     return {name: value for name, value in asdict(config).items() if name not in free}
 
 
@@ -120,7 +120,7 @@ async def _train(
     ranks = inputs.source.setup.ranks
     reference = frozen_reference(inputs.model, config.loss, ranks)
     learner = Learner(inputs.model, learner_config(config), ranks, inspection=folder / "nonfinite")
-    checkpoint = newest_checkpoint(folder / "checkpoints")
+    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints"))
     place = Position()
     scorer = Scorer.begin(
         inputs.model if inputs.replica is None or config.max_staleness else inputs.replica,
@@ -145,11 +145,21 @@ async def _train(
     metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
+    writer = stack.enter_context(
+        CheckpointWriter(
+            folder / "checkpoints",
+            learner,
+            tokenizer=inputs.tokenizer,
+            options=_compared(config),
+            keep=config.save_total_limit,
+            is_beside=config.async_save,
+        )
+    )
     rounds = await stack.enter_async_context(Ahead(inputs.source, config, first=place.round))
     rounds.reach(learner.num_steps)
     progress.resume(place.round)
     for number in range(place.round, config.num_rounds):
-        if spent := spent_budget(list(metrics)[:number], config):
+        if spent := ranks.lead(partial(spent_budget, list(metrics)[:number], config)):
             inputs.say(f"{spent}: training ends after round {number}")
             break
         first_update = place.update if number == place.round else 0
@@ -197,16 +207,7 @@ async def _train(
             here = Position(round=number, update=update + 1, measured=tuple(measured))
             if is_last:
                 here = Position(round=number + 1)
-            save = partial(
-                save_checkpoint,
-                folder / "checkpoints",
-                learner,
-                tokenizer=inputs.tokenizer,
-                extra=asdict(here),
-                options=_compared(config),
-                keep=config.save_total_limit,
-            )
-            await beside(save, config)
+            await beside(partial(writer.save, asdict(here)), config)
         progress.advance()
         progress.log(round_line(figures, of=config.num_rounds), brief=round_brief(figures))
     monitor.close()

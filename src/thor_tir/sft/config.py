@@ -41,6 +41,8 @@ class SftConfig:
     """Optimiser steps between checkpoints; a kill repeats those since the last one."""
     save_dtype: SaveDtype = "loaded"
     """Type of the numbers in the model that is written: that of the model that was loaded (`loaded`), or float32."""
+    async_save: bool = False
+    """True writes checkpoints while training goes on, from a copy in the host's memory."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

@@ -9,7 +9,7 @@ from random import Random
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
-from thor_tir.learner.checkpoint import newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import CheckpointWriter, newest_checkpoint
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.extension import resume
 from thor_tir.learner.learner import Learner, LearnerConfig
@@ -63,6 +63,11 @@ def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[Trai
     return steps
 
 
+def _compared(config: SftConfig) -> dict[str, object]:
+    """Options that a continued run must share."""
+    return {name: value for name, value in asdict(config).items() if name != "async_save"}
+
+
 def cold_start(
     model: CausalLM,
     tokenizer: ModelTokenizer,
@@ -80,12 +85,12 @@ def cold_start(
     if not data.train:
         raise UsageError("no rows to train on: every trajectory was filtered out or too long")
     learner = Learner(model, _learner_config(config, len(data.train)), ranks, inspection=folder / "nonfinite")
-    checkpoint = newest_checkpoint(folder / "checkpoints")
+    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints"))
     if checkpoint is not None:
         resume(
             checkpoint,
             learner,
-            asdict(config),
+            _compared(config),
             length="num_train_epochs",
             schedule_of=partial(schedule_of, config, len(data.train)),
             say=say,
@@ -94,36 +99,37 @@ def cold_start(
     steps = batches(data.train, config)
     progress.resume(learner.num_steps)
     every = max(1, len(steps) // (LINES_AN_EPOCH * config.num_train_epochs))
-    for number in range(learner.num_steps, len(steps)):
-        measured = learner.step(steps[number])
-        is_last = number + 1 == len(steps)
-        row: JsonObject = {
-            "step": measured.step,
-            "loss": measured.loss,
-            "lr": measured.learning_rate,
-            "grad_norm": measured.gradient_norm,
-            "tokens_per_s": round(measured.tokens_per_second),
-        }
-        if data.validation and (is_last or (number + 1) % max(1, len(steps) // 8) == 0):
-            row["validation_loss"] = learner.evaluate(data.validation)[SFT]
-        if str(measured.step) not in metrics:
-            metrics.add(str(measured.step), row)
-        if is_last or (number + 1) % config.save_steps == 0:
-            save_checkpoint(
-                folder / "checkpoints",
-                learner,
-                tokenizer=tokenizer,
-                extra={"of": len(steps)},
-                options=asdict(config),
-                keep=config.save_total_limit,
-            )
-        progress.advance()
-        if is_last or (number + 1) % every == 0 or "validation_loss" in row:
-            epochs = config.num_train_epochs * (number + 1) / len(steps)
-            progress.log(
-                f"epoch {epochs:.2f} of {config.num_train_epochs}, {_line(row, len(steps))}",
-                brief=f"loss {row['loss']:.3f}",
-            )
+    with CheckpointWriter(
+        folder / "checkpoints",
+        learner,
+        tokenizer=tokenizer,
+        options=_compared(config),
+        keep=config.save_total_limit,
+        is_beside=config.async_save,
+    ) as writer:
+        for number in range(learner.num_steps, len(steps)):
+            measured = learner.step(steps[number])
+            is_last = number + 1 == len(steps)
+            row: JsonObject = {
+                "step": measured.step,
+                "loss": measured.loss,
+                "lr": measured.learning_rate,
+                "grad_norm": measured.gradient_norm,
+                "tokens_per_s": round(measured.tokens_per_second),
+            }
+            if data.validation and (is_last or (number + 1) % max(1, len(steps) // 8) == 0):
+                row["validation_loss"] = learner.evaluate(data.validation)[SFT]
+            if str(measured.step) not in metrics:
+                metrics.add(str(measured.step), row)
+            if is_last or (number + 1) % config.save_steps == 0:
+                writer.save({"of": len(steps)})
+            progress.advance()
+            if is_last or (number + 1) % every == 0 or "validation_loss" in row:
+                epochs = config.num_train_epochs * (number + 1) / len(steps)
+                progress.log(
+                    f"epoch {epochs:.2f} of {config.num_train_epochs}, {_line(row, len(steps))}",
+                    brief=f"loss {row['loss']:.3f}",
+                )
     metrics.close()
     return learner
 

@@ -245,7 +245,20 @@ def open_shared(path: Path, ranks: Ranks, *, hold: bool, brief: Brief | None = N
         journal = BesideJournal(path.with_name(f"{path.stem}.rank{ranks.rank}{path.suffix}"), hold=hold, brief=brief)
         journal.know(Journal(path, hold=hold, is_ours=False))
     ranks.wait()  # no process writes while another reads
+    if not ranks.see_one(path.parent):
+        _tell(journal, ranks)
     return journal
+
+
+def _tell(journal: Journal, ranks: Ranks) -> None:
+    """Where the hosts share no folder: send the first what a kill left with the others, and them what it has."""
+    left = list(journal) if isinstance(journal, BesideJournal) else []
+    rows = [row for part in ranks.gather(left) for row in part if row["key"] not in journal]
+    if ranks.leads:
+        _add(journal, rows)
+    journal.know(ranks.lead(lambda: list(journal)))
+    if isinstance(journal, BesideJournal):
+        journal.hand_over([str(row["key"]) for row in left])
 
 
 async def exchange(journal: Journal, mine: Sequence[str], ranks: Ranks) -> None:

@@ -17,9 +17,16 @@ _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
 """Limits of the list of options that differ, so that the message about two unlike runs stays one sentence."""
 
-WHERE = ("resources.sandbox.endpoints", "resources.endpoint", "processes", "rl.max_staleness")
-"""Options that may differ when a run is continued: where, by how many processes and how far ahead it is worked on, and
-how long servers are waited for."""
+WHERE = (
+    "resources.sandbox.endpoints",
+    "resources.endpoint",
+    "processes",
+    "rl.max_staleness",
+    "rl.async_save",
+    "sft.async_save",
+)
+"""Options that may differ when a run is continued: where, by how many processes and how far ahead it is worked on, what
+goes on while a checkpoint is written, and how long servers are waited for."""
 PLACE = "output"
 """Option that names the run's folder, which may be moved."""
 

@@ -1,6 +1,7 @@
 """`thor rl` under torchrun: two processes do what one does, and what a kill leaves of them goes on in any number."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -98,6 +99,70 @@ def test_two_processes_sample_and_train_what_one_does_also_after_a_kill(tmp_path
     assert len(lines(killed / "updates.jsonl")) < 2
     finish(1, killed)
     assert_same_runs(killed, tmp_path / "one")
+
+
+class Hosts:
+    """Two hosts on one network: namespaces of this machine, each of which has a folder of its own."""
+
+    NETWORK = "10.77.31"
+
+    def __init__(self) -> None:
+        for command in (
+            *(f"ip netns add thor{host}" for host in (0, 1)),
+            "ip link add thor0 netns thor0 type veth peer name thor1 netns thor1",
+            *(f"ip -n thor{host} addr add {self.NETWORK}.{host + 1}/24 dev thor{host}" for host in (0, 1)),
+            *(f"ip -n thor{host} link set {link} up" for host in (0, 1) for link in ("lo", f"thor{host}")),
+        ):
+            subprocess.run(command.split(), check=True, capture_output=True)
+
+    def close(self) -> None:
+        for host in (0, 1):
+            subprocess.run(["ip", "netns", "del", f"thor{host}"], capture_output=True)
+
+    def start(self, folder: Path, *more: str) -> list[subprocess.Popen[str]]:
+        options = [word for option in OPTIONS.items() for word in option]
+        meeting = ["--nnodes", "2", "--master-addr", f"{self.NETWORK}.1", "--master-port", "29511"]
+        return [
+            subprocess.Popen(
+                [
+                    *("ip", "netns", "exec", f"thor{host}", sys.executable, "-m", "torch.distributed.run", *meeting),
+                    *("--node-rank", str(host), "--nproc-per-node", "1", "-m", "thor_tir", "rl", "--deterministic"),
+                    *(*options, "--output", str(folder / f"host{host}"), *more),
+                ],
+                env={**os.environ, "GLOO_SOCKET_IFNAME": f"thor{host}"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for host in (0, 1)
+        ]
+
+
+@pytest.fixture
+def hosts():
+    try:
+        found = Hosts()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("network namespaces cannot be made here")
+    yield found
+    found.close()
+
+
+def test_two_hosts_without_a_folder_in_common_do_what_one_process_does_also_after_a_kill(hosts, tmp_path):
+    finish(1, tmp_path / "one")
+    first = tmp_path / "host0"
+    processes = hosts.start(tmp_path)
+    while all(process.poll() is None for process in processes) and not lines(first / "updates.jsonl"):
+        time.sleep(0.05)
+    for process in processes:
+        kill(process)
+    assert len(lines(first / "updates.jsonl")) < 2
+    processes = hosts.start(tmp_path)
+    ends = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ends
+    assert_same_runs(first, tmp_path / "one")
+    assert not (tmp_path / "host1" / "model").exists()
+    assert not any((tmp_path / "host1").rglob("*.safetensors"))
 
 
 def test_adapters_trained_by_two_processes_become_a_model_that_is_evaluated_as_any_other(tmp_path):

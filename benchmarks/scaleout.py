@@ -1,0 +1,222 @@
+"""What RL gains from more than one thing at a time: sampling ahead of training, and a second process that learns.
+
+    python benchmarks/scaleout.py async [--max-staleness 1 2] [--tool 1.0]
+    python benchmarks/scaleout.py ranks [--model 10M]
+
+`async` runs whole rounds of RL (embedded model, its engine, both levels) whose programs take `--tool` seconds and no
+processor, ahead of training and in turn, and prints rounds a second. `tools` is the share of the wall clock of a run in
+turn that is gone where programs take no time: the part that sampling ahead can hide.
+
+`ranks` takes optimiser steps over the same rows in one process and in two (FSDP2 over gloo, a thread each) and prints
+tokens a second; efficiency is the second over twice the first, and 1 needs two idle cores.
+"""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from socket import socket
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from rounds import interleaved, rows_of, save, show
+from subjects import copy_of, parameters, subject
+from thor_tir.dialect.dialect import Dialect, DialectConfig
+from thor_tir.distributed import Ranks, together
+from thor_tir.engines.loading import load_model
+from thor_tir.engines.local.engine import TransformersEngine
+from thor_tir.engines.options import EngineConfig
+from thor_tir.execution import ExecutionResult, Status
+from thor_tir.learner.learner import Learner, LearnerConfig
+from thor_tir.learner.sample import Term, TrainingSample
+from thor_tir.problem import Problem
+from thor_tir.problems.sources import Split, load_problems
+from thor_tir.rl.config import EpisodeConfig, MonitorConfig, RLConfig, StepConfig
+from thor_tir.rl.source import RoundSource
+from thor_tir.rl.train import TrainerInputs, train
+from thor_tir.rollout.loop import Agent, RolloutConfig
+from thor_tir.rollout.sample_many import SamplingSetup
+from thor_tir.storage.journal import Journal
+from thor_tir.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Async:
+    """Rounds a second with sampling ahead of training, and in turn."""
+
+    max_staleness: tuple[int, ...] = (1, 2)
+    tool: float = 1.0
+    """Seconds of a program, in which nothing is computed."""
+    num_rounds: int = 6
+    problems: int = 8
+    samples: int = 4
+    rounds: int = 3
+    out: Path | None = None
+    """Where the numbers go as JSON, besides the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanksOptions:
+    """Tokens a second of optimiser steps in one process and in two."""
+
+    model: str = "10M"
+    rows: int = 64
+    length: int = 128
+    steps: int = 4
+    rounds: int = 3
+    out: Path | None = None
+    """Where the numbers go as JSON, besides the table."""
+
+
+class Sleeping:
+    """A sandbox whose programs sleep, then print a number; one in three fails, so that there is something to repair."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def run(self, code: str, limits: Any = None) -> ExecutionResult:
+        await asyncio.sleep(self._seconds)
+        if zlib.crc32(code.encode()) % 3:
+            return ExecutionResult(status=Status.OK, stdout="7\n", seconds=self._seconds)
+        return ExecutionResult(status=Status.RUNTIME, stdout="", error="NameError: x", seconds=self._seconds)
+
+
+async def grade(problem: Problem, text: str) -> Verdict:
+    """Right for half of all texts, so that groups differ whatever the model can do."""
+    is_right = zlib.crc32(text.encode()) % 2
+    return Verdict(outcome=Outcome.CORRECT if is_right else Outcome.WRONG, extracted=None, reason="")
+
+
+def rl(options: Async, *, ahead: int, tool: float) -> float:
+    """Rounds a second of a whole run."""
+    model, tokenizer = load_model("nano/actor", dtype=torch.float32)
+    replica = copy_of(model) if ahead else None
+    config = RLConfig(
+        num_rounds=options.num_rounds,
+        problems_per_round=options.problems,
+        max_staleness=ahead,
+        rollout=RolloutConfig(max_completion_length=160, stop_at_failure=True),
+        episode=EpisodeConfig(num_generations=options.samples),
+        step=StepConfig(num_generations=options.samples, suffix_tokens=20, max_queries_share=0.5),
+        monitor=MonitorConfig(report_to=(), show_every=0),
+    )
+    problems = load_problems("reasoning_gym:gcd,lcm", split=Split.TRAIN, seed=0, count=64).problems
+    dialect = Dialect(tokenizer, DialectConfig())
+
+    async def whole(folder: Path) -> float:
+        async with TransformersEngine(replica or model, tokenizer, EngineConfig(num_threads=1)) as engine:
+            agent = Agent(policy=engine, sandbox=Sleeping(tool), dialect=dialect)
+            setup = SamplingSetup(agent=agent, grade=grade, config=config.rollout)
+            source = RoundSource(setup=setup, problems=problems, rollouts=Journal(folder / "rollouts.jsonl"))
+            inputs = TrainerInputs(model=model, tokenizer=tokenizer, policy=engine, source=source, replica=replica)
+            began = perf_counter()
+            await train(inputs, config, folder)
+            return config.num_rounds / (perf_counter() - began)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(whole(Path(folder)))
+
+
+def compare_async(options: Async) -> None:
+    """Measure in turns and print."""
+
+    def side(ahead: int, tool: float) -> Callable[[], float]:
+        return lambda: rl(options, ahead=ahead, tool=tool)
+
+    sides = {f"ahead by {n}": side(n, options.tool) for n in options.max_staleness}
+    rows = interleaved(
+        {**sides, "tools take no time": side(0, 0.0), "in turn": side(0, options.tool)}, rounds=options.rounds
+    )
+    share = 1 - 1 / next(row.ratio for row in rows if row.name == "tools take no time")
+    title = f"{options.num_rounds} rounds of {options.problems} x {options.samples}, programs of {options.tool} s"
+    show(title, "rounds/s", rows, [f"tools: {share:.0%} of the wall clock in turn"])
+    save(options.out, {"options": asdict(options), "rows": rows, "tools": share})
+
+
+def learn(options: RanksOptions, ranks: Ranks) -> float:
+    """Tokens a second of optimiser steps over the same rows, by so many processes together."""
+    torch.set_num_threads(1)
+    model = subject(options.model)[0]
+    learner = Learner(model, LearnerConfig(micro_batch_tokens=1024), ranks)
+    draw = random.Random(0)
+    trained = tuple(place >= options.length // 2 for place in range(options.length))
+    rows = [
+        TrainingSample(
+            id=str(number),
+            token_ids=tuple(draw.randrange(400) for _ in range(options.length)),
+            trained=trained,
+            old_logprobs=tuple(-3.0 if t else float("nan") for t in trained),
+            terms=(Term(name="episode", formula="surrogate", advantage=1.0 if number % 2 else -1.0),),
+        )
+        for number in range(options.rows)
+    ]
+    taken = []
+    for _ in range(options.steps + 1):
+        began = perf_counter()
+        learner.step(rows)
+        taken.append(perf_counter() - began)
+    return options.rows * options.length / median(taken[1:])
+
+
+def in_processes(options: RanksOptions, count: int) -> float:
+    """The rate of so many processes, as the first one says it."""
+    with socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    given = replace(options, out=None)
+    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, "learner", json.dumps(asdict(given))],
+            env={**os.environ, **known, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    said = [process.communicate()[0] for process in started]
+    return float(said[0].splitlines()[-1])
+
+
+def compare_ranks(options: RanksOptions) -> None:
+    """Measure in turns and print."""
+    rates: dict[str, list[float]] = {"two processes": [], "one process": []}
+    for _ in range(options.rounds):
+        rates["two processes"].append(in_processes(options, 2))
+        rates["one process"].append(in_processes(options, 1))
+    rows = rows_of(rates)
+    size = parameters(subject(options.model)[0]) / 1e6
+    title = f"Optimiser steps over {options.rows} rows of {options.length} tokens, {size:.1f} M parameters"
+    show(title, "tokens/s", rows, [f"efficiency {rows[0].ratio / 2:.2f} of two cores"])
+    save(options.out, {"options": asdict(options), "rows": rows})
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    if sys.argv[1:2] == ["learner"]:
+        options = RanksOptions(**json.loads(sys.argv[2]))
+        with together() as ranks:
+            print(learn(options, ranks), flush=True)
+        return
+    asked = tyro.cli(
+        Annotated[Async, tyro.conf.subcommand("async")] | Annotated[RanksOptions, tyro.conf.subcommand("ranks")]
+    )
+    if isinstance(asked, Async):
+        compare_async(asked)
+    else:
+        compare_ranks(asked)
+
+
+if __name__ == "__main__":
+    main()

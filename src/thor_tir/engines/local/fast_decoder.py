@@ -199,7 +199,7 @@ def attend(query_BHD: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], 
 
 
 def _joined(scores: Sequence[Tensor]) -> Tensor:
-    return scores[0] if len(scores) == 1 else torch.cat(scores, dim=2)
+    return scores[0] if len(scores) == 1 else torch.cat(list(scores), dim=2)
 
 
 def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int) -> Decoder | None:

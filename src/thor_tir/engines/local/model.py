@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, decoder_of
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache, Window, num_blocks
+from thor_tir.engines.local.sampling import sent
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM
 
@@ -154,8 +155,7 @@ class CachedModel:
         """Store one more token in each of the first rows and return the logits [B, V] of what follows."""
         visible = self._make_room(rows=len(last_B), tokens=max(position_B) + 1)
         rows = slice(0, len(last_B))
-        read_B2 = torch.tensor([last_B, position_B], device=self.device)
-        ids_B, place_B = read_B2[0], read_B2[1]
+        ids_B, place_B = sent([last_B, position_B], self.device).unbind()
         window = Window(rows=rows, visible=visible, slot_N=self._count[rows], position_N=place_B)
         mask_BK = self._mask(place_B, visible, self._window if self._form is MaskForm.SLIDING else None)
         if (decoder := self._quick()) is not None:
@@ -170,10 +170,9 @@ class CachedModel:
         visible = self._make_room(
             rows=first_row + num_rows, tokens=max(s + n for s, n in zip(starts, lengths, strict=True))
         )
-        start_B1 = torch.tensor(starts, device=self.device)[:, None]
+        start_B1 = sent(starts, self.device)[:, None]
         position_BT = (start_B1 + self._count[:longest]).clamp(max=self.max_model_len - 1)
-        is_token_BT = self._count[:longest] < torch.tensor(lengths, device=self.device)[:, None]
-        source_N = is_token_BT.flatten().nonzero().squeeze(1)
+        source_N = sent([row * longest + place for row, n in enumerate(lengths) for place in range(n)], self.device)
         window = Window(
             rows=slice(first_row, first_row + num_rows),
             visible=visible,
@@ -183,11 +182,11 @@ class CachedModel:
         )
         mask_BTK = self._mask(position_BT, visible, self._window if self._form is MaskForm.SLIDING else None)
         if (decoder := self._quick()) is not None:
-            ids_N = torch.tensor([token for piece in pieces for token in piece], device=self.device)
+            ids_N = sent([token for piece in pieces for token in piece], self.device)
             decoder.prefill(ids_N, window.position_N, window, mask_BTK)
             return
         padded = [[*piece, *[0] * (longest - len(piece))] for piece in pieces]
-        self._forward(torch.tensor(padded, device=self.device), position_BT, mask_BTK, window)
+        self._forward(sent(padded, self.device), position_BT, mask_BTK, window)
 
     def release(self) -> None:
         """Free keys and values; whether the model can be decoded quickly is tried anew at the next call."""

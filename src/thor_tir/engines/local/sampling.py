@@ -5,6 +5,7 @@ Letters in names of tensors: B rows, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ class Draws:
     """Divisors of the logits (1 where a row is greedy); None where it is 1 in every row."""
     top_k_B: Tensor | None
     """Tokens kept, None where every row keeps all."""
+    most_kept: int
+    """The largest of them, known without asking the device."""
     top_p_B1: Tensor | None
     """Probability kept, None where every row keeps all."""
     is_greedy_B: Tensor | None
@@ -62,15 +65,22 @@ class Draws:
         is_cut = any(p < 1 for p in top_ps)
         return Draws(
             temperature_B1=_column(temperatures, device) if any(t != 1 for t in temperatures) else None,
-            top_k_B=torch.tensor(top_ks, device=device) if any(k < vocabulary for k in top_ks) else None,
+            top_k_B=sent(top_ks, device) if any(k < vocabulary for k in top_ks) else None,
+            most_kept=max(top_ks),
             top_p_B1=_column(top_ps, device) if is_cut else None,
-            is_greedy_B=torch.tensor(is_greedy, device=device) if any(is_greedy) else None,
+            is_greedy_B=sent(is_greedy, device) if any(is_greedy) else None,
             is_all_greedy=all(is_greedy),
         )
 
 
 def _column(numbers: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None]
+    return sent(numbers, device, dtype=torch.float32)[:, None]
+
+
+def sent(values: Sequence[Any], device: torch.device, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The numbers on a device; from pinned memory to a GPU, so that nobody waits until they are there."""
+    made = torch.tensor(values, dtype=dtype)
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 def draw(logits_BV: Tensor, draws: Draws, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,16 +105,15 @@ def draw(logits_BV: Tensor, draws: Draws, uniform_B: Tensor) -> tuple[Tensor, Te
 def kept_probabilities(logp_BV: Tensor, draws: Draws) -> Tensor:
     """Probabilities with 0 where top-k or top-p cut a token, not normalised again."""
     if draws.top_k_B is not None:
-        logp_BV = keep_top_k(logp_BV, draws.top_k_B)
+        logp_BV = keep_top_k(logp_BV, draws.top_k_B, most=draws.most_kept)
     if draws.top_p_B1 is not None:
         logp_BV = keep_top_p(logp_BV, draws.top_p_B1)
     return logp_BV.exp()
 
 
-def keep_top_k(logp_BV: Tensor, top_k_B: Tensor) -> Tensor:
-    """Minus infinity outside the k most likely tokens of each row; ties with the k-th are kept."""
-    largest = int(top_k_B.max())
-    smallest_kept_B1 = logp_BV.topk(largest, dim=-1).values.gather(1, top_k_B[:, None] - 1)
+def keep_top_k(logp_BV: Tensor, top_k_B: Tensor, *, most: int) -> Tensor:
+    """Minus infinity outside the k most likely tokens of each row, `most` at most; ties with the k-th are kept."""
+    smallest_kept_B1 = logp_BV.topk(most, dim=-1).values.gather(1, top_k_B[:, None] - 1)
     return logp_BV.masked_fill(logp_BV < smallest_kept_B1, float("-inf"))
 
 

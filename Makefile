@@ -64,4 +64,4 @@ VLLM_VENV ?= .venv-vllm
 test-vllm: export THOR_VLLM_PYTHON ?= $(CURDIR)/$(VLLM_VENV)/bin/python
 test-vllm: setup
 	@scripts/setup_vllm "$(THOR_VLLM_PYTHON)"
-	$(VENV)/bin/python -m pytest -n 0 -m vllm tests/engines/vllm $(ARGS)
+	$(VENV)/bin/python -m pytest -n 0 -m vllm tests/engines $(ARGS)

@@ -12,7 +12,6 @@ EXTRAS = {
     "transformers": "local",
     "tokenizers": "local",
     "safetensors": "local",
-    "httpx": "local",
     "reasoning_gym": "gym",
     "peft": "lora",
     "openai": "judge",

@@ -80,10 +80,18 @@ class Runtime:
         self.sandbox = sandbox
         self.grader = grader
 
-    def engine(self, model: CausalLM, tokenizer: ModelTokenizer, barrier: StepBarrier | None = None) -> OpenableEngine:
-        """An engine over a loaded model."""
-        resources = self.resources
-        return open_engine(model, tokenizer, resources.engine, deterministic=resources.deterministic, barrier=barrier)
+    def engine(
+        self, model: CausalLM, tokenizer: ModelTokenizer, say: Callable[[str], None], barrier: StepBarrier | None = None
+    ) -> OpenableEngine:
+        """An engine over a loaded model; `say` tells a person what becomes of its servers."""
+        return open_engine(
+            model,
+            tokenizer,
+            self.resources.engine,
+            deterministic=self.resources.deterministic,
+            barrier=barrier,
+            say=say,
+        )
 
     @asynccontextmanager
     async def load(
@@ -123,8 +131,13 @@ class Runtime:
 
         dtype = torch.bfloat16 if self.resources.engine.bf16 else None
         model, tokenizer = load_model(name, dtype=dtype, end_tokens=ends, chat_template=template)
-        async with self.engine(model, tokenizer, barrier) as engine:
-            yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=lambda: {"model": name})
+        async with self.engine(model, tokenizer, reporter.say, barrier) as engine:
+
+            def about() -> Mapping[str, Any]:
+                figures = engine.take_figures()
+                return {"model": name, **({"engines": figures} if figures else {})}
+
+            yield LoadedModel(policy=engine, tokenizer=tokenizer, model=model, about=about)
 
     def dialect(
         self,

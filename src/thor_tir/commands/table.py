@@ -51,6 +51,8 @@ COMMANDS: Mapping[str, Command] = {
         "check_plugin.CheckPlugin", "try a function of your own on samples, as a run would call it"
     ),
     "doctor": Command("reading.Doctor", "see what this machine offers, and what is missing"),
+    "engine up": Command("engine.EngineUp", "start vLLM servers for runs to sample from, and keep them alive"),
+    "engine check": Command("engine.EngineCheck", "see what a running vLLM server can do for a run"),
     "sandbox run": Command("sandbox.SandboxRun", "run untrusted programs"),
     "sandbox serve": Command("sandbox.SandboxServe", "run programs for other machines"),
 }

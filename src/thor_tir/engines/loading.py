@@ -1,6 +1,6 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -33,18 +33,23 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: "StepBarrier | None" = None,
+    say: Callable[[str], None],
 ) -> "OpenableEngine":
     """The engine that the options name, over a loaded model. Engines that serve the same trajectories share a barrier.
 
     A deterministic engine steps only when every trajectory waits, so that equal seeds give equal bits whatever time
-    tools take. Raises UsageError where the engine's packages are not installed.
+    tools take. `say` tells a person what becomes of servers.
+
+    Raises UsageError where the engine's packages are not installed.
     """
     try:
         module = import_module(ENGINES[options.name])
     except ModuleNotFoundError as error:
         need_of(error, f"the engine {options.name}")
         raise
-    engine: OpenableEngine = module.open_engine(model, tokenizer, options, deterministic=deterministic, barrier=barrier)
+    engine: OpenableEngine = module.open_engine(
+        model, tokenizer, options, deterministic=deterministic, barrier=barrier, say=say
+    )
     return engine
 
 

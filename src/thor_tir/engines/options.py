@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 EngineName = Literal["local", "vllm"]
@@ -21,9 +22,20 @@ class EngineOptions:
     """Engine that samples: `local` decodes in this process, over any transformers model; `vllm` starts a vLLM server
     beside it and gives it every new version of the weights (docs/vllm.md)."""
     python: str = ""
-    """Interpreter of the environment that has vLLM; empty for this one."""
+    """Interpreter of the environment that has vLLM; by default that of THOR_VLLM_PYTHON, else this one."""
     arguments: str = ""
     """Further arguments of vLLM's server, in one string, such as `--tensor-parallel-size 2`."""
+    replicas: int = 1
+    """Servers that are started; requests are spread over them, a prompt's group and repairs to one of them."""
+    address: tuple[str, ...] = ()
+    """Addresses of servers that run already, in place of those that would be started, or the file of them that
+    `thor engine up` wrote. They hold this run's weights while it lasts."""
+    weights: Literal["path", "nccl"] = "path"
+    """Way of new weights into the servers: files that they read by `path`, or the GPUs' network (`nccl`)."""
+    folder: Path | None = None
+    """Folder for these files, where servers on other machines can read it; by default a temporary one."""
+    placement: Literal["apart", "colocated"] = "apart"
+    """Devices of the servers: `apart` from training, or `colocated`, where they give memory away while it trains."""
     max_num_seqs: int = 128
     """Largest number of sequences that are decoded together."""
     num_threads: int | None = None
@@ -35,6 +47,12 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.max_num_seqs < 1:
             raise ValueError(f"max_num_seqs is {self.max_num_seqs}; at least one sequence is decoded")
+        if self.replicas < 1:
+            raise ValueError(f"--engine.replicas is {self.replicas}; at least one server is started")
+        if self.name == "local" and (self.replicas > 1 or self.address or self.placement == "colocated"):
+            raise ValueError("--engine.replicas, --engine.address and --engine.placement need --engine.name vllm")
+        if self.address and self.replicas > 1:
+            raise ValueError("--engine.address names the servers; leave out --engine.replicas, which starts some")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

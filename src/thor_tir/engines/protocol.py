@@ -1,10 +1,11 @@
 """The interface of every rollout engine: token ids in, sampled token ids with log-probabilities out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Completion
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ class TrainablePolicy(Policy, Protocol):
         Raises ValueError while requests are active where it cannot, or for a parameter that the engine's model does not
         have, and EngineFault where the engine cannot take them.
         """
+        ...
+
+    async def rest(self) -> None:
+        """Nothing is sampled until `update_weights` is called: an engine that shares a device may give memory away."""
+        ...
+
+    def take_figures(self) -> "Mapping[str, JsonObject]":
+        """Figures of its parts since they were last taken, for the record of a round; empty where there are none."""
         ...
 
 

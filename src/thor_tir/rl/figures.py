@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
+from thor_tir.storage.journal import JsonObject
+
 
 class Gap(TypedDict):
     """Log ratios of two policies over trained tokens, in nats."""
@@ -161,6 +163,8 @@ class RoundFigures(TypedDict):
     """Seconds of programs, summed over what runs at the same time."""
     seconds: Seconds
     """Wall-clock seconds."""
+    engines: dict[str, JsonObject]
+    """Requests, losses and prefix hits of each server that sampled (docs/vllm.md); empty for the engine `local`."""
 
 
 class ValidationFigures(TypedDict):

@@ -21,7 +21,7 @@ from thor_tir.rl.figures import Gap, LevelFigures, RoundFigures, UpdateDrift, Up
 from thor_tir.rl.samples import EPISODE, STEP
 from thor_tir.rl.staleness import staleness_of
 from thor_tir.rollout.sample_many import Attempt
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.journal import Journal, JsonObject
 from thor_tir.tracking import Tracker, open_trackers, scalars
 from thor_tir.trajectory import Author, Span, Step
 from thor_tir.verdict import Outcome
@@ -52,10 +52,12 @@ def record_of(
     num_steps: int,
     train_s: float,
     course: Course | None = None,
+    engines: Mapping[str, JsonObject] | None = None,
 ) -> RoundFigures:
     """The line of round `number`, counted from 0, after its last update, which was the learner's `num_steps`th.
 
-    `sampled` are the rows as the engine left them, before they were scored; `train_s` are the seconds of the updates.
+    `sampled` are the rows as the engine left them, before they were scored; `train_s` are the seconds of the updates,
+    `engines` the figures of the servers that sampled.
     """
     attempts, repairs = gathered.attempts, gathered.repaired
     calls = [step for attempt in attempts for step in attempt.trajectory.calls]
@@ -105,6 +107,7 @@ def record_of(
             "learner_waited": course.learner_waited_s,
             "sampler_waited": course.sampler_waited_s,
         },
+        "engines": dict(engines or {}),
     }
 
 

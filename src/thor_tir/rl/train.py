@@ -177,6 +177,7 @@ async def _train(
         began = perf_counter()
         for update, part in list(enumerate(_parts(rows, number, config)))[first_update:]:
             check_rows(updates, learner.num_steps + 1, part)
+            await inputs.policy.rest()
             step = await beside(partial(learner.step, part), config)
             enter_update(updates, number, part, step, is_shaped=config.reshapes_advantages)
             measured.append(figures_of(step))
@@ -199,6 +200,7 @@ async def _train(
                         learner_waited_s=learner_waited_s,
                         sampler_waited_s=rounds.waited(),
                     ),
+                    engines=inputs.policy.take_figures(),
                 )
                 validated = None
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:

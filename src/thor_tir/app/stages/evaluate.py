@@ -132,8 +132,9 @@ async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) ->
     with runtime.ranks.led(run.folder.writing(run.shard)):
         async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
             await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
-            if is_address(spec.model):
-                write_atomically(run.folder.path / "endpoint.json", json.dumps(loaded.about(), indent=1) + "\n")
+            about = dict(loaded.about())
+            if is_address(spec.model) or "engines" in about:
+                write_atomically(run.folder.path / "endpoint.json", json.dumps(about, indent=1) + "\n")
 
 
 async def evaluate_loaded(

@@ -74,7 +74,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
         announce(dialect, folder, reporter.say)
         report_problems(problems.train, config.problems, reporter.say, folder)
         say_unread(problems.train.problems, dialect, reporter.say)
-    async with runtime.engine(actor, tokenizer) as engine:
+    async with runtime.engine(actor, tokenizer, reporter.say) as engine:
         validate = None
         if problems.validation is not None:
             loaded = LoadedModel(policy=engine, tokenizer=tokenizer, model=actor, about=lambda: {"model": model_name})

@@ -9,7 +9,7 @@ that keep another state than keys and values of every token.
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -29,6 +29,7 @@ from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.products import quick_products
+from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Completion, StopReason
 
 GATHER_REQUESTS, GATHER_STEPS = 8, 6
@@ -65,8 +66,9 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: StepBarrier | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> "TransformersEngine":
-    """The engine of this process, as the table of engines opens it."""
+    """The engine of this process, as the table of engines opens it; it has no server to speak of."""
     config = EngineConfig(
         max_num_seqs=options.max_num_seqs, num_threads=options.num_threads, deterministic=deterministic
     )
@@ -171,6 +173,13 @@ class TransformersEngine:
         self._model.release()
         copy_weights(named_parameters, self._model.model)
         self.policy_version = version
+
+    async def rest(self) -> None:
+        """Nothing: it samples from the very weights that are trained."""
+
+    def take_figures(self) -> Mapping[str, JsonObject]:
+        """None."""
+        return {}
 
     def release(self) -> None:
         """Forget all keys and values and free their memory. Raises ValueError while requests are active."""

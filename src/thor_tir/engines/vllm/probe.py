@@ -1,0 +1,75 @@
+"""The check that a server holds the weights of the model here: both read the same tokens."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+
+import torch
+
+from thor_tir.engines.vllm.replica import Replica
+from thor_tir.errors import EngineFault
+from thor_tir.pretrained import CausalLM
+
+PROBE_TOKENS = 48
+"""Length of the probe that is read after every update."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+"""Largest mean difference of log-probabilities over the probe, in nats, by the precision of the server."""
+
+
+class Probe:
+    """Tokens that a server and the model read after every update."""
+
+    def __init__(self, model: CausalLM, vocabulary: int) -> None:
+        random = Random("probe")
+        self._model = model
+        self._ids = [random.randrange(min(model.config.vocab_size, vocabulary)) for _ in range(PROBE_TOKENS)]
+
+    async def compare(self, replica: Replica) -> None:
+        """Raise EngineFault where the server does not hold the weights of the model; ReplicaLost."""
+        assert replica.abilities is not None
+        ids = self._ids[: replica.abilities.max_model_len - 1]
+        body = {
+            "model": replica.abilities.model,
+            "prompt": ids,
+            "max_tokens": 1,
+            "prompt_logprobs": 0,
+            "temperature": 0,
+        }
+        reply = await replica.post("/v1/completions", body)
+        rows = reply["choices"][0]["prompt_logprobs"][1:]
+        found = [row[str(id)]["logprob"] for row, id in zip(rows, ids[1:], strict=True)]
+        expected = await asyncio.to_thread(_logprobs, self._model, ids)
+        mean = sum(abs(a - b) for a, b in zip(found, expected, strict=True)) / len(found)
+        if mean <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.bfloat16]):  # also false for NaN
+            return
+        raise EngineFault(
+            f"vLLM does not hold the trained weights: over a probe of {len(ids)} tokens the log-probabilities of "
+            f"{replica.name} are off by {mean:.3g} nats on average; {await self._first_difference(replica)}"
+        )
+
+    async def _first_difference(self, replica: Replica) -> str:
+        assert replica.abilities is not None
+        if not replica.abilities.repairs:
+            return "the server lacks this package's extension, so it cannot say which weight differs"
+        reply = await replica.post("/collective_rpc", {"method": "thor_sums"})
+        theirs: Mapping[str, float] = reply["results"][0]
+        ours = {name: float(weight.detach().double().sum()) for name, weight in self._model.named_parameters()}
+        for name in theirs.keys() & ours.keys():
+            if not math.isclose(theirs[name], ours[name], rel_tol=1e-3, abs_tol=1e-3):
+                return f"the first weight that differs is {name}"
+        return "no weight that can be compared differs: a packed copy of one, or the precision, is at fault"
+
+
+@torch.inference_mode()
+def _logprobs(model: CausalLM, ids: Sequence[int]) -> list[float]:
+    """Log-probability of each id but the first, given those before it."""
+    was_training = model.training
+    model.eval()
+    try:
+        logits_TV = model(torch.tensor([ids], device=model.device)).logits[0].float()
+    finally:
+        model.train(was_training)
+    logp_TV = torch.log_softmax(logits_TV[:-1], dim=-1)
+    values: list[float] = logp_TV.gather(1, torch.tensor(ids[1:], device=model.device)[:, None])[:, 0].tolist()
+    return values

@@ -1,0 +1,203 @@
+"""Ways by which a learner's weights get into a server: by path, or over NCCL. Both keep one order.
+
+Pause (requests keep what they have), move the weights under a new label, forget the prefix cache, go on. Whoever dies
+on the way leaves a server that is paused under its old label, so that nothing ever samples from half of the weights;
+the next one to come begins again.
+"""
+
+import asyncio
+import base64
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+
+from thor_tir.engines.vllm.replica import Replica
+from thor_tir.errors import EngineFault
+from thor_tir.pretrained import CausalLM, ModelTokenizer
+
+SHARD_BYTES = 2 * 2**30
+"""Size of one file of weights in bytes: no more is held in memory beside the model."""
+
+
+class Way(Protocol):
+    """A way for weights."""
+
+    async def prepare(self) -> None:
+        """Make ready what all servers share, once for each version, while nothing else moves weights."""
+        ...
+
+    async def move(self, replica: Replica, label: str) -> None:
+        """Put the model's weights into a paused server, under a label. Raises ReplicaLost and EngineFault."""
+        ...
+
+    def forget(self, replica: Replica) -> None:
+        """The server was started again: what was agreed with it is gone."""
+        ...
+
+
+async def renew(replica: Replica, way: Way, label: str) -> None:
+    """Give a server the weights of the model, under a label; requests in flight go on under them."""
+    await replica.post("/pause?mode=keep")
+    await way.move(replica, label)
+    cleared = await replica.post("/reset_prefix_cache?reset_running_requests=true")
+    if not cleared.get("success"):
+        raise EngineFault("vLLM kept its prefix cache, which holds what the old weights computed")
+    await replica.post("/resume")
+
+
+class ByPath:
+    """Weights in files that the servers can read: they stand in a model folder, as a server starts from it."""
+
+    def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, folder: Path) -> None:
+        self.folder = folder
+        self._model = model
+        self._tokenizer = tokenizer
+
+    async def prepare(self) -> None:
+        """Write the weights in place of those in the folder."""
+        await asyncio.to_thread(self._write_weights)
+
+    async def move(self, replica: Replica, label: str) -> None:
+        """Let the server read them."""
+        assert replica.abilities is not None
+        method = "thor_reload" if replica.abilities.repairs else "reload_weights"
+        await replica.post("/collective_rpc", {"method": method, "kwargs": {"weights_path": str(self.folder)}})
+        await replica.post("/update_weight_version", {"new_version": label})
+
+    def forget(self, replica: Replica) -> None:
+        """Nothing was agreed."""
+
+    def write_model(self) -> None:
+        """Write the whole model folder."""
+        self._model.save_pretrained(self.folder, max_shard_size=SHARD_BYTES)
+        self._tokenizer.save_pretrained(self.folder)
+        self._write_weights()
+
+    def _write_weights(self) -> None:
+        draft = self.folder.with_name(f"{self.folder.name}.incoming")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        shard: dict[str, torch.Tensor] = {}
+        size = number = 0
+        for name, weight in self._model.named_parameters():
+            shard[name] = weight.detach().to(self._model.dtype).cpu().contiguous()
+            size += shard[name].nbytes
+            if size >= SHARD_BYTES:
+                save_file(shard, draft / f"model-{number:05}.safetensors", metadata={"format": "pt"})
+                shard, size, number = {}, 0, number + 1
+        if shard:
+            save_file(shard, draft / f"model-{number:05}.safetensors", metadata={"format": "pt"})
+        for old in (*self.folder.glob("*.safetensors"), *self.folder.glob("*.safetensors.index.json")):
+            old.unlink()
+        for file in draft.iterdir():
+            file.rename(self.folder / file.name)
+        draft.rmdir()
+
+
+class Sender(Protocol):
+    """The trainer's end of one connection to a server's workers."""
+
+    id: bytes
+    """What the workers need in order to join."""
+
+    def join(self) -> None:
+        """Wait until the workers have joined."""
+        ...
+
+    def send(self, tensors: list[torch.Tensor]) -> None:
+        """Send tensors, one after another, to all workers."""
+        ...
+
+
+class NCCLSender:
+    """A group of NCCL with this process as rank 0, from torch alone. Not run: there was no GPU to run it on."""
+
+    def __init__(self, world_size: int) -> None:
+        from torch.cuda import nccl
+
+        self._nccl: Any = nccl
+        self._world_size = world_size
+        self._group: Any = None
+        self.id = bytes(self._nccl.unique_id())
+
+    def join(self) -> None:
+        """Wait until the workers have joined."""
+        self._group = self._nccl.init_rank(self._world_size, self.id, 0)
+
+    def send(self, tensors: list[torch.Tensor]) -> None:
+        """Send tensors, one after another, to all workers."""
+        for tensor in tensors:
+            self._nccl.broadcast([tensor.contiguous()], 0, comms=[self._group])
+        torch.cuda.synchronize()
+
+
+class OverNCCL:
+    """Weights over the network of the GPUs, in vLLM's four phases; each server has a group of its own."""
+
+    def __init__(self, model: CausalLM, make_sender: Callable[[int], Sender] = NCCLSender) -> None:
+        self._model = model
+        self._make_sender = make_sender
+        self._senders: dict[str, Sender] = {}
+        self._one = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Nothing to write."""
+
+    async def move(self, replica: Replica, label: str) -> None:
+        """Start, send while the server receives, finish under the label."""
+        async with self._one:
+            if replica.name not in self._senders:
+                await self._join(replica)
+            sender = self._senders[replica.name]
+            weights = dict(self._model.named_parameters())
+            if not await replica.is_taken("/start_weight_update"):  # one that never finished is still open
+                await replica.is_taken("/finish_weight_update")
+                await replica.post("/start_weight_update")
+            info = {
+                "names": list(weights),
+                "dtype_names": [str(self._model.dtype).removeprefix("torch.")] * len(weights),
+                "shapes": [list(weight.shape) for weight in weights.values()],
+            }
+            receiving = asyncio.create_task(replica.post("/update_weights", {"update_info": info}))
+            sending = asyncio.create_task(asyncio.to_thread(self._send, sender, list(weights.values())))
+            try:
+                # The server may refuse before it receives anything, which must not leave us sending to nobody.
+                await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_EXCEPTION)
+                if receiving.done():
+                    receiving.result()
+                await sending
+                await receiving
+            except BaseException:
+                self.forget(replica)
+                receiving.cancel()
+                raise
+            await replica.post("/finish_weight_update", {"weight_version": label})
+
+    def forget(self, replica: Replica) -> None:
+        """The group ends with the server."""
+        self._senders.pop(replica.name, None)
+
+    async def _join(self, replica: Replica) -> None:
+        """Make a group with a server, which may still be in one with a trainer that is gone."""
+        if (await replica.get("/is_paused"))["is_paused"]:
+            await replica.is_taken("/finish_weight_update")  # under no label: it stays paused, and is overwritten
+        await replica.is_taken("/shutdown_weight_transfer_engine")
+        world_size = 1 + int((await replica.get("/get_world_size"))["world_size"])
+        sender = self._make_sender(world_size)
+        init = {
+            "nccl_unique_id_b64": base64.b64encode(sender.id).decode(),
+            "rank_offset": 1,
+            "world_size": world_size,
+            "packed": False,
+        }
+        joining = asyncio.create_task(asyncio.to_thread(sender.join))
+        await replica.post("/init_weight_transfer_engine", {"init_info": init})
+        await joining
+        self._senders[replica.name] = sender
+
+    def _send(self, sender: Sender, weights: list[torch.Tensor]) -> None:
+        sender.send([weight.detach().to(self._model.dtype) for weight in weights])

@@ -79,9 +79,13 @@ class Supervisor:
 
     async def watch(self) -> None:
         """Start what dies again, for ever. Raises EngineFault when a server keeps dying."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(len(self.servers)):
-                group.create_task(self._keep(number))
+        keeping = [asyncio.create_task(self._keep(number)) for number in range(len(self.servers))]
+        try:
+            await asyncio.gather(*keeping)  # the first fault, as it is
+        finally:
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
 
     async def stop(self) -> None:
         """End all of them."""

@@ -87,5 +87,16 @@ class TrainablePolicy(Policy, Protocol):
         ...
 
 
+class Serverless:
+    """The part of a `TrainablePolicy` that is about servers, for one that has none."""
+
+    async def rest(self) -> None:
+        """Nothing: there is no memory but that of training."""
+
+    def take_figures(self) -> "Mapping[str, JsonObject]":
+        """No part has figures."""
+        return {}
+
+
 class OpenableEngine(TrainablePolicy, AbstractAsyncContextManager["OpenableEngine"], Protocol):
     """A trainable policy that is started and stopped as a context."""

@@ -9,7 +9,7 @@ that keep another state than keys and values of every token.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,11 +25,10 @@ from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, wa
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
 from thor_tir.engines.options import EngineConfig, EngineOptions
-from thor_tir.engines.protocol import ContextFull, Sampling
+from thor_tir.engines.protocol import ContextFull, Sampling, Serverless
 from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.products import quick_products
-from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Completion, StopReason
 
 GATHER_REQUESTS, GATHER_STEPS = 8, 6
@@ -75,7 +74,7 @@ def open_engine(
     return TransformersEngine(model, tokenizer, config, barrier)
 
 
-class TransformersEngine:
+class TransformersEngine(Serverless):
     """A `Policy` over a model that this process holds, and may train while no request is active."""
 
     def __init__(
@@ -173,13 +172,6 @@ class TransformersEngine:
         self._model.release()
         copy_weights(named_parameters, self._model.model)
         self.policy_version = version
-
-    async def rest(self) -> None:
-        """Nothing: it samples from the very weights that are trained."""
-
-    def take_figures(self) -> Mapping[str, JsonObject]:
-        """None."""
-        return {}
 
     def release(self) -> None:
         """Forget all keys and values and free their memory. Raises ValueError while requests are active."""

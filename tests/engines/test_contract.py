@@ -1,5 +1,5 @@
 """What every engine promises, in one file that all of them pass: the embedded one, the scripted one, vLLM's client over
-servers that are fakes, and over real vLLM servers (`make test-vllm`)."""
+servers that are fakes of vLLM and of SGLang, and over real vLLM servers (`make test-vllm`)."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from fake_sglang import FakeSGLang
 from fake_vllm import FakeVLLM
 from thor_tir.engines.loading import load_model
 from thor_tir.engines.local.engine import TransformersEngine
@@ -31,8 +32,9 @@ REAL = pytest.param(
         pytest.mark.skipif(not PYTHON, reason="THOR_VLLM_PYTHON names no environment with vLLM (make test-vllm)"),
     ],
 )
-TRAINABLE = pytest.mark.parametrize("opened", ["embedded", "fake", REAL], indirect=True)
+TRAINABLE = pytest.mark.parametrize("opened", ["embedded", "fake", "sglang", REAL], indirect=True)
 SERVED = pytest.mark.parametrize("opened", ["fake", REAL], indirect=True)
+FAKES = {"fake": FakeVLLM, "sglang": FakeSGLang}
 QUESTIONS = ("Compute 17 * 3 - 5.", "What is the greatest common divisor of 84 and 36?", "Solve 3*x + 4 = 19.")
 
 
@@ -86,8 +88,9 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
     async def start() -> tuple[Any, Any, Any]:
         if kind == "embedded":
             return await stack.enter_async_context(TransformersEngine(model, tokenizer)), nothing, nothing
-        if kind == "fake":
-            servers = [await stack.enter_async_context(FakeVLLM(tiny_model(seed=2), tokenizer)) for _ in range(2)]
+        if kind in FAKES:
+            made = [FAKES[kind](tiny_model(seed=2), tokenizer) for _ in range(2)]
+            servers = [await stack.enter_async_context(server) for server in made]
             addresses = [server.address for server in servers]
             engine = VLLMEngine(model, tokenizer, addresses=addresses, pauses_s=(0.0, 0.01), say=said.append)
             return await stack.enter_async_context(engine), servers[0].kill, servers[0].start

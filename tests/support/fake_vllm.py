@@ -82,13 +82,16 @@ class FakeVLLM:
         self.bodies.append(body)
         if route not in OPEN and not self.is_administrable:
             return web.json_response({"error": "no such route"}, status=404)
-        handler: Callable[..., Awaitable[Any]] | None = ROUTES.get(route)
+        handler: Callable[..., Awaitable[Any]] | None = self.handler(route)
         if handler is None:
             return web.json_response({"error": f"no route {route}"}, status=404)
         try:
             return web.json_response(await handler(self, body, request.query))
         except Refused as refusal:
             return web.json_response({"error": str(refusal)}, status=refusal.status)
+
+    def handler(self, route: str) -> Any:
+        return ROUTES.get(route)
 
     # What a client may ask.
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-EngineName = Literal["local", "vllm"]
+EngineName = Literal["local", "vllm", "sglang"]
 ENGINES: Mapping[EngineName, str] = {
     "local": "thor_tir.engines.local.engine",
     "vllm": "thor_tir.engines.vllm.engine",
+    "sglang": "thor_tir.engines.vllm.engine",
 }
 """Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds its own
 file, a name and a line here, and its packages to the extras."""
@@ -20,7 +21,8 @@ class EngineOptions:
 
     name: EngineName = "local"
     """Engine that samples: `local` decodes in this process, over any transformers model; `vllm` starts a vLLM server
-    beside it and gives it every new version of the weights (docs/vllm.md)."""
+    beside it and gives it every new version of the weights (docs/vllm.md); `sglang` asks servers of SGLang by the same
+    rules, and was not run."""
     python: str = ""
     """Interpreter of the environment that has vLLM; by default that of THOR_VLLM_PYTHON, else this one."""
     arguments: str = ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
 from thor_tir.errors import EngineFault
@@ -12,8 +12,10 @@ from thor_tir.errors import EngineFault
 class Abilities:
     """One server, as it answers."""
 
+    kind: Literal["vllm", "sglang"]
+    """Whose routes it has."""
     version: str
-    """Version of vLLM; empty where the server does not say."""
+    """Version of the server's program; empty where it does not say."""
     model: str
     """Name of the model that it serves."""
     max_model_len: int
@@ -52,11 +54,14 @@ async def abilities_of(connection: Connection) -> Abilities:
     if not models:
         raise EngineFault(f"{connection.address} lists no model at /v1/models: it is no server of the OpenAI kind")
     model, longest = str(models[0]["id"]), int(models[0].get("max_model_len") or 0)
+    if (info := await found("GET", "/model_info")) and "weight_version" in info:
+        return await _of_sglang(connection, model, longest, info)
     paused, sleeping = await said("/is_paused", "is_paused"), await said("/is_sleeping", "is_sleeping")
     label = await said("/weight_info", "weight_version")
     config = await said("/server_info?config_format=json", "vllm_config")
     signs = await found("POST", "/collective_rpc", {"method": "thor_version"}) if paused is not None else None
     return Abilities(
+        kind="vllm",
         version=str(await said("/version", "version") or ""),
         model=model,
         max_model_len=longest,
@@ -68,6 +73,25 @@ async def abilities_of(connection: Connection) -> Abilities:
         label=str(label or ""),
         logprobs_mode=str(_at(config, "model_config", "logprobs_mode") or ""),
         transfer=str(_at(config, "weight_transfer_config", "backend") or ""),
+    )
+
+
+async def _of_sglang(connection: Connection, model: str, longest: int, info: Mapping[str, Any]) -> Abilities:
+    """A server of SGLang, whose administrative routes are always open."""
+    _, about = await connection.call("GET", "/server_info", within_s=60.0)
+    return Abilities(
+        kind="sglang",
+        version=str(_at(about, "version") or ""),
+        model=model,
+        max_model_len=longest,
+        tokens=True,
+        admin=True,
+        repairs=False,
+        is_paused=None,
+        is_sleeping=None,
+        label=str(info["weight_version"]),
+        logprobs_mode="",
+        transfer="",
     )
 
 

@@ -52,7 +52,11 @@ def open_engine(
 ) -> "VLLMEngine":
     """The engine as the table of engines opens it. Raises UsageError for a deterministic run: vLLM promises no bits."""
     if deterministic:
-        raise UsageError("vLLM does not promise the same bits again: --deterministic needs the engine `local`")
+        raise UsageError("servers do not promise the same bits again: --deterministic needs the engine `local`")
+    if options.name == "sglang" and (not options.address or options.weights == "nccl"):
+        raise UsageError(
+            "--engine.name sglang takes weights by path, at an --engine.address where a server runs already"
+        )
     config = VLLMConfig(
         python=python_of(options.python),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -231,7 +235,7 @@ class VLLMEngine:
     async def rest(self) -> None:
         """Let the servers give their memory away until weights are renewed, where they share a device with training."""
         if self._rests and not self._fleet.num_active:
-            await self._fleet.each(lambda replica: replica.post("/sleep?level=1"))
+            await self._fleet.each(lambda replica: replica.control.sleep(replica))
 
     async def _start(self, replica: Replica) -> None:
         """Bring a server up, or see whether it is up. Raises ReplicaLost where one at an address is not there."""
@@ -253,8 +257,8 @@ class VLLMEngine:
 
     async def _renew(self, replica: Replica) -> None:
         """Give a server the weights in force, and see that it holds them."""
-        if self._rests and (await replica.get("/is_sleeping"))["is_sleeping"]:
-            await replica.post("/wake_up")
+        if self._rests:
+            await replica.control.wake(replica)
         await renew(replica, self._way, self._label)
         await self._probe.compare(replica)
 
@@ -265,7 +269,7 @@ class VLLMEngine:
 
     async def _is_current(self, replica: Replica, answer: Answer) -> bool:
         """False for an answer of a server that was started again behind our back."""
-        labels = set(answer.labels) or {str((await replica.get("/weight_info"))["weight_version"])}
+        labels = set(answer.labels) or {await replica.control.label(replica)}
         return all(label.startswith(f"{self._run}:") for label in labels)
 
     def _completion(self, answer: Answer) -> Completion:

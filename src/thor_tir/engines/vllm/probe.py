@@ -29,22 +29,13 @@ class Probe:
         """Raise EngineFault where the server does not hold the weights of the model; ReplicaLost."""
         assert replica.abilities is not None
         ids = self._ids[: replica.abilities.max_model_len - 1]
-        body = {
-            "model": replica.abilities.model,
-            "prompt": ids,
-            "max_tokens": 1,
-            "prompt_logprobs": 0,
-            "temperature": 0,
-        }
-        reply = await replica.post("/v1/completions", body)
-        rows = reply["choices"][0]["prompt_logprobs"][1:]
-        found = [row[str(id)]["logprob"] for row, id in zip(rows, ids[1:], strict=True)]
+        found = await replica.control.read(replica, ids)
         expected = await asyncio.to_thread(_logprobs, self._model, ids)
         mean = sum(abs(a - b) for a, b in zip(found, expected, strict=True)) / len(found)
         if mean <= TOLERANCE.get(self._model.dtype, TOLERANCE[torch.bfloat16]):  # also false for NaN
             return
         raise EngineFault(
-            f"vLLM does not hold the trained weights: over a probe of {len(ids)} tokens the log-probabilities of "
+            f"an engine does not hold the trained weights: over a probe of {len(ids)} tokens the log-probabilities of "
             f"{replica.name} are off by {mean:.3g} nats on average; {await self._first_difference(replica)}"
         )
 

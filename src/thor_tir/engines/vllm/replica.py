@@ -1,6 +1,6 @@
 """One engine server as a run sees it: what it can do, what it has in flight, and what it was asked so far."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,8 +8,9 @@ from typing import Any
 
 from thor_tir.engines.vllm.abilities import Abilities
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
+from thor_tir.engines.vllm.control import VLLM, Control, SGLang
 from thor_tir.engines.vllm.server import VLLMServer
-from thor_tir.engines.vllm.token_routes import Answer, Ask, Completions, Generate, TokenRoute
+from thor_tir.engines.vllm.token_routes import Answer, Ask, Completions, Generate, SGLangGenerate, TokenRoute
 from thor_tir.errors import EngineFault, RequestFault
 from thor_tir.storage.journal import JsonObject
 
@@ -77,7 +78,14 @@ class Replica:
     @property
     def route(self) -> TokenRoute:
         """The way to ask it for tokens."""
-        return Generate() if self.abilities is not None and self.abilities.tokens else Completions()
+        if self.abilities is None or not self.abilities.tokens:
+            return Completions()
+        return SGLangGenerate() if self.abilities.kind == "sglang" else Generate()
+
+    @property
+    def control(self) -> Control:
+        """The way to pause it and to give it weights."""
+        return SGLang() if self.abilities is not None and self.abilities.kind == "sglang" else VLLM()
 
     @contextmanager
     def flight(self) -> Iterator[None]:
@@ -95,9 +103,11 @@ class Replica:
         status, reply = await self._call("POST", route.path, route.body(ask, self.abilities.model))
         if status != 200:
             raise RequestFault(f"{self.name} answers {route.path} with {status}: {str(reply)[:300]}")
-        if isinstance(reply, Mapping) and "choices" in reply:
+        try:
             return route.answer(reply, ask)
-        raise EngineFault(f"{self.name} answers {route.path} with what is no completion: {str(reply)[:300]}")
+        except (LookupError, TypeError, ValueError) as error:
+            said = str(reply)[:300]
+            raise EngineFault(f"{self.name} answers {route.path} with what is no completion: {said}") from error
 
     async def get(self, route: str, *, within_s: float | None = None) -> Any:
         """The JSON value of an administrative route. Raises ReplicaLost and EngineFault."""

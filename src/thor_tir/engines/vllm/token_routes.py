@@ -130,6 +130,47 @@ class Completions:
         return Answer(token_ids=ids, logprobs=logprobs, stop=_stop(choice, ask), cached_tokens=_cached(reply))
 
 
+class SGLangGenerate:
+    """SGLang's `/generate`: ids in, ids out, with spans of weight versions. Read in its sources, not run."""
+
+    path = "/generate"
+    has_labels = True
+
+    def body(self, ask: Ask, model: str) -> JsonObject:
+        """The request as JSON; such a server has one model, without a name."""
+        sampling = _sampling(ask)
+        return {
+            "rid": ask.id,
+            "input_ids": list(ask.token_ids),
+            "return_logprob": True,
+            "sampling_params": {
+                "max_new_tokens": sampling.pop("max_tokens"),
+                "sampling_seed": sampling.pop("seed") % 2**31,
+                **sampling,
+                "stop": list(ask.sampling.stop),
+                "stop_token_ids": list(ask.end_ids),
+                "no_stop_trim": True,
+                "skip_special_tokens": False,
+            },
+        }
+
+    def answer(self, reply: Mapping[str, Any], ask: Ask) -> Answer:
+        """The reply, read. Raises EngineFault for one that is no completion."""
+        about = reply["meta_info"]
+        ids = tuple(reply["output_ids"])
+        ended = about["finish_reason"]
+        labels = [str(about["weight_version"])] * len(ids)
+        for span in about.get("weight_versions") or ():
+            labels[span["start"] : span["end"]] = [span["version"]] * (span["end"] - span["start"])
+        return Answer(
+            token_ids=ids,
+            logprobs=_finite(ids, [entry[0] for entry in about["output_token_logprobs"]]),
+            stop=_stop({"finish_reason": ended["type"], "stop_reason": ended.get("matched")}, ask),
+            labels=tuple(labels),
+            cached_tokens=about.get("cached_tokens"),
+        )
+
+
 def _sampling(ask: Ask) -> JsonObject:
     return {
         "max_tokens": ask.max_tokens,

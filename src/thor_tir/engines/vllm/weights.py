@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import save_file
 
 from thor_tir.engines.vllm.replica import Replica
-from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer
 
 SHARD_BYTES = 2 * 2**30
@@ -41,12 +40,10 @@ class Way(Protocol):
 
 async def renew(replica: Replica, way: Way, label: str) -> None:
     """Give a server the weights of the model, under a label; requests in flight go on under them."""
-    await replica.post("/pause?mode=keep")
+    await replica.control.pause(replica)
     await way.move(replica, label)
-    cleared = await replica.post("/reset_prefix_cache?reset_running_requests=true")
-    if not cleared.get("success"):
-        raise EngineFault("vLLM kept its prefix cache, which holds what the old weights computed")
-    await replica.post("/resume")
+    await replica.control.forget_prefixes(replica)
+    await replica.control.resume(replica)
 
 
 class ByPath:
@@ -63,10 +60,7 @@ class ByPath:
 
     async def move(self, replica: Replica, label: str) -> None:
         """Let the server read them."""
-        assert replica.abilities is not None
-        method = "thor_reload" if replica.abilities.repairs else "reload_weights"
-        await replica.post("/collective_rpc", {"method": method, "kwargs": {"weights_path": str(self.folder)}})
-        await replica.post("/update_weight_version", {"new_version": label})
+        await replica.control.load(replica, self.folder, label)
 
     def forget(self, replica: Replica) -> None:
         """Nothing was agreed."""

@@ -29,6 +29,7 @@ class FakeVLLM:
         self.seen_prompts: list[list[int]] = []
         self.port = 0
         self.token_s = 0.0
+        self.is_dead = False
         self.keeps_weights = False
         """True for a server whose reload does nothing, as if it read another folder."""
         self._runner: web.AppRunner | None = None
@@ -82,6 +83,8 @@ class FakeVLLM:
         self.bodies.append(body)
         if route not in OPEN and not self.is_administrable:
             return web.json_response({"error": "no such route"}, status=404)
+        if self.is_dead:  # as vLLM's web server without its engine
+            return web.json_response({"error": "EngineDeadError"}, status=503 if route == "/health" else 500)
         handler: Callable[..., Awaitable[Any]] | None = self.handler(route)
         if handler is None:
             return web.json_response({"error": f"no route {route}"}, status=404)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import torch
 
 from fake_fleets import PROMPT, SAMPLING, fleet, moved, until
 from fake_vllm import FakeVLLM
@@ -83,6 +84,38 @@ def test_a_server_that_comes_back_gets_the_weights_in_force_first_and_then_reque
             answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(4)))
             assert victim.seen_prompts
             assert {answer.policy_version for answer in answers} == {7}
+
+    asyncio.run(run())
+
+
+def test_a_server_that_comes_back_while_the_model_is_trained_in_place_gets_the_weights_of_its_last_update() -> None:
+    async def run() -> None:
+        said: list[str] = []
+        async with fleet(1, say=said.append) as (engine, model, (server,)):
+            expected = await engine.sample(PROMPT, SAMPLING)
+            await engine.rest()
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1.3)
+            await server.kill()
+            await server.start()
+            answer = await engine.sample(PROMPT, SAMPLING)
+            assert answer.span == expected.span
+            assert answer.policy_version == 0
+            await engine.update_weights(model.named_parameters(), 1)
+            assert (await engine.sample(PROMPT, SAMPLING)).span.logprobs != expected.span.logprobs
+
+    asyncio.run(run())
+
+
+def test_an_answer_of_a_server_whose_engine_is_dead_is_a_loss_and_no_fault_of_the_request() -> None:
+    async def run() -> None:
+        async with fleet(2) as (engine, _, servers):
+            servers[0].is_dead = True
+            answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(4)))
+            assert len(answers) == 4
+            assert engine.take_figures()["0"]["losses"] == 1
+            servers[0].is_dead = False
 
     asyncio.run(run())
 

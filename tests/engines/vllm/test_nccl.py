@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fake_fleets import PROMPT, SAMPLING, FakeNCCL, fleet, moved
+from fake_fleets import PROMPT, SAMPLING, FakeNCCL, fleet, moved, until
 from fake_vllm import FakeVLLM
 from thor_tir.engines.vllm.weights import OverNCCL
 from thor_tir.errors import EngineFault
@@ -35,6 +35,22 @@ def test_the_phases_come_in_order_and_the_weights_arrive() -> None:
                 assert info["names"] == [name for name, _ in model.named_parameters()]
                 assert set(info["dtype_names"]) == {"float32"}
             assert (await engine.sample(PROMPT, SAMPLING)).policy_version == 2
+
+    asyncio.run(run())
+
+
+def test_a_server_that_comes_back_while_the_model_is_trained_gets_weights_with_the_next_update() -> None:
+    async def run() -> None:
+        model = tiny_model(seed=1)
+        async with fleet(2, model=model, way=OverNCCL(model, FakeNCCL)) as (engine, _, (victim, _other)):
+            await engine.rest()
+            await victim.kill()
+            await engine._fleet.each(lambda replica: replica.post("/is_paused"))  # finds it gone
+            await victim.start()
+            await until(lambda: "/v1/models" in victim.calls)
+            assert victim.label == "default"
+            await engine.update_weights(moved(model), 1)
+            await until(lambda: victim.label.endswith(":1") and not victim.is_paused)
 
     asyncio.run(run())
 

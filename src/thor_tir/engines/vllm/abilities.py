@@ -106,9 +106,9 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-async def is_healthy(connection: Connection) -> bool:
+async def is_healthy(connection: Connection, *, within_s: float = 5.0) -> bool:
     """True where a server answers that it is well; False where it does not answer, or not yet."""
     try:
-        return (await connection.call("GET", "/health", within_s=5.0))[0] == 200
+        return (await connection.call("GET", "/health", within_s=within_s))[0] == 200
     except ReplicaLost:
         return False

@@ -37,6 +37,10 @@ _TAKEN: set[str] = set()
 """Addresses that engines of this process put their weights into."""
 
 
+async def _nothing() -> None:
+    pass
+
+
 def silent(text: str) -> None:
     """Say nothing."""
 
@@ -137,12 +141,14 @@ class VLLMEngine:
         )
         self._max_model_len = 0
         self._claimed: set[str] = set()
+        self._is_training = False
 
     async def __aenter__(self) -> "VLLMEngine":
         """Bring the servers up with the model's weights and compare both. Raises UsageError and EngineFault."""
         try:
             self._claim({each.connection.address for each in self._fleet.replicas if each.server is None})
             await asyncio.to_thread(self._files.write_model)
+            await self._probe.read()
             await self._fleet.open()
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -229,22 +235,26 @@ class VLLMEngine:
             copy_weights(named_parameters, self._model)
             self.policy_version = version
             await self._way.prepare()
+            await self._probe.read()
+            self._is_training = False
 
         await self._fleet.renew_all(prepare)
 
     async def rest(self) -> None:
         """Let the servers give their memory away until weights are renewed, where they share a device with training."""
-        if self._rests and not self._fleet.num_active:
-            await self._fleet.each(lambda replica: replica.control.sleep(replica))
+        is_free = self._rests and not self._fleet.num_active
+        await self._fleet.each(lambda replica: replica.control.sleep(replica) if is_free else _nothing())
+        self._is_training = True
 
     async def _start(self, replica: Replica) -> None:
         """Bring a server up, or see whether it is up. Raises ReplicaLost where one at an address is not there."""
-        if replica.server is not None:
+        is_up = await is_healthy(replica.connection)
+        if replica.server is not None and not (is_up and replica.server.is_alive):
             if replica.server.num_starts >= MAX_STARTS:
                 words = replica.server.last_words()
                 raise EngineFault(f"the vLLM server died {replica.server.num_starts} times: {words}")
             await replica.server.start()
-        elif not await is_healthy(replica.connection):
+        elif not is_up:
             raise ReplicaLost(f"nothing answers at {replica.connection.address}")
         self._way.forget(replica)
         replica.abilities = found = await abilities_of(replica.connection)
@@ -257,6 +267,8 @@ class VLLMEngine:
 
     async def _renew(self, replica: Replica) -> None:
         """Give a server the weights in force, and see that it holds them."""
+        if self._is_training and self._way.reads_model:
+            raise ReplicaLost("the model is being trained")
         if self._rests:
             await replica.control.wake(replica)
         await renew(replica, self._way, self._label)

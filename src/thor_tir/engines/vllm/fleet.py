@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 
+from thor_tir.engines.vllm.abilities import is_healthy
 from thor_tir.engines.vllm.connection import ReplicaLost
 from thor_tir.engines.vllm.families import Families
 from thor_tir.engines.vllm.replica import Replica, State
@@ -117,7 +118,9 @@ class Fleet:
         self._raise_fault()
 
     async def each(self, work: Work) -> None:
-        """Do something with every replica that is there."""
+        """Do something with every replica that is there, once no weights are on their way."""
+        async with self._renewing:
+            pass
         for replica in [replica for replica in self.replicas if replica.state is State.READY]:
             try:
                 await work(replica)
@@ -210,10 +213,8 @@ class Fleet:
         while True:
             await asyncio.sleep(WATCH_S)
             for replica in [each for each in self.replicas if each.state is State.READY]:
-                try:
-                    await replica.connection.call("GET", "/health", within_s=SIGN_OF_LIFE_S)
-                except ReplicaLost as loss:
-                    self.lose(replica, str(loss))
+                if not await is_healthy(replica.connection, within_s=SIGN_OF_LIFE_S):
+                    self.lose(replica, "it does not say that it is well")
 
     def _end(self, fault: MachineFault | UsageError) -> None:
         self._fault = self._fault or fault

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from thor_tir.engines.vllm.abilities import Abilities
+from thor_tir.engines.vllm.abilities import Abilities, is_healthy
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
 from thor_tir.engines.vllm.control import VLLM, Control, SGLang
 from thor_tir.engines.vllm.server import VLLMServer
@@ -125,7 +125,7 @@ class Replica:
         self, method: str, route: str, body: object = None, *, within_s: float | None = None
     ) -> tuple[int, Any]:
         status, reply = await self.connection.call(method, route, body, within_s=within_s)
-        if status == 503 or (status >= 500 and self.server is not None and not self.server.is_alive):
+        if status >= 500 and not await is_healthy(self.connection):
             raise ReplicaLost(f"HTTP {status} {str(reply)[:200]}")
         return status, reply
 

@@ -25,6 +25,9 @@ SHARD_BYTES = 2 * 2**30
 class Way(Protocol):
     """A way for weights."""
 
+    reads_model: bool
+    """True where weights in force can be moved again only while training does not move the model's."""
+
     async def prepare(self) -> None:
         """Make ready what all servers share, once for each version, while nothing else moves weights."""
         ...
@@ -48,6 +51,8 @@ async def renew(replica: Replica, way: Way, label: str) -> None:
 
 class ByPath:
     """Weights in files that the servers can read: they stand in a model folder, as a server starts from it."""
+
+    reads_model = False
 
     def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, folder: Path) -> None:
         self.folder = folder
@@ -131,6 +136,8 @@ class NCCLSender:
 
 class OverNCCL:
     """Weights over the network of the GPUs, in vLLM's four phases; each server has a group of its own."""
+
+    reads_model = True
 
     def __init__(self, model: CausalLM, make_sender: Callable[[int], Sender] = NCCLSender) -> None:
         self._model = model

@@ -9,6 +9,7 @@ import base64
 import copy
 from collections.abc import Awaitable, Callable
 from glob import glob
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -191,6 +192,11 @@ class FakeVLLM:
                 self.load(load_file(file))
         return {"results": [""]}
 
+    async def checksums(self, body: Any, query: Any) -> Any:
+        assert body == {"action": "checksum"}
+        weights = {n: w.detach().numpy().tobytes() for n, w in self.model.named_parameters()}
+        return {"checksums": {f"tp0:{n}": sha256(w).hexdigest() for n, w in weights.items()}}
+
     async def server_info(self, body: Any, query: Any) -> Any:
         return {"vllm_config": {"model_config": {"logprobs_mode": "processed_logprobs"}}}
 
@@ -311,6 +317,7 @@ ROUTES: dict[str, Any] = {
     "/get_world_size": FakeVLLM.world_size,
     "/collective_rpc": FakeVLLM.rpc,
     "/server_info": FakeVLLM.server_info,
+    "/weight_checker": FakeVLLM.checksums,
     "/init_weight_transfer_engine": FakeVLLM.init_transfer,
     "/shutdown_weight_transfer_engine": FakeVLLM.shutdown_transfer,
     "/start_weight_update": FakeVLLM.start_update,

@@ -197,6 +197,21 @@ def test_a_server_that_does_not_hold_the_weights_ends_the_run_and_the_weight_is_
     asyncio.run(run())
 
 
+def test_servers_that_hold_other_bits_than_each_other_end_the_run_though_the_probe_saw_nothing() -> None:
+    async def run() -> None:
+        async with fleet(2) as (engine, model, servers):
+            plain = servers[1].load
+
+            def rounded(weights: dict) -> None:
+                plain({name: weight * (1 + 1e-6) if "norm" in name else weight for name, weight in weights.items()})
+
+            servers[1].load = rounded
+            with pytest.raises(EngineFault, match=r"engine 1 at .* hold other weights: the first is tp0:.*norm"):
+                await engine.update_weights(moved(model), 2)
+
+    asyncio.run(run())
+
+
 def test_servers_that_share_the_device_of_training_sleep_until_the_next_weights() -> None:
     async def run() -> None:
         async with fleet(2, rests=True) as (engine, model, servers):

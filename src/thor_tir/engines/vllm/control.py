@@ -40,6 +40,10 @@ class Control(Protocol):
         """Log-probability of each id but the first, given those before it."""
         ...
 
+    async def checksums(self, replica: "Replica") -> Mapping[str, str]:
+        """A digest of each weight that it holds; empty where it has no such route."""
+        ...
+
     async def sleep(self, replica: "Replica") -> None:
         """Let it give its memory away."""
         ...
@@ -84,6 +88,11 @@ class VLLM:
         reply = await replica.post("/v1/completions", {"model": replica.abilities.model, **body})
         rows: Sequence[Mapping[str, Mapping[str, float]]] = reply["choices"][0]["prompt_logprobs"][1:]
         return [row[str(id)]["logprob"] for row, id in zip(rows, ids[1:], strict=True)]
+
+    async def checksums(self, replica: "Replica") -> Mapping[str, str]:
+        """A digest of each weight that it holds; those of packed copies are left out by vLLM."""
+        reply = await replica.unless_refused("/weight_checker", {"action": "checksum"})
+        return {} if reply is None else reply["checksums"]
 
     async def sleep(self, replica: "Replica") -> None:
         """Let it give its memory away."""
@@ -130,6 +139,10 @@ class SGLang:
         }
         reply = await replica.post("/generate", body)
         return [float(entry[0]) for entry in reply["meta_info"]["input_token_logprobs"][1:]]
+
+    async def checksums(self, replica: "Replica") -> Mapping[str, str]:
+        """None: its digests are of another form."""
+        return {}
 
     async def sleep(self, replica: "Replica") -> None:
         """Let it give its memory away."""

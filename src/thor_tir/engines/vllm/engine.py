@@ -21,8 +21,8 @@ from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
 from thor_tir.engines.vllm.addresses import addresses_of
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
 from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
-from thor_tir.engines.vllm.probe import Probe
-from thor_tir.engines.vllm.replica import Counts, Replica
+from thor_tir.engines.vllm.probe import Probe, check_alike
+from thor_tir.engines.vllm.replica import Counts, Replica, State
 from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer, python_of
 from thor_tir.engines.vllm.token_routes import Answer, Ask
 from thor_tir.engines.vllm.weights import ByPath, OverNCCL, Way, renew
@@ -33,6 +33,8 @@ from thor_tir.trajectory import Author, Completion, Span
 
 MAX_STARTS = 6
 """Starts of a server within one run; one that keeps dying is given up."""
+CHECKED_BYTES = 2 * 2**30
+"""Size of the largest model whose weights are compared among servers, digest by digest, at every update."""
 _TAKEN: set[str] = set()
 """Addresses that engines of this process put their weights into."""
 
@@ -150,6 +152,7 @@ class VLLMEngine:
             await asyncio.to_thread(self._files.write_model)
             await self._probe.read()
             await self._fleet.open()
+            await self._check_alike()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -239,12 +242,21 @@ class VLLMEngine:
             self._is_training = False
 
         await self._fleet.renew_all(prepare)
+        await self._check_alike()
 
     async def rest(self) -> None:
         """Let the servers give their memory away until weights are renewed, where they share a device with training."""
         is_free = self._rests and not self._fleet.num_active
         await self._fleet.each(lambda replica: replica.control.sleep(replica) if is_free else _nothing())
         self._is_training = True
+
+    async def _check_alike(self) -> None:
+        ready = [replica for replica in self._fleet.replicas if replica.state is State.READY]
+        if len(ready) > 1 and sum(weight.nbytes for weight in self._model.parameters()) <= CHECKED_BYTES:
+            try:
+                await check_alike(ready)
+            except ReplicaLost:
+                return  # the next request to it finds that out
 
     async def _start(self, replica: Replica) -> None:
         """Bring a server up, or see whether it is up. Raises ReplicaLost where one at an address is not there."""

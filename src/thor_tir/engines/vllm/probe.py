@@ -57,6 +57,17 @@ class Probe:
         return "no weight that can be compared differs: a packed copy of one, or the precision, is at fault"
 
 
+async def check_alike(replicas: Sequence[Replica]) -> None:
+    """Raise EngineFault where two servers do not hold the same bits: the probe may not see a small difference."""
+    first: Mapping[str, str] = {}
+    for replica in replicas:
+        found = await replica.control.checksums(replica)
+        for name in sorted(found.keys() & first.keys()):
+            if found[name] != first[name]:
+                raise EngineFault(f"{replica.name} and {replicas[0].name} hold other weights: the first is {name}")
+        first = first or found
+
+
 @torch.inference_mode()
 def _logprobs(model: CausalLM, ids: Sequence[int]) -> list[float]:
     """Log-probability of each id but the first, given those before it."""

@@ -117,6 +117,11 @@ class Replica:
         """The same for a call that changes something."""
         return self._value(route, await self._call("POST", route, body))
 
+    async def unless_refused(self, route: str, body: object = None) -> Any:
+        """The same; None where the server refuses the call. Raises ReplicaLost."""
+        status, value = await self._call("POST", route, body)
+        return value if status == 200 else None
+
     async def is_taken(self, route: str, body: object = None) -> bool:
         """False where the server refuses the call. Raises ReplicaLost."""
         return (await self._call("POST", route, body))[0] == 200

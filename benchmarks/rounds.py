@@ -104,7 +104,12 @@ def show(title: str, unit: str, rows: Sequence[Measured], notes: Sequence[str] =
         console.print(note, highlight=False)
 
 
+def _plain(value: Any) -> Any:
+    """A record as a table, and a path as text."""
+    return str(value) if isinstance(value, Path) else asdict(value)
+
+
 def save(path: Path | None, record: Mapping[str, Any]) -> None:
     """Write a comparison as JSON, with the machine it ran on."""
     if path is not None:
-        path.write_text(json.dumps({"machine": machine(), **record}, indent=1, default=asdict) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"machine": machine(), **record}, indent=1, default=_plain) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ ESSENTIALS: Mapping[str, Sequence[str]] = {
         *("preset", "seed", "dry-run"),
     ),
     "eval select": ("folder", "select"),
+    "engine up": ("model", "replicas", "tensor-parallel", "devices", "host", "port", "python", "weights", "output"),
     "data show-prompt": ("model", "problems", "first", "styles", "reasoning"),
 }
 """What everyone needs, in the order in which it is asked about; of a command that is not here its own options."""

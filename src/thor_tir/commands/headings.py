@@ -117,6 +117,10 @@ HEADINGS = (
     Heading("Requests: the most that one may ask for", ("bounds.",)),
     Heading("Programs: where and how they run", ("sandbox.",)),
     Heading("Engine: how local models are sampled", ("engine.", "concurrency", "deterministic"), ("ResourceConfig",)),
+    Heading(
+        "Servers: memory, precision, access",
+        ("force-public", "dtype", "max-num-seqs", "num-threads", "sleep", "arguments"),
+    ),
     Heading("Models behind an address: requests and retries", ("endpoint.",)),
 )
 """Headings in their order; an option stands below the first that names it."""

@@ -21,7 +21,7 @@ class Server(Protocol):
 
     @property
     def abilities(self) -> Abilities | None:
-        """What it can do; None before it was asked."""
+        """Its routes and settings; None before it was asked."""
         ...
 
     async def get(self, route: str) -> Any:

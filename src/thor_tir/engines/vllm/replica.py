@@ -29,7 +29,7 @@ class State(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """What became of the requests of one replica."""
+    """Figures of the requests of one replica."""
 
     requests: int = 0
     """Requests that it answered."""
@@ -71,9 +71,9 @@ class Replica:
     in_flight: int = 0
     """Requests that wait for its answer."""
     counts: Counts = field(default_factory=Counts)
-    """What became of its requests."""
+    """Figures of its requests."""
     abilities: Abilities | None = None
-    """What it can do; None before it was asked."""
+    """Its routes and settings; None before it was asked."""
 
     @property
     def route(self) -> TokenRoute:

@@ -1,4 +1,4 @@
-"""What a server can do, found by asking it: `thor engine check` shows it, and a run decides by it."""
+"""Abilities of a server, found by asking it: `thor engine check` shows them, and a run decides by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run needs of a server, as rows of a table: found, needed for, and whether it is there."""
+"""Needs of a run, held against the abilities of a server: the rows of the table of `thor engine check`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

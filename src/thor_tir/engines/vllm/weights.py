@@ -101,7 +101,7 @@ class Sender(Protocol):
     """The trainer's end of one connection to a server's workers."""
 
     id: bytes
-    """What the workers need in order to join."""
+    """Bytes that the workers need in order to join."""
 
     def join(self) -> None:
         """Wait until the workers have joined."""

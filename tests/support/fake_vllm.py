@@ -31,6 +31,9 @@ class FakeVLLM:
         self.port = 0
         self.token_s = 0.0
         self.is_dead = False
+        self.loading = asyncio.Event()
+        """Cleared while calls to workers hang."""
+        self.loading.set()
         self.keeps_weights = False
         """True for a server whose reload does nothing, as if it read another folder."""
         self._runner: web.AppRunner | None = None
@@ -180,6 +183,7 @@ class FakeVLLM:
         return {"world_size": 1}
 
     async def rpc(self, body: Any, query: Any) -> Any:
+        await self.loading.wait()
         method = body["method"]
         if method == "thor_version":
             return {"results": ["1"]}

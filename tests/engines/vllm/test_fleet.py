@@ -212,6 +212,22 @@ def test_servers_that_hold_other_bits_than_each_other_end_the_run_though_the_pro
     asyncio.run(run())
 
 
+def test_a_server_that_hangs_while_it_takes_weights_holds_up_nobody_for_ever(monkeypatch) -> None:
+    async def run() -> None:
+        async with fleet(2) as (engine, model, (stuck, _)):
+            stuck.loading.clear()
+            monkeypatch.setattr("thor_tir.engines.vllm.fleet.RENEW_S", 0.3)
+            await engine.update_weights(moved(model), 5)
+            answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(3)))
+            assert {answer.policy_version for answer in answers} == {5}
+            assert engine.take_figures()["0"]["losses"] == 1
+            stuck.loading.set()
+            monkeypatch.setattr("thor_tir.engines.vllm.fleet.RENEW_S", 60.0)
+            await until(lambda: stuck.label.endswith(":5") and not stuck.is_paused)
+
+    asyncio.run(run())
+
+
 def test_servers_that_share_the_device_of_training_sleep_until_the_next_weights() -> None:
     async def run() -> None:
         async with fleet(2, rests=True) as (engine, model, servers):

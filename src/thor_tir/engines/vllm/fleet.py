@@ -21,6 +21,8 @@ WATCH_S = 5.0
 """Time between two looks at replicas that are not answering anything, in seconds."""
 SIGN_OF_LIFE_S = 30.0
 """A replica that does not answer `/health` for so long is taken for lost."""
+RENEW_S = 900.0
+"""A replica that takes longer to take weights is taken for lost."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses before a replica is opened again, one after another; the last one repeats."""
 
@@ -164,15 +166,22 @@ class Fleet:
     async def _taken_in(self, replica: Replica) -> None:
         """Give a replica the weights in force, then requests."""
         async with self._renewing:
-            await self._renew(replica)
+            await self._renew_in_time(replica)
             replica.state = State.READY
         self._tell()
+
+    async def _renew_in_time(self, replica: Replica) -> None:
+        try:
+            async with asyncio.timeout(RENEW_S):
+                await self._renew(replica)
+        except TimeoutError as error:
+            raise ReplicaLost(f"it did not take the weights within {RENEW_S:.0f} s") from error
 
     async def _renewed(self, replica: Replica) -> None:
         replica.state = State.RENEWING
         self._families.forget(replica.name)
         try:
-            await self._renew(replica)
+            await self._renew_in_time(replica)
             replica.state = State.READY
         except ReplicaLost as loss:
             self.lose(replica, str(loss))
@@ -212,7 +221,7 @@ class Fleet:
         """Find replicas that hang without hanging up."""
         while True:
             await asyncio.sleep(WATCH_S)
-            for replica in [each for each in self.replicas if each.state is State.READY]:
+            for replica in [each for each in self.replicas if each.state in (State.READY, State.RENEWING)]:
                 if not await is_healthy(replica.connection, within_s=SIGN_OF_LIFE_S):
                     self.lose(replica, "it does not say that it is well")
 

@@ -183,14 +183,15 @@ def test_a_log_has_each_line_with_the_time_left_at_the_rate_of_this_process(monk
                 f"round {number}: reward 0.50, " + "and a line that is much longer than eighty columns " * 2, "short"
             )
     lines = log.getvalue().splitlines()
-    assert [line.rpartition(", ")[2] for line in lines[1::2]] == [
+    assert [line.rpartition(", ")[2] for line in lines[2:-1:2]] == [
         "6 min left",
         "5 min left",
         "5 min left",
         "4 min left",
         "3 min left",
     ]
-    assert lines[0].startswith("RL: 91 of 100, ")
+    assert lines[0] == "RL: goes on behind 90 of 100"
+    assert lines[1].startswith("RL: 91 of 100, ")
     assert lines[-1] == "RL: 5 in 200.0 s (40 s each); with 90 from before 95 of 100"
 
 

@@ -81,10 +81,12 @@ class _Bar:
         self._task = progress.add_task(self._title, total=total, bar=self)
 
     def resume(self, units: int) -> None:
-        """Count `units` as done before this process began."""
+        """Count `units` as done before this process began, and say so where no bar shows it."""
         self._before += units
         self.done += units
         self._progress.update(self._task, completed=self.done)
+        if units and self._progress.disable:
+            self._print(f"{self._title}: goes on behind {self.done} of {self._total}")
 
     def advance(self, units: int = 1) -> None:
         """Count `units` more as done; where there is no bar, a line says so now and then."""

@@ -165,7 +165,7 @@ def test_every_example_of_the_page_keeps_its_contract(tmp_path: Path) -> None:
     ("tool", "arguments", "said"),
     [
         ("Units", '{"value": 2}', "2"),
-        ("Units", '{"value": "two"}', "failed call, runtime: BadArguments"),
+        ("Units", '{"value": "two"}', "failed call, BadArguments: units: "),
         ("doubled", '{"value": 2, "more": null}', "4"),
     ],
 )

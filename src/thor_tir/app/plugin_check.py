@@ -83,7 +83,7 @@ def kind_of_plugin(spec: str) -> HookKind:
         raise UsageError(f"{name} {said}; say --kind, and spell a function as module:function or file.py:function")
     if name.startswith(PREFIX):
         return "reward"
-    found = found_hook("reward", name)
+    found = found_hook("tool", name)
     if inspect.isclass(found) or not callable(found):
         return "tool"
     given = tuple(inspect.signature(found).parameters)
@@ -99,6 +99,8 @@ def kind_of_plugin(spec: str) -> HookKind:
 
 
 def _is_async(spec: str, kind: HookKind) -> bool:
+    if kind == "tool":
+        return True  # its call is async, or works in a thread
     name = spelling_of(spec).name
     if not (is_hook(name) or name in offered(kind)):
         return False  # a packaged one
@@ -280,7 +282,7 @@ def _tool_call(spec: str, arguments: str) -> Iterator[Case]:
         tools = load_tools([spec])
         action = Action(code=arguments, span=_span(arguments), tool=tools[0].spec.name)
         result = waited_for(Toolbox(tools).run(action, _NO_SANDBOX))
-        return result.stdout if result.status is Status.OK else f"failed call, {result.status}: {result.error}"
+        return result.stdout if result.status is Status.OK else f"failed call, {result.stderr.strip() or result.status}"
 
     yield f"called with {arguments}", call
 

@@ -141,7 +141,7 @@ def test_a_damaged_trajectory_is_counted_below_the_list(empty_folder: Path, caps
     assert status_of("show", "run") == 0
     told = capsys.readouterr().out
     assert "p1/0" in told
-    assert "trajectories.jsonl: 1 lines are damaged and are not shown" in told
+    assert "trajectories.jsonl: 1 line is damaged and not shown" in told
 
 
 def test_a_fault_of_the_machine_is_one_sentence_with_status_1(
@@ -199,6 +199,24 @@ def test_sigterm_says_how_to_go_on_with_status_143(works: str) -> None:
     ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == 143
     assert ended.stderr == "thor: ended by SIGTERM; the same command continues where this one stopped\n"
+
+
+def test_doctor_says_what_a_core_installation_can_do_and_what_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    from thor_tir.commands import reading
+
+    whole = list(reading._abilities())
+    assert len(whole) == 1
+    assert whole[0].startswith("THOR can run here: ")
+    monkeypatch.setattr(reading, "is_installed", lambda package: package != "torch")
+    part, lack = reading._abilities()
+    assert part.startswith("THOR can run here in part: grading, programs, data, and models behind addresses; generated")
+    assert lack.startswith("NOT here: models on this machine")
+    assert lack.endswith("pip install 'thor-tir[local]'")
+
+
+def test_two_words_that_ask_for_different_problems_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("rl", "--first", "4", "--count=10", "--dry-run") == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_what_sigterm_did_before_a_command_it_does_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

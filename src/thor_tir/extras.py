@@ -22,6 +22,7 @@ EXTRAS = {
     "tensorboard": "track",
     "trackio": "trackio",
     "wandb": "wandb",
+    "verifiers": "verifiers",
 }
 """Extra of each package that only some commands need, by the name under which the package is imported."""
 

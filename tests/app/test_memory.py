@@ -117,6 +117,7 @@ def test_a_dry_run_needs_no_weights_says_the_arithmetic_and_writes_nothing(
     prompt = int(rows["problems"].split("prompt ")[1].split()[0])
     assert f"in responses of at most {4096 - prompt:,}" in rows["tokens a round"]  # the model's context
     assert {"weights", "gradients", "optimizer", "activations", "KV cache", "together, at most"} <= rows.keys()
+    assert any(name.startswith("Python, torch and what was read") for name in rows)
     evaluated = planned(capsys, "eval", "--model", "nano/actor", "--limit", "6", "--samples", "3")
     assert "18, 3 a problem" in evaluated["generations"]
     tirgen = planned(capsys, "tirgen", *few)

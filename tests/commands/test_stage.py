@@ -28,7 +28,7 @@ def whole(tmp_path: Path) -> Path:
 def test_the_commands_with_a_quickstarts_seed_are_its_stages(whole: Path) -> None:
     nano = quickstart(seed=3)
     rl = Rl(model=str(whole / "sft" / "model"), output=whole / "rl", rl=nano.rl)
-    begun = rl_options(rl.output, model=rl.model, preset=rl.preset)
+    begun = rl_options(rl.output, model=rl.model, problems=rl.problems, preset=rl.preset)
     assert changes(begun, identity(rl)) == ["processes was 4, is 1"]  # which may differ
     data = str(whole / "tirgen" / "dataset.jsonl")
     sft = Sft(data=data, output=whole / "sft", sft=dataclasses.replace(nano.sft, save_dtype="float32"))
@@ -37,7 +37,7 @@ def test_the_commands_with_a_quickstarts_seed_are_its_stages(whole: Path) -> Non
 
 
 def test_the_options_of_another_stage_are_told(whole: Path) -> None:
-    begun = rl_options(whole / "rl", model="other/model", preset="nano")
+    begun = rl_options(whole / "rl", model="other/model", problems="reasoning_gym", preset="nano")
     assert changes(begun, identity(Rl(model="other/model"))) == [
         f'model was "{whole / "sft" / "model"}", is "other/model"',
         "processes was 4, is 1",
@@ -47,9 +47,9 @@ def test_the_options_of_another_stage_are_told(whole: Path) -> None:
 
 def test_a_folder_beside_no_quickstart_is_none(tmp_path: Path) -> None:
     (tmp_path / "rl" / "checkpoints").mkdir(parents=True)
-    assert rl_options(tmp_path / "rl", model="", preset="nano") is None
+    assert rl_options(tmp_path / "rl", model="", problems="", preset="nano") is None
     (tmp_path / "config.json").write_text('{"seed": 1}')
-    assert rl_options(tmp_path / "rl", model="", preset="nano") is None
+    assert rl_options(tmp_path / "rl", model="", problems="", preset="nano") is None
 
 
 def test_a_quickstart_whose_stage_was_extended_says_so_and_stops(whole: Path) -> None:

@@ -169,6 +169,8 @@ class RunConfig:
     """Columns of a data set of one's own."""
     choice: ProblemChoice = EVERY
     """Part of it that is used."""
+    test_problems: str = ""
+    """Data set that a whole run on problems of one's own is tested on; empty holds a part of `problems` out."""
     families: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: NANO_FAMILIES)
     """Settings of each reasoning-gym family, by its name."""
     num_tirgen: int = 144

@@ -2,7 +2,7 @@
 
 One micro-batch is computed, forward and backward, with tensors that have a shape and no content, and what would be
 allocated is counted: so whatever a model keeps for its backward pass is in the sum, with adapters, recomputation and
-half precision as the trainer has them. Python and torch themselves, some hundred megabytes, are not counted.
+half precision as the trainer has them. Python and torch themselves are not in these parts; a plan adds them.
 """
 
 import weakref

@@ -3,9 +3,11 @@ the run itself does it; no weights are read, nothing is sampled and nothing is w
 """
 
 import os
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,10 +57,21 @@ class Plan:
         """The parts, their sum, and what this machine has."""
         if not self.memory:
             return []
-        total, (place, room) = sum(self.memory.values()), room_here()
+        (place, room), own = room_here(), resident()
+        total = sum(self.memory.values()) + (0 if torch.cuda.is_available() else own)
         verdict = "" if total <= room else f"  does NOT fit into {_bytes(room)} of {place}"
         rows = [(part, _bytes(size)) for part, size in self.memory.items()]
+        where = ", beside it in the machine's memory" if torch.cuda.is_available() else ""
+        rows.append((f"Python, torch and what was read{where}", _bytes(own)))
         return [*rows, ("together, at most", _bytes(total) + verdict), (place, _bytes(room))]
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now: interpreter, libraries, tokenizer and problems, and no tensors."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # another system than Linux: the most that it had
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def room_here() -> tuple[str, int]:

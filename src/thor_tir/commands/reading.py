@@ -1,12 +1,14 @@
 """Commands for one stored trajectory and one machine."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from thor_tir.console import ConsoleReporter
+from thor_tir.extras import installation, is_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,21 @@ class Doctor:
         say(f"sandbox level: {finding.level or 'none'}")
         if not finding.level:
             raise MachineFault(f"programs cannot be confined here: {'; '.join(finding.missing)}")
-        say("THOR can run here.")
+        for line in _abilities():
+            say(line)
+
+
+def _abilities() -> Iterator[str]:
+    """What can be done here and what cannot, as far as it hangs on what is installed."""
+    here = {
+        "models on this machine (solve, chat, sft, rl, tirgen and eval without an address)": "torch",
+        "generated problems (quickstart, --problems reasoning_gym)": "reasoning_gym",
+    }
+    lacks = {work: package for work, package in here.items() if not is_installed(package)}
+    can = ["grading, programs, data, and models behind addresses", *(work for work in here if work not in lacks)]
+    yield f"THOR can run here: {'; '.join(can)}." if not lacks else f"THOR can run here in part: {'; '.join(can)}."
+    for work, package in lacks.items():
+        yield f"NOT here: {work}: {installation(package)}"
 
 
 def _how_it_loads(name: str) -> str:

@@ -1,12 +1,15 @@
 """A stage of a quickstart that is made longer by itself: the options that the quickstart made it with."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from thor_tir.app.config import CallConfig
+from thor_tir.app.stages.own_problems import TRAIN
+from thor_tir.problems.columns import ANY_FIELDS
+from thor_tir.problems.sources import is_generated
 from thor_tir.sft.config import ChatConfig, ChatFields
 
 
@@ -19,10 +22,16 @@ def whole_run(folder: Path) -> Mapping[str, Any] | None:
     return found if {"actor", "num_rl", "sft", "rl", "eval"} <= found.keys() else None
 
 
-def rl_options(folder: Path, *, model: str, preset: str) -> Mapping[str, Any] | None:
-    """The options of `thor rl` that made the stage; `model` is the spelling of its first model, if it is that."""
+def rl_options(folder: Path, *, model: str, problems: str, preset: str) -> Mapping[str, Any] | None:
+    """The options of `thor rl` that made the stage; model and problems are spelled as given, where they are these."""
     if (whole := whole_run(folder)) is None:
         return None
+    if not is_generated(whole["problems"]):
+        whole = {
+            **whole,
+            "problems": _spelled(folder.parent / TRAIN, problems),
+            "fields": asdict(ANY_FIELDS),
+        }
     same = ("problems", "fields", "choice", "reasoning", "observation", "calls", "rl", "resources")
     return {
         **{name: whole[name] for name in same},
@@ -40,10 +49,10 @@ def sft_options(folder: Path, *, data: str, preset: str) -> Mapping[str, Any] | 
     return {
         "model": whole["actor"],
         "data": _spelled(folder.parent / "tirgen" / "dataset.jsonl", data),
-        "fields": dataclasses.asdict(ChatFields()),
-        "chats": dataclasses.asdict(ChatConfig()),
+        "fields": asdict(ChatFields()),
+        "chats": asdict(ChatConfig()),
         "reasoning": whole["reasoning"],
-        "calls": {**dataclasses.asdict(CallConfig()), "tool": []},
+        "calls": {**asdict(CallConfig()), "tool": []},
         "state": "program",
         "sft": {**whole["sft"], "save_dtype": "float32"},  # as the quickstart's RL goes on from it
         "end_token": [],

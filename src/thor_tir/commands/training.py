@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -16,9 +17,10 @@ from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, id
 from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.errors import UsageError
 from thor_tir.hooks import hook_files
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
-from thor_tir.problems.sources import EVERY, ProblemChoice, local_inputs
+from thor_tir.problems.sources import EVERY, ProblemChoice, is_generated, local_inputs
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
 from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim
@@ -49,6 +51,14 @@ class Quickstart:
 
     output: Path = Path("runs/quickstart")
     """Folder of the run: results.json, report.html and everything that was sampled."""
+    problems: str = NANO.problems
+    """Data set of one's own (a file or folder of JSONL, JSON, CSV, TSV or Parquet, perhaps with @SPLIT, or one of the
+    hub as OWNER/NAME:CONFIG@SPLIT), or reasoning_gym:family,family, or reasoning_gym (the nano families)."""
+    test_problems: str = ""
+    """Data set of one's own that every model is tested on; without it about a tenth of --problems is held out by a
+    digest of the questions, and no stage trains on them."""
+    fields: Annotated[ProblemFields, tyro.conf.arg(name="")] = ANY_FIELDS
+    """Columns of a data set of one's own."""
     seed: int = 0
     """Seed of the whole run."""
     deterministic: bool = False
@@ -81,6 +91,7 @@ class Quickstart:
             self._run(ranks)
 
     def _run(self, ranks: "Ranks") -> None:
+        from thor_tir.app.stages.own_problems import with_own_problems
         from thor_tir.app.stages.quickstart import run_inputs, run_options, run_quickstart
         from thor_tir.eval.metrics import remarks
         from thor_tir.eval.tables import run_table
@@ -88,12 +99,22 @@ class Quickstart:
 
         reporter = ConsoleReporter(is_silent=not ranks.leads)
         config = quickstart(seed=self.seed, deterministic=self.deterministic)
-        config = dataclasses.replace(config, observation=self.observation)
+        config = dataclasses.replace(
+            config,
+            observation=self.observation,
+            problems=self.problems,
+            test_problems=self.test_problems,
+            fields=self.fields,
+        )
+        if self.test_problems and is_generated(self.problems):
+            raise UsageError(f"--test-problems are for problems of your own, and {self.problems} makes its own test")
         if self.dry_run:
             from thor_tir.app.plan import plan_quickstart
 
             check_claim(self.output, run_options(config, self._sharing), inputs=run_inputs(config))
-            tell_plans(plan_quickstart(config, reporter.say), reporter)
+            with TemporaryDirectory() as folder:
+                apart = with_own_problems(config, Path(folder), reporter.say)
+                tell_plans(plan_quickstart(apart, reporter.say), reporter)
             return
         outcome = asyncio.run(run_quickstart(config, self.output, reporter, identity(self), ranks))
         if not ranks.leads:
@@ -344,7 +365,7 @@ class Rl(Training):
         return Growth(
             option="rl.num_rounds",
             is_wanted=self.extend,
-            begun_as=rl_options(self.output, model=self.model, preset=self.preset),
+            begun_as=rl_options(self.output, model=self.model, problems=self.problems, preset=self.preset),
         )
 
     def _plan(self, config: RunConfig, reporter: ConsoleReporter) -> None:

@@ -10,6 +10,7 @@ import tyro
 
 from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
+from thor_tir.view import DEFAULT_MOST
 
 TOKEN_VARIABLE = "THOR_VIEW_TOKEN"
 
@@ -30,7 +31,7 @@ class ViewRuns:
 
     export: Path | None = None
     """HTML file to write instead, which shows the runs without a server."""
-    trajectories: int = 400
+    trajectories: int = DEFAULT_MOST
     """Most trajectories of each run in that file."""
 
     def run(self) -> None:

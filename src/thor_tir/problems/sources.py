@@ -102,8 +102,10 @@ def split_of(question: str) -> Split:
     return [split for split, tenths in _TENTHS.items() for _ in range(tenths)][tenth]
 
 
-def held_out(problems: Sequence[Problem], most: int) -> tuple[list[Problem], list[Problem]]:
-    """Problems to train on, and at most `most` that are kept from training, of those that the validation split owns.
+def held_out(
+    problems: Sequence[Problem], most: int, split: Split = Split.VALIDATION
+) -> tuple[list[Problem], list[Problem]]:
+    """Problems to train on, and at most `most` that are kept from training, of those that a split owns.
 
     A digest of the question decides, so that neither the order of a file nor a seed moves a problem from one part to
     the other. A question that stands in a file twice, however it is spaced and dressed, is in one part alone.
@@ -112,7 +114,7 @@ def held_out(problems: Sequence[Problem], most: int) -> tuple[list[Problem], lis
     for problem in problems:
         alike.setdefault(bare_question(problem.question), []).append(problem)
     spelled = {min(normalised(p.question) for p in same): bare for bare, same in alike.items()}
-    owned = sorted((spelling for spelling in spelled if split_of(spelling) is Split.VALIDATION), key=digest)
+    owned = sorted((spelling for spelling in spelled if split_of(spelling) is split), key=digest)
     kept = [spelled[spelling] for spelling in owned[:most]]
     apart = set(kept)
     train = [p for p in problems if bare_question(p.question) not in apart]

@@ -16,6 +16,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import JsonObject, write_atomically
+from thor_tir.view import DEFAULT_MOST
 from thor_tir.view.assets import KATEX, asset, bundle
 from thor_tir.view.curves import curves
 from thor_tir.view.detail import detail
@@ -26,8 +27,6 @@ from thor_tir.view.selection import Chosen, Found, facets, listed
 
 MAX_BYTES = 6_000_000
 """Bytes of trajectories in one file, of all runs together."""
-DEFAULT_MOST = 400
-"""Trajectories of one run, where nothing else is asked for: more than a person browses."""
 MAX_TEXT = 8_000
 """Characters of one text of a trajectory; of a longer one its two ends stand in the file."""
 

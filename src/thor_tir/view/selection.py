@@ -125,7 +125,7 @@ def _fitting(run: ViewedRun, selection: Selection) -> tuple[list[Found], int | N
     with run.lock:
         rows = list(run.rows(selection.file))
         mended = repaired_keys(rows)
-        last = max((entry.round for _, entry in rows if entry.round), default=None)
+        last = max((entry.round for _, entry in rows if entry.round is not None), default=None)
         number = last if selection.round == LAST else int(selection.round) if selection.round.isdecimal() else None
         fits = _filter(selection, number, mended)
         return [pair for pair in rows if fits(pair)], number
@@ -200,7 +200,7 @@ def facets(run: ViewedRun, name: str) -> JsonObject:
         "outcomes": Counter(entry.outcome for entry in trajectories),
         "failures": Counter(name for entry in trajectories for name in entry.failures),
         "finishes": Counter(entry.finish for entry in trajectories),
-        "rounds": sorted({entry.round for entry in trajectories if entry.round}),
+        "rounds": sorted({entry.round for entry in trajectories if entry.round is not None}),
         "repairs": len(rows) - len(trajectories),
         "longest": max((entry.tokens for entry in trajectories), default=0),
         "orders": list(ORDERS),

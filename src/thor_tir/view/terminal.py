@@ -74,7 +74,9 @@ def show(folder: Path, asked: Asked, reporter: ConsoleReporter) -> None:
     _show_list(run, found, asked.most, reporter)
     for file in run.files:
         if file.damaged:
-            reporter.say(f"{file.path}: {file.damaged} lines are damaged and are not shown")
+            reporter.say(
+                f"{file.path}: {file.damaged} {'line is' if file.damaged == 1 else 'lines are'} damaged and not shown"
+            )
 
 
 def _natural(key: str) -> list[str | int]:

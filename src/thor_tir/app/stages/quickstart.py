@@ -24,6 +24,7 @@ from thor_tir.app.stages.evaluate import (
     record_results,
     results_of,
 )
+from thor_tir.app.stages.own_problems import with_own_problems
 from thor_tir.app.stages.rl import reinforce
 from thor_tir.app.stages.sft import fine_tune
 from thor_tir.app.stages.sft_data import SftSource
@@ -41,7 +42,7 @@ from thor_tir.eval.transcript import Exhibit, exhibit
 from thor_tir.inference.best_of_n import COMPARED, SELECTORS
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.problems.sets import generated_set, load_set
-from thor_tir.problems.sources import is_generated
+from thor_tir.problems.sources import is_generated, local_inputs
 from thor_tir.progress import Reporter
 from thor_tir.provenance import extensions, file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
@@ -78,6 +79,7 @@ async def run_quickstart(
     """
     options = run_options(config, ranks.size)
     with ranks.led(claim(folder, options, inputs=run_inputs(config), given=given)):
+        config = ranks.lead(lambda: with_own_problems(config, folder, reporter.say))
         return await _run(config, folder, reporter, ranks)
 
 
@@ -88,7 +90,8 @@ def run_options(config: RunConfig, num_processes: int) -> Mapping[str, Any]:
 
 def run_inputs(config: RunConfig) -> tuple[str, ...]:
     """Files and folders that a whole run is made of."""
-    return config.actor, config.critic, config.problems
+    problems = [*local_inputs(config.problems), *local_inputs(config.test_problems)]
+    return config.actor, config.critic, *problems
 
 
 async def _run(config: RunConfig, folder: Path, reporter: Reporter, ranks: Ranks) -> RunSummary:
@@ -169,7 +172,7 @@ async def _evaluate(config: RunConfig, folder: Path, runtime: Runtime, reporter:
 
 def _test_set(config: RunConfig) -> ProblemSet:
     if not is_generated(config.problems):
-        return limited(load_set(config.problems, fields=config.fields), config.eval.num_problems)
+        return limited(load_set(config.test_problems, fields=config.fields), config.eval.num_problems)
     return generated_set(config.problems, config.families, count=config.eval.num_problems, seed=config.seed)
 
 

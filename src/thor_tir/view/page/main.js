@@ -30,7 +30,7 @@ function drawHead() {
     : el("span", { class: "run", title: state.runs[0]?.folder }, state.runs[0]?.name || "");
   const unread = state.runs.reduce((sum, each) => sum + each.unread, 0);
   const damaged = state.runs.reduce((sum, each) => sum + each.damaged, 0);
-  const news = unread ? `reading, ${(unread / 2 ** 20).toFixed(1)} MB left` : damaged ? `${damaged} damaged lines left out` : isAlone ? `${number(state.runs[run]?.shown)} of ${number(state.runs[run]?.total)} trajectories` : "";
+  const news = unread ? `reading, ${(unread / 2 ** 20).toFixed(1)} MB left` : damaged ? `${damaged} damaged line${damaged === 1 ? "" : "s"} left out` : isAlone ? `${number(state.runs[run]?.shown)} of ${number(state.runs[run]?.total)} trajectories` : "";
   head.replaceChildren(
     el("a", { class: "brand", href: "#" }, "THOR ", el("b", {}, "view")), choice, el("nav", { "aria-label": "Views" }, tabs),
     el("span", { class: "news" }, news),

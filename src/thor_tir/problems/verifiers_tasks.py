@@ -65,8 +65,8 @@ def package() -> ModuleType:
         return importlib.import_module("verifiers.v1")
     except ImportError as error:
         raise UsageError(
-            f"{PREFIX}NAME needs the package verifiers, 0.4 or later, and the task set's own: pip install 'thor-tir[verifiers]' "
-            f"({error})"
+            f"{PREFIX}NAME needs the package verifiers, 0.4 or later, and the task set's own: "
+            f"pip install 'thor-tir[verifiers]' ({error})"
         ) from error
 
 

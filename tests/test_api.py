@@ -112,6 +112,7 @@ def test_the_same_records_continue_a_training_and_others_are_refused(thor: Thor,
     made = thor.rollout("Compute 17 * 3.")
     config = SftConfig(train_batch_size=1, learning_rate=1e-3)
     trained = thor.train(made, config, tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").exists()  # as every command leaves one
     row = json.loads((tmp_path / "run" / "records.jsonl").read_text())
     assert [i for segment in row["segments"] for i in segment["ids"]] == [
         i for span in [*made[0].trajectory.spans][1:] for i in span.token_ids

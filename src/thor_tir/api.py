@@ -202,6 +202,7 @@ class Thor:
         from thor_tir.app import train_records
         from thor_tir.console import ConsoleReporter
         from thor_tir.rl.config import RLConfig
+        from thor_tir.view.export import leave_page
 
         trainee = train_records.Trainee(
             model=self.model, reasoning=self.reasoning, calls=CallConfig(dialect=self.dialect)
@@ -210,11 +211,15 @@ class Thor:
         given = [records] if isinstance(records, Attempt | Mapping) else records
         if not isinstance(config, RLConfig):
             data = given if isinstance(given, str) else cast("list[Learnable]", list(given))
-            return train_records.fine_tune_on(data, trainee, config, folder, reporter)
+            trained = train_records.fine_tune_on(data, trainee, config, folder, reporter)
+            reporter.say(f"report: {leave_page(folder)}")
+            return trained
         problems = [_problem(record) for record in cast("Iterable[Askable]", given)]
-        return self._host.run(
+        trained = self._host.run(
             lambda opened: train_records.reinforce_on(problems, trainee, config, folder, opened.runtime, reporter)
         )
+        reporter.say(f"report: {leave_page(folder)}")
+        return trained
 
     def close(self) -> None:
         """Give back the model, the sandbox and the grader."""

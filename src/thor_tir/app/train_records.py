@@ -69,7 +69,7 @@ def fine_tune_on(
         model = fine_tune(
             trainee.model, source, config, folder, reporter, reasoning=trainee.reasoning, calls=trainee.calls
         )
-    return _trained(model, folder, reporter)
+    return _trained(model, folder)
 
 
 async def reinforce_on(
@@ -96,7 +96,7 @@ async def reinforce_on(
     options = {**asdict(trainee), "problems": place, "rl": asdict(config), "resources": asdict(runtime.resources)}
     with claim(folder, options, inputs=(trainee.model, place)):
         model = await reinforce(run, trainee.model, folder, runtime, reporter)
-    return _trained(model, folder, reporter)
+    return _trained(model, folder)
 
 
 def _as_row(record: Learnable) -> Mapping[str, Any]:
@@ -116,9 +116,6 @@ def _kept(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def _trained(model: Path, folder: Path, reporter: Reporter) -> TrainedModel:
-    from thor_tir.view.export import leave_page
-
-    reporter.say(f"report: {leave_page(folder)}")
+def _trained(model: Path, folder: Path) -> TrainedModel:
     journal = Journal(folder / "metrics.jsonl", is_ours=False)
     return TrainedModel(model=model, metrics=tuple(journal))

@@ -168,7 +168,9 @@ def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> Non
         Reproduce(names=("table9",), output=tmp_path).run()
 
 
-def test_nothing_is_measured_of_seeds_that_are_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_measured_where_no_evaluation_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Reproduce(names=("table6",), measure=True, output=tmp_path / "runs").run()
-    assert capsys.readouterr().out == "table6: no seed is finished\n"
+    assert capsys.readouterr().out == "table6: no row is finished\n"
     assert not (tmp_path / "runs").exists()

@@ -17,7 +17,7 @@ from real_model.form import write_form
 
 ASKED = "--samples 1 --no-tools --rollout.max-completion-length 224"
 TRAINED = "--ask-as data"
-FORM = "--num-train-epochs 2 --train-batch-size 8 --learning-rate 1e-4"
+FORM = "--num-train-epochs 6 --train-batch-size 8 --learning-rate 1e-4"
 REWRITING = "--num-train-epochs 1 --learning-rate 2e-4"
 
 

@@ -39,7 +39,7 @@ class Reproduce:
     preset: Literal["", "paper"] = ""
     """`paper` says what the same command would run on the paper's models and what it would cost, and stops."""
     measure: bool = False
-    """True runs nothing, and measures the seeds that are finished."""
+    """True runs nothing, and measures the seeds that are finished, or the finished rows of the first."""
     output: Path = Path("runs/reproduce")
     """Folder of the runs, one a model, and of `results`."""
     minutes: float = 0
@@ -86,11 +86,12 @@ class Reproduce:
     def _measure(self, experiment: "Experiment", layout: "Layout", reporter: ConsoleReporter) -> None:
         from thor_tir.reproduce.runner import plan
 
-        done = [s for s in range(self.seeds) if all(each.is_done for each in plan(layout.jobs(experiment.rows, [s])))]
+        seeds = range(self.seeds)
+        done = [s for s in seeds if all(each.is_done for each in plan(layout.jobs(experiment.rows, [s])))]
         if done:
             self._write(experiment, layout, done, reporter)
-        else:
-            reporter.say(f"{experiment.name}: no seed is finished")
+        elif not self._write_what_there_is([experiment], layout, 0, reporter):
+            reporter.say(f"{experiment.name}: no row is finished")
 
     def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
         from thor_tir.reproduce.cost import PAPER, hours
@@ -127,15 +128,18 @@ class Reproduce:
 
     def _write_what_there_is(
         self, experiments: "Sequence[Experiment]", layout: "Layout", seed: int, reporter: ConsoleReporter
-    ) -> None:
-        """Tables of the rows that are finished in all seeds up to this one; where there are none, up to the one before,
-        whose tables are written already."""
+    ) -> bool:
+        """Write tables of the first seed's finished rows; those of whole seeds are written when a seed ends.
+
+        Returns True where there is such a row.
+        """
         from thor_tir.reproduce.runner import measurable
 
-        for each in experiments:
-            found = measurable(each, layout, range(seed + 1))
-            if found.rows and seed == 0:
-                self._write(found, layout, [seed], reporter)
+        found = [measurable(each, layout, [0]) for each in experiments if seed == 0]
+        for each in found:
+            if each.rows:
+                self._write(each, layout, [0], reporter)
+        return any(each.rows for each in found)
 
     def _write(
         self, experiment: "Experiment", layout: "Layout", seeds: Sequence[int], reporter: ConsoleReporter

@@ -132,7 +132,7 @@ def test_greedy_tokens_are_the_models_own(opened: Opened) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probabilities_are_of_the_distribution_that_is_sampled_from(opened: Opened, temperature: float) -> None:
     asks = [
-        (p, Sampling(max_tokens=20, seed=seed, temperature=temperature)) for seed in range(2) for p in opened.prompts
+        (p, Sampling(max_tokens=12, seed=seed, temperature=temperature)) for seed in range(2) for p in opened.prompts
     ]
     for (prompt, _), completion in zip(asks, opened.sample(*asks), strict=True):
         ids = completion.span.token_ids
@@ -147,15 +147,15 @@ def test_log_probabilities_are_of_the_distribution_that_is_sampled_from(opened: 
 def test_a_seed_decides_the_tokens_whatever_else_is_in_the_batch(opened: Opened) -> None:
     prompt = opened.prompts[0]
     (alone,) = opened.sample((prompt, Sampling(max_tokens=12, seed=7)))
-    together = opened.sample(*((prompt, Sampling(max_tokens=12, seed=seed)) for seed in range(10)))
+    together = opened.sample(*((prompt, Sampling(max_tokens=12, seed=seed)) for seed in range(8)))
     assert together[7].span.token_ids == alone.span.token_ids
-    assert len({completion.span.token_ids for completion in together}) > 6
+    assert len({completion.span.token_ids for completion in together}) > 5
 
 
 @TRAINABLE
 def test_stop_strings_ends_and_limits_are_told_apart(opened: Opened) -> None:
     stop = "="  # a tiny model draws any character sooner or later
-    asks = [(opened.prompts[2], Sampling(max_tokens=60, seed=seed, stop=(stop, "e"))) for seed in range(8)]
+    asks = [(opened.prompts[2], Sampling(max_tokens=40, seed=seed, stop=(stop, "e"))) for seed in range(5)]
     seen = set()
     for completion in opened.sample(*asks):
         text = opened.tokenizer.decode(completion.span.token_ids)
@@ -217,8 +217,8 @@ def test_weights_that_come_while_a_request_is_in_flight_are_refused_or_leave_a_v
     opened.run(engine.update_weights(opened.moved(0.0), version=8))
 
     async def both() -> Completion:
-        asked = asyncio.create_task(engine.sample(prompt, Sampling(max_tokens=160, seed=12)))
-        await asyncio.sleep(0.15)
+        asked = asyncio.create_task(engine.sample(prompt, Sampling(max_tokens=120, seed=12)))
+        await asyncio.sleep(0.08)
         if asked.done():  # a fast one: nothing is in flight any more
             return await asked
         try:
@@ -248,7 +248,7 @@ def test_a_request_that_is_cancelled_disturbs_no_other(opened: Opened) -> None:
     engine, ask = opened.engine, (opened.prompts[1], Sampling(max_tokens=30, seed=3))
 
     async def cancelled() -> Completion:
-        given_up = [asyncio.create_task(engine.sample(ask[0], Sampling(max_tokens=200, seed=s))) for s in range(4)]
+        given_up = [asyncio.create_task(engine.sample(ask[0], Sampling(max_tokens=200, seed=s))) for s in range(2)]
         kept = asyncio.create_task(engine.sample(*ask))
         await asyncio.sleep(0.01)
         for task in given_up:

@@ -115,7 +115,7 @@ class EngineUp:
         servers = Supervisor(model, config, layout, self._logs, reporter.say)
         try:
             for address, found in zip(servers.addresses, await servers.start(), strict=True):
-                self._refuse_unfit(address, found)
+                self._refuse_unfit(address, found, reporter)
                 reporter.say(f"engine at {address} (vLLM {found.version}, context {found.max_model_len})")
             write_atomically(self.output, "".join(f"{address}\n" for address in servers.addresses))
             reporter.say(f"use them by: --engine.name vllm --engine.address {self.output}")
@@ -124,12 +124,15 @@ class EngineUp:
             self.output.unlink(missing_ok=True)
             await servers.stop()
 
-    def _refuse_unfit(self, address: str, found: "Abilities") -> None:
+    def _refuse_unfit(self, address: str, found: "Abilities", reporter: "ConsoleReporter") -> None:
         from thor_tir.engines.vllm.checks import findings
 
         for finding in findings(found):
-            if finding.blocks and not finding.is_good:
-                raise EngineFault(f"{address}: {finding.name} {finding.found}; {finding.advice}")
+            sentence = f"{address}: {finding.name} {finding.found}; {finding.advice}"
+            if not finding.is_good and finding.blocks:
+                raise EngineFault(sentence)
+            if not finding.is_good:
+                reporter.say(sentence)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def test_what_a_killed_server_owed_is_asked_of_the_others_with_the_same_seeds_an
     async def run() -> None:
         said: list[str] = []
         async with fleet(2, say=said.append) as (engine, _, (victim, _other)):
-            asks = [([*PROMPT, n], Sampling(max_tokens=24, seed=n)) for n in range(6)]
+            asks = [([*PROMPT, n], Sampling(max_tokens=10, seed=n)) for n in range(6)]
             expected = await asyncio.gather(*(engine.sample(*ask) for ask in asks))
             victim.token_s = 0.01
             engine.take_figures()

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner.learner import Learner
+from thor_tir.learner.mirror import Mirror
 from thor_tir.learner.saved_state import SavedState, Unfit, export_model, read_state, write_state
 from thor_tir.provenance import versions
 from thor_tir.storage.journal import JsonObject, told_when_full
@@ -75,8 +76,12 @@ class CheckpointWriter:
         options: Mapping[str, Any] | None = None,
         keep: int = 2,
         is_beside: bool = False,
+        mirror: str = "",
     ) -> None:
-        """Arguments as those of `save_checkpoint`. All processes that share a learner make one together."""
+        """Arguments as those of `save_checkpoint`; `mirror` is the address of a store that gets a copy of each.
+
+        All processes that share a learner make one together.
+        """
         if keep < 1:
             raise ValueError(f"keep is {keep}; at least the checkpoint just written must stay")
         self._root, self._learner, self._tokenizer = root, learner, tokenizer
@@ -84,6 +89,7 @@ class CheckpointWriter:
         self._is_shared = learner.ranks.see_one(root)
         self._ranks = learner.ranks.on_their_own() if is_beside and self._is_shared else learner.ranks
         self._writing: Future[Path] | None = None
+        self._mirror = Mirror(mirror) if mirror and learner.ranks.leads else None
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -129,6 +135,8 @@ class CheckpointWriter:
             raise
         if saved.ranks.leads:
             _remove(_complete(self._root)[: -self._keep])
+        if self._mirror is not None:
+            self._mirror.put(final, keep=self._keep)
         return final
 
 
@@ -139,8 +147,10 @@ def _settle(result: "Future[Path]", act: Callable[[], Path]) -> None:
         result.set_exception(error)
 
 
-def newest_checkpoint(root: Path) -> Path | None:
-    """The newest complete checkpoint under `root`, None where there is none."""
+def newest_checkpoint(root: Path, mirror: str = "") -> Path | None:
+    """The newest complete checkpoint under `root`, None where there is none, in the store `mirror` neither."""
+    if mirror and not _complete(root):
+        Mirror(mirror).fetch_newest(root, _DRAFT)
     return next(reversed(_complete(root)), None)
 
 

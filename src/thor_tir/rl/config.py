@@ -287,6 +287,9 @@ class RLConfig:
     async_save: bool = False
     """True writes checkpoints while training goes on, from a copy in the host's memory; a kill may then cost one update
     more."""
+    checkpoint_mirror: str = ""
+    """Address of a store that gets a copy of each checkpoint, and from which a folder without any goes on: whatever
+    fsspec reaches, such as s3://bucket/run with s3fs installed."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

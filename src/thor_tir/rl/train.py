@@ -97,7 +97,7 @@ def learner_config(config: RLConfig) -> LearnerConfig:
 
 def _compared(config: RLConfig) -> dict[str, object]:
     """Options that a continued run must share; the validation file may lie elsewhere, if it holds the same."""
-    free = ("validation_problems", "max_staleness", "async_save")
+    free = ("validation_problems", "max_staleness", "async_save", "checkpoint_mirror")
     return {name: value for name, value in asdict(config).items() if name not in free}
 
 
@@ -120,7 +120,7 @@ async def _train(
     ranks = inputs.source.setup.ranks
     reference = frozen_reference(inputs.model, config.loss, ranks)
     learner = Learner(inputs.model, learner_config(config), ranks, inspection=folder / "nonfinite")
-    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints"))
+    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints", config.checkpoint_mirror))
     place = Position()
     scorer = Scorer.begin(
         inputs.model if inputs.replica is None or config.max_staleness else inputs.replica,
@@ -153,6 +153,7 @@ async def _train(
             options=_compared(config),
             keep=config.save_total_limit,
             is_beside=config.async_save,
+            mirror=config.checkpoint_mirror,
         )
     )
     rounds = await stack.enter_async_context(Ahead(inputs.source, config, first=place.round))

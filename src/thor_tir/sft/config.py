@@ -43,6 +43,9 @@ class SftConfig:
     """Type of the numbers in the model that is written: that of the model that was loaded (`loaded`), or float32."""
     async_save: bool = False
     """True writes checkpoints while training goes on, from a copy in the host's memory."""
+    checkpoint_mirror: str = ""
+    """Address of a store that gets a copy of each checkpoint, and from which a folder without any goes on: whatever
+    fsspec reaches, such as s3://bucket/run with s3fs installed."""
     save_total_limit: int = 2
     """Checkpoints that are kept, newest first; a damaged one can be given up for the one before."""
     seed: int = 0

@@ -65,7 +65,7 @@ def batches(rows: Sequence[TrainingSample], config: SftConfig) -> list[list[Trai
 
 def _compared(config: SftConfig) -> dict[str, object]:
     """Options that a continued run must share."""
-    return {name: value for name, value in asdict(config).items() if name != "async_save"}
+    return {name: value for name, value in asdict(config).items() if name not in ("async_save", "checkpoint_mirror")}
 
 
 def cold_start(
@@ -85,7 +85,7 @@ def cold_start(
     if not data.train:
         raise UsageError("no rows to train on: every trajectory was filtered out or too long")
     learner = Learner(model, _learner_config(config, len(data.train)), ranks, inspection=folder / "nonfinite")
-    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints"))
+    checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints", config.checkpoint_mirror))
     if checkpoint is not None:
         resume(
             checkpoint,
@@ -106,6 +106,7 @@ def cold_start(
         options=_compared(config),
         keep=config.save_total_limit,
         is_beside=config.async_save,
+        mirror=config.checkpoint_mirror,
     ) as writer:
         for number in range(learner.num_steps, len(steps)):
             measured = learner.step(steps[number])

@@ -24,6 +24,8 @@ WHERE = (
     "rl.max_staleness",
     "rl.async_save",
     "sft.async_save",
+    "rl.checkpoint_mirror",
+    "sft.checkpoint_mirror",
 )
 """Options that may differ when a run is continued: where, by how many processes and how far ahead it is worked on, what
 goes on while a checkpoint is written, and how long servers are waited for."""

@@ -233,3 +233,19 @@ def test_trl_trains_two_steps_on_the_export_as_it_is_and_never_the_question(tmp_
     assert len(losses) == 2
     assert losses[1] < losses[0]  # the same four rows twice, at a rate that learns them
     assert any(not value.equal(before[name]) for name, value in model.named_parameters())
+
+
+def test_data_whose_calls_stand_between_tags_are_exported_so_with_the_tools_in_words(tmp_path: Path) -> None:
+    (tmp_path / "dialect.json").write_text('{"calls": "tool-call", "tools": ["python"]}')
+    export_dataset(data_set(tmp_path), tmp_path, ["messages", "turns", "tokens"], model="nano/actor")
+    (chat,), (turns,) = read_lines(tmp_path / "messages.jsonl"), read_lines(tmp_path / "turns.jsonl")
+    assert chat == turns  # a call ends the turn: there is no form with the result in it
+    system, _, call, result, answer = chat["messages"]
+    assert "<tools>" in system["content"]
+    assert "```" not in json.dumps(chat)
+    assert call["content"].endswith(
+        '<tool_call>\n{"name": "python", "arguments": {"code": "print(20 + 57)\\n"}}\n</tool_call>'
+    )
+    assert (result, answer["content"]) == ({"role": "tool", "content": "77"}, ANSWER)
+    (tokens,) = read_lines(tmp_path / "tokens.jsonl")
+    assert "<tool_call>" in load_tokenizer("nano/actor").decode(tokens["input_ids"])

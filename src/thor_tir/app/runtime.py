@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import torch
 
 PYTHON_ALONE = CallConfig()
+DIALECT = "dialect.json"
+"""Name of the record of a run's spelling of calls, which is not there where they stand between the paper's fences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +235,7 @@ def announce(dialect: Dialect, folder: Path, say: Callable[[str], None]) -> None
     about = dialect.about
     how = f"declared by the {about['declared_by']}, results in turns of the {about['results_in']}"
     say(f"calls: {about['calls']}, tools {', '.join(about['tools'])}" + ("" if dialect.is_fenced else f", {how}"))
-    write_atomically(folder / "dialect.json", json.dumps(about, indent=1) + "\n")
+    write_atomically(folder / DIALECT, json.dumps(about, indent=1) + "\n")
 
 
 def without_tools(max_tokens: int) -> RolloutConfig:

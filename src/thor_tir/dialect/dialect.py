@@ -48,6 +48,13 @@ class DialectConfig:
     """True where programs know the earlier ones of their trajectory, which the rules then say."""
 
 
+def in_tool_calls(style: PromptStyle, tools: Sequence[ToolSpec], *, keeps_state: bool = False) -> PromptStyle:
+    """A style for calls between tags, its tools in words, as for a chat template that does not declare them."""
+    style = in_dialect(style, is_fenced=False, keeps_state=keeps_state)
+    declared = tool_calls.declaration((python_spec(keeps_state=keeps_state), *tools))
+    return replace(style, system=f"{style.system}\n\n{declared}")
+
+
 class Dialect:
     """Stateless apart from the tokenizer; shared by every trajectory of a run.
 
@@ -97,11 +104,11 @@ class Dialect:
 
     def _style(self) -> PromptStyle:
         """The style with its rules for this dialect, and what the template does not say of tools."""
-        style = in_dialect(self.config.style, is_fenced=self.is_fenced, keeps_state=self.config.keeps_state)
+        keeps = self.config.keeps_state
+        style = in_dialect(self.config.style, is_fenced=self.is_fenced, keeps_state=keeps)
         if self.is_fenced or self._is_declared or not style.runs_programs:
             return style
-        tools = (python_spec(keeps_state=self.config.keeps_state), *self.config.tools)
-        return replace(style, system=f"{style.system}\n\n{tool_calls.declaration(tools)}")
+        return in_tool_calls(self.config.style, self.config.tools, keeps_state=keeps)
 
     @property
     def about(self) -> JsonObject:

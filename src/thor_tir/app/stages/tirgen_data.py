@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from thor_tir.app.config import CallConfig
-from thor_tir.app.runtime import PYTHON_ALONE, dialect_of
+from thor_tir.app.runtime import DIALECT, PYTHON_ALONE, dialect_of
+from thor_tir.dialect.dialect import DialectName, in_tool_calls
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
@@ -174,19 +175,21 @@ def export_dataset(
     """Write the data set in some forms and return their files. Raises UsageError for a damaged or empty data set.
 
     `model` names the tokenizer that tokens are asked of; its prompt takes the place of the one TIRGen used.
-    `calls` name a file of prompts, as `--prompts` does, and spell tokens.
+    `calls` name a file of prompts, as `--prompts` does, and tools. Calls are spelled as TIRGen spelled them.
     """
     if next(rows_of(dataset), None) is None:
         raise UsageError(f"{dataset} holds no samples; funnel.json beside it tells which stage dropped them")
-    tools = load_tools(calls.tool)
-    written, style = [], read_prompts(calls.prompts).get(TOOLS, TOOLS)
+    tools, spelling = load_tools(calls.tool), _spelling(dataset.parent, calls)
+    is_fenced = spelling == "fences"
+    written, asked_so = [], read_prompts(calls.prompts).get(TOOLS, TOOLS)
+    style = asked_so if is_fenced else in_tool_calls(asked_so, [tool.spec for tool in tools])
 
     def lines(form: ExportForm) -> Iterator[JsonObject]:
         if form != "tokens":
             spell = message_row if form == "messages" else turn_row
-            yield from (dict(spell(row, style)) for row in rows_of(dataset))
+            yield from (dict(spell(row, style, is_fenced=is_fenced)) for row in rows_of(dataset))
             return
-        dialect = dialect_of(load_tokenizer(model), style, reasoning=reasoning, calls=calls.dialect, tools=tools)
+        dialect = dialect_of(load_tokenizer(model), asked_so, reasoning=reasoning, calls=spelling, tools=tools)
         for attempt in attempts_of(dataset):
             whole, asked = spelled_for(attempt.trajectory, dialect), attempt.problem
             yield token_row(sft_row(whole, prompt=dialect.prompt(asked.question, asked.system)))
@@ -194,7 +197,7 @@ def export_dataset(
     for form in forms:
         if form == "parquet":
             path = folder / "data" / "train.parquet"
-            write_parquet(path, (table_row(row, style) for row in rows_of(dataset)))
+            write_parquet(path, (table_row(row, style, is_fenced=is_fenced) for row in rows_of(dataset)))
         else:
             path = folder / f"{form}.jsonl"
             with writing_atomically(path) as out:
@@ -202,3 +205,12 @@ def export_dataset(
                     out.write(line_of(row))
         written.append(path)
     return written
+
+
+def _spelling(folder: Path, calls: CallConfig) -> DialectName:
+    """The spelling of calls in the data of a folder, which TIRGen wrote down unless it was the paper's fences."""
+    if calls.dialect != "fences":
+        return calls.dialect
+    path = folder / DIALECT
+    found = json.loads(path.read_text(encoding="utf-8"))["calls"] if path.is_file() else "fences"
+    return "tool-call" if found == "tool-call" else "fences"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from thor_tir.dialect.fences import fenced
 from thor_tir.dialect.observation import frame
 from thor_tir.dialect.prompts import TOOLS, PromptStyle, messages
+from thor_tir.dialect.tool_calls import written_call
 from thor_tir.extras import need
 from thor_tir.storage.journal import JsonObject
 from thor_tir.tirgen.dataset import CODE, OUTPUT
@@ -46,21 +47,24 @@ ROWS_AT_ONCE = 1000
 """Rows of a Parquet file's row group, which are in memory together."""
 
 
-def spelled(segment: Mapping[str, Any]) -> str:
-    """The text of a segment as it stands in the context, fences included."""
+def spelled(segment: Mapping[str, Any], *, is_fenced: bool = True) -> str:
+    """The text of a segment as it stands in the context, fences or tags included."""
     text = str(segment["text"])
     if segment["type"] == CODE:
-        return fenced(text, segment.get("tool", PYTHON)) + "\n"
+        tool = segment.get("tool", PYTHON)
+        return fenced(text, tool) + "\n" if is_fenced else written_call(tool, text)
     return frame(text) if segment["type"] == OUTPUT else text
 
 
-def message_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
-    """The question as the model will be asked it, and the answer as one turn."""
+def message_row(row: Mapping[str, Any], style: PromptStyle = TOOLS, *, is_fenced: bool = True) -> ChatRow:
+    """The question as the model will be asked it, and the answer as one turn, or as turns where calls end them."""
+    if not is_fenced:
+        return turn_row(row, style, is_fenced=False)
     answer = "".join(spelled(segment) for segment in row["segments"])
     return _chat(_asked(row, style), [_turn("assistant", answer)])
 
 
-def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
+def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS, *, is_fenced: bool = True) -> ChatRow:
     """The same with a turn of the tool for each output, without the frame that a template would add."""
     turns: list[ChatMessage] = []
     words = ""
@@ -69,7 +73,7 @@ def turn_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> ChatRow:
             turns += [_turn("assistant", words), _turn("tool", str(segment["text"]))]
             words = ""
         else:
-            words += spelled(segment)
+            words += spelled(segment, is_fenced=is_fenced)
     return _chat(_asked(row, style), [*turns, _turn("assistant", words)] if words else turns)
 
 
@@ -79,7 +83,7 @@ def token_row(row: "TrainingSample") -> dict[str, list[int]]:
     return {"input_ids": list(row.token_ids), "labels": labels}
 
 
-def table_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> JsonObject:
+def table_row(row: Mapping[str, Any], style: PromptStyle = TOOLS, *, is_fenced: bool = True) -> JsonObject:
     """A flat row of the Parquet table; what has no fixed shape is JSON text."""
     problem, no_tools = row["problem"], row.get("no_tools") or {}
     flat = {
@@ -88,7 +92,7 @@ def table_row(row: Mapping[str, Any], style: PromptStyle = TOOLS) -> JsonObject:
         "question": problem["question"],
         "answer": problem["answer"],
         "source": problem["source"],
-        **message_row(row, style),
+        **message_row(row, style, is_fenced=is_fenced),
         "segments": [_flat(segment) for segment in row["segments"]],
         "num_calls": row["num_calls"],
         "num_tokens": row["num_tokens"],

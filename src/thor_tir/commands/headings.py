@@ -121,6 +121,7 @@ HEADINGS = (
         "Servers: memory, precision, access",
         ("force-public", "dtype", "max-num-seqs", "num-threads", "sleep", "arguments"),
     ),
+    Heading("A cluster, planned for by --dry-run", ("cluster.",)),
     Heading("Models behind an address: requests and retries", ("endpoint.",)),
 )
 """Headings in their order; an option stands below the first that names it."""
@@ -131,4 +132,6 @@ def heading_of(flag: str, record: str) -> str:
     for heading in HEADINGS:
         if any(flag == name or (name.endswith(".") and flag.startswith(name)) for name in heading.names):
             return heading.title
-    return next((heading.title for heading in HEADINGS if record in heading.records), OTHERS)
+    group = flag.partition(".")[0]
+    own = OTHERS if group == flag else f"{group[0].upper()}{group[1:]}"  # a group without a heading here has its name
+    return next((heading.title for heading in HEADINGS if record in heading.records), own)

@@ -71,7 +71,7 @@ def grouped(command: str, found: Sequence[Option]) -> Mapping[str, Sequence[Opti
         return {OTHERS: found}
     first = sorted((option for option in found if option.flag in names), key=lambda option: names.index(option.flag))
     rest = {option: heading_of(option.flag, option.record) for option in found if option not in first}
-    order = [*(heading.title for heading in HEADINGS), OTHERS]
+    order = dict.fromkeys([*(heading.title for heading in HEADINGS), *rest.values(), OTHERS])
     groups = {title: [option for option, heading in rest.items() if heading == title] for title in order}
     return {FIRST: first, **{title: members for title, members in groups.items() if members}}
 

@@ -321,7 +321,6 @@ def toy_run(folder: Path, config: RLConfig, **fields) -> tuple[dict[str, torch.T
 @pytest.mark.parametrize(
     "step",
     [
-        {"method": "recovery"},
         {"method": "recovery", "horizon": "answer"},
         {"method": "returns"},
         {"method": "locate"},

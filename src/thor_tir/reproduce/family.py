@@ -6,8 +6,14 @@ from thor_tir.reproduce.declared import Experiment, Pair, Row
 
 BUDGET = 300_000
 """Tokens that each run may sample: about eighteen rounds of the paper's method on the embedded model."""
-SAME = ("--max-sampled-tokens", str(BUDGET), "--num-rounds", "1000", "--lr-scheduler-type", "constant")
-"""Options that all runs share."""
+SECONDS = 240
+"""Seconds of sampling and training of each run where these are what is equal."""
+_CONSTANT = ("--num-rounds", "1000", "--lr-scheduler-type", "constant")
+SAME = {
+    "family": ("--max-sampled-tokens", str(BUDGET), *_CONSTANT),
+    "family-time": ("--max-seconds", str(SECONDS), *_CONSTANT),
+}
+"""Options that all runs of an experiment share."""
 _KEPT = ("--filters", "void-turn", "--rollout.no-stop-at-failure")
 """Trajectories with failed calls go on, and count: what methods need that credit each turn."""
 
@@ -28,22 +34,26 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 """Options of each run by its name."""
 
-_ROWS = {name: Row(name=name, evaluation=f"eval-family-{name}") for name in METHODS}
-_SFT = Row(name="cold start", evaluation="eval-sft")
 
-FAMILY = Experiment(
-    name="family",
-    title=f"Step methods at {BUDGET:,} sampled tokens",
-    rows=(_SFT, *_ROWS.values()),
-    measures=("accuracy", "calls_ran", "right_if_clean", "tokens"),
-    pairs=(
-        *(Pair(ours=name, theirs="thor") for name in METHODS if name != "thor"),
-        Pair(ours="returns", theirs="none-kept"),
-    ),
-    compared=("accuracy", "calls_ran"),
-    is_family=True,
-    notes=(
-        "`kept` are runs whose trajectories go on after a failed call and count all the same.",
-        "Every run has the nano preset's learning rate from its second step to its end; what differs is the method.",
-    ),
-)
+def _experiment(name: str, title: str) -> Experiment:
+    rows = [Row(name=method, evaluation=f"eval-{name}-{method}") for method in METHODS]
+    return Experiment(
+        name=name,
+        title=title,
+        rows=(Row(name="cold start", evaluation="eval-sft"), *rows),
+        measures=("accuracy", "calls_ran", "right_if_clean", "tokens"),
+        pairs=(
+            *(Pair(ours=method, theirs="thor") for method in METHODS if method != "thor"),
+            *(Pair(ours=method, theirs="none-kept") for method in ("returns", "roc")),
+        ),
+        compared=("accuracy", "calls_ran"),
+        is_family=True,
+        notes=(
+            "`none-kept`, `roc` and `returns` let trajectories go on after a failed call and count them all the same.",
+            "Every run has the nano preset's learning rate from its third step to its end; what differs is the method.",
+        ),
+    )
+
+
+FAMILY = _experiment("family", f"Step methods at {BUDGET:,} sampled tokens")
+FAMILY_TIME = _experiment("family-time", f"Step methods in {SECONDS} seconds of sampling and training")

@@ -58,8 +58,15 @@ _ALL = (
         words=("{eval-joint}", "--select", "reward:{reward}", "pass-rate-then-reward:{reward}"),
         output="",
     ),
-    *(trained(f"rl-family-{name}", *family.SAME, *words) for name, words in family.METHODS.items()),
-    *(evaluated(f"eval-family-{name}", f"{{rl-family-{name}}}/model", 2) for name in family.METHODS),
+    *(
+        stage
+        for experiment, same in family.SAME.items()
+        for method, words in family.METHODS.items()
+        for stage in (
+            trained(f"rl-{experiment}-{method}", *same, *words),
+            evaluated(f"eval-{experiment}-{method}", f"{{rl-{experiment}-{method}}}/model", 2),
+        )
+    ),
     Stage(
         name="tirgen-more",
         command="tirgen",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from thor_tir.reproduce.declared import Experiment, Pair, Reported, Row
-from thor_tir.reproduce.family import FAMILY
+from thor_tir.reproduce.family import FAMILY, FAMILY_TIME
 
 SEVEN, EIGHT = "THOR-7B", "THOR-Thinking-8B"
 
@@ -257,5 +257,5 @@ PAPER: Mapping[str, Experiment] = {
     each.name: each for each in (TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7, FIGURE4)
 }
 """The paper's tables by the names that the command line has for them."""
-EXPERIMENTS: Mapping[str, Experiment] = {**PAPER, **{each.name: each for each in (FAMILY, LADDER, GSM8K)}}
+EXPERIMENTS: Mapping[str, Experiment] = {**PAPER, **{each.name: each for each in (FAMILY, FAMILY_TIME, LADDER, GSM8K)}}
 """Every experiment by its name."""

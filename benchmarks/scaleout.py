@@ -56,10 +56,10 @@ class Async:
     """Rounds a second with sampling ahead of training, and in turn."""
 
     max_staleness: tuple[int, ...] = (1, 2)
-    tool: float = 1.0
+    tool: float = 1.5
     """Seconds of a program, in which nothing is computed."""
     num_rounds: int = 6
-    problems: int = 8
+    problems: int = 4
     samples: int = 4
     rounds: int = 3
     out: Path | None = None

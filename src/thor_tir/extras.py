@@ -23,6 +23,7 @@ EXTRAS = {
     "trackio": "trackio",
     "wandb": "wandb",
     "verifiers": "verifiers",
+    "ray": "ray",
 }
 """Extra of each package that only some commands need, by the name under which the package is imported."""
 

@@ -1,10 +1,11 @@
 """The commands behind the command line: typed options, and what each one runs. Each loads what it needs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from thor_tir.commands.table import COMMANDS, members, options_of
-from thor_tir.distributed import end_with_starter, is_one_of_several, start_several
+from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together, start_several
 from thor_tir.errors import UsageError
 
 __all__ = ["COMMANDS", "members", "options_of", "run"]
@@ -29,12 +30,23 @@ def run(name: str, args: list[str]) -> None:
         _explain(name, [word for word in args if word not in asked], is_short="--help" not in asked)
         return
     options = _parsed(name, args)
-    if name in SHARED and options.num_processes > 1 and not is_one_of_several():
-        if status := start_several(options.num_processes, [*name.split(), *args]):
+    is_ours = is_one_of_several() or is_started_together()
+    if name in SHARED and not is_ours and (status := _started(name, options, args)) is not None:
+        if status:
             raise SystemExit(status)
         return
     end_with_starter()
     cast(Callable[[], None], options.run)()
+
+
+def _started(name: str, options: Any, args: list[str]) -> int | None:
+    """The status of processes that carry it out in place of this one; None where this one does."""
+    words = [*name.split(), *args]
+    if getattr(options, "launcher", "local") == "ray" and not options.dry_run:
+        from thor_tir.on_ray import start_on_ray
+
+        return start_on_ray(options.num_processes, words, options.ray, partial(print, flush=True))
+    return start_several(options.num_processes, words) if options.num_processes > 1 else None
 
 
 def _parsed(name: str, args: list[str]) -> Any:

@@ -111,6 +111,7 @@ HEADINGS = (
         ("report-to", "show-every", "show-count", "warn-dropped-share"),
         ("MonitorConfig",),
     ),
+    Heading("A cluster: hosts by Ray, and plans for GPUs that are not here", ("launcher", "ray.", "cluster.")),
     Heading("Checkpoints, processes, publishing", ("save-steps", "save-total-limit", "processes", "push-to-hub")),
     Heading("Requests: time and records", ("request-s", "drain-s", "audit-log")),
     Heading("Requests: how many at a time", ("queue.",)),

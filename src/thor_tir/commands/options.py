@@ -34,7 +34,7 @@ DryRun = Annotated[
     ),
 ]
 """The option `--dry-run` of every command that makes something large."""
-APART = frozenset({"cluster", "dry_run", "extend", "output", "push_to_hub", "shard"})
+APART = frozenset({"cluster", "dry_run", "extend", "launcher", "output", "push_to_hub", "ray", "shard"})
 """Options that two commands of one run may have differently: what is done now, and where."""
 
 

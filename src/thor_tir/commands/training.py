@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -19,6 +19,7 @@ from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.hooks import hook_files
+from thor_tir.on_ray import RayOptions
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, is_generated, local_inputs
 from thor_tir.rl.config import RLConfig
@@ -148,6 +149,10 @@ class Training:
     """True says what would be made, and stops."""
     processes: int = 1
     """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
+    launcher: Literal["local", "ray"] = "local"
+    """Places of these processes: all on this host (`local`), or on the hosts of a Ray cluster."""
+    ray: RayOptions = dataclasses.field(default_factory=RayOptions)
+    """Places on a Ray cluster."""
     push_to_hub: str = ""
     """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
 

@@ -164,7 +164,7 @@ def _run(actors: Sequence[Any], args: Sequence[str], say: Callable[[str], None])
 
 
 def _follow(actor: Any, args: Sequence[str], env: Mapping[str, str], say: Callable[[str], None]) -> int | str:
-    """Say what a process says until it ends; its status, or what Ray says of an actor that is lost."""
+    """Say what a process says until it ends; its status, or the name of what Ray raises for an actor that is lost."""
     import ray
 
     status: int | str = "no status came"
@@ -176,7 +176,7 @@ def _follow(actor: Any, args: Sequence[str], env: Mapping[str, str], say: Callab
             else:
                 say(said)
     except ray.exceptions.RayError as error:
-        return " ".join(str(error).split())[:300]
+        return type(error).__name__
     return status
 
 

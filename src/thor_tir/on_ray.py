@@ -2,7 +2,8 @@
 
 A process works as one that `torchrun` started: it talks to the others over gloo or nccl, and continues from the last
 checkpoint of the run. So a lost one is an ordinary end of the group, after which the whole group is placed anew. All
-hosts must see the folder of the run by the same path. Only actors and placement groups of Ray are used.
+hosts must see the folder of the run by the same path, since the first process may be placed elsewhere then. Only
+actors and placement groups of Ray are used.
 """
 
 import os

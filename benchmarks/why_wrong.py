@@ -6,8 +6,9 @@ Reads finished evaluations; nothing is sampled. Three tables:
 
 * causes: attempts that called, every call of which succeeded, and whose answer is wrong, by what went wrong first:
   `copied wrong` (a number of two digits or more of the question stands nowhere in what the model wrote, and one stands
-  there that is not the question's nor an output's), `last sentence` (the numbers of the reference are those of an
-  output, and the answer says others), `between` (the answer's numbers stand in no output), `program` (the answer
+  there that is not the question's nor an output's), `slip into the program` (a program has such a number that neither
+  its thought nor the question nor an output before it has), `last sentence` (the numbers of the reference are those of
+  an output, and the answer says others), `between` (the answer's numbers stand in no output), `program` (the answer
   is what a program printed, and that is wrong);
 * predictors: how well a number tells right from wrong attempts at one problem: the area under the curve (0.5 is a coin)
   within problems, and the share of pairs that it cannot tell apart;
@@ -37,7 +38,7 @@ from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import write_atomically
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-CAUSES = ("copied wrong", "program", "between", "last sentence", "no answer")
+CAUSES = ("copied wrong", "slip into the program", "program", "between", "last sentence", "no answer")
 
 Group = Sequence[Attempt]
 
@@ -72,9 +73,22 @@ def cause(attempt: Attempt) -> str:
         return "no answer"
     if any(n >= 10 for n in asked - said) and any(n >= 10 for n in said - asked - printed):
         return "copied wrong"
+    if slips(attempt, asked):
+        return "slip into the program"
     if any(numbers(text) == numbers(attempt.problem.answer) for text in outputs):
         return "last sentence"
     return "program" if set(numbers(attempt.verdict.extracted)) <= printed else "between"
+
+
+def slips(attempt: Attempt, asked: set[float]) -> bool:
+    """True where a program has a number that its thought, the question and the outputs before it have not."""
+    known = set(asked)
+    for step in attempt.trajectory.calls:
+        known |= set(numbers(step.thought.text))
+        if step.action is not None and any(n >= 10 and n not in known for n in numbers(step.action.code)):
+            return True
+        known |= set(numbers(step.observation.result.stdout if step.observation else ""))
+    return False
 
 
 def pass_rate(group: Group) -> list[float]:

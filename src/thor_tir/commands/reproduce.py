@@ -153,8 +153,9 @@ class Reproduce:
         make_folder(self.output / "results")
         place = self.output / "results" / f"{experiment.name}_{layout.subject.name}"
         write_atomically(place.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
-        write_atomically(place.with_suffix(".md"), markdown(result))
-        draw(result, place.with_suffix(".png"))
+        picture = place.with_suffix(".png")
+        figure = picture.name if draw(result, picture) else ""
+        write_atomically(place.with_suffix(".md"), markdown(result, figure))
         if self.measure or len(seeds) == self.seeds:
             reporter.show(text_table(f"{result['title']}, {len(seeds)} seeds", *table(result)))
         reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")

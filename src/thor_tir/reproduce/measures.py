@@ -102,8 +102,9 @@ MEASURES: Mapping[str, Measure] = {
     "right_if_failed": Measure(title="right where a call failed, %", of=_right_where(False), scale=100),
     "calls": Measure(title="calls", of=_mean(lambda a: len(a.trajectory.calls)), highest=None),
     "failed_calls": Measure(
-        title="failed calls",
+        title="failed calls, of 100 attempts",
         of=_mean(lambda a: len(a.trajectory.calls) - sum(step.succeeded for step in a.trajectory.calls)),
+        scale=100,
         highest=None,
     ),
     "tokens": Measure(title="tokens", of=_mean(lambda a: a.trajectory.num_model_tokens), highest=None),

@@ -9,8 +9,8 @@ from thor_tir.reproduce.results import Difference, Result, Value
 from thor_tir.storage.journal import told_when_full
 
 
-def markdown(result: Result) -> str:
-    """The whole page."""
+def markdown(result: Result, figure: str = "") -> str:
+    """The whole page, with a figure of that name where there is one."""
     seeds = result["seeds"]
     missing = result["seeds_wanted"] - len(seeds)
     parts = [
@@ -22,6 +22,7 @@ def markdown(result: Result) -> str:
             if missing
             else ""
         ),
+        *([f"![{MEASURES[next(iter(result['rows'][0]['measures']))].title}]({figure})"] if figure else []),
         pipe_table(*table(result)),
     ]
     if result["differences"]:
@@ -33,7 +34,8 @@ def markdown(result: Result) -> str:
         ]
     if result["paper"]:
         parts += ["The paper's numbers:", pipe_table(*paper(result))]
-    parts += [f"* {note}" for note in result["notes"]]
+    if result["notes"]:
+        parts.append("\n".join(f"* {note}" for note in result["notes"]))
     parts += [
         f"Made by `{result['command']}` at {', '.join(result['commits']) or 'an installed package'}, "
         f"{result['machine']}. Intervals: {result['interval']}."
@@ -137,7 +139,8 @@ def draw(result: Result, path: Path) -> bool:
             axes.plot(value["by_seed"], [place + 0.22] * len(value["by_seed"]), "|", color="#cc7722")
     axes.set_yticks(range(len(rows)), [row["name"] for row, _ in rows])
     axes.invert_yaxis()
-    axes.set_xlabel(f"{MEASURES[name].title}; 95 % intervals; a bar is a seed")
+    seeds = "; a bar is a seed" if len(result["seeds"]) > 1 else ""
+    axes.set_xlabel(f"{MEASURES[name].title}; 95 % intervals{seeds}")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

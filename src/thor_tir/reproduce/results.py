@@ -233,7 +233,7 @@ def _reported(experiment: Experiment, pair: Pair, name: str) -> dict[str, float]
 
 
 def _agreement(gap: Crossed, reported: Iterable[float]) -> str:
-    signs = {float(np.sign(value)) for value in reported}
+    signs = {float(np.sign(value)) for value in reported if value}
     if not signs:
         return ""
     if gap.low <= 0 <= gap.high:

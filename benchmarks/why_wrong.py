@@ -2,7 +2,7 @@
 
     python benchmarks/why_wrong.py runs/reproduce/nano/seed-*/eval-joint --output docs/results/why_wrong.json
 
-Reads finished evaluations; nothing is sampled. Three tables:
+Reads finished evaluations; nothing is sampled. Four tables:
 
 * causes: attempts that called, every call of which succeeded, and whose answer is wrong, by what went wrong first:
   `copied wrong` (a number of two digits or more of the question stands nowhere in what the model wrote, and one stands
@@ -13,7 +13,9 @@ Reads finished evaluations; nothing is sampled. Three tables:
 * predictors: how well a number tells right from wrong attempts at one problem: the area under the curve (0.5 is a coin)
   within problems, and the share of pairs that it cannot tell apart;
 * choosing: what pass rate and vote gain over a single attempt with so many candidates, and how many of them share the
-  best score. Evaluations `--beside` are of other models: the more calls succeed, the less their share tells.
+  best score. Evaluations `--beside` are of other models: the more calls succeed, the less their share tells;
+* both_clean: accuracy on the problems at which every call of every attempt succeeded both in the evaluation `--before`
+  and in each one `--after`, so that none is counted which training made clean.
 """
 
 import json
@@ -51,6 +53,10 @@ class Options:
     """Finished evaluations of the same problems, one a seed."""
     beside: tuple[Path, ...] = ()
     """Evaluations of other models, for the table of what chooses."""
+    before: Path | None = None
+    """Evaluation of the model that training began from."""
+    after: tuple[Path, ...] = ()
+    """Evaluations of what became of it, on the same problems."""
     candidates: int = 4
     """Candidates in that table; evaluations with fewer attempts are left out."""
     output: Path | None = None
@@ -164,6 +170,16 @@ def choosing(name: str, seeds: Sequence[Sequence[Group]], candidates: int) -> It
         yield [name, f"{100 * share:.1f}", each, gain, f"{equal:.1f}"]
 
 
+def both_clean(before: Sequence[Group], after: Sequence[Group]) -> list[str]:
+    """Accuracy before and after on problems whose attempts are all clean in both, and the paired difference."""
+    theirs = {group[0].problem.id: group for group in before if all(map(is_clean, group))}
+    pairs = [(theirs[g[0].problem.id], g) for g in after if g[0].problem.id in theirs and all(map(is_clean, g))]
+    rates = np.array([[fmean(a.is_correct for a in group) for group in pair] for pair in pairs])
+    found = crossed((rates[:, 1] - rates[:, 0])[None, :])
+    gap = f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    return [str(len(pairs)), *(f"{100 * rate:.1f}" for rate in rates.mean(axis=0)), gap]
+
+
 def attempts_of(path: Path) -> list[Group]:
     """The attempts of an evaluation, problem by problem."""
     folder = EvalFolder(path=path)
@@ -201,6 +217,11 @@ def main(options: Options) -> None:
         "predictors": {"head": ["number", "AUC within a problem", "pairs that tie"], "rows": predictors},
         "choosing": {"head": heads, "rows": chosen},
     }
+    if options.before is not None:
+        before = attempts_of(options.before)
+        rows = [[path.name, *both_clean(before, attempts_of(path))] for path in options.after]
+        head = ("evaluation", "problems", "before, %", "after, %", "difference")
+        tables["both_clean"] = {"head": head, "rows": rows}
     figures = {"clean": f"{clean:,}", "wrong": f"{wrong:,}", "wrong-share": f"{100 * wrong / max(1, clean):.1f} %"}
     for name, table in tables.items():
         print(f"\n{name}\n" + "\n".join(" | ".join(row) for row in [table["head"], *table["rows"]]))
@@ -209,6 +230,9 @@ def main(options: Options) -> None:
         names = " ".join(f"{path.parent.name}/{path.name}" for path in options.folders)
         beside = " ".join(f"{path.parent.name}/{path.name}" for path in options.beside)
         command = f"python benchmarks/why_wrong.py {names}" + (f" --beside {beside}" if beside else "")
+        if options.before is not None:
+            after = " ".join(path.name for path in options.after)
+            command += f" --before {options.before.name} --after {after}"
         made = {"command": command, "commit": commit(), "machine": machine(), "versions": versions()}
         record = {"schema": 1, "made": made, "tables": tables, "figures": figures}
         write_atomically(options.output, json.dumps(record, indent=1) + "\n")

@@ -21,7 +21,7 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem, write_problems
 from thor_tir.problems.columns import ProblemFields
 from thor_tir.problems.sources import Split, bare_question, held_out, normalised, split_of
-from thor_tir.rl.collect import _requests
+from thor_tir.rl.collect import _requests, problems_of_round
 from thor_tir.verdict import Outcome, Verdict
 from tiny_models import tiny_tokenizer
 
@@ -161,7 +161,9 @@ def test_generated_problems_are_validated_on_a_split_of_their_own():
 
 def test_one_seed_moves_order_and_samples_of_a_file(own):
     zero, seven = (config_of(own, validate_every=0, seed=seed).rl for seed in (0, 7))
-    ours, theirs = (_requests(0, MANY, config) for config in (zero, seven))
+    ours, theirs = (
+        _requests(problems_of_round(MANY, 0, config), config, number=0, first=0) for config in (zero, seven)
+    )
     assert [g[0].problem.id for g in ours] != [g[0].problem.id for g in theirs]
     assert not {r.seed for g in ours for r in g} & {r.seed for g in theirs for r in g}
     assert quickstart(seed=7).eval.seed == quickstart(seed=7).rl.seed == 7

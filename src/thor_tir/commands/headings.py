@@ -122,7 +122,6 @@ HEADINGS = (
         "Servers: memory, precision, access",
         ("force-public", "dtype", "max-num-seqs", "num-threads", "sleep", "arguments"),
     ),
-    Heading("A cluster, planned for by --dry-run", ("cluster.",)),
     Heading("Models behind an address: requests and retries", ("endpoint.",)),
 )
 """Headings in their order; an option stands below the first that names it."""

@@ -38,11 +38,10 @@ def test_the_commands_with_a_quickstarts_seed_are_its_stages(whole: Path) -> Non
 
 def test_the_options_of_another_stage_are_told(whole: Path) -> None:
     begun = rl_options(whole / "rl", model="other/model", problems="reasoning_gym", preset="nano")
-    assert changes(begun, identity(Rl(model="other/model"))) == [
-        f'model was "{whole / "sft" / "model"}", is "other/model"',
-        "processes was 4, is 1",
-        "rl.seed was 3, is 0",
-    ]
+    model, *others = changes(begun, identity(Rl(model="other/model")))
+    assert model.startswith(f'model was "{str(whole)[:40]}')  # long values are cut
+    assert model.endswith('is "other/model"')
+    assert others == ["processes was 4, is 1", "rl.seed was 3, is 0"]
 
 
 def test_a_folder_beside_no_quickstart_is_none(tmp_path: Path) -> None:

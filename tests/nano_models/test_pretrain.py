@@ -114,6 +114,7 @@ def test_pretraining_reads_problems_of_the_training_split_only(
         return original(problems, rng, mix)
 
     monkeypatch.setattr(module, name, watched)
+    monkeypatch.setitem(module._DOCUMENTS, role, watched)
     with pytest.raises(KeyboardInterrupt):
         pretrain(replace(TINY, role=role), tmp_path / "model", tmp_path / "work", KilledAt(1))
     assert len(read) >= 2 * 24  # for the tokenizer, then for each pool of documents

@@ -219,13 +219,6 @@ def test_two_words_that_ask_for_different_problems_are_refused(capsys: pytest.Ca
     assert "give one of them" in capsys.readouterr().err
 
 
-def test_a_file_that_asks_for_different_problems_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "own.toml"
-    file.write_text("first = 4\ncount = 10\n")
-    assert status_of("rl", "--config", str(file), "--dry-run") == 2
-    assert f"{file}: --first takes" in capsys.readouterr().err
-
-
 def test_what_sigterm_did_before_a_command_it_does_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     during = []
     monkeypatch.setattr(commands, "run", lambda *_: during.append(signal.getsignal(signal.SIGTERM)))

@@ -52,15 +52,24 @@ def _started(name: str, options: Any, args: list[str]) -> int | None:
 def _parsed(name: str, args: list[str]) -> Any:
     import tyro
 
-    from thor_tir.commands.config_file import check_choice, with_config
+    from thor_tir.commands.config_file import with_config
     from thor_tir.commands.options import defaults
 
-    check_choice(args)
+    _check_typed(args)
     args = with_config(name, args)
     try:
         return tyro.cli(options_of(name), args=args, prog=f"thor {name}", default=defaults(name, args))
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_typed(args: list[str]) -> None:
+    """Refuse two words that ask for different problems, of which the one would win unsaid."""
+    typed = {word.partition("=")[0] for word in args}
+    if {"--first", "--count"} <= typed:
+        raise UsageError(
+            "--first takes the first problems of a data set, --count draws some by the seed: give one of them"
+        )
 
 
 def _explain(name: str, args: list[str], *, is_short: bool) -> None:

@@ -92,17 +92,7 @@ def words_of(file: Path, command: str) -> list[str]:
     for name, table in sections.items():
         is_ours = name in (command, command.split()[0], ALSO.get(command))
         words += _words(file, table, own if is_ours else {}, partial(leaves_of, name), section=f"{name}.")
-    if not is_record and file.suffix != ".json":  # the records of runs hold every option
-        check_choice(words, f"{file}: ")
     return words
-
-
-def check_choice(words: Sequence[str], where: str = "") -> None:
-    """Refuse two words that ask for different problems, of which the one would win unsaid."""
-    if {"--first", "--count"} <= {word.partition("=")[0] for word in words}:
-        raise UsageError(
-            f"{where}--first takes the first problems of a data set, --count draws some by the seed: give one of them"
-        )
 
 
 def _is_section(name: str, value: object) -> bool:

@@ -178,14 +178,19 @@ def is_one_of_several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def free_port(host: str) -> int:
+    """A port of this host that nobody listens on."""
+    with socket.socket() as place:
+        place.bind((host, 0))
+        return int(place.getsockname()[1])
+
+
 def start_several(count: int, args: Sequence[str]) -> int:
     """Run `thor` with these arguments in `count` processes of this machine that share the work; their status.
 
     When one ends by a fault, the others are ended. They end with this process, however that ends.
     """
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+    port = free_port("127.0.0.1")
     known = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), STARTED: "1"}
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))} | dict(os.environ)
     command = [sys.executable, "-m", "thor_tir", *args]

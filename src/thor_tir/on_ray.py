@@ -7,7 +7,6 @@ actors and placement groups of Ray are used.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from thor_tir.distributed import LAST_WORDS_S, STARTED
+from thor_tir.distributed import LAST_WORDS_S, STARTED, free_port
 from thor_tir.errors import MachineFault
 from thor_tir.extras import need
 
@@ -189,9 +188,7 @@ class _Host:
         import ray
 
         host = ray.util.get_node_ip_address()
-        with socket.socket() as place:
-            place.bind((host, 0))
-            return host, int(place.getsockname()[1])
+        return host, free_port(host)
 
     def run(self, args: Sequence[str], env: Mapping[str, str], folder: str) -> Iterator[str | int]:
         """Lines of the process, standard output and error together, and at last its status."""

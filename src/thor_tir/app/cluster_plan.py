@@ -110,16 +110,7 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
     """A round of RL: `prompt` and `limit` are the tokens of the longest prompt and response."""
     chip = CHIPS[cluster.gpu]
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
-    trained = memory.training_memory(
-        architecture,
-        shape,
-        rl.adapters,
-        bf16=rl.bf16,
-        gradient_checkpointing=rl.gradient_checkpointing,
-        processes=cluster.learners,
-    )
-    if rl.loss.beta:
-        trained |= {"reference": trained[memory.WEIGHTS]}
+    trained = training_parts(architecture, rl, shape, cluster.learners)
     free = {"CUDA, gaps and buffers": int(LEFT_FREE * chip.memory)}
     size = trained[memory.WEIGHTS] * cluster.learners // memory.FULL
     mean = cluster.mean_tokens or limit // 2
@@ -141,7 +132,7 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
     else:
         asleep = {"trained weights and moments": kept}
         parts = {"training, vLLM asleep": trained | free, "sampling": asleep | sampled | free}
-    seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean, size=size)
+    seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean)
     assumed = (
         f"responses of {mean:,} tokens in the mean, {limit:,} at most; every problem has a failed call to repair"
         if repairs
@@ -153,6 +144,19 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
     return ClusterPlan(
         parts=parts, chip=chip, seconds=seconds, assumed=assumed, rounds=rl.num_rounds, gpus=cluster.gpus
     )
+
+
+def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:
+    """Bytes of each part of a process that trains, the reference of a KL included."""
+    parts = memory.training_memory(
+        architecture,
+        shape,
+        rl.adapters,
+        bf16=rl.bf16,
+        gradient_checkpointing=rl.gradient_checkpointing,
+        processes=processes,
+    )
+    return parts | ({"reference": parts[memory.WEIGHTS]} if rl.loss.beta else {})
 
 
 def samples(rl: RLConfig) -> tuple[int, int]:
@@ -194,13 +198,10 @@ def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[tuple[str, RLCon
 
 
 def _decoder(architecture: Any, size: int, cluster: ClusterOptions, rows: int) -> Decoder:
-    text = architecture.get_text_config()
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     return Decoder(
         size=size,
-        token_bytes=2 * text.num_hidden_layers * heads * head * memory.HALF,
-        vocabulary=text.vocab_size,
+        token_bytes=memory.token_bytes(architecture, memory.HALF),
+        vocabulary=architecture.get_text_config().vocab_size,
         gpus=cluster.tensor_parallel,
         chip=CHIPS[cluster.gpu],
         rows=min(rows, MOST_ROWS),
@@ -222,7 +223,6 @@ def _seconds(
     prompt: int,
     limit: int,
     mean: int,
-    size: int,
 ) -> dict[str, float]:
     trajectories, repairs = samples(rl)
     repair = min(limit, rl.step.suffix_tokens + A_CALL)
@@ -235,8 +235,8 @@ def _seconds(
         tail = max(0.0, longest - steps) * decoder.step_seconds(1, prompt + longest)
         return steps * decoder.step_seconds(together, context) + tail
 
-    text, chip = architecture.get_text_config(), decoder.chip
-    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    text, chip, size = architecture.get_text_config(), decoder.chip, decoder.size
+    width = text.num_attention_heads * memory.head_size(architecture)
     passes = (
         (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
     )

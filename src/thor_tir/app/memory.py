@@ -92,14 +92,24 @@ def _gathered(model: torch.nn.Module, width: int) -> int:
     return width * (outside + 2 * layer) + (width + FULL) * max(layer, outside)
 
 
+def head_size(config: Any) -> int:
+    """Numbers of one attention head's key."""
+    text = config.get_text_config()
+    return int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+
+
+def token_bytes(config: Any, width: int) -> int:
+    """Bytes of the keys and values of one token, in numbers of `width` bytes."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * head_size(config) * width)
+
+
 def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True, width: int = FULL) -> dict[str, int]:
     """Bytes of each part while `rows` sequences of `tokens` are decoded, in numbers of `width` bytes.
 
     The cache is that of sequences that all reach their limit, and what is kept of those that wait for tools or ended.
     """
-    text = config.get_text_config()
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     kept = rows * -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
     kept += min(EngineConfig().parked_tokens, kept) if parked else 0
     read = collate([_row(Shape(rows=1, tokens=min(EngineConfig().prefill_tokens, rows * tokens), trained=1), 0)])
@@ -109,8 +119,8 @@ def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True,
         with _Allocated() as made:
             trained_logprobs(model, read)
         size = _size(model)
-    logits = 2 * FULL * rows * text.vocab_size
-    cache = 2 * text.num_hidden_layers * heads * head * kept * width
+    logits = 2 * FULL * rows * config.get_text_config().vocab_size
+    cache = kept * token_bytes(config, width)
     return {WEIGHTS: width * size, CACHE: cache, ACTIVATIONS: max(made.peak, logits)}
 
 

@@ -15,7 +15,7 @@ import torch
 from thor_tir.address import is_address
 from thor_tir.app import memory
 from thor_tir.app.chips import ClusterOptions
-from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples
+from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples, training_parts
 from thor_tir.app.config import RunConfig
 from thor_tir.app.known_models import known_config
 from thor_tir.app.runtime import dialect_of
@@ -93,16 +93,7 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    trained = memory.training_memory(
-        architecture,
-        shape,
-        rl.adapters,
-        bf16=rl.bf16,
-        gradient_checkpointing=rl.gradient_checkpointing,
-        processes=processes,
-    )
-    if rl.loss.beta:
-        trained |= {"reference": trained[memory.WEIGHTS]}
+    trained = training_parts(architecture, rl, shape, processes)
     if resources.engine.name != "local":
         return Plan(name="rl", counts=counts, memory=trained)
     samples_apart = processes > 1 or rl.bf16 or rl.max_staleness > 0

@@ -4,6 +4,7 @@ Protocols, so that a text codec for models behind an address, a scripted tokeniz
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -151,3 +152,21 @@ def copy_weights(named_parameters: "Iterable[tuple[str, Tensor]]", model: Causal
                 raise ValueError(f"the model has no parameter {name!r}")
             if weight.data_ptr() != places[name].data_ptr():
                 places[name].copy_(weight)
+
+
+REPLACED = "sdpa"
+"""The implementation of attention that ours compute the same as. Models that ask for another one keep it."""
+
+
+@contextmanager
+def attending(config: Any, implementation: str) -> Iterator[None]:
+    """Let the model with this config attend through another implementation, and leave the config as it was."""
+    asked = config._attn_implementation
+    if asked != REPLACED:
+        yield
+        return
+    config._attn_implementation = implementation
+    try:
+        yield
+    finally:
+        config._attn_implementation = asked

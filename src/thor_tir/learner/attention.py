@@ -10,7 +10,7 @@ size of a head, `N` pairs of row and key-value head, `Q` queries of a block, `M`
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,15 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from thor_tir.pretrained import attending
 from thor_tir.products import product_dtype
 
 SCORES_AT_ONCE = 2**19
 """Scores that are alive at a time: 2 MiB in float32, near what a core has as its own cache."""
 QUERIES_AT_ONCE = 64
 """Queries of one block."""
-NAME, REPLACED = "thor_train", "sdpa"
-"""Name of this implementation, and of the one that it computes the same as. Models that ask for another keep it."""
+NAME = "thor_train"
+"""Name of this implementation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +138,6 @@ AttentionInterface.register(NAME, train_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-@contextmanager
-def training_attention(model: PreTrainedModel) -> Iterator[None]:
+def training_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Let `model` attend through `train_attention` on a CPU, and leave its configuration as it was."""
-    config = model.config.get_text_config()
-    implementation = config._attn_implementation
-    if implementation != REPLACED or model.device.type != "cpu":
-        yield
-        return
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = implementation
+    return attending(model.config.get_text_config(), NAME) if model.device.type == "cpu" else nullcontext()

@@ -6,8 +6,8 @@ Letters in names of tensors: B rows of one call, T tokens of one call, K visible
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any
 
@@ -20,7 +20,7 @@ from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, deco
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache, Window, num_blocks
 from thor_tir.engines.local.sampling import sent
 from thor_tir.errors import UsageError
-from thor_tir.pretrained import CausalLM
+from thor_tir.pretrained import CausalLM, attending
 
 _LOG = logging.getLogger(__name__)
 
@@ -234,8 +234,7 @@ class CachedModel:
 
 
 NAME = "thor_decode"
-REPLACED = "sdpa"
-"""The implementation that `decode_attention` computes the same as. Models that ask for another one keep it."""
+"""Name of this implementation."""
 
 
 def decode_attention(
@@ -268,15 +267,6 @@ def decode_attention(
 AttentionInterface.register(NAME, decode_attention)
 
 
-@contextmanager
-def decoding(config: Any) -> Iterator[None]:
+def decoding(config: Any) -> AbstractContextManager[None]:
     """Let the model with this config attend through `decode_attention`, and leave the config as it was."""
-    implementation = config._attn_implementation
-    if implementation != REPLACED:
-        yield
-        return
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = implementation
+    return attending(config, NAME)

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.run_lock import Growth, changes, check_claim, claim
+from thor_tir.storage.run_lock import Growth, changes, check_claim, claim, option_changes, option_defaults
 
 HOLDER = """
 import sys
@@ -91,6 +92,46 @@ def test_options_that_came_or_went_are_changes_too() -> None:
         "b.c was 2, is null",
         'b.e was null, is "x"',
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rows: int = 3
+    names: tuple[str, ...] = ("a",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    model: str
+    inner: Inner
+    twice: Inner = field(default_factory=lambda: Inner(rows=6))
+    where: Path | None = None
+
+
+def test_an_option_that_came_to_the_program_later_counts_as_its_default() -> None:
+    options = Outer(model="m", inner=Inner(rows=4, names=("b",)))
+    assert option_defaults(options) == {
+        "inner": {"rows": 3, "names": ["a"]},
+        "twice": {"rows": 6, "names": ("a",)},
+        "where": None,
+    }
+    older = {"model": "m", "inner": {"rows": 4}}
+    found = option_changes(older, asdict(options), option_defaults(options))
+    assert list(map(str, found)) == ['inner.names was ["a"], is ["b"]']
+    assert not option_changes(older, asdict(replace(options, inner=Inner(rows=4))), option_defaults(options))
+
+
+def test_a_run_that_is_older_than_an_option_goes_on_with_its_default_alone(tmp_path: Path) -> None:
+    with claim(tmp_path, {"seed": 1}):
+        pass
+    for _ in range(2):
+        with claim(tmp_path, {"seed": 1, "rl": {"refill": 0}}, defaults={"rl": {"refill": 0}}):
+            pass
+    with (
+        pytest.raises(UsageError, match=r"other options \(rl.refill was 0, is 2\)"),
+        claim(tmp_path, {"seed": 1, "rl": {"refill": 2}}, defaults={"rl": {"refill": 0}}),
+    ):
+        raise AssertionError("another run may write here")
 
 
 def test_a_mistake_leaves_the_folder_above_to_a_run_that_has_begun_beside_it(tmp_path: Path) -> None:

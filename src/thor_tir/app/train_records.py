@@ -20,7 +20,7 @@ from thor_tir.rl.config import RLConfig
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
 from thor_tir.storage.journal import Journal, make_folder, write_atomically
-from thor_tir.storage.run_lock import claim
+from thor_tir.storage.run_lock import claim, option_defaults
 from thor_tir.tirgen.dataset import SampleFacts, to_row
 
 RECORDS = "records.jsonl"
@@ -62,9 +62,9 @@ def fine_tune_on(
     from thor_tir.app.stages.sft import fine_tune
 
     place = data if isinstance(data, str) else str(_kept(folder, [_as_row(record) for record in data]))
-    with claim(
-        folder, {**asdict(trainee), "data": place, "sft": asdict(config)}, inputs=(trainee.model, *sft_inputs(place))
-    ):
+    options = {**asdict(trainee), "data": place, "sft": asdict(config)}
+    defaults = {**option_defaults(trainee), "sft": option_defaults(config)}
+    with claim(folder, options, inputs=(trainee.model, *sft_inputs(place)), defaults=defaults):
         source = SftSource(data=place, fields=ChatFields(), chats=ChatConfig())
         model = fine_tune(
             trainee.model, source, config, folder, reporter, reasoning=trainee.reasoning, calls=trainee.calls
@@ -94,7 +94,12 @@ async def reinforce_on(
         seed=config.seed,
     )
     options = {**asdict(trainee), "problems": place, "rl": asdict(config), "resources": asdict(runtime.resources)}
-    with claim(folder, options, inputs=(trainee.model, place)):
+    defaults = {
+        **option_defaults(trainee),
+        "rl": option_defaults(config),
+        "resources": option_defaults(runtime.resources),
+    }
+    with claim(folder, options, inputs=(trainee.model, place), defaults=defaults):
         model = await reinforce(run, trainee.model, folder, runtime, reporter)
     return _trained(model, folder)
 

@@ -36,7 +36,7 @@ class EvalAuthors:
         """Sample, write, and say how many there are."""
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.authors import write_authors
-        from thor_tir.storage.run_lock import claim
+        from thor_tir.storage.run_lock import claim, option_defaults
         from thor_tir.verdict import Strictness
 
         if not self.data.is_file():
@@ -47,5 +47,5 @@ class EvalAuthors:
             async with open_runtime(self.resources, Strictness.STRICT) as runtime:
                 await write_authors(config, self.data, self.output, runtime, ConsoleReporter())
 
-        with claim(self.output, identity(self), inputs=(self.model, self.data)):
+        with claim(self.output, identity(self), inputs=(self.model, self.data), defaults=option_defaults(self)):
             asyncio.run(work())

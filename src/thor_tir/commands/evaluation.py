@@ -97,7 +97,7 @@ class Eval:
         from thor_tir.app.stages.evaluate import EvalRun, evaluate
         from thor_tir.eval.folder import EvalFolder
         from thor_tir.storage.journal import shard_of
-        from thor_tir.storage.run_lock import Claimed, check_claim, claim
+        from thor_tir.storage.run_lock import Claimed, check_claim, claim, option_defaults
 
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; at least one problem is needed")
@@ -117,7 +117,11 @@ class Eval:
         reporter = ConsoleReporter()
         limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
         check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
-        claimed: Claimed = {"inputs": self._inputs(), "functions": hook_files(self.select)}
+        claimed: Claimed = {
+            "inputs": self._inputs(),
+            "functions": hook_files(self.select),
+            "defaults": option_defaults(self),
+        }
         if self.dry_run:
             from thor_tir.app.plan import plan_eval
             from thor_tir.commands.training import tell_plans

@@ -33,9 +33,9 @@ class RewardTrain:
     def run(self) -> None:
         """Train, print, and say where the model is."""
         from thor_tir.app.stages.reward import train_reward
-        from thor_tir.storage.run_lock import claim
+        from thor_tir.storage.run_lock import claim, option_defaults
 
         reporter = ConsoleReporter()
-        with claim(self.output, dataclasses.asdict(self), inputs=(self.model,)):
+        with claim(self.output, dataclasses.asdict(self), inputs=(self.model,), defaults=option_defaults(self)):
             train_reward(self.runs, self.model, self.reward, self.output, reporter)
             reporter.say(f"reward model: {self.output}; `thor eval --samples 8 --select reward:{self.output}` uses it")

@@ -86,7 +86,7 @@ class TirgenGenerate:
         """Generate, and say where the rows are."""
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.tirgen import generate_raw
-        from thor_tir.storage.run_lock import check_claim, claim
+        from thor_tir.storage.run_lock import check_claim, claim, option_defaults
         from thor_tir.view.export import leave_page
 
         reporter = ConsoleReporter()
@@ -98,10 +98,10 @@ class TirgenGenerate:
         shard = shard_of(self.shard)
         self.check_limits(reporter)
         if self.dry_run:
-            check_claim(self.output, self.options(), inputs=self.inputs)
+            check_claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self))
             self.plan(reporter)
             return
-        with claim(self.output, self.options(), shard, inputs=self.inputs):
+        with claim(self.output, self.options(), shard, inputs=self.inputs, defaults=option_defaults(self)):
             asyncio.run(work())
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
         if not self.shard:
@@ -171,7 +171,7 @@ class Tirgen(TirgenGenerate):
         """Generate, filter, and say what each stage of the filter left."""
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.tirgen import generate_data
-        from thor_tir.storage.run_lock import check_claim, claim
+        from thor_tir.storage.run_lock import check_claim, claim, option_defaults
 
         config = dataclasses.replace(self.config(), filter=self.filter)
         reporter = ConsoleReporter()
@@ -184,10 +184,10 @@ class Tirgen(TirgenGenerate):
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
         self.check_limits(reporter)
         if self.dry_run:
-            check_claim(self.output, self.options(), inputs=self.inputs)
+            check_claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self))
             self.plan(reporter)
             return
-        with claim(self.output, self.options(), inputs=self.inputs):
+        with claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self)):
             path = asyncio.run(work())
         tell_funnel(self.output, reporter)
         reporter.say(f"data set: {path}")

@@ -24,7 +24,7 @@ from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, is_generated, local_inputs
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
-from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim
+from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim, option_defaults
 
 if TYPE_CHECKING:
     from thor_tir.app.plan import Plan
@@ -112,7 +112,8 @@ class Quickstart:
         if self.dry_run:
             from thor_tir.app.plan import plan_quickstart
 
-            check_claim(self.output, run_options(config, self._sharing), inputs=run_inputs(config))
+            options, defaults = run_options(config, self._sharing), option_defaults(config)
+            check_claim(self.output, options, inputs=run_inputs(config), defaults=defaults)
             with TemporaryDirectory() as folder:
                 apart = with_own_problems(config, Path(folder), reporter.say)
                 tell_plans(plan_quickstart(apart, reporter.say), reporter)
@@ -210,6 +211,7 @@ class Sft(Training):
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
         claimed: Claimed = {
             "inputs": (self.model, *sft_inputs(self.data), *self.calls.inputs),
+            "defaults": option_defaults(self),
             "growth": self._growth(),
         }
         if self.dry_run:
@@ -348,6 +350,7 @@ class Rl(Training):
                 *self.calls.inputs,
             ),
             "functions": hook_files(self.rl.functions),
+            "defaults": option_defaults(self),
             "growth": self._growth(),
         }
         if self.dry_run:

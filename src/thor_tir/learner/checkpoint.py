@@ -155,20 +155,26 @@ def newest_checkpoint(root: Path, mirror: str = "") -> Path | None:
 
 
 def load_checkpoint(
-    path: Path, learner: Learner, *, options: Mapping[str, Any] | None = None, may_grow: str = ""
+    path: Path,
+    learner: Learner,
+    *,
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    may_grow: str = "",
 ) -> JsonObject:
     """Put weights, optimiser, counters and random states back as they were saved; returns `extra`.
 
-    `may_grow` names an option whose number may have become larger since. Raises UsageError where files are missing or
-    damaged, and where the model or the run's options are others. The random states are those of torch, process-wide,
-    which dropout reads; nothing here reads Python's.
+    `defaults` are what options had that are younger than the checkpoint; `may_grow` names an option whose number may
+    have become larger since. Raises UsageError where files are missing or damaged, and where the model or the run's
+    options are others. The random states are those of torch, process-wide, which dropout reads; nothing here reads
+    Python's.
     """
     manifest = learner.ranks.lead(lambda: _verified(path))
     if moved := changes(manifest["versions"], versions(COMPUTING)):
         _LOG.warning(
             "%s was made with other versions (%s): the last bits may differ from now on", path, "; ".join(moved)
         )
-    found = [] if options is None else option_changes(manifest["options"], options)
+    found = [] if options is None else option_changes(manifest["options"], options, defaults)
     if others := [change for change in found if change.name != may_grow or change.new < change.old]:
         raise UsageError(
             f"the checkpoint {path} was made with other options ({'; '.join(map(str, others))}): give the same ones "

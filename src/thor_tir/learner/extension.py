@@ -71,16 +71,18 @@ def resume(
     learner: Learner,
     options: Mapping[str, Any],
     *,
+    defaults: Mapping[str, Any],
     length: str,
     schedule_of: Callable[[int], Schedule],
     say: Callable[[str], None],
 ) -> JsonObject:
     """Load a checkpoint of a run's folder; returns its `extra`.
 
-    `length` names the option that may have grown since it was saved, `schedule_of` gives the schedule of a run of a
-    length: where it has grown, `say` gets a sentence, and the record of the run says the same.
+    `defaults` are what options had that are younger than it; `length` names the option that may have grown since it
+    was saved, `schedule_of` gives the schedule of a run of a length: where it has grown, `say` gets a sentence, and the
+    record of the run says the same.
     """
-    extra = load_checkpoint(checkpoint, learner, options=options, may_grow=length)
+    extra = load_checkpoint(checkpoint, learner, options=options, defaults=defaults, may_grow=length)
     before, now = learner.ranks.lead(lambda: recorded_options(checkpoint)[length]), options[length]
     if before < now:
         extension = Extension(

@@ -38,6 +38,7 @@ from thor_tir.rl.staleness import young
 from thor_tir.rl.step import step_rows
 from thor_tir.rl.step_methods.table import method_of
 from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.storage.run_lock import option_defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,7 @@ async def _train(
             checkpoint,
             learner,
             _compared(config),
+            defaults=option_defaults(config),
             length="num_rounds",
             schedule_of=partial(schedule_of, config),
             say=inputs.say,

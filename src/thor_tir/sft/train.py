@@ -19,6 +19,7 @@ from thor_tir.progress import UNSEEN, Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
 from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.storage.run_lock import option_defaults
 
 LINES_AN_EPOCH = 10
 """Lines of progress in an epoch, at most."""
@@ -91,6 +92,7 @@ def cold_start(
             checkpoint,
             learner,
             _compared(config),
+            defaults=option_defaults(config),
             length="num_train_epochs",
             schedule_of=partial(schedule_of, config, len(data.train)),
             say=say,

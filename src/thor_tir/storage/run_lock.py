@@ -5,13 +5,16 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from thor_tir.errors import UsageError
 from thor_tir.provenance import RUN, check_record, is_same_input, note_extension, record_run, recorded_inputs
 from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, write_atomically
+
+Options = Mapping[str, Any]
+"""Options by name, groups of them nested."""
 
 _CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
@@ -57,6 +60,8 @@ class Claimed(TypedDict, total=False):
     """Files and folders."""
     functions: Sequence[str]
     """Files of functions that judge what was sampled."""
+    defaults: Options
+    """Values of options that the run's record may lack, since they are younger than it."""
     growth: Growth
     """Option that says how long the run is."""
 
@@ -70,6 +75,7 @@ def claim(
     inputs: Iterable[str | Path] = (),
     functions: Iterable[str] = (),
     given: Mapping[str, Any] | None = None,
+    defaults: Options | None = None,
     growth: Growth | None = None,
 ) -> Iterator[None]:
     """Write a run's options and record into its folder, or make sure that options and inputs are those it began with.
@@ -81,6 +87,8 @@ def claim(
     `functions` are files of functions that judge what was sampled, which may be corrected while a run stands still.
 
     `given` are the options as the command has them, for the record, where those that are compared are more.
+
+    `defaults` are what options had that the run's record lacks: those that came to the program since it was begun.
 
     A run that is extended, where `growth` asks for that, has the new length from here on; run.json keeps the old ones.
 
@@ -94,7 +102,7 @@ def claim(
     make_folder(folder)
     with _locked(folder, is_shared=not shard.is_whole), _whole_run(folder, growth):
         is_first = old is None
-        found = Compared() if old is None else _compared(folder, old, options, growth)
+        found = Compared() if old is None else _compared(folder, old, options, growth, defaults)
         record_run(folder, options if given is None else given, inputs, functions=functions, moved=found.moved)
         if found.longer is not None:
             note_extension(folder, found.longer.name, found.longer.old, found.longer.new)
@@ -119,11 +127,13 @@ def check_claim(
     *,
     inputs: Iterable[str | Path] = (),
     functions: Iterable[str] = (),
+    defaults: Options | None = None,
     growth: Growth | None = None,
 ) -> None:
     """Raise UsageError where `claim` would, for the options and inputs of the run in a folder; nothing is written."""
     if (old := _begun_as(folder, growth)) is not None:
-        moved = _compared(folder, old, {n: value for n, value in options.items() if n != PLACE}, growth).moved
+        kept = {name: value for name, value in options.items() if name != PLACE}
+        moved = _compared(folder, old, kept, growth, defaults).moved
         check_record(folder, inputs, functions=functions, moved=moved)
 
 
@@ -158,7 +168,7 @@ class Compared:
     """The length of the run, where it is extended."""
 
 
-def _compared(folder: Path, old: Any, new: Mapping[str, Any], growth: Growth | None) -> Compared:
+def _compared(folder: Path, old: Any, new: Options, growth: Growth | None, defaults: Options | None) -> Compared:
     """The differences that are allowed. Raises UsageError where there are others."""
     if old.keys() - new.keys() and new.keys() - old.keys():
         raise UsageError(
@@ -168,7 +178,7 @@ def _compared(folder: Path, old: Any, new: Mapping[str, Any], growth: Growth | N
     moved: dict[str, str] = {}
     others: list[Change] = []
     longer = None
-    for change in option_changes(old, new):
+    for change in option_changes(old, new, defaults):
         was, now = (each if isinstance(each, list) else [each] for each in (change.old, change.new))
         pairs = [pair for pair in zip(was, now, strict=False) if pair[0] != pair[1]]
         if growth is not None and change.name == growth.option:
@@ -214,13 +224,46 @@ def changes(old: Any, new: Any) -> list[str]:
     return [str(change) for change in option_changes(old, new)]
 
 
-def option_changes(old: Any, new: Any, name: str = "") -> list[Change]:
-    """The options that two sets, as JSON holds them, have differently."""
-    new = json.loads(json.dumps(new, default=str))
+def option_changes(old: Any, new: Any, defaults: Options | None = None, name: str = "") -> list[Change]:
+    """The options that two sets, as JSON holds them, have differently.
+
+    An option that the older set lacks came to the program later: it counts as its default.
+    """
+    new, known = _as_json(new), _as_json(defaults or {})
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [Change(name=name, old=old, new=new)]
-    keys = sorted(old.keys() | new.keys())
-    return [c for key in keys for c in option_changes(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    known = known if isinstance(known, dict) else {}
+    return [
+        change
+        for key in sorted(old.keys() | new.keys())
+        for change in option_changes(
+            old.get(key, known.get(key)), new.get(key), known.get(key), f"{name}.{key}".lstrip(".")
+        )
+    ]
+
+
+def option_defaults(record: Any) -> dict[str, Any]:
+    """The defaults of a record of options, groups nested; an option without a default is left out."""
+    found: dict[str, Any] = {}
+    for each in fields(record):
+        value = getattr(record, each.name)
+        if each.default is not MISSING:
+            found[each.name] = _plain(each.default)
+        elif each.default_factory is not MISSING:
+            found[each.name] = _plain(each.default_factory())
+        elif is_dataclass(value):
+            found[each.name] = option_defaults(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def _short(value: Any) -> str:

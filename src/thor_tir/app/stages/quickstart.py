@@ -47,7 +47,7 @@ from thor_tir.progress import Reporter
 from thor_tir.provenance import extensions, file_digest, machine, versions
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.storage.journal import Journal, write_atomically
-from thor_tir.storage.run_lock import claim
+from thor_tir.storage.run_lock import claim, option_defaults
 from thor_tir.tirgen.dataset import read_dataset
 from thor_tir.verdict import Strictness
 
@@ -78,7 +78,7 @@ async def run_quickstart(
     Processes that share the work must all call it, and all get the same.
     """
     options = run_options(config, ranks.size)
-    with ranks.led(claim(folder, options, inputs=run_inputs(config), given=given)):
+    with ranks.led(claim(folder, options, inputs=run_inputs(config), given=given, defaults=option_defaults(config))):
         config = ranks.lead(lambda: with_own_problems(config, folder, reporter.say))
         return await _run(config, folder, reporter, ranks)
 

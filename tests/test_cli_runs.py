@@ -183,16 +183,40 @@ def test_a_full_disk_is_one_sentence_wherever_it_is_met(
     assert told.count("\n") == 1
 
 
+IN_FLIGHT = """
+async def request(number):
+    try:
+        if number == 3:
+            end()
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.01)
+async def requests_in_flight():
+    async with asyncio.TaskGroup() as requests:
+        for number in range(6):
+            requests.create_task(request(number))
+"""
+"""Requests one of which runs when SIGTERM comes."""
+
+
 @pytest.mark.parametrize(
-    "works", ["pass", "import asyncio; asyncio.run(asyncio.sleep(60))", "import time; time.sleep(60)"]
+    "works",
+    [
+        "threading.Timer(0.3, end).start()",
+        "threading.Timer(0.3, end).start(); asyncio.run(asyncio.sleep(60))",
+        "asyncio.run(requests_in_flight())",
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); asyncio.run(requests_in_flight())",
+    ],
+    ids=["computing", "waiting", "requests in flight", "behind a shell's &"],
 )
 def test_sigterm_says_how_to_go_on_with_status_143(works: str) -> None:
     told = (
-        "import os, signal, threading, thor_tir.cli as cli, thor_tir.commands as commands\n"
+        "import asyncio, os, signal, threading, time, thor_tir.cli as cli, thor_tir.commands as commands\n"
+        f"{IN_FLIGHT}\n"
+        "def end(): os.kill(os.getpid(), signal.SIGTERM)\n"
         "def work(name, args):\n"
-        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
         f"    {works}\n"
-        "    import time; time.sleep(60)\n"
+        "    time.sleep(60)\n"
         "commands.run = work\n"
         "cli.main(['rl'])"
     )

@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import current_thread, main_thread
 
 from thor_tir import commands
 from thor_tir.distributed import is_started_together
+from thor_tir.ending import ended_by
 from thor_tir.errors import MachineFault, NothingMeasured, OutputClosed, UsageError
 from thor_tir.extras import need_of
 
@@ -79,25 +80,15 @@ def _run(name: str, args: Sequence[str]) -> int:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, which ends a command as an interruption does: asyncio lets such an exception through at once."""
+    """SIGTERM came, which ends a command as an interruption does."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Raise Terminated at SIGTERM, unless another handler is set already, as servers set one later."""
     is_free = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not is_free:
+    with ended_by(signal.SIGTERM, Terminated) if is_free else nullcontext():
         yield
-        return
-
-    def end(_signal: int, _frame: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 EXAMPLE = "Find the Greatest Common Divisor (GCD) of these numbers: 436, 576. Give only the GCD as your final answer."

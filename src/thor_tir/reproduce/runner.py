@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from time import perf_counter
 
+from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
 from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
@@ -55,23 +56,19 @@ def plan(jobs: Sequence[Job]) -> list[Planned]:
 
 
 class OutOfTime(KeyboardInterrupt):
-    """A stage has used the time of this call; asyncio lets such an exception through at once, as an interruption."""
+    """A stage has used the time of this call, which ends it as an interruption does."""
 
 
 @contextmanager
 def within(minutes: float) -> Iterator[None]:
     """Raises OutOfTime once so many minutes are over, in the main thread; 0 sets no bound."""
 
-    def end(_number: int, _frame: object) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with ended_by(signal.SIGALRM, OutOfTime):
+        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def measurable(experiment: Experiment, layout: Layout, seeds: Sequence[int]) -> Experiment:

@@ -23,7 +23,10 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="THOR_VLLM_PYTHON names no environment with vLLM (make test-vllm)"),
 ]
 SEEDS = (0, 1, 2)
-OPTIONS = "--problems reasoning_gym --num-rounds 4 --problems-per-round 12 --num-generations 8 --validate-every 0"
+OPTIONS = (
+    "--model nano/actor --problems reasoning_gym --num-rounds 4 --problems-per-round 12 --num-generations 8 "
+    "--validate-every 0"
+)
 
 
 def is_served(port: int) -> bool:

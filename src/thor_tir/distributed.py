@@ -185,20 +185,33 @@ def free_port(host: str) -> int:
         return int(place.getsockname()[1])
 
 
-def start_several(count: int, args: Sequence[str]) -> int:
+def part_words(number: int, count: int) -> list[str]:
+    """The arguments that give a command one of so many parts of its problems."""
+    return ["--shard", f"{number + 1}/{count}"]
+
+
+def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) -> int:
     """Run `thor` with these arguments in `count` processes of this machine that share the work; their status.
 
-    When one ends by a fault, the others are ended. They end with this process, however that ends.
+    They talk to each other, or each has a part of the problems for itself, `in_parts`. When one ends by a fault, the
+    others are ended. They end with this process, however that ends.
     """
     port = free_port("127.0.0.1")
-    known = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), STARTED: "1"}
+    known = {
+        "WORLD_SIZE": "1" if in_parts else str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        STARTED: "1",
+    }
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))} | dict(os.environ)
     command = [sys.executable, "-m", "thor_tir", *args]
     with ExitStack() as stack:
         started = []
-        for rank in map(str, range(count)):
+        for number in range(count):
+            rank = "0" if in_parts else str(number)
             env = {**threads, **known, "RANK": rank, "LOCAL_RANK": rank}
-            each = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, env=env))
+            words = [*command, *(part_words(number, count) if in_parts else ())]
+            each = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, env=env))
             stack.callback(each.terminate)
             started.append(each)
         return _first_fault(started)

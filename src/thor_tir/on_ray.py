@@ -13,12 +13,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from thor_tir.distributed import LAST_WORDS_S, STARTED, free_port
 from thor_tir.errors import MachineFault
 from thor_tir.extras import need
 
+FEWER_S = 2.0
+"""Wait for fewer places, once the wait for all was in vain."""
 LEAST_STORE = 200_000_000
 """Bytes of the object store of a cluster that a run starts for itself: only lines of text go through it."""
 
@@ -35,14 +38,18 @@ class RayOptions:
     gpus: float = 0.0
     """GPUs that each process has for itself."""
     max_restarts: int = 3
-    """Times that the group is placed anew after some of it was lost."""
+    """Times that a group of processes is placed anew after some of it was lost."""
     wait_s: float = 600.0
-    """Longest wait, in seconds, until the cluster has places for all."""
+    """Longest wait, in seconds, until the cluster has places for all of a group."""
+    min_processes: int = 0
+    """Processes that training goes on with after that wait, where the cluster has no places for more; 0 for no fewer
+    than --processes. The bits are then others."""
 
     def __post_init__(self) -> None:
-        if self.cpus <= 0 or self.gpus < 0 or self.max_restarts < 0 or self.wait_s <= 0:
+        if self.cpus <= 0 or self.wait_s <= 0 or min(self.gpus, self.max_restarts, self.min_processes) < 0:
             raise ValueError(
-                f"--ray.cpus and --ray.wait-s are positive, --ray.gpus and --ray.max-restarts not negative: {self}"
+                "--ray.cpus and --ray.wait-s are positive, --ray.gpus, --ray.max-restarts and --ray.min-processes not "
+                f"negative: {self}"
             )
 
     @property
@@ -55,29 +62,126 @@ class Lost(Exception):
     """A process, or the host under it, is gone."""
 
 
-def start_on_ray(count: int, args: Sequence[str], options: RayOptions, say: Callable[[str], None]) -> int:
-    """Run `thor` with these arguments in `count` processes of a Ray cluster; their status.
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Processes that work together: if one is lost, all are placed anew."""
 
-    Raises UsageError without Ray, and MachineFault where the cluster has no places or is lost too often.
+    size: int
+    """Number of processes."""
+    words: Callable[[str, int], Sequence[str]]
+    """Their arguments of `thor`, once the first one's host and a free port of it are known."""
+    name: str = ""
+    """Name in sentences about it, where there are several groups."""
+
+
+def start_on_ray(groups: Sequence[Group], options: RayOptions, say: Callable[[str], None]) -> int:
+    """Run `thor` in groups of processes of a Ray cluster until all have ended well, or one has not; its status.
+
+    Raises UsageError without Ray, and MachineFault where the cluster has no places or a group is lost too often.
     """
     need("ray", "--launcher ray")
     with _cluster(options):
-        for restart in range(options.max_restarts + 1):
+        keeper = _Keeper(options, say)
+        ends: SimpleQueue[int | BaseException] = SimpleQueue()
+
+        def keep(group: Group) -> None:
             try:
-                with _placed(count, options) as actors:
-                    return _run(actors, args, say)
+                ends.put(keeper.keep(group))
+            except BaseException as error:
+                ends.put(error)
+
+        try:
+            for group in groups:
+                threading.Thread(target=keep, args=(group,), daemon=True).start()
+            for end in (ends.get() for _ in groups):
+                if isinstance(end, BaseException):
+                    raise end
+                if end:
+                    return end
+        finally:
+            keeper.has_ended = True
+    return 0
+
+
+class _Keeper:
+    """Places for groups, and others when they are lost."""
+
+    def __init__(self, options: RayOptions, say: Callable[[str], None]) -> None:
+        self._options, self._say = options, say
+        self._num_placed = 0
+        self.has_ended = False
+        """True once nothing is to be placed any more."""
+
+    def keep(self, group: Group) -> int:
+        """The status of a group that is placed anew as often as the options allow."""
+        most = self._options.max_restarts
+        for restart in range(most + 1):
+            try:
+                with self._placed(group) as actors:
+                    return _run(actors, group.words, self._say)
             except Lost as lost:
-                left = options.max_restarts - restart
-                if not left:
-                    raise MachineFault(f"{lost}, and the group was placed anew {restart} times already") from lost
-                say(f"{lost}: the group is placed anew and goes on from its last checkpoint ({left} restarts left)")
-    raise AssertionError  # the loop returns or raises
+                if self.has_ended:
+                    return 1
+                what = f"{group.name}: {lost}" if group.name else f"{lost}"
+                if restart == most:
+                    raise MachineFault(f"{what}, and the group was placed anew {restart} times already") from lost
+                left = f"{most - restart} restarts left"
+                self._say(f"{what}: the group is placed anew and goes on from what is finished ({left})")
+        raise AssertionError  # the loop returns or raises
+
+    @contextmanager
+    def _placed(self, group: Group) -> Iterator[list[Any]]:
+        """Actors in places of their own, near each other. Raises MachineFault where the cluster has none in time."""
+        with self._reserved(group) as (places, size):
+            actors = [_actor(places, place, self._options) for place in range(size)]
+            self._num_placed += 1
+            try:
+                yield actors
+            finally:
+                self._num_placed -= 1
+                _end(actors)
+
+    @contextmanager
+    def _reserved(self, group: Group) -> Iterator[tuple[Any, int]]:
+        """A placement group and the number of its places, fewer than wanted where that is allowed."""
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        least = min(group.size, self._options.min_processes or group.size)
+        for size in range(group.size, least - 1, -1):
+            places = placement_group([self._options.bundle] * size, strategy="PACK")
+            try:
+                if self._is_there(places, self._options.wait_s if size == group.size else FEWER_S):
+                    if size < group.size:
+                        self._say(f"the Ray cluster has places for {size} of {group.size} processes: these go on")
+                    yield places, size
+                    return
+            finally:
+                with suppress(Exception):  # of a cluster that is gone
+                    remove_placement_group(places)
+        raise MachineFault(self._no_room(least))
+
+    def _is_there(self, places: Any, wait_s: float) -> bool:
+        """True once the places are reserved. While other groups work, whose places come free, nothing is too long."""
+        while not places.wait(wait_s):
+            if not self._num_placed or self.has_ended:
+                return False
+        return True
+
+    def _no_room(self, size: int) -> str:
+        import ray
+
+        wanted = " and ".join(f"{amount:g} {kind}" for kind, amount in self._options.bundle.items())
+        return (
+            f"the Ray cluster has no {size} places of {wanted} after {self._options.wait_s:g} s (it has "
+            f"{_resources(ray.cluster_resources())}): give fewer --processes, or wait longer with --ray.wait-s"
+        )
 
 
 @contextmanager
 def _cluster(options: RayOptions) -> Iterator[None]:
     """A connection to the cluster, or a cluster of this host alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread that is late must not start another cluster
     os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs on the host comes first
     import ray
 
@@ -91,48 +195,28 @@ def _cluster(options: RayOptions) -> Iterator[None]:
         ray.shutdown()
 
 
-@contextmanager
-def _placed(count: int, options: RayOptions) -> Iterator[list[Any]]:
-    """Actors in places of their own, near each other. Raises MachineFault where the cluster has none in time."""
+def _actor(places: Any, place: int, options: RayOptions) -> Any:
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    group = placement_group([options.bundle] * count, strategy="PACK")
-    try:
-        if not group.wait(options.wait_s):
-            wanted = " and ".join(f"{amount:g} {kind}" for kind, amount in options.bundle.items())
-            raise MachineFault(
-                f"the Ray cluster has no {count} places of {wanted} after {options.wait_s:g} s (it has "
-                f"{_resources(ray.cluster_resources())}): give fewer --processes, or wait longer with --ray.wait-s"
-            )
-        actor = ray.remote(_Host)
-        actors = [
-            actor.options(
-                num_cpus=options.cpus,
-                num_gpus=options.gpus,
-                max_concurrency=2,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placement_group=group, placement_group_bundle_index=place
-                ),
-            ).remote()
-            for place in range(count)
-        ]
-        try:
-            yield actors
-        finally:
-            for each in actors:
-                ray.kill(each)  # its process reads the end of its input, and ends
-    finally:
+    where = PlacementGroupSchedulingStrategy(placement_group=places, placement_group_bundle_index=place)
+    resources = {"num_cpus": options.cpus, "num_gpus": options.gpus}
+    return ray.remote(_Host).options(**resources, max_concurrency=2, scheduling_strategy=where).remote()
+
+
+def _end(actors: Sequence[Any]) -> None:
+    import ray
+
+    for each in actors:
         with suppress(Exception):  # of a cluster that is gone
-            remove_placement_group(group)
+            ray.kill(each)  # its process reads the end of its input, and ends
 
 
 def _resources(found: Mapping[str, float]) -> str:
     return ", ".join(f"{found[kind]:g} {kind}" for kind in ("CPU", "GPU") if kind in found) or "nothing"
 
 
-def _run(actors: Sequence[Any], args: Sequence[str], say: Callable[[str], None]) -> int:
+def _run(actors: Sequence[Any], words: Callable[[str, int], Sequence[str]], say: Callable[[str], None]) -> int:
     """The status of the group. Raises Lost where a process ended by a signal or with its host."""
     import ray
 
@@ -141,6 +225,7 @@ def _run(actors: Sequence[Any], args: Sequence[str], say: Callable[[str], None])
     except ray.exceptions.RayError as error:
         raise Lost("a host of the Ray cluster is gone") from error
     known = {"WORLD_SIZE": str(len(actors)), "MASTER_ADDR": host, "MASTER_PORT": str(port), STARTED: "1"}
+    args = words(host, port)
     ends: dict[int, int | str] = {}
     changed = threading.Condition()
 

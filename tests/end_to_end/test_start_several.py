@@ -17,8 +17,8 @@ ASKED = """
 import os, sys, time
 from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together
 end_with_starter()
-assert is_one_of_several() and is_started_together()
-print(*(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")), os.getpid(), sys.argv[1], flush=True)
+assert is_started_together() and is_one_of_several() == ("--shard" not in sys.argv)
+print(*(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")), os.getpid(), *sys.argv[1:], flush=True)
 if sys.argv[1] == "fails" and os.environ["RANK"] == "1":
     sys.exit(7)
 if sys.argv[1] != "ends":
@@ -45,6 +45,12 @@ def test_each_is_numbered_and_a_good_end_of_all_is_one(program: Path, capfd: pyt
     assert distributed.start_several(3, ["ends"]) == 0
     said = [line.split() for line in capfd.readouterr().out.splitlines()]
     assert sorted(words[:3] for words in said) == [[str(rank), "3", "127.0.0.1"] for rank in range(3)]
+
+
+def test_parts_know_nothing_of_each_other(program: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert distributed.start_several(2, ["ends"], in_parts=True) == 0
+    said = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert sorted((words[1], *words[4:]) for words in said) == [("1", "ends", "--shard", f"{n}/2") for n in (1, 2)]
 
 
 def test_where_one_fails_the_others_are_ended_and_its_status_is_the_commands(program: Path) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, DryRun, JudgeOptions, PresetOption, check_size, identity
+from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, Sharing, check_size, identity
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.distributed import is_started_together
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.eval.code.extract_program import ExtractorName
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(Sharing):
     """Accuracy, call success and cost of a model on sets of problems, with 95 % intervals over the problems.
 
     A run may be interrupted, continued and sharded; `thor eval compare A B` compares two of them.
@@ -89,8 +90,6 @@ class Eval:
     """Options of the evaluation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
-    dry_run: DryRun = False
-    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Sample, grade and print."""
@@ -114,7 +113,7 @@ class Eval:
             rewards=self.rewards,
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
-        reporter = ConsoleReporter()
+        reporter = self.reporter_of(shard)
         limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
         check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
         claimed: Claimed = {
@@ -131,7 +130,14 @@ class Eval:
             return
         with claim(output, options, shard, **claimed):
             asyncio.run(evaluate(run, reporter))
-        finish(run.folder, reporter)
+        if not is_started_together():  # else whoever started the parts unites them
+            finish(run.folder, reporter)
+
+    def unite(self) -> None:
+        """Write and print the results, once every part is there."""
+        from thor_tir.eval.folder import EvalFolder
+
+        finish(EvalFolder(path=self._output(self._options())), ConsoleReporter())
 
     def _sets(self) -> "tuple[ProblemSet, ...]":
         from thor_tir.app.stages.evaluate import limited
@@ -174,6 +180,7 @@ class Eval:
     def _options(self) -> Mapping[str, Any]:
         """Everything that makes two commands the same run: not where it is kept, nor which part of it is done."""
         options = identity(self)
+        del options["processes"]
         return {**options, **options.pop("judge")}
 
     def _output(self, options: Mapping[str, Any]) -> Path:

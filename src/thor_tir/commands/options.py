@@ -11,8 +11,12 @@ import tyro
 from thor_tir.address import is_address
 from thor_tir.app.config import quickstart
 from thor_tir.commands.table import options_of
+from thor_tir.console import ConsoleReporter
+from thor_tir.distributed import is_started_together
 from thor_tir.engines.loading import EMBEDDED
 from thor_tir.errors import UsageError
+from thor_tir.on_ray import RayOptions
+from thor_tir.storage.journal import Shard
 
 PresetName = Literal["nano", "paper", "paper-reasoning", "released", "qwen2.5-math-1.5b", "qwen3-8b", "smollm2-135m"]
 PresetOption = Annotated[
@@ -34,6 +38,33 @@ DryRun = Annotated[
     ),
 ]
 """The option `--dry-run` of every command that makes something large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """Options of commands whose work several processes can share."""
+
+    dry_run: DryRun = False
+    """True says what would be made, and stops."""
+    processes: int = 1
+    """Processes that share the work: of training as torchrun would start them, else each with a part of the problems
+    (docs/distributed.md)."""
+    launcher: Literal["local", "ray"] = "local"
+    """Places of these processes: all on this host (`local`), or on the hosts of a Ray cluster."""
+    ray: RayOptions = dataclasses.field(default_factory=RayOptions)
+    """Places on a Ray cluster."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that are started."""
+        return 1 if self.dry_run else max(1, self.processes)
+
+    @staticmethod
+    def reporter_of(shard: Shard) -> ConsoleReporter:
+        """What a process with that part of the problems says: of the parts of one command only the first speaks."""
+        return ConsoleReporter(is_silent=is_started_together() and shard.index > 1)
+
+
 APART = frozenset({"cluster", "dry_run", "extend", "launcher", "output", "push_to_hub", "ray", "shard"})
 """Options that two commands of one run may have differently: what is done now, and where."""
 

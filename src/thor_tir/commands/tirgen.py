@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
+from thor_tir.commands.options import NANO, PresetOption, Sharing, check_size, identity
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.distributed import is_started_together
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.errors import UsageError
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
@@ -24,7 +25,7 @@ from thor_tir.tirgen.selection import FilterConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TirgenGenerate:
+class TirgenGenerate(Sharing):
     """Raw trajectories: an actor reasons, a critic turns steps into programs, the sandbox runs them.
 
     Killed at any instant, the same command continues.
@@ -79,8 +80,6 @@ class TirgenGenerate:
     """Options of generation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
-    dry_run: DryRun = False
-    """True says what would be made, and stops."""
 
     def run(self) -> None:
         """Generate, and say where the rows are."""
@@ -89,13 +88,13 @@ class TirgenGenerate:
         from thor_tir.storage.run_lock import check_claim, claim, option_defaults
         from thor_tir.view.export import leave_page
 
-        reporter = ConsoleReporter()
+        shard = shard_of(self.shard)
+        reporter = self.reporter_of(shard)
 
         async def work() -> None:
             async with open_runtime(self.resources, calls=self.calls) as runtime:
                 await generate_raw(self.config(), self.output, runtime, reporter, shard)
 
-        shard = shard_of(self.shard)
         self.check_limits(reporter)
         if self.dry_run:
             check_claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self))
@@ -106,6 +105,14 @@ class TirgenGenerate:
         reporter.say(f"raw trajectories: {shard.file(self.output, 'raw')}")
         if not self.shard:
             reporter.say(f"report: {leave_page(self.output)}")
+
+    def unite(self) -> None:
+        """Say where the parts are, once every one is there."""
+        from thor_tir.view.export import leave_page
+
+        reporter = ConsoleReporter()
+        reporter.say(f"raw trajectories: {self.output}, {self.processes} parts")
+        reporter.say(f"report: {leave_page(self.output)}")
 
     def plan(self, reporter: ConsoleReporter) -> None:
         """Say what would be made, and what memory it takes."""
@@ -126,8 +133,8 @@ class TirgenGenerate:
         return *models, *local_inputs(self.problems), *self.calls.inputs
 
     def options(self) -> JsonObject:
-        """Options that make two commands the same run: not which part is done, and not how much is tried."""
-        return {name: value for name, value in identity(self).items() if name != "schedule"}
+        """Options that make two commands the same run: not which part is done by whom, and not how much is tried."""
+        return {name: value for name, value in identity(self).items() if name not in ("schedule", "processes")}
 
     def config(self) -> RunConfig:
         """The options as a run's configuration."""
@@ -176,21 +183,36 @@ class Tirgen(TirgenGenerate):
         config = dataclasses.replace(self.config(), filter=self.filter)
         reporter = ConsoleReporter()
 
-        async def work() -> Path:
+        async def work() -> None:
             async with open_runtime(self.resources, calls=self.calls) as runtime:
-                return await generate_data(config, self.output, runtime, reporter)
+                await generate_data(config, self.output, runtime, reporter)
 
-        if self.shard:
+        if self.shard and not is_started_together():
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")
+        if self.shard:
+            super().run()
+            return
         self.check_limits(reporter)
         if self.dry_run:
             check_claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self))
             self.plan(reporter)
             return
         with claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self)):
-            path = asyncio.run(work())
+            asyncio.run(work())
+        self._tell(reporter)
+
+    def unite(self) -> None:
+        """Filter what the parts made, and say what each stage left."""
+        from thor_tir.app.stages.tirgen_data import filter_raw
+        from thor_tir.storage.run_lock import claim, option_defaults
+
+        with claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self)):
+            filter_raw([self.output], self.filter, self.output, seed=self.seed)
+        self._tell(ConsoleReporter())
+
+    def _tell(self, reporter: ConsoleReporter) -> None:
         tell_funnel(self.output, reporter)
-        reporter.say(f"data set: {path}")
+        reporter.say(f"data set: {self.output / 'dataset.jsonl'}")
 
 
 @dataclass(frozen=True, kw_only=True)

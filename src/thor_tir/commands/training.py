@@ -7,19 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
-from thor_tir.commands.options import NANO, DryRun, PresetOption, check_size, identity
+from thor_tir.commands.options import NANO, DryRun, PresetOption, Sharing, check_size, identity
 from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.hooks import hook_files
-from thor_tir.on_ray import RayOptions
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, is_generated, local_inputs
 from thor_tir.rl.config import RLConfig
@@ -141,26 +140,13 @@ def _comparison_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Sharing):
     """Options of every training."""
 
     extend: Annotated[bool, tyro.conf.arg(help=EXTEND_HELP)] = False
     """True makes the run in --output longer."""
-    dry_run: DryRun = False
-    """True says what would be made, and stops."""
-    processes: int = 1
-    """Processes on this machine that share the work, as torchrun would start them (docs/distributed.md)."""
-    launcher: Literal["local", "ray"] = "local"
-    """Places of these processes: all on this host (`local`), or on the hosts of a Ray cluster."""
-    ray: RayOptions = dataclasses.field(default_factory=RayOptions)
-    """Places on a Ray cluster."""
     push_to_hub: str = ""
     """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
-
-    @property
-    def num_processes(self) -> int:
-        """Processes that are started."""
-        return 1 if self.dry_run else self.processes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any, TextIO
@@ -319,6 +319,15 @@ class Shard:
         """The journal `<name>.jsonl` of this shard: `<name>.2-of-4.jsonl` where it is not everything."""
         part = "" if self.is_whole else f".{self.index}-of-{self.count}"
         return folder / f"{name}{part}.jsonl"
+
+    def check_division(self, folder: Path, name: str) -> None:
+        """Raise UsageError where that journal was begun in another number of parts, so that units would be repeated."""
+        mine = {replace(self, index=index).file(folder, name) for index in range(1, self.count + 1)}
+        if others := sorted({*folder.glob(f"{name}.jsonl"), *folder.glob(f"{name}.*-of-*.jsonl")} - mine):
+            raise UsageError(
+                f"{others[0]} belongs to a run in another number of parts than {self.count}: go on with as many "
+                "(--processes, --shard), or give another --output"
+            )
 
     @contextmanager
     def writing(self, folder: Path) -> Iterator[None]:

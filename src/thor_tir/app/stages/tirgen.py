@@ -78,6 +78,7 @@ async def generate_raw(
     problems = [p for position, p in enumerate(everything.problems) if shard.owns(position)]
     barrier = StepBarrier()
     with shard.writing(folder):
+        shard.check_division(folder, "raw")
         of_critic = partial(runtime.load, config.critic, config.critic_served, end_tokens=(), chat_template="")
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,

@@ -34,6 +34,7 @@ REAL = pytest.param(
 )
 TRAINABLE = pytest.mark.parametrize("opened", ["embedded", "fake", "sglang", REAL], indirect=True)
 SERVED = pytest.mark.parametrize("opened", ["fake", REAL], indirect=True)
+REAL_ALONE = pytest.mark.parametrize("opened", [REAL], indirect=True)
 FAKES = {"fake": FakeVLLM, "sglang": FakeSGLang}
 QUESTIONS = ("Compute 17 * 3 - 5.", "What is the greatest common divisor of 84 and 36?", "Solve 3*x + 4 = 19.")
 
@@ -260,6 +261,16 @@ def test_a_request_that_is_cancelled_disturbs_no_other(opened: Opened) -> None:
     (alone,) = opened.sample(ask)
     assert disturbed.span.token_ids == alone.span.token_ids
     opened.run(engine.update_weights(opened.moved(0.0), version=11))  # nothing is active any more
+
+
+@REAL_ALONE
+def test_more_prompts_at_once_than_a_server_reads_in_one_step_cost_no_server(opened: Opened) -> None:
+    prompts = [[number, *(opened.prompts[0] * 40)[:250]] for number in range(3, 99)]
+    opened.engine.take_figures()
+    answers = opened.sample(*((prompt, Sampling(max_tokens=4, seed=1)) for prompt in prompts))
+    for prompt, answer in list(zip(prompts, answers, strict=True))[::24]:
+        assert answer.span.logprobs == pytest.approx(opened.logprobs_of(prompt, answer.span.token_ids), abs=1e-3)
+    assert [figures["losses"] for figures in opened.engine.take_figures().values()] == [0, 0]
 
 
 @SERVED

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from thor_tir.engines.vllm import supervisor
-from thor_tir.engines.vllm.server import VLLMConfig, check_environment
+from thor_tir.engines.vllm.server import VLLMConfig, check_environment, is_cpu_build
 from thor_tir.engines.vllm.supervisor import Layout, Supervisor, pause_s
 from thor_tir.errors import EngineFault, UsageError
 
@@ -151,6 +151,13 @@ def test_the_command_line_has_what_runs_need() -> None:
         "--enable-prefix-caching",
     ):
         assert needed in text
+    assert "--no-enable-chunked-prefill" not in command
+
+
+@pytest.mark.parametrize(("version", "is_whole"), [("0.32.0", False), ("0.32.0+cpu", True), ("0.33.0+cu129", False)])
+def test_on_a_cpu_prompts_are_read_whole_since_seeds_and_parts_of_prompts_kill_a_server(version, is_whole) -> None:
+    command = VLLMConfig().command("m", (), is_cpu=is_cpu_build(version))
+    assert ("--no-enable-chunked-prefill" in command) == is_whole
 
 
 def test_an_interpreter_without_vllm_and_none_at_all_are_mistakes_of_the_user() -> None:

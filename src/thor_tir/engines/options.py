@@ -69,6 +69,8 @@ class EngineConfig:
     """Prompt tokens computed in one forward call, padding included: a bound on memory, not on the length of prompts."""
     parked_tokens: int = 131_072
     """Tokens whose keys and values are kept for sequences that hold no row."""
+    parked_bytes: int = 2**30
+    """Bytes that these may take at most: a token of a model of 135 million parameters has 46,080."""
     num_threads: int | None = None
     """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
     deterministic: bool = False
@@ -76,5 +78,8 @@ class EngineConfig:
     Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""
 
     def __post_init__(self) -> None:
-        if self.max_num_seqs < 1 or self.prefill_tokens < 1 or self.parked_tokens < 0:
-            raise ValueError(f"max_num_seqs >= 1, prefill_tokens >= 1 and parked_tokens >= 0 are allowed, found {self}")
+        if self.max_num_seqs < 1 or self.prefill_tokens < 1 or min(self.parked_tokens, self.parked_bytes) < 0:
+            raise ValueError(
+                "max_num_seqs >= 1, prefill_tokens >= 1, parked_tokens >= 0 and parked_bytes >= 0 are allowed, "
+                f"found {self}"
+            )

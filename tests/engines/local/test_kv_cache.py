@@ -46,6 +46,17 @@ def test_the_least_recently_used_is_forgotten_when_tokens_run_out():
     assert cache.num_tokens == 32
 
 
+def test_the_least_recently_used_is_forgotten_when_bytes_run_out():
+    cache = ParkedCache(max_tokens=1000, max_bytes=16)  # two sequences of two numbers
+    first, second, third = ([mark] * 16 for mark in (1, 2, 3))
+    for mark, ids in enumerate((first, second, third)):
+        cache.park(ids, states(float(mark)))
+    assert [cache.find(ids)[1] for ids in (first, second, third)] == [0, 16, 16]
+    assert cache.num_bytes == 16
+    cache.park([4] * 16, tuple(each.expand(4, 4, 1, 1).clone() for each in states(4.0)))  # too large by itself
+    assert (len(cache), cache.num_bytes, cache.num_tokens) == (0, 0, 0)
+
+
 def test_a_longer_sequence_replaces_its_own_prefixes_and_nothing_else():
     cache = ParkedCache(max_tokens=1000)
     cache.park([1] * 12, states(1))

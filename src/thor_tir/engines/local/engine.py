@@ -89,7 +89,7 @@ class TransformersEngine(Serverless):
         self.stats = Stats()
         self.policy_version = 0
         self._model = CachedModel(model, max_num_seqs=self.config.max_num_seqs, max_model_len=self.config.max_model_len)
-        self._parked = ParkedCache(self.config.parked_tokens)
+        self._parked = ParkedCache(max_tokens=self.config.parked_tokens, max_bytes=self.config.parked_bytes)
         self._tokenizer = tokenizer
         self._end_ids = sampled_ends(model, tokenizer)
         self._pieces = byte_pieces(tokenizer, vocabulary=self._model.vocabulary)

@@ -176,6 +176,11 @@ class Parked:
     states: tuple[Tensor, ...]
     """Keys and values of each layer."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its keys and values."""
+        return sum(each.nbytes for each in self.states)
+
 
 class ParkedCache:
     """Parked sequences, the least recently used forgotten first, found by the longest prefix in common.
@@ -185,9 +190,9 @@ class ParkedCache:
     prefixes under one block are not reused at all: computing them again costs less than a copy.
     """
 
-    def __init__(self, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
-        self.num_tokens = 0
+    def __init__(self, *, max_tokens: int, max_bytes: int = 2**30) -> None:
+        self.max_tokens, self.max_bytes = max_tokens, max_bytes
+        self.num_tokens = self.num_bytes = 0
         self._entries: OrderedDict[Parked, None] = OrderedDict()
         self._index: dict[int, list[Parked]] = {}
 
@@ -211,7 +216,8 @@ class ParkedCache:
             self._index.setdefault(key, []).append(entry)
         self._entries[entry] = None
         self.num_tokens += len(entry.ids)
-        while self.num_tokens > self.max_tokens:
+        self.num_bytes += entry.num_bytes
+        while self.num_tokens > self.max_tokens or self.num_bytes > self.max_bytes:
             self._forget(next(iter(self._entries)))
 
     def find(self, token_ids: Sequence[int]) -> tuple[Parked | None, int]:
@@ -235,11 +241,12 @@ class ParkedCache:
         """Forget everything."""
         self._entries.clear()
         self._index.clear()
-        self.num_tokens = 0
+        self.num_tokens = self.num_bytes = 0
 
     def _forget(self, entry: Parked) -> None:
         del self._entries[entry]
         self.num_tokens -= len(entry.ids)
+        self.num_bytes -= entry.num_bytes
         for key in _prefix_hashes(entry.ids):
             holders = self._index[key]
             holders.remove(entry)

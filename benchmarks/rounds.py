@@ -11,7 +11,6 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
-import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -75,6 +74,8 @@ def rows_of(rates: Mapping[str, Sequence[float]]) -> list[Measured]:
 
 def machine() -> str:
     """The class of this machine, without anything that names it."""
+    import torch
+
     flags = _cpu_line("flags").split()
     vector = next(
         (name for flag, name in (("amx_tile", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), ""

@@ -17,6 +17,7 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.errors import UsageError
 from thor_tir.eval.compare import compare
 from thor_tir.eval.folder import EvalFolder
+from thor_tir.eval.metrics import set_result
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import BENCHMARKS, load_benchmark
 from thor_tir.storage.journal import Shard, shard_of
@@ -32,6 +33,18 @@ SUMS = [
 
 def right_on(*ids: str):
     return lambda problem: right(problem) if problem.id in ids else wrong(problem)
+
+
+def test_results_are_the_same_where_tokens_are_counted_and_not_read(tmp_path: Path) -> None:
+    run = scripted_run(tmp_path, [set_of(*SUMS)])
+    play(run, right_on("sum/11", "sum/13"))
+    (asked,) = run.folder.sets
+    whole, counted = (run.folder.evaluation(asked, counts_only=each) for each in (False, True))
+    results = [set_result(asked, each, each, each.seconds, samples=2, seed=0) for each in (whole, counted)]
+    assert results[0] == results[1]
+    assert results[0]["tokens_kept"] > 0
+    assert run.folder.counts_suffice("vote")
+    assert not run.folder.counts_suffice("mine.py:best")
 
 
 @needs_data

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import Journal, check_place, make_folder, write_atomically, writing_atomically
+from thor_tir.storage.journal import (
+    Journal,
+    RowsOfFiles,
+    check_place,
+    make_folder,
+    write_atomically,
+    writing_atomically,
+)
 
 SPECIAL = "line\u2028separator\u2029next\x85line\x0bfeed\nnewline é😀"
 """Everything that some reader takes for the end of a line."""
@@ -86,6 +93,31 @@ def test_a_damaged_line_that_no_kill_can_leave_is_named_by_its_number(path, dama
     path.write_bytes(first + damage + b"\n" + second)
     with pytest.raises(UsageError, match="line 2 is damaged; delete that line or the file"):
         opened(path)
+
+
+def test_of_a_row_on_disk_only_its_place_is_kept(path, opened):
+    journal = opened(path, "a", "é", "c")
+    again = opened(path, "d")
+    assert [[row["number"] for row in each] for each in (journal, again)] == [[0, 1, 2], [0, 1, 2, 0]]
+    path.write_bytes(path.read_bytes().replace(b'"number": 2', b'"number": 7'))
+    assert (journal["c"]["number"], again["c"]["number"]) == (7, 7)
+
+
+def test_damage_behind_a_key_is_named_when_its_row_is_read(path, opened):
+    opened(path, "a", "b")
+    path.write_bytes(path.read_bytes().replace(b'"number": 0,', b'"number": 0;'))
+    again = opened(path)
+    assert again["b"]["number"] == 1
+    with pytest.raises(UsageError, match="the line of a is damaged; delete that line or the file"):
+        again["a"]
+
+
+def test_rows_of_several_files_are_read_by_key_and_the_first_file_counts(tmp_path, opened):
+    paths = [tmp_path / name for name in ("1.jsonl", "2.jsonl")]
+    opened(paths[0], "a", "b")
+    opened(paths[1], "x", "a", "c")
+    rows = RowsOfFiles(paths)
+    assert {key: row["number"] for key, row in rows.items()} == {"a": 0, "b": 1, "x": 0, "c": 2}
 
 
 def test_a_unit_done_twice_is_our_mistake(path, opened):

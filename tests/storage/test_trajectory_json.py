@@ -2,13 +2,14 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thor_tir.execution import ExecutionResult, Status
-from thor_tir.storage.trajectory_json import MAX_NESTING, trajectory_from_json, trajectory_to_json
+from thor_tir.storage.trajectory_json import MAX_NESTING, counted_row, trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Action, Author, Finish, Observation, Span, Step, Thought, Trajectory
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -54,6 +55,28 @@ trajectories = st.builds(
     finish=st.sampled_from(Finish),
     policy_version=st.integers(0, 10**6),
 )
+
+
+def without_ids(step: Step) -> Step:
+    def blank(span: Span) -> Span:
+        return Span(token_ids=(0,) * len(span), author=span.author)
+
+    return replace(
+        step,
+        thought=replace(step.thought, span=blank(step.thought.span)),
+        action=step.action and replace(step.action, span=blank(step.action.span)),
+        observation=step.observation and replace(step.observation, span=blank(step.observation.span)),
+        discarded=tuple(map(without_ids, step.discarded)),
+    )
+
+
+@settings(max_examples=40)
+@given(trajectories)
+def test_a_row_that_is_counted_has_everything_but_ids_and_logprobs(trajectory):
+    line = json.dumps({"key": "a", "trajectory": trajectory_to_json(trajectory)}).encode()
+    prompt = Span(token_ids=(0,) * len(trajectory.prompt), author=Author.PROMPT)
+    expected = replace(trajectory, prompt=prompt, steps=tuple(map(without_ids, trajectory.steps)))
+    assert trajectory_from_json(counted_row(line)["trajectory"]) == expected
 
 
 def failed_step(discarded: tuple[Step, ...] = ()) -> Step:
@@ -112,6 +135,7 @@ def test_fields_that_others_add_to_a_row_are_left_alone() -> None:
         (("steps", 0, "thought", "logprobs", 0), 10**400, r"thought\.logprobs\[0\]: expected a finite number"),
         (("steps", 0, "thought", "logprobs"), [-0.5], r"steps\[0\]\.thought: 1 log-probabilities for 2 tokens"),
         (("prompt", "logprobs"), [-1, -1], r"trajectory\.prompt: a span by the prompt was not sampled"),
+        (("prompt", "ids"), 12, r"trajectory\.prompt\.ids: expected a list, found 12"),
         (("prompt", "ids"), "12", r"trajectory\.prompt\.ids: expected a list, found '12'"),
         (("steps", 0, "action"), None, r"steps\[0\]: `action` and `observation` must both be there"),
         (("steps", 0, "observation", "result", "status"), "infra", r"result\.status: expected one of ok, "),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from thor_tir.rollout.sample_many import attempt_to_json
+from thor_tir.storage.trajectory_json import without_tokens
 from thor_tir.tirgen.dataset import SampleFacts, to_row
 from thor_tir.verdict import Outcome
-from thor_tir.view.entries import Entry, RowKind, entry_of, json_object, kind_of, texts_of, without_tokens
+from thor_tir.view.entries import Entry, RowKind, entry_of, json_object, kind_of, texts_of
 from viewed_runs import FAILED, HOSTILE, RIGHT, attempt, evaluation_run, problem, training_run
 
 

@@ -10,7 +10,7 @@ Any number of processes may fill one folder, each its own shard; what counts is 
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from glob import escape
@@ -19,13 +19,14 @@ from pathlib import Path
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import UsageError
 from thor_tir.eval.results import Manifest
-from thor_tir.inference.best_of_n import ASKED, Opinions, choose, selector
+from thor_tir.inference.best_of_n import ASKED, Opinions, choose, is_built_in, selector
 from thor_tir.problem import digest, write_problems
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.problems.data_set import read_problems
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, JsonObject, Shard, open_shared, write_atomically
+from thor_tir.storage.journal import Journal, JsonObject, Parse, RowsOfFiles, Shard, open_shared, write_atomically
+from thor_tir.storage.trajectory_json import counted_row
 from thor_tir.verdict import Outcome
 
 
@@ -39,6 +40,8 @@ class Evaluation:
     """Attempts at each problem; empty where machine faults ended all."""
     faults: Mapping[str, int] = field(default_factory=dict)
     """Attempts that a fault of the machine ended, by the fault's name; they are in no group."""
+    seconds: Sequence[float] = ()
+    """Wall-clock times of the attempts, as far as their rows say them."""
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -127,36 +130,42 @@ class EvalFolder:
         """That file, open; processes that share a model fill it together."""
         return open_shared(self.file(name, shard), ranks, hold=hold)
 
-    def rows(self, name: str, *, besides: Path | None = None, part: str = "attempts") -> Mapping[str, JsonObject]:
+    def rows(
+        self, name: str, *, besides: Path | None = None, part: str = "attempts", parse: Parse = json.loads
+    ) -> Mapping[str, JsonObject]:
         """All finished attempts at a set by key, but those in the file `besides`. Reads only: a torn end is no row.
 
-        `part` names another folder of such files.
+        `part` names another folder of such files. A row is read, by `parse`, when it is asked for.
         """
-        found: dict[str, JsonObject] = {}
-        for path in sorted((self.path / part).glob(f"{escape(name)}*.jsonl")):
-            is_ours = path.name == f"{name}.jsonl" or path.name.removeprefix(f"{name}.").split("-")[0].isdecimal()
-            if is_ours and path != besides:
-                for row in _whole_lines(path):
-                    found.setdefault(row["key"], row)
-        return found
+        paths = sorted((self.path / part).glob(f"{escape(name)}*.jsonl"))
+        own = (p for p in paths if p.name == f"{name}.jsonl" or p.name.removeprefix(f"{name}.")[0].isdecimal())
+        return RowsOfFiles((path for path in own if path != besides), parse)
 
-    def evaluation(self, asked: ProblemSet) -> Evaluation:
-        """The attempts at a set, grouped by problem; those that a machine fault ended are counted by the fault."""
-        rows, samples = self.rows(asked.name), range(self.manifest["samples"])
-        groups = [
-            tuple(
-                attempt_from_json(rows[key], problem)
-                for key in (f"{problem.id}/{sample}" for sample in samples)
-                if key in rows and DROPPED not in rows[key]
-            )
-            for problem in asked.problems
-        ]
-        faults = Counter(str(row[DROPPED]) for row in rows.values() if DROPPED in row)
-        return Evaluation(name=asked.name, groups=tuple(groups), faults=faults)
+    def evaluation(self, asked: ProblemSet, *, counts_only: bool = False) -> Evaluation:
+        """The attempts at a set, grouped by problem; those that a machine fault ended are counted by the fault.
+
+        With `counts_only` the attempts know how many tokens they have, and not which.
+        """
+        rows = self.rows(asked.name, parse=counted_row if counts_only else json.loads)
+        faults: Counter[str] = Counter()
+        seconds: list[float] = []
+        groups = []
+        for problem in asked.problems:
+            keys = (f"{problem.id}/{sample}" for sample in range(self.manifest["samples"]))
+            found = [rows[key] for key in keys if key in rows]
+            made = [row for row in found if DROPPED not in row]
+            faults.update(str(row[DROPPED]) for row in found if DROPPED in row)
+            seconds += [row["seconds"] for row in made if "seconds" in row]
+            groups.append(tuple(attempt_from_json(row, problem) for row in made))
+        return Evaluation(name=asked.name, groups=tuple(groups), faults=faults, seconds=seconds)
+
+    def counts_suffice(self, *more: str) -> bool:
+        """True where no function of one's own, which may read tokens, is among the run's selectors and these."""
+        return all(map(is_built_in, (*self.selectors, *filter(None, (self.manifest.get("select"), *more)))))
 
     def chosen(self, asked: ProblemSet) -> Evaluation:
         """The attempts that count: all of them, or of each problem the one that the run's selector takes."""
-        known, paid = self.manifest, self.evaluation(asked)
+        known, paid = self.manifest, self.evaluation(asked, counts_only=self.counts_suffice())
         select = known.get("select")
         if select is None:
             return paid
@@ -212,12 +221,9 @@ class EvalFolder:
         """Problems about which an asker is still to be asked."""
         if not is_asked_about(asks, asked.kind):
             return 0
-        made = {row["problem_id"] for row in self.rows(asked.name).values() if DROPPED not in row}
+        rows = self.rows(asked.name, parse=counted_row)
+        made = {row["problem_id"] for row in rows.values() if DROPPED not in row}
         return len(made - self.opinion_rows(asks, asked).keys())
-
-    def seconds(self, asked: ProblemSet) -> list[float]:
-        """Wall-clock times of the attempts at a set."""
-        return [row["seconds"] for row in self.rows(asked.name).values() if DROPPED not in row]
 
     def num_missing(self, asked: ProblemSet) -> int:
         """Attempts at a set that are still to be made."""
@@ -230,13 +236,3 @@ class EvalFolder:
 
     def _problems(self, name: str) -> Path:
         return self.path / "problems" / f"{name}.jsonl"
-
-
-def _whole_lines(path: Path) -> Iterator[JsonObject]:
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            row = json.loads(line)
-            row["key"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{path}, line {number} is damaged; delete that line") from error
-        yield row

@@ -73,6 +73,7 @@ def _connected(spellings: Sequence[str]) -> list[list[str]]:
     return groups
 
 
+@lru_cache(maxsize=8192)
 def _says_more(spelling: str) -> bool:
     """True if an answer says more than a value: a unit, a percent sign, half of the day, a base, a name."""
     return bool(_MORE.search(spelling)) or not quantity(spelling).is_bare

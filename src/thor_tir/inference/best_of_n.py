@@ -237,6 +237,11 @@ def selector(name: str) -> Selector:
     return Selector(title=title, rank=_own_rank(name))
 
 
+def is_built_in(name: str) -> bool:
+    """True for a selector of this package: none of them reads token ids or log-probabilities of candidates."""
+    return name in SELECTORS or name in ASKED or name.partition(":")[0] in REWARDS
+
+
 def usable(name: str) -> Selector:
     """The same where no reference is known. Raises UsageError for one that needs the verdicts too."""
     found = selector(name)

@@ -37,7 +37,7 @@ from thor_tir.rl.source import RoundSource
 from thor_tir.rl.staleness import young
 from thor_tir.rl.step import step_rows
 from thor_tir.rl.step_methods.table import method_of
-from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.storage.journal import Journal, JsonObject, whole
 from thor_tir.storage.run_lock import option_defaults
 
 
@@ -144,7 +144,7 @@ async def _train(
         )
         place = Position(**extra)
     await _renew(inputs, learner)
-    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
+    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads, brief=whole)
     monitor = RoundMonitor.begin(config.monitor, metrics, folder, inputs.say)
     updates = Journal(folder / "updates.jsonl", is_ours=ranks.leads)
     writer = stack.enter_context(

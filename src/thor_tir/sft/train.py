@@ -18,7 +18,7 @@ from thor_tir.pretrained import CausalLM, ModelTokenizer
 from thor_tir.progress import UNSEEN, Progress
 from thor_tir.sft.config import SftConfig
 from thor_tir.sft.examples import SFT
-from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.storage.journal import Journal, JsonObject, whole
 from thor_tir.storage.run_lock import option_defaults
 
 LINES_AN_EPOCH = 10
@@ -97,7 +97,7 @@ def cold_start(
             schedule_of=partial(schedule_of, config, len(data.train)),
             say=say,
         )
-    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads)
+    metrics = Journal(folder / "metrics.jsonl", is_ours=ranks.leads, brief=whole)
     steps = batches(data.train, config)
     progress.resume(learner.num_steps)
     every = max(1, len(steps) // (LINES_AN_EPOCH * config.num_train_epochs))

@@ -11,6 +11,7 @@ parts of its units, each with files of its own in one folder.
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,11 +112,20 @@ _COMMITTED = b', "commits": true}\n'
 """End of the last line of each commit in a journal that holds its lines."""
 
 
+_KEY = re.compile(rb'\{"key": "([ !#-\[\]-~]+)"[,}]')
+"""Beginning of a line as journals write it: a key in ASCII is found without reading the rest."""
+
+
 Brief = Callable[[JsonObject], JsonObject]
 """Function from a row to the part of it that stays in memory."""
 
 
-def _whole(row: JsonObject) -> JsonObject:
+Parse = Callable[[bytes], JsonObject]
+"""Function from a line to its row."""
+
+
+def whole(row: JsonObject) -> JsonObject:
+    """The row itself: all of it stays in memory."""
     return row
 
 
@@ -126,17 +136,31 @@ class Journal:
     Deterministic runs use it: a batch whose tokens depend on its composition in the last bit is then either wholly on
     disk or done again as the same batch.
 
-    `brief` says what of a row is kept in memory, for runs whose rows do not fit there; reading a unit then gives that.
+    Of a row that is on disk only its place is in memory, and reading it reads the file. `brief` says what of a row is
+    kept in memory instead, where that is asked for again and again; reading a unit then gives that.
     """
 
-    def __init__(self, path: Path, *, hold: bool = False, is_ours: bool = True, brief: Brief | None = None) -> None:
-        """Open and repair a journal. One that is not ours is only read: what is added stays in memory."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        hold: bool = False,
+        is_ours: bool = True,
+        brief: Brief | None = None,
+        parse: Parse = json.loads,
+    ) -> None:
+        """Open and repair a journal. One that is not ours is only read: what is added stays in memory.
+
+        `parse` reads a line; it raises ValueError for one that is damaged.
+        """
         self.path = path
         self.hold = hold
         self.is_ours = is_ours
-        self._brief = brief or _whole
+        self._brief = brief
+        self._parse = parse
         self._held: list[JsonObject] = []
-        self._rows: dict[str, JsonObject] = {}
+        self._rows: dict[str, JsonObject | int] = {}
+        """Rows by key, or the places of their lines in the file, in bytes."""
         if not is_ours:
             if path.exists():
                 self._recover()
@@ -148,49 +172,64 @@ class Journal:
             path.touch()
 
     def _recover(self) -> None:
-        pending: list[JsonObject] = []
+        pending: dict[str, JsonObject | int] = {}
         read = end = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break  # torn by a kill
+                found = _KEY.match(line) if self._brief is None and line.endswith(b"}\n") else None
+                if found is not None:
+                    pending[found[1].decode("ascii")] = read
+                else:
+                    row = self._parsed(line, f"line {number}")
+                    pending[row["key"]] = read if self._brief is None else self._brief(row)
                 read += len(line)
-                pending.append(self._parsed(line, number))
                 if not self.hold or line.endswith(_COMMITTED):  # a kill may come between two pages of a long write
                     end = read
-                    self._rows |= {row["key"]: self._brief(row) for row in pending}
+                    self._rows |= pending
                     pending.clear()
         if end < self.path.stat().st_size and self.is_ours:
             os.truncate(self.path, end)
 
-    def _parsed(self, line: bytes, number: int) -> JsonObject:
+    def _parsed(self, line: bytes, name: str) -> JsonObject:
         try:
-            row: JsonObject = json.loads(line.decode("utf-8"))
+            row = self._parse(line)
             row.pop("commits", None)
             hash(row["key"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{self.path}, line {number} is damaged; delete that line or the file") from error
+            raise UsageError(f"{self.path}, {name} is damaged; delete that line or the file") from error
         return row
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
 
     def __getitem__(self, key: str) -> JsonObject:
-        return self._rows[key]
+        found = self._rows[key]
+        if not isinstance(found, int):
+            return found
+        with self.path.open("rb") as file:
+            file.seek(found)
+            return self._parsed(file.readline(), f"the line of {key}")
 
     def __iter__(self) -> Iterator[JsonObject]:
-        return iter(self._rows.values())
+        return map(self.__getitem__, list(self._rows))
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def keys(self) -> Iterable[str]:
+        """Keys of all units, in their order."""
+        return self._rows.keys()
+
     def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Record a finished unit. A key that is already there is our mistake: work would have been done twice."""
         assert key not in self._rows, f"{key} is already in {self.path}"
-        whole = {"key": key, **row}
-        self._rows[key] = self._brief(whole)
+        entry = {"key": key, **row}
+        self._rows[key] = entry if self._brief is None else self._brief(entry)
         if self.is_ours:
-            self._held.append(whole)
+            self._held.append(entry)
         if not self.hold:
             self.commit()
 
@@ -205,9 +244,14 @@ class Journal:
             return
         if self.hold:
             self._held[-1] = {**self._held[-1], "commits": True}
-        text = "".join(map(line_of, self._held))
-        with told_when_full(self.path), self.path.open("a", encoding="utf-8") as file:  # open only while it is written
-            file.write(text)
+        lines = [line_of(row).encode() for row in self._held]
+        with told_when_full(self.path), self.path.open("ab") as file:  # open only while it is written
+            place = file.tell()
+            file.write(b"".join(lines))
+        if self._brief is None:
+            for row, line in zip(self._held, lines, strict=True):
+                self._rows[row["key"]] = place
+                place += len(line)
         self._held.clear()
 
     def close(self) -> None:
@@ -215,12 +259,36 @@ class Journal:
         self._held.clear()
 
 
+class RowsOfFiles(Mapping[str, JsonObject]):
+    """The rows of several journals by key, read when they are asked for; of two with one key the first counts."""
+
+    def __init__(self, paths: Iterable[Path], parse: Parse = json.loads) -> None:
+        """Open files that others may write: a torn end is no row."""
+        self._journals: dict[str, Journal] = {}
+        for path in paths:
+            journal = Journal(path, is_ours=False, parse=parse)
+            for key in journal.keys:
+                self._journals.setdefault(key, journal)
+
+    def __getitem__(self, key: str) -> JsonObject:
+        return self._journals[key][key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._journals
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._journals)
+
+    def __len__(self) -> int:
+        return len(self._journals)
+
+
 class BesideJournal(Journal):
     """Rows that one process adds to a journal that another one writes."""
 
     def __init__(self, path: Path, *, hold: bool = False, brief: Brief | None = None) -> None:
-        super().__init__(path, hold=hold, brief=brief)
-        self._here = dict(self._rows)
+        super().__init__(path, hold=hold, brief=brief or whole)  # the file is written anew with each hand-over
+        self._here: dict[str, JsonObject] = dict(self._rows)  # type: ignore[arg-type]  # no places
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
         """Record a finished unit until the journal has it."""

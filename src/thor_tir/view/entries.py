@@ -17,8 +17,6 @@ from thor_tir.rollout.sample_many import DROPPED
 from thor_tir.storage.journal import JsonObject
 from thor_tir.verdict import Outcome
 
-_TOKENS = re.compile(rb'"((?:prompt_)?ids|logprobs)":\s*\[([^\[\]"]*)\]')
-"""An array of numbers under one of these keys; within a string the quotes would be escaped, so nothing else matches."""
 _ROUND = re.compile(r"round(\d+)/")
 _CALL = re.compile(r"(.+)/step(\d+)")
 
@@ -90,11 +88,6 @@ class Entry:
     """Wall-clock seconds of the attempt, or of its programs where the row does not say."""
     start: str
     """Beginning of the first thought."""
-
-
-def without_tokens(line: bytes) -> bytes:
-    """The line with every array of token ids or log-probabilities replaced by its length."""
-    return _TOKENS.sub(lambda found: b'"%s": %d' % (found[1], found[2].count(b",") + bool(found[2].strip())), line)
 
 
 def json_object(line: bytes) -> JsonObject | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import JsonObject
-from thor_tir.storage.trajectory_json import trajectory_from_json
+from thor_tir.storage.trajectory_json import trajectory_from_json, without_tokens
 from thor_tir.tirgen.dataset import from_row
 from thor_tir.trajectory import Trajectory
 from thor_tir.view.entries import (
@@ -26,7 +26,6 @@ from thor_tir.view.entries import (
     kind_of,
     numbers_by_id,
     parts_of,
-    without_tokens,
 )
 from thor_tir.view.growing_file import GrowingFile
 

@@ -7,7 +7,8 @@ from time import monotonic
 
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import JsonObject
-from thor_tir.view.entries import Entry, RowKind, json_object, texts_of, without_tokens
+from thor_tir.storage.trajectory_json import without_tokens
+from thor_tir.view.entries import Entry, RowKind, json_object, texts_of
 from thor_tir.view.run import ViewedFile, ViewedRun
 
 PAGE_ROWS = 50

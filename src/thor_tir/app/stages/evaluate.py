@@ -304,12 +304,13 @@ def results_of(folder: EvalFolder, *, name: str | None = None, select: str | Non
     """The content of results.json once all attempts are there; or that of another row, which selects among them."""
     known = folder.manifest
     select, seed = select or known.get("select"), known["seed"]
+    counts_only = folder.counts_suffice(select or "")
     entries = []
     for asked in folder.sets:
-        paid = chosen = folder.evaluation(asked)
+        paid = chosen = folder.evaluation(asked, counts_only=counts_only)
         if select is not None:
             chosen = best_of(paid, select, seed=seed, opinions=folder.opinions(select, asked))
-        entry = set_result(asked, paid, chosen, folder.seconds(asked), samples=known["samples"], seed=seed)
+        entry = set_result(asked, paid, chosen, paid.seconds, samples=known["samples"], seed=seed)
         if folder.selectors and name is None:
             entry["selectors"] = selector_results(folder, asked, paid)
         entries.append(entry)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from thor_tir.distributed import Ranks
-from thor_tir.storage.journal import Journal, exchange, open_shared
+from thor_tir.storage.journal import Journal
+from thor_tir.storage.shared_journal import exchange, open_shared
 
 
 @dataclass(slots=True)

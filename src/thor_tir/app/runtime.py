@@ -34,7 +34,8 @@ from thor_tir.sandbox.batch import OpenableSandbox
 from thor_tir.sandbox.local.sandbox import LocalSandbox, LocalSandboxConfig
 from thor_tir.sandbox.protocol import Limits, Sandbox
 from thor_tir.sandbox.remote.client import RemoteSandbox, RemoteSandboxConfig
-from thor_tir.storage.journal import Brief, Journal, open_shared, told_when_full, write_atomically
+from thor_tir.storage.journal import Brief, Journal, told_when_full, write_atomically
+from thor_tir.storage.shared_journal import open_shared
 from thor_tir.tools.loading import LoadedTool, load_tools
 from thor_tir.verdict import Strictness
 

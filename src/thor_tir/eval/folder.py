@@ -25,7 +25,8 @@ from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.problems.data_set import read_problems
 from thor_tir.rollout.sample_many import DROPPED, Attempt, attempt_from_json
 from thor_tir.seeds import seed_of
-from thor_tir.storage.journal import Journal, JsonObject, Parse, RowsOfFiles, Shard, open_shared, write_atomically
+from thor_tir.storage.journal import Journal, JsonObject, Parse, RowsOfFiles, Shard, write_atomically
+from thor_tir.storage.shared_journal import open_shared
 from thor_tir.storage.trajectory_json import counted_row
 from thor_tir.verdict import Outcome
 

@@ -14,7 +14,8 @@ from thor_tir.problem import Problem
 from thor_tir.progress import UNSEEN, Progress
 from thor_tir.rollout.loop import Agent, Draft, RolloutConfig, StepRepair, rollout
 from thor_tir.rollout.rewards import Judged, WeightedReward, judged
-from thor_tir.storage.journal import Journal, JsonObject, exchange
+from thor_tir.storage.journal import Journal, JsonObject
+from thor_tir.storage.shared_journal import exchange
 from thor_tir.storage.trajectory_json import trajectory_from_json, trajectory_to_json
 from thor_tir.trajectory import Trajectory
 from thor_tir.verdict import Outcome, Verdict

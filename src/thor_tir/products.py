@@ -35,6 +35,20 @@ def usual_products() -> AbstractContextManager[None]:
 
 
 @contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Set the number of CPU threads for a while."""
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def _precision(least: str) -> Iterator[None]:
     before = _MATMUL.fp32_precision
     _MATMUL.fp32_precision = least

@@ -42,6 +42,9 @@ class EngineOptions:
     """Largest number of sequences that are decoded together."""
     num_threads: int | None = None
     """CPU threads of the engine; None for all. Training always uses all."""
+    compiled: bool = True
+    """False leaves the compiled decoding step of the local engine aside: one of a plain model on a CPU is C, compiled
+    once by this machine's compiler; where there is none, a warning says so and torch decodes."""
     bf16: bool = False
     """True loads a model that is only sampled from in bfloat16, which a GPU does in any case: half the memory, and
     faster on processors with products in bfloat16. In RL `--bf16` says it."""
@@ -73,6 +76,8 @@ class EngineConfig:
     """Bytes that these may take at most: a token of a model of 135 million parameters has 46,080."""
     num_threads: int | None = None
     """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
+    compiled: bool = True
+    """Decode a plain model on a CPU by the compiled step, where this machine has a C compiler; False never does."""
     deterministic: bool = False
     """Step only when every attending trajectory waits, so that equal seeds give equal bits whatever time tools take.
     Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""

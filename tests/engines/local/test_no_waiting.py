@@ -21,7 +21,7 @@ SAMPLINGS = [
 @torch.inference_mode()
 @pytest.mark.parametrize("is_quick", [True, False])
 def test_neither_reading_prompts_nor_decoding_nor_drawing_waits_for_a_number(monkeypatch, is_quick):
-    def decoder(model, cache, *, max_model_len):  # its trial compares numbers, once
+    def decoder(model, cache, *, max_model_len, compiles):  # its trial compares numbers, once
         return Decoder(model, cache, max_model_len=max_model_len) if is_quick else None
 
     monkeypatch.setattr(model_module, "decoder_of", decoder)

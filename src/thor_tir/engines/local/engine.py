@@ -9,8 +9,8 @@ that keep another state than keys and values of every token.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
@@ -28,7 +28,7 @@ from thor_tir.engines.options import EngineConfig, EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling, Serverless
 from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
-from thor_tir.products import quick_products
+from thor_tir.products import quick_products, threads
 from thor_tir.trajectory import Completion, StopReason
 
 GATHER_REQUESTS, GATHER_STEPS = 8, 6
@@ -69,7 +69,10 @@ def open_engine(
 ) -> "TransformersEngine":
     """The engine of this process, as the table of engines opens it; it has no server to speak of."""
     config = EngineConfig(
-        max_num_seqs=options.max_num_seqs, num_threads=options.num_threads, deterministic=deterministic
+        max_num_seqs=options.max_num_seqs,
+        num_threads=options.num_threads,
+        compiled=options.compiled,
+        deterministic=deterministic,
     )
     return TransformersEngine(model, tokenizer, config, barrier)
 
@@ -88,7 +91,12 @@ class TransformersEngine(Serverless):
         self.config = config or EngineConfig()
         self.stats = Stats()
         self.policy_version = 0
-        self._model = CachedModel(model, max_num_seqs=self.config.max_num_seqs, max_model_len=self.config.max_model_len)
+        self._model = CachedModel(
+            model,
+            max_num_seqs=self.config.max_num_seqs,
+            max_model_len=self.config.max_model_len,
+            compiles=self.config.compiled,
+        )
         self._parked = ParkedCache(max_tokens=self.config.parked_tokens, max_bytes=self.config.parked_bytes)
         self._tokenizer = tokenizer
         self._end_ids = sampled_ends(model, tokenizer)
@@ -208,7 +216,7 @@ class TransformersEngine(Serverless):
         while True:
             await self._until_ready()
             began = perf_counter()
-            with _threads(self.config.num_threads), quick_products():
+            with threads(self.config.num_threads), quick_products():
                 self._step()
             self.stats.busy_s += perf_counter() - began
             self._barrier.end_turn_of(self)
@@ -290,6 +298,7 @@ class TransformersEngine(Serverless):
         finds.sort(key=lambda find: len(find[0].ids) - 1 - find[2])
         for row, (request, entry, num_reused) in enumerate(finds, first_row):
             self._rows.append(request)
+            self._model.cache.loans.enter(row, request.ids[:-1])
             if entry is not None:
                 self._model.cache.copy_in(row, entry.states, num_reused)
         starts = [num_reused for _, _, num_reused in finds]
@@ -360,6 +369,7 @@ class TransformersEngine(Serverless):
         if is_kept:
             self._park(row)
         last = self._rows.pop()
+        self._model.cache.loans.leave(row, last=len(self._rows))
         if row < len(self._rows):
             self._rows[row] = last
             self._model.cache.move(source=len(self._rows), target=row, tokens=len(last.ids) - 1)
@@ -379,17 +389,3 @@ class TransformersEngine(Serverless):
                 fault.__cause__ = cause
                 request.future.set_exception(fault)
         self._pending, self._rows, self._draws = [], [], None
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Set the number of CPU threads for a while."""
-    before = torch.get_num_threads()
-    if number is None or number == before:
-        yield
-        return
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

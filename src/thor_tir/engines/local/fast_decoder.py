@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
+from thor_tir.engines.local.compiled import compiled_step
 from thor_tir.engines.local.kv_cache import SlotCache, Window
 from thor_tir.products import usual_products
 
@@ -60,7 +61,7 @@ class Layer:
 class Decoder:
     """A model's layers, applied to the tokens of many rows at once."""
 
-    def __init__(self, model: Any, cache: SlotCache, *, max_model_len: int) -> None:
+    def __init__(self, model: Any, cache: SlotCache, *, max_model_len: int, compiles: bool = True) -> None:
         body, config = model.model, model.config
         self._cache = cache
         self._embedding: Tensor = body.embed_tokens.weight
@@ -74,6 +75,10 @@ class Decoder:
         positions = torch.arange(max_model_len, device=model.device)[None]
         cos_1PD, sin_1PD = body.rotary_emb(self._embedding[:1], positions)
         self._cos_PD, self._sin_PD = cos_1PD[0], sin_1PD[0, :, : self._size // 2].contiguous()
+        self.step = (
+            compiled_step(model, cache, (self._cos_PD[:, : self._size // 2], self._sin_PD)) if compiles else None
+        )
+        """The compiled step, where there is one."""
 
     def logits(self, ids_B: Tensor, position_B: Tensor, window: Window, mask_BK: Tensor) -> Tensor:
         """Store one token in each row of the window; the logits [B, V] of what follows."""
@@ -202,19 +207,25 @@ def _joined(scores: Sequence[Tensor]) -> Tensor:
     return scores[0] if len(scores) == 1 else torch.cat(list(scores), dim=2)
 
 
-def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int) -> Decoder | None:
+def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int, compiles: bool = True) -> Decoder | None:
     """A decoder for this model that stores into `cache`, or None where it would not compute the same as the model."""
     if type(model).__name__ not in FAMILIES or not _is_plain(model):
         return None
-    error = _error(model)
-    if not error <= TOLERANCE.get(model.dtype, 0.0):
+    error, error_compiled = _errors(model, compiles=compiles)
+    tolerance = TOLERANCE.get(model.dtype, 0.0)
+    if not error <= tolerance:
         _LOG.warning(
             "the logits of %s differ by %.1g from those of the quick forward pass: decoding through transformers",
             type(model).__name__,
             error,
         )
         return None
-    return Decoder(model, cache, max_model_len=max_model_len)
+    if not error_compiled <= tolerance:
+        _LOG.warning(
+            "the compiled step's logits differ by %.1g from the model's: decoding through torch", error_compiled
+        )
+    compiles = compiles and error_compiled <= tolerance
+    return Decoder(model, cache, max_model_len=max_model_len, compiles=compiles)
 
 
 def _is_plain(model: Any) -> bool:
@@ -245,15 +256,15 @@ def _unbiased(layer: Any) -> tuple[Any, ...]:
 
 
 @torch.inference_mode()
-def _error(model: Any) -> float:
+def _errors(model: Any, *, compiles: bool) -> tuple[float, float]:
     """Largest difference from the model's logits, as a share of the largest logit, where rows of two lengths read a few
-    tokens and then one more."""
+    tokens and then one more: through torch, and of the compiled step, 0 without one."""
     lengths = (5, 9)
     vocabulary, device = model.config.vocab_size, model.device
     rows = [[(7 + 31 * row + 97 * place) % vocabulary for place in range(n + 1)] for row, n in enumerate(lengths)]
     cache = SlotCache(num_layers=len(model.model.layers), max_num_seqs=len(rows), max_tokens=max(lengths) + 1)
     cache.reserve(rows=len(rows), tokens=max(lengths) + 1)
-    decoder = Decoder(model, cache, max_model_len=max(lengths) + 1)
+    decoder = Decoder(model, cache, max_model_len=max(lengths) + 1, compiles=compiles)
     visible = torch.arange(max(lengths) + 1, device=device)
     ids_N = torch.tensor([token for row in rows for token in row[:-1]], device=device)
     slot_N = torch.tensor([slot for slot, n in enumerate(lengths) for _ in range(n)], device=device)
@@ -271,7 +282,9 @@ def _error(model: Any) -> float:
     model.eval()
     expected = torch.cat([model(torch.tensor([row], device=device), use_cache=False).logits[:, -1] for row in rows])
     model.train(was_training)
-    return float((found - expected).abs().max() / expected.abs().max())
+    compiled = decoder.step.logits([row[-1] for row in rows], lengths) if decoder.step is not None else expected
+    error, error_compiled = (float((f - expected).abs().max() / expected.abs().max()) for f in (found, compiled))
+    return error, error_compiled
 
 
 def _mask(is_hidden: Tensor, model: Any) -> Tensor:

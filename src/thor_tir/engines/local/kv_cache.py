@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from thor_tir.engines.local.loans import Loans
+
 CAPACITY_BLOCK = 64
 """Tokens of a block: a call reads whole ones, so larger ones read more in vain, and smaller ones are more calls."""
 PREFIX_BLOCK = 8
@@ -56,6 +58,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         self._values_JLSHCD: Tensor | None = None
         self._window: Window | None = None
         self._place: tuple[Tensor | slice, ...] = ()
+        self.loans = Loans(max_num_seqs=max_num_seqs, max_tokens=max_tokens)
+        """Rows that may read their first keys and values at another row's place."""
 
     def aim(self, window: Window) -> None:
         """Choose the rows and positions of the next forward call; the buffers must have room for them."""
@@ -82,11 +86,13 @@ class SlotCache(Cache):  # type: ignore[misc]
         new[:blocks, :, :slots] = old
         return new
 
-    def _allocated(self, states_NHD: Tensor) -> Tensor:
-        # Zeros, not empty memory: hidden positions get weight 0, and 0 times a stray NaN would be NaN.
-        _, heads, size = states_NHD.shape
-        shape = (self._num_blocks, self.num_layers, self._num_slots, heads, CAPACITY_BLOCK, size)
-        return states_NHD.new_zeros(shape)
+    def buffers(self, *, shared: int, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values [J, L, S, H, C, D], allocated in the type of `like` if there are none yet."""
+        if self._keys_JLSHCD is None or self._values_JLSHCD is None:
+            # Zeros, not empty memory: hidden positions get weight 0, and 0 times a stray NaN would be NaN.
+            shape = (self._num_blocks, self.num_layers, self._num_slots, shared, CAPACITY_BLOCK, size)
+            self._keys_JLSHCD, self._values_JLSHCD = like.new_zeros(shape), like.new_zeros(shape)
+        return self._keys_JLSHCD, self._values_JLSHCD
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -102,10 +108,9 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def write(self, layer: int, key_NHD: Tensor, value_NHD: Tensor) -> None:
         """Store the keys and values of one layer where the window says."""
-        if self._keys_JLSHCD is None or self._values_JLSHCD is None:
-            self._keys_JLSHCD, self._values_JLSHCD = self._allocated(key_NHD), self._allocated(value_NHD)
-        self._keys_JLSHCD[:, layer][self._place] = key_NHD
-        self._values_JLSHCD[:, layer][self._place] = value_NHD
+        keys, values = self.buffers(shared=key_NHD.shape[1], size=key_NHD.shape[2], like=key_NHD)
+        keys[:, layer][self._place] = key_NHD
+        values[:, layer][self._place] = value_NHD
 
     def blocks(self, layer: int) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of one layer that the window shows, [B, H, tokens, D] a block: views of the buffers."""

@@ -80,7 +80,7 @@ class MaskForm(StrEnum):
 class CachedModel:
     """A causal language model with the keys and values of its active rows."""
 
-    def __init__(self, model: CausalLM, *, max_num_seqs: int, max_model_len: int | None) -> None:
+    def __init__(self, model: CausalLM, *, max_num_seqs: int, max_model_len: int | None, compiles: bool = True) -> None:
         config = model.config.get_text_config()
         self.model = model
         self.device: torch.device = model.device
@@ -95,6 +95,7 @@ class CachedModel:
         self._zero = torch.zeros((), dtype=model.dtype, device=self.device)
         self._decoder: Decoder | None = None
         self._is_tried = False
+        self._compiles = compiles
         self._window: int | None = None
         self._form = MaskForm.CAUSAL
         self._respect_windows(config)
@@ -154,11 +155,14 @@ class CachedModel:
     def decode(self, last_B: Sequence[int], position_B: Sequence[int]) -> Tensor:
         """Store one more token in each of the first rows and return the logits [B, V] of what follows."""
         visible = self._make_room(rows=len(last_B), tokens=max(position_B) + 1)
+        decoder = self._quick()
+        if decoder is not None and decoder.step is not None:
+            return decoder.step.logits(last_B, position_B, window=self._window)
         rows = slice(0, len(last_B))
         ids_B, place_B = sent([last_B, position_B], self.device).unbind()
         window = Window(rows=rows, visible=visible, slot_N=self._count[rows], position_N=place_B)
         mask_BK = self._mask(place_B, visible, self._window if self._form is MaskForm.SLIDING else None)
-        if (decoder := self._quick()) is not None:
+        if decoder is not None:
             return decoder.logits(ids_B, place_B, window, mask_BK)
         with decoding(self.model.config):
             return self._forward(ids_B[:, None], place_B[:, None], mask_BK[:, None], window)[:, -1]
@@ -196,8 +200,12 @@ class CachedModel:
     def _quick(self) -> Decoder | None:
         if not self._is_tried:
             is_plain = self._form is not MaskForm.BY_LAYER
-            self._decoder = decoder_of(self.model, self.cache, max_model_len=self.max_model_len) if is_plain else None
             self._is_tried = True
+            self._decoder = (
+                decoder_of(self.model, self.cache, max_model_len=self.max_model_len, compiles=self._compiles)
+                if is_plain
+                else None
+            )
         return self._decoder
 
     def _make_room(self, *, rows: int, tokens: int) -> int:

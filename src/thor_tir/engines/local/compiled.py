@@ -1,0 +1,206 @@
+"""The decoding step of `step.c`: compiled once on this machine by the C compiler that is there, then called by address.
+
+A decoder of a million parameters makes about a hundred calls of torch a token, each of which costs some microseconds
+beside its work; this is one call. Larger models gain from attention that reads every key and value once, and from
+products that do not lose the time in which oneDNN arranges small matrices. Where no compiler is found or it fails, a
+warning says so once and the engine decodes through torch.
+
+Letters in names of tensors: B rows of one call, S slots, V vocabulary, P positions.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import c_double, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache
+
+_LOG = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("step.c")
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w")
+THREADS = (("-fopenmp",), ())
+"""Flags for several threads, tried first, and those of a compiler that has none: its steps take one thread."""
+LIMIT_S = 120.0
+"""Seconds that a compiler may take."""
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        (name, c_void_p)
+        for name in (
+            *("norm", "query", "key", "value", "query_bias", "key_bias", "value_bias", "query_norm", "key_norm"),
+            *("output", "inner_norm", "gate", "up", "down"),
+        )
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("num_layers", "width", "heads", "shared", "size", "inner")),
+        *((name, c_int64) for name in ("vocabulary", "block")),
+        ("eps", c_double),
+        *((name, c_void_p) for name in ("embedding", "norm", "output", "cosine", "sine", "layers")),
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("keys", "values")),
+        *((name, c_int64) for name in ("block_stride", "layer_stride", "slot_stride", "rows", "window", "threads")),
+        *((name, c_void_p) for name in ("ids", "positions", "owner", "lent", "order", "scratch", "logits")),
+    ]
+
+
+class CompiledStep:
+    """One decoding step of a plain decoder on a CPU, over the model's own parameters and the cache's buffers."""
+
+    def __init__(self, library: Any, model: Any, cache: SlotCache, angles: tuple[Tensor, Tensor]) -> None:
+        """`angles` are cosines and sines [P, D / 2] of the positions that a row may have."""
+        body, config = model.model, model.config
+        attention, feed = body.layers[0].self_attn, body.layers[0].mlp
+        self._library, self._cache = library, cache
+        self._model = model
+        self._angles = tuple(table.float().contiguous() for table in angles)
+        self._layers = (_Layer * len(body.layers))(*(_layer(layer) for layer in body.layers))
+        self._shape = _Model(
+            num_layers=len(body.layers),
+            width=config.hidden_size,
+            heads=config.num_attention_heads,
+            shared=config.num_key_value_heads,
+            size=attention.head_dim,
+            inner=feed.gate_proj.out_features,
+            vocabulary=model.lm_head.out_features,
+            block=CAPACITY_BLOCK,
+            eps=config.rms_norm_eps,
+            embedding=body.embed_tokens.weight.data_ptr(),
+            norm=body.norm.weight.data_ptr(),
+            output=model.lm_head.weight.data_ptr(),
+            cosine=self._angles[0].data_ptr(),
+            sine=self._angles[1].data_ptr(),
+            layers=ctypes.addressof(self._layers),
+        )
+        self._step = _Step()
+        self._scratch = torch.empty(0)
+
+    def logits(self, last_B: Sequence[int], position_B: Sequence[int], *, window: int | None = None) -> Tensor:
+        """Store one token in each of the first rows of the cache, which has room; float32 logits [B, V] of what
+        follows."""
+        rows, shape, step, cache = len(last_B), self._shape, self._step, self._cache
+        ids_B, place_B = np.array((last_B, position_B), dtype=np.int64)
+        keys, values = cache.buffers(shared=shape.shared, size=shape.size, like=self._model.lm_head.weight)
+        logits_BV = torch.empty(rows, shape.vocabulary)
+        owner_S, lent_S = cache.loans.owner_S, cache.loans.lent_S
+        order_B = owner_S[:rows].argsort(kind="stable")
+        positions = CAPACITY_BLOCK * (int(place_B.max()) // CAPACITY_BLOCK + 1)
+        step.threads = torch.get_num_threads()
+        needed = self._library.scratch_floats(ctypes.byref(shape), rows, step.threads, positions)
+        if self._scratch.numel() < needed:
+            self._scratch = torch.empty(needed)
+        step.keys, step.values = keys.data_ptr(), values.data_ptr()
+        step.block_stride, step.layer_stride, step.slot_stride = keys.stride()[:3]
+        step.rows, step.window = rows, window or 0
+        step.ids, step.positions = ids_B.ctypes.data, place_B.ctypes.data
+        step.owner, step.lent, step.order = owner_S.ctypes.data, lent_S.ctypes.data, order_B.ctypes.data
+        step.scratch, step.logits = self._scratch.data_ptr(), logits_BV.data_ptr()
+        self._library.decode(ctypes.byref(shape), ctypes.byref(step), positions)
+        return logits_BV
+
+
+def _layer(layer: Any) -> _Layer:
+    attention, feed = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
+    return _Layer(
+        layer.input_layernorm.weight.data_ptr(),
+        *(projection.weight.data_ptr() for projection in projections),
+        *(None if projection.bias is None else projection.bias.data_ptr() for projection in projections),
+        *(None if norm is None else norm.weight.data_ptr() for norm in norms),
+        attention.o_proj.weight.data_ptr(),
+        layer.post_attention_layernorm.weight.data_ptr(),
+        *(projection.weight.data_ptr() for projection in (feed.gate_proj, feed.up_proj, feed.down_proj)),
+    )
+
+
+def compiled_step(model: Any, cache: SlotCache, angles: tuple[Tensor, Tensor]) -> CompiledStep | None:
+    """A compiled step for a plain decoder, or None where its weights are not on a CPU, not contiguous or of a type that
+    this processor does not multiply, or where no compiler is found."""
+    has_bf16 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    known = (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,)
+    weights = list(model.parameters())
+    if model.dtype not in known or not all(w.device.type == "cpu" and w.is_contiguous() for w in weights):
+        return None
+    built = library(is_half=model.dtype == torch.bfloat16)
+    return None if built is None else CompiledStep(built, model, cache, angles)
+
+
+@cache
+def library(*, is_half: bool) -> Any | None:
+    """The compiled step for weights in float32 or in bfloat16; None, after a warning, where it cannot be had."""
+    try:
+        built = ctypes.CDLL(str(_built(("-DWITH_BF16",) if is_half else ())))
+    except (OSError, subprocess.SubprocessError) as error:
+        _LOG.warning("decoding through torch, which is slower: the C step was not compiled (%s)", error)
+        return None
+    built.scratch_floats.restype = c_int64
+    built.scratch_floats.argtypes = [c_void_p, c_int64, c_int64, c_int64]
+    built.decode.restype = None
+    built.decode.argtypes = [c_void_p, c_void_p, c_int64]
+    return built
+
+
+def _built(variant: tuple[str, ...]) -> Path:
+    """The library of this source, compiler and processor: from the user's cache, or compiled into it."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        raise OSError(f"none of {', '.join(COMPILERS)} is installed")
+    key = hashlib.sha256(repr((SOURCE.read_text(), compiler, FLAGS, variant, _processor())).encode()).hexdigest()[:20]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thor-tir"
+    target = folder / f"step-{key}.so"
+    if target.exists():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder))
+    except OSError:  # no home that can be written: for this process alone
+        made = Path(tempfile.mkdtemp())
+        target = made / target.name
+    try:
+        _compile(compiler, variant, made / "step.so")
+        os.replace(made / "step.so", target)
+    finally:
+        if target.parent != made:
+            shutil.rmtree(made, ignore_errors=True)
+    return target
+
+
+def _compile(compiler: str, variant: tuple[str, ...], output: Path) -> None:
+    for threads in THREADS:
+        command = [compiler, *FLAGS, *threads, *variant, "-o", str(output), str(SOURCE), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        if done.returncode == 0:
+            return
+    raise OSError(f"{compiler}: {(done.stderr.strip() or 'no message').splitlines()[0]}")
+
+
+def _processor() -> str:
+    """A description of the processor: what was compiled for one may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))

@@ -1,0 +1,149 @@
+"""The compiled decoding step against the same step through torch, and where it is not to be had."""
+
+import asyncio
+import logging
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from engine_cases import GREEDY, TEXTS, encoded, engine_of, sample_all, tokens
+from thor_tir.engines.local import compiled
+from thor_tir.engines.local.model import CachedModel
+from thor_tir.engines.protocol import Sampling
+from thor_tir.errors import EngineFault
+from tiny_models import tiny_model
+
+pytestmark = pytest.mark.skipif(compiled.library(is_half=False) is None, reason="no C compiler on this machine")
+
+UNEVEN = {
+    "hidden_size": 40,
+    "intermediate_size": 90,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 34,
+}
+"""Widths that no vector divides."""
+PIECES = [[3, 4, 5, 6, 7, 8], [9, 10], [11, 12, 13]]
+
+
+def uneven() -> torch.nn.Module:
+    config = Qwen3Config(**{**tiny_model().config.to_dict(), **UNEVEN})
+    torch.manual_seed(3)
+    return Qwen3ForCausalLM(config).eval()
+
+
+def long_model() -> torch.nn.Module:
+    """As wide as to need several parts of a row of weights."""
+    config = Qwen3Config(**{**tiny_model().config.to_dict(), "intermediate_size": 1600})
+    torch.manual_seed(4)
+    return Qwen3ForCausalLM(config).eval()
+
+
+@torch.inference_mode()
+def read(model, **config) -> CachedModel:
+    cached = CachedModel(model, max_num_seqs=4, max_model_len=256, **config)
+    cached.prefill(0, PIECES, [0] * len(PIECES))
+    return cached
+
+
+MODELS = [tiny_model, lambda: tiny_model("qwen2"), lambda: tiny_model("llama"), uneven, long_model]
+
+
+@pytest.mark.parametrize("make", MODELS, ids=["qwen3", "qwen2", "llama", "uneven", "long"])
+def test_logits_and_what_is_stored_are_those_of_torch(make):
+    model = make()
+    quick, plain = read(model), read(model, compiles=False)
+    with torch.inference_mode():
+        for step in range(70):  # into the second block
+            ids, positions = [1 + step, 2, 3], [6 + step, 2 + step, 3 + step]
+            found, expected = (cached.decode(ids, positions) for cached in (quick, plain))
+            torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+        for ours, theirs in zip(quick.cache.copy_out(1, 72), plain.cache.copy_out(1, 72), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("make", [tiny_model, uneven])
+def test_the_bits_of_a_row_depend_neither_on_the_others_nor_on_threads(make):
+    model, threads = make(), torch.get_num_threads()
+    together, apart = read(model), read(model)
+    try:
+        torch.set_num_threads(3)
+        with torch.inference_mode():
+            all_three = together.decode([1, 2, 3], [6, 2, 3])
+            torch.set_num_threads(1)
+            assert torch.equal(apart.decode([1], [6]), all_three[:1])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def test_keys_and_values_read_at_another_row_give_the_same_bits():
+    shared = [(7 + 31 * place) % 300 for place in range(101)]
+    rows = [[*shared, 1], [*shared[:90], 5, 6], [*shared, 9, 10, 11], [2, 3]]
+    cached = CachedModel(tiny_model(), max_num_seqs=4, max_model_len=256)
+    for row, ids in enumerate(rows):
+        cached.prefill(row, [ids], [0])
+    # one row read what is lent: its keys are the same numbers only if they were computed alike
+    for row in (1, 2):
+        states = cached.cache.copy_out(0, 90)
+        cached.cache.copy_in(row, states, 90)
+    asks = [1, 2, 3, 4], [len(ids) for ids in rows]
+    expected = cached.decode(*asks)
+    for row, ids in enumerate(rows):
+        cached.cache.loans.enter(row, ids[:90])
+    assert cached.cache.loans.lent_S.tolist() == [0, 90, 90, 0]
+    assert torch.equal(cached.decode(*asks), expected)
+
+
+def test_a_group_of_one_prompt_writes_what_each_would_write_alone():
+    ids = encoded(TEXTS[2])
+    asks = [(ids, Sampling(max_tokens=20 + seed, seed=seed)) for seed in range(6)]
+    together = sample_all(engine_of(), asks)
+    alone = [sample_all(engine_of(compiled=False), [ask])[0] for ask in asks]
+    assert [tokens(c) for c in together] == [tokens(c) for c in alone]
+
+
+def test_weights_that_are_no_numbers_end_the_request():
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[0].self_attn.v_proj.weight[0, 0] = float("nan")
+    engine = engine_of(model)
+    engine._model._decoder, engine._model._is_tried = read(tiny_model())._decoder, True
+    engine._model._decoder.step = compiled.compiled_step(
+        model, engine._model.cache, (engine._model._decoder._cos_PD[:, :4], engine._model._decoder._sin_PD)
+    )
+
+    async def ask() -> None:
+        async with engine:
+            await engine.sample([5], GREEDY)
+
+    with pytest.raises(EngineFault, match="not numbers"):
+        asyncio.run(ask())
+
+
+def test_without_a_compiler_torch_decodes_and_a_warning_says_so_once(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.library.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            found = [sample_all(engine_of(), [(encoded(TEXTS[0]), GREEDY)]) for _ in range(2)]
+        assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+            "decoding through torch, which is slower"
+        ]
+        assert list(tmp_path.glob("**/*.so")) == []
+    finally:
+        compiled.library.cache_clear()
+    expected = sample_all(engine_of(), [(encoded(TEXTS[0]), GREEDY)])
+    assert [tokens(c) for [c] in found] == [tokens(c) for c in expected] * 2
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'no vectors here' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(OSError, match="no vectors here"):
+        compiled._built(())

@@ -17,6 +17,7 @@ import pytest
 
 from thor_tir import commands, on_ray
 from thor_tir.commands.evaluation import Eval
+from thor_tir.engines.vllm.address_file import AddressFile
 from thor_tir.errors import MachineFault, UsageError
 from thor_tir.on_ray import Lost, RayOptions
 
@@ -72,8 +73,30 @@ def test_parts_are_placed_by_themselves_and_united_at_the_end(
     assert cluster.words == {f"part {n} of 3": ["eval", *words, "--shard", f"{n}/3"] for n in (1, 2, 3)}
     assert [options.output for options in united] == [tmp_path]
     assert "part 2 of 3: its host is gone: the group is placed anew" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"leave out --ray\.min-processes"):
+        commands.run("rl", [*words, "--deterministic", "--ray.min-processes", "1"])
     with pytest.raises(UsageError, match="--shard 1/2 is one part"):
         commands.run("eval", [*words, "--shard", "1/2"])
+
+
+def test_engines_are_placed_one_by_one_and_the_file_of_addresses_goes_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = Placed(monkeypatch, {})
+    placed: list[tuple[int, str, int]] = []
+    monkeypatch.setattr(AddressFile, "place", lambda file, *where: placed.append(where))
+    file = tmp_path / "addresses.txt"
+    file.touch()
+    words = ["--model", "m", "--replicas", "2", "--launcher", "ray", "--output", str(file)]
+    commands.run("engine up", words)
+    assert sorted(placed) == [(number, "10.0.0.1", 29500) for number in (0, 1)]
+    where = ["--replicas", "1", "--host", "10.0.0.1", "--port", "29500"]
+    for number in (0, 1):
+        own = ["--output", str(tmp_path / f"engine-{number}" / "addresses.txt")]
+        assert cluster.words[f"engine {number}"] == ["engine", "up", *words, *where, *own]
+    assert not file.exists()
+    with pytest.raises(UsageError, match=r"--ray\.gpus 1 in place of --devices"):
+        commands.run("engine up", [*words, "--devices", "0", "1"])
 
 
 def test_a_group_that_is_lost_too_often_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

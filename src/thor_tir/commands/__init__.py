@@ -1,21 +1,11 @@
 """The commands behind the command line: typed options, and what each one runs. Each loads what it needs."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from thor_tir.commands.table import COMMANDS, members, options_of
-from thor_tir.distributed import (
-    end_with_starter,
-    is_one_of_several,
-    is_started_together,
-    part_words,
-    start_several,
-)
+from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together, start_several
 from thor_tir.errors import UsageError
-
-if TYPE_CHECKING:
-    from thor_tir.on_ray import Group
 
 __all__ = ["COMMANDS", "members", "options_of", "run"]
 
@@ -24,6 +14,8 @@ SHARED = ("quickstart", "sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
 IN_PARTS = ("eval", "tirgen", "tirgen generate")
 """Commands whose problems are divided among processes that know nothing of each other."""
+ENGINES = "engine up"
+"""Command whose servers may stand on other hosts."""
 
 
 def run(name: str, args: list[str]) -> None:
@@ -42,7 +34,7 @@ def run(name: str, args: list[str]) -> None:
         return
     options = _parsed(name, args)
     is_ours = is_one_of_several() or is_started_together()
-    if name in (*SHARED, *IN_PARTS) and not is_ours and (status := _started(name, options, args)) is not None:
+    if name in (*SHARED, *IN_PARTS, ENGINES) and not is_ours and (status := _started(name, options, args)) is not None:
         if status:
             raise SystemExit(status)
         if name in IN_PARTS:
@@ -60,25 +52,8 @@ def _started(name: str, options: Any, args: list[str]) -> int | None:
             f"--shard {options.shard} is one part, and --processes {count} makes {count}: give one of them"
         )
     if getattr(options, "launcher", "local") == "ray" and not options.dry_run:
-        from thor_tir.on_ray import start_on_ray
-
-        return start_on_ray(_groups(words, count, in_parts), options.ray, partial(print, flush=True))
+        return cast(int, options.on_ray(words))
     return start_several(count, words, in_parts=in_parts) if count > 1 else None
-
-
-def _groups(words: list[str], count: int, in_parts: bool) -> "list[Group]":
-    """Processes that are placed together: all, or each with its part of the problems."""
-    from thor_tir.on_ray import Group
-
-    if not in_parts or count == 1:
-        return [Group(size=count, words=lambda host, port: words)]
-    return [_part([*words, *part_words(number, count)], f"part {number + 1} of {count}") for number in range(count)]
-
-
-def _part(words: list[str], name: str) -> "Group":
-    from thor_tir.on_ray import Group
-
-    return Group(size=1, words=lambda host, port: words, name=name)
 
 
 def _parsed(name: str, args: list[str]) -> Any:

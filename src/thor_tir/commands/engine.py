@@ -2,17 +2,22 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+from thor_tir.commands.options import say
 from thor_tir.errors import EngineFault, UsageError
+from thor_tir.on_ray import Group, RayOptions, start_on_ray
 
 if TYPE_CHECKING:
     from thor_tir.console import ConsoleReporter
     from thor_tir.engines.vllm.abilities import Abilities
+    from thor_tir.engines.vllm.address_file import AddressFile
 
 WHY = "whoever reaches a server's administrative routes can run code there (/collective_rpc), and there are no keys"
 
@@ -54,6 +59,37 @@ class EngineUp:
     """Further arguments of vLLM's server, in one string."""
     output: Path = Path("runs/engine/addresses.txt")
     """File for the addresses; the servers' logs stand beside it."""
+    launcher: Literal["local", "ray"] = "local"
+    """Places of the servers: all on this host (`local`), or on the hosts of a Ray cluster, which chooses host and
+    port."""
+    ray: RayOptions = field(default_factory=RayOptions)
+    """Places on a Ray cluster; --ray.gpus are those of each of the --tensor-parallel parts of a server."""
+
+    dry_run: ClassVar[bool] = False
+    num_processes: ClassVar[int] = 1
+
+    def on_ray(self, words: Sequence[str]) -> int:
+        """Keep one server in each of so many places of a Ray cluster, and their addresses in the file."""
+        from thor_tir.engines.vllm.address_file import AddressFile
+
+        self._check()
+        if self.devices:
+            raise UsageError("Ray gives the servers their GPUs: give --ray.gpus 1 in place of --devices")
+        file = AddressFile(self.output, self.replicas, say)
+        groups = [
+            Group(size=1, words=partial(self._placed, file, number, words), name=f"engine {number}")
+            for number in range(self.replicas)
+        ]
+        try:
+            return start_on_ray(groups, replace(self.ray, gpus=self.ray.gpus * self.tensor_parallel), say)
+        finally:
+            self.output.unlink(missing_ok=True)
+
+    def _placed(self, file: "AddressFile", number: int, words: Sequence[str], host: str, port: int) -> Sequence[str]:
+        """The words that start a server at its place, which is noted."""
+        file.place(number, host, port)
+        own = self._logs / f"engine-{number}" / self.output.name
+        return [*words, "--replicas", "1", "--host", host, "--port", str(port), "--output", str(own)]
 
     def run(self) -> None:
         """Start, say where, and keep them running."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, JudgeOptions, PresetOption, Sharing, check_size, identity
+from thor_tir.commands.options import NANO, NO_JUDGE, InParts, JudgeOptions, PresetOption, check_size, identity
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.distributed import is_started_together
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Sharing):
+class Eval(InParts):
     """Accuracy, call success and cost of a model on sets of problems, with 95 % intervals over the problems.
 
     A run may be interrupted, continued and sharded; `thor eval compare A B` compares two of them.

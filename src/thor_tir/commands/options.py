@@ -12,10 +12,10 @@ from thor_tir.address import is_address
 from thor_tir.app.config import quickstart
 from thor_tir.commands.table import options_of
 from thor_tir.console import ConsoleReporter
-from thor_tir.distributed import is_started_together
+from thor_tir.distributed import is_started_together, part_words
 from thor_tir.engines.loading import EMBEDDED
 from thor_tir.errors import UsageError
-from thor_tir.on_ray import RayOptions
+from thor_tir.on_ray import Group, RayOptions, start_on_ray
 from thor_tir.storage.journal import Shard
 
 PresetName = Literal["nano", "paper", "paper-reasoning", "released", "qwen2.5-math-1.5b", "qwen3-8b", "smollm2-135m"]
@@ -59,10 +59,36 @@ class Sharing:
         """Processes that are started."""
         return 1 if self.dry_run else max(1, self.processes)
 
+    def on_ray(self, words: Sequence[str]) -> int:
+        """Carry out the command that has these words by processes that work together on a Ray cluster; their status."""
+        return start_on_ray([Group(size=self.num_processes, words=lambda host, port: words)], self.ray, say)
+
+
+def say(line: str) -> None:
+    """Print what a process on another host says."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InParts(Sharing):
+    """Options of commands whose problems are divided among processes that know nothing of each other."""
+
+    def on_ray(self, words: Sequence[str]) -> int:
+        """The same by processes each of which has a place, restarts and a part of the problems for itself."""
+        count = self.num_processes
+        if count == 1:
+            return super().on_ray(words)
+        return start_on_ray([_part(number, count, words) for number in range(count)], self.ray, say)
+
     @staticmethod
     def reporter_of(shard: Shard) -> ConsoleReporter:
         """What a process with that part of the problems says: of the parts of one command only the first speaks."""
         return ConsoleReporter(is_silent=is_started_together() and shard.index > 1)
+
+
+def _part(number: int, count: int, words: Sequence[str]) -> Group:
+    own = [*words, *part_words(number, count)]
+    return Group(size=1, words=lambda host, port: own, name=f"part {number + 1} of {count}")
 
 
 APART = frozenset({"cluster", "dry_run", "extend", "launcher", "output", "push_to_hub", "ray", "shard"})

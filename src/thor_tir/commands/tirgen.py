@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, PresetOption, Sharing, check_size, identity
+from thor_tir.commands.options import NANO, InParts, PresetOption, check_size, identity
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.distributed import is_started_together
@@ -25,7 +25,7 @@ from thor_tir.tirgen.selection import FilterConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TirgenGenerate(Sharing):
+class TirgenGenerate(InParts):
     """Raw trajectories: an actor reasons, a critic turns steps into programs, the sandbox runs them.
 
     Killed at any instant, the same command continues.

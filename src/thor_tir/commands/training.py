@@ -303,6 +303,14 @@ class Rl(Training):
     cluster: ClusterOptions = dataclasses.field(default_factory=ClusterOptions)
     """GPUs that --dry-run plans for; the run itself does not read it."""
 
+    def on_ray(self, words: Sequence[str]) -> int:
+        """Carry it out by processes on a Ray cluster; their status."""
+        if self.resources.deterministic and self.ray.min_processes:
+            raise UsageError(
+                "--deterministic gives the same bits for the same number of processes: leave out --ray.min-processes"
+            )
+        return super().on_ray(words)
+
     def run(self) -> None:
         """Train or continue, and say where the model is."""
         from thor_tir.app.push import check_push

@@ -88,6 +88,26 @@ def test_a_server_that_comes_back_gets_the_weights_in_force_first_and_then_reque
     asyncio.run(run())
 
 
+def test_a_server_that_comes_back_at_another_address_is_found_there_with_the_weights_in_force() -> None:
+    async def run() -> None:
+        said: list[str] = []
+        servers = [FakeVLLM(tiny_model(seed=2), tiny_tokenizer()) for _ in range(3)]
+        async with servers[2] as elsewhere:
+            now = [1, 0]  # places in `servers`
+            options = {"say": said.append, "anew": lambda: [servers[n].address for n in now]}
+            async with fleet(servers=[servers[1], servers[0]], **options) as (engine, model, (victim, _)):
+                await victim.kill()
+                now[0] = 2
+                await engine.update_weights(moved(model), 7)
+                await until(lambda: any("is back, with the weights in force" in line for line in said))
+                assert f"engine 0 at {elsewhere.address} is back" in said[-1]
+                assert elsewhere.label.endswith(":7")
+                await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(4)))
+                assert elsewhere.seen_prompts
+
+    asyncio.run(run())
+
+
 def test_a_server_that_comes_back_while_the_model_is_trained_in_place_gets_the_weights_of_its_last_update() -> None:
     async def run() -> None:
         said: list[str] = []

@@ -78,6 +78,7 @@ def open_engine(
         config,
         num_replicas=options.replicas,
         addresses=_share(addresses_of(options.address)),
+        anew=lambda: _share(addresses_of(options.address)),
         way=OverNCCL(model) if options.weights == "nccl" else None,
         folder=options.folder,
         rests=options.placement == "colocated",
@@ -114,13 +115,16 @@ class VLLMEngine:
         *,
         num_replicas: int = 1,
         addresses: Sequence[str] = (),
+        anew: Callable[[], Sequence[str]] | None = None,
         way: Way | None = None,
         folder: Path | None = None,
         rests: bool = False,
         pauses_s: Sequence[float] = PAUSES_S,
         say: Callable[[str], None] = silent,
     ) -> None:
+        """`anew` gives the addresses once more, in the same order: an engine that was lost may be elsewhere now."""
         self.policy_version = 0
+        self._anew = anew or (lambda: addresses)
         self._model = model
         self._end_ids = sorted(sampled_ends(model, tokenizer))
         self._scratch = tempfile.TemporaryDirectory(prefix="thor-weights-", dir=folder, ignore_cleanup_errors=True)
@@ -260,6 +264,8 @@ class VLLMEngine:
 
     async def _start(self, replica: Replica) -> None:
         """Bring a server up, or see whether it is up. Raises ReplicaLost where one at an address is not there."""
+        if replica.server is None:
+            await self._follow(replica)
         is_up = await is_healthy(replica.connection)
         if replica.server is not None and not (is_up and replica.server.is_alive):
             if replica.server.num_starts >= MAX_STARTS:
@@ -276,6 +282,23 @@ class VLLMEngine:
             )
         lengths = [each.abilities.max_model_len for each in self._fleet.replicas if each.abilities is not None]
         self._max_model_len = min(lengths)
+
+    async def _follow(self, replica: Replica) -> None:
+        """Speak to a server at its present address. Raises ReplicaLost where the file of addresses is not there."""
+        try:
+            address = self._anew()[self._fleet.replicas.index(replica)].rstrip("/")
+        except (UsageError, IndexError) as error:
+            raise ReplicaLost(str(error)) from error
+        old = replica.connection.address
+        if address == old:
+            return
+        await replica.connection.close()
+        self._way.forget(replica)
+        for taken in (self._claimed, _TAKEN):
+            taken.discard(old)
+            taken.add(address)
+        replica.connection = Connection(address)
+        replica.name = replica.name.replace(old, address)
 
     async def _renew(self, replica: Replica) -> None:
         """Give a server the weights in force, and see that it holds them."""

@@ -66,7 +66,9 @@ class EngineUp:
     """Places on a Ray cluster; --ray.gpus are those of each of the --tensor-parallel parts of a server."""
 
     dry_run: ClassVar[bool] = False
+    """Nothing is planned in place of starting servers."""
     num_processes: ClassVar[int] = 1
+    """Processes of this host, each of which looks after all servers here."""
 
     def on_ray(self, words: Sequence[str]) -> int:
         """Keep one server in each of so many places of a Ray cluster, and their addresses in the file."""

@@ -9,6 +9,11 @@ turn that is gone where programs take no time: the part that sampling ahead can 
 
 `ranks` takes optimiser steps over the same rows in one process and in two (FSDP2 over gloo, a thread each) and prints
 tokens a second; efficiency is the second over twice the first, and 1 needs two idle cores.
+
+    python benchmarks/scaleout.py ray
+
+`ray` runs the same deterministic RL (embedded model) in two processes that a Ray cluster of this host places and in two
+that the command starts itself, short and long, and prints what Ray costs at the start and for each row after that.
 """
 
 import asyncio
@@ -19,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from socket import socket
@@ -75,6 +80,17 @@ class RanksOptions:
     length: int = 128
     steps: int = 4
     rounds: int = 3
+    out: Path | None = None
+    """Where the numbers go as JSON, besides the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRay:
+    """Wall time of RL in two processes, placed by Ray and not."""
+
+    num_rounds: tuple[int, int] = (2, 12)
+    """Rounds of a short run and of a long one; what both have in common is the start."""
+    rounds: int = 1
     out: Path | None = None
     """Where the numbers go as JSON, besides the table."""
 
@@ -202,6 +218,38 @@ def compare_ranks(options: RanksOptions) -> None:
     save(options.out, {"options": asdict(options), "rows": rows})
 
 
+def launched(num_rounds: int, more: Sequence[str]) -> tuple[float, int]:
+    """Seconds of a run of RL in two processes, and its rows: trajectories and repairs."""
+    words = (
+        "rl --deterministic --processes 2 --model nano/actor --problems reasoning_gym:gcd,lcm --count 64 "
+        "--validate-every 0 --problems-per-round 4 --num-generations 4 --step.num-generations 4 --engine.num-threads 1"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "thor_tir", *words.split(), "--num-rounds", str(num_rounds)]
+        began = perf_counter()
+        subprocess.run([*command, "--output", folder, *more], check=True, capture_output=True)
+        return perf_counter() - began, (Path(folder) / "rollouts.jsonl").read_bytes().count(b"\n")
+
+
+def compare_launchers(options: OnRay) -> None:
+    """Measure in turns and print."""
+    sides = {"Ray": ["--launcher", "ray", "--ray.cpus", "0.5"], "processes": []}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    starts, per_row = [], []
+    for _ in range(options.rounds):
+        short, long = ({name: launched(num, more) for name, more in sides.items()} for num in options.num_rounds)
+        for name, (seconds, rows) in long.items():
+            rates[name].append(rows / seconds)
+        rows = long["Ray"][1] - short["Ray"][1]
+        slower = [each["Ray"][0] - each["processes"][0] for each in (short, long)]
+        per_row.append((slower[1] - slower[0]) / rows)
+        starts.append(slower[0])
+        print(f"seconds and rows: short {short}, long {long}", flush=True)
+    notes = [f"Ray: {median(starts):.1f} s more in a short run, then {1000 * median(per_row):+.1f} ms a row"]
+    show(f"RL of {options.num_rounds[1]} rounds in two processes", "rows/s", rows_of(rates), notes)
+    save(options.out, {"options": asdict(options), "rows": rows_of(rates), "starts": starts, "per_row": per_row})
+
+
 def main() -> None:
     """Measure what is asked for."""
     if sys.argv[1:2] == ["learner"]:
@@ -210,10 +258,14 @@ def main() -> None:
             print(learn(options, ranks), flush=True)
         return
     asked = tyro.cli(
-        Annotated[Async, tyro.conf.subcommand("async")] | Annotated[RanksOptions, tyro.conf.subcommand("ranks")]
+        Annotated[Async, tyro.conf.subcommand("async")]
+        | Annotated[RanksOptions, tyro.conf.subcommand("ranks")]
+        | Annotated[OnRay, tyro.conf.subcommand("ray")]
     )
     if isinstance(asked, Async):
         compare_async(asked)
+    elif isinstance(asked, OnRay):
+        compare_launchers(asked)
     else:
         compare_ranks(asked)
 

@@ -8,11 +8,13 @@ over the bursts. `sandbox_rows.py` beside this file says what each row does.
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 from rich.box import SIMPLE
 from rich.table import Table
 
+from rounds import save
 from sandbox_rows import PRINT, SYMPY, measure, ratios
 from thor_tir.console import ConsoleReporter
 
@@ -23,6 +25,8 @@ class SandboxBench:
 
     bursts: int = 7
     """Turns of every row; each figure is the median over them. One takes about ten seconds."""
+    out: Path | None = None
+    """Where the ratios go as JSON, besides the table."""
 
     def run(self) -> None:
         """Measure and print one table and the ratios."""
@@ -39,7 +43,9 @@ class SandboxBench:
                     cells += ["-"] * 3
             table.add_row(f"{row.name}: {row.absent}" if row.absent else row.name, *cells)
         reporter.console.print(table)
-        for claim, ratio, goal in ratios(rows):
+        found = ratios(rows)
+        save(self.out, {"ratios": {claim: ratio for claim, ratio, _ in found}})
+        for claim, ratio, goal in found:
             reporter.say(f"{ratio:8.2f}x  {claim} (goal {goal})")
 
 

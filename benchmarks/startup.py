@@ -40,7 +40,7 @@ asyncio.run(first())
 class Options:
     """Measure how long commands take to begin."""
 
-    rounds: int = 5
+    rounds: int = 3
     out: Path | None = None
     """Where the numbers go as JSON, besides the table."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+from rounds import save
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.openai_api.policy import EndpointConfig, EndpointPolicy
@@ -169,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attempts", type=int, default=2560)
     parser.add_argument("--memory-attempts", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, help="where the numbers go as JSON, besides the lines")
     asked = parser.parse_args()
     with_server(0.0, attempts=CONCURRENCY, program_s=0.0)  # imports and first uses are no part of a long run
     before = process_time()
@@ -178,6 +180,7 @@ def main() -> None:
     achieved, ideal = asked.attempts / seconds, asked.attempts / (rounds * WAITING_S)
     print(f"{achieved:.1f} attempts/s of {ideal:.1f} that the ideal schedule makes: ratio {achieved / ideal:.3f}")
     print(f"processor time of an attempt, four requests and one program: {used_ms:.1f} ms")
+    save(asked.out, {"ratio": achieved / ideal, "ms_per_attempt": used_ms})
     if asked.memory_attempts:
         seconds, watch = with_server(0.0, attempts=asked.memory_attempts, program_s=0.0)
         told = ", ".join(f"{mib:.0f} MiB" for mib in watch)

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from thor_tir.errors import UsageError
 from thor_tir.rollout.sample_many import attempt_to_json
 from thor_tir.storage.journal import Journal
 from thor_tir.verdict import Outcome
+from thor_tir.view.run import ViewedRun
 from thor_tir.view.selection import Selection
 from thor_tir.view.terminal import Asked, show
 from viewed_runs import RIGHT, attempt, evaluation_run, problem, training_run
@@ -77,6 +79,15 @@ def test_one_trajectory_is_printed_with_its_reference_the_kept_thought_and_each_
         "kept: ",
     ):
         assert word in text, word
+
+
+def test_for_one_trajectory_no_other_ones_are_read(trained: Path) -> None:
+    run = ViewedRun(trained, "run")
+    run.refresh(inf, holding="round1/0/3")
+    kept = {entry.key for _, entry in run.rows()}
+    assert "round1/0/3" in kept
+    assert all(key.startswith("round1/0/3") for key in kept)
+    assert "gcd-0" in run.problems
 
 
 def test_the_beginning_of_ids_lists_and_an_id_that_nothing_has_is_refused(trained: Path) -> None:

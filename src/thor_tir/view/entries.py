@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
+from sys import intern
 from typing import Any
 
 from thor_tir.execution import ExecutionResult, Status
@@ -142,7 +143,7 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
     key = str(row.get("key") or body["id"])
     ends = [_result(step["observation"]["result"]) for step in steps if step["observation"] is not None]
     results = [result for result in ends if result.status is not Status.NOT_RUN]
-    failures = tuple(result.failure_class for result in results if not result.succeeds())
+    failures = tuple(intern(result.failure_class) for result in results if not result.succeeds())
     problem = row.get("problem")
     problem_id = str(row.get("query") or body["problem_id"])
     parent, call = _call_of(str(row["query"])) if kind is RowKind.REPAIR else ("", 0)
@@ -156,21 +157,21 @@ def _entry(row: Mapping[str, Any], kind: RowKind, place: int, length: int) -> En
         length=length,
         key=key,
         kind=kind,
-        problem_id=problem_id,
-        family=_family(problem, problem_id if kind is not RowKind.REPAIR else ""),
-        outcome=outcome,
+        problem_id=intern(problem_id),  # what many rows share stands in memory once
+        family=intern(_family(problem, problem_id if kind is not RowKind.REPAIR else "")),
+        outcome=intern(outcome),
         reward=_reward_of(row, outcome),
-        answer=None if (answer := row.get("extracted", row.get("answer"))) is None else str(answer),
+        answer=None if (answer := row.get("extracted", row.get("answer"))) is None else intern(str(answer)),
         calls=len(results),
         failures=failures,
         tokens=sum(map(_tokens_of, steps)),
         discarded=sum(len(step["discarded"]) for step in steps),
-        finish=str(body["finish"]),
+        finish=intern(str(body["finish"])),
         round=int(number[1]) if number else None,
-        parent=parent,
+        parent=intern(parent),
         call=call,
         seconds=row["seconds"] if _is_number(row.get("seconds")) else sum(r.seconds for r in results),
-        start=next((str(s["thought"]["text"])[:160] for s in steps), ""),
+        start=intern(next((str(s["thought"]["text"])[:160] for s in steps), "")),
     )
 
 

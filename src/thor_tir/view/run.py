@@ -35,6 +35,8 @@ MAX_DEPTH = 5
 """Folders below the run's own that are looked into."""
 MAX_FILES = 2000
 """Journals of one run that are shown."""
+_OF_TRAJECTORIES = (b'"trajectory"', b'"segments"')
+"""Fields that rows of trajectories and repairs have."""
 LOOK_EVERY_S = 0.5
 """The folder is looked at no more often than that."""
 
@@ -116,6 +118,7 @@ class ViewedRun:
         self._files: dict[Path, ViewedFile] = {}
         self._looked = -LOOK_EVERY_S
         self._changes = 0
+        self._wanted = b""
 
     @property
     def files(self) -> list[ViewedFile]:
@@ -132,8 +135,12 @@ class ViewedRun:
         """Bytes that are still to be indexed."""
         return sum(file.growing.num_unread for file in self._files.values())
 
-    def refresh(self, budget_s: float) -> None:
-        """Read what is new, then what is old as far as the time allows."""
+    def refresh(self, budget_s: float, *, holding: str = "") -> None:
+        """Read what is new, then what is old as far as the time allows.
+
+        `holding` passes over trajectories and repairs in whose line a text does not stand, for whoever wants one alone.
+        """
+        self._wanted = holding.encode()
         with self.lock:
             until = monotonic() + budget_s
             if monotonic() - self._looked >= LOOK_EVERY_S:
@@ -194,6 +201,8 @@ class ViewedRun:
                 self._take(file, place, line)
 
     def _take(self, file: ViewedFile, place: int, line: bytes) -> None:
+        if self._wanted not in line and any(name in line for name in _OF_TRAJECTORIES):
+            return
         self._changes += 1
         row = json_object(without_tokens(line))
         if row is None:

@@ -3,6 +3,7 @@
 The rows are those that `thor view` shows, read by the same index, whichever command wrote them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -53,8 +54,7 @@ class Asked:
 
 def show(folder: Path, asked: Asked, reporter: ConsoleReporter) -> None:
     """Print one trajectory, or the list of those that are asked for. Raises UsageError where there is none."""
-    (run,) = open_runs([folder])
-    run.refresh(inf)
+    run = _read(folder, asked)
     # Transcripts and data sets are copies; they are read where the journal that they were taken from is not there.
     names = [""] if any(True for _ in run.rows()) else {file.name for file in run.files if file.is_copy}
     rows = [pair for name in names for pair in fitting(run, replace(asked.selection, file=name))]
@@ -77,6 +77,18 @@ def show(folder: Path, asked: Asked, reporter: ConsoleReporter) -> None:
             reporter.say(
                 f"{file.path}: {file.damaged} {'line is' if file.damaged == 1 else 'lines are'} damaged and not shown"
             )
+
+
+def _read(folder: Path, asked: Asked) -> ViewedRun:
+    """The run; where one id is asked for and there, only what holds it was read."""
+    is_plain = asked.selection == Selection() and asked.id.isascii() and asked.id.isprintable()
+    wanted = asked.id if is_plain and json.dumps(asked.id) == f'"{asked.id}"' else ""
+    (run,) = open_runs([folder])
+    run.refresh(inf, holding=wanted)
+    if wanted and not any(key.startswith(wanted) for file in run.files for key in file.entries):
+        (run,) = open_runs([folder])
+        run.refresh(inf)
+    return run
 
 
 def _natural(key: str) -> list[str | int]:

@@ -21,8 +21,10 @@ class Work:
     """Options that make it shorter."""
     needs: str = ""
     """Module that it compares with."""
+    place: str = ""
+    """File or folder that must be there, from the repository."""
     saves: bool = True
-    """True where it takes `--out`; else its last line is kept."""
+    """True where it takes `--out`; else its seconds and its last line are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,8 @@ class Claim:
     @property
     def goal(self) -> str:
         """The goal as it is printed."""
-        number, sign = (self.least, "at least") if self.most is None else (self.most, "at most")
-        return f"{sign} {number:,g}{self.unit}"
+        number, sign = (self.least, "≥") if self.most is None else (self.most, "≤")
+        return f"{sign}{number:,g}{self.unit}"
 
     def is_met(self, number: float) -> bool:
         """True where the goal is reached."""
@@ -111,6 +113,10 @@ def _passed(found: Any) -> float:
     return float(found["passed"] if not found["failed"] else -found["failed"])
 
 
+_REAL = "models/smollm2-135m"
+"""Where `thor model get smollm2-135m` puts it."""
+_VLLM = ".venv-vllm/bin/python"
+"""Where `make test-vllm` puts it."""
 _QUICK_ROUNDS = ("--rounds", "1")
 _PYTEST = ("-m", "pytest", "-q", "-n0")
 WORKS: Mapping[str, Work] = {
@@ -119,6 +125,21 @@ WORKS: Mapping[str, Work] = {
     "overlap": Work(script="tool_overlap.py", quick=_QUICK_ROUNDS),
     "limits": Work(script="limits.py", words=("--batches", "64"), quick=_QUICK_ROUNDS),
     "limits-30M": Work(script="limits.py", words=("--model", "30M", "--batches", "64"), quick=_QUICK_ROUNDS),
+    "limits-135M": Work(
+        script="limits.py", words=("--model", f"../{_REAL}", "--batches", "64"), quick=_QUICK_ROUNDS, place=_REAL
+    ),
+    **{
+        f"vllm-{size}": Work(
+            script="rollout_vs_vllm.py",
+            words=("--model", model, "--python", f"../{_VLLM}"),
+            quick=_QUICK_ROUNDS,
+            place=_VLLM,
+        )
+        for size, model in (("0.94M", "nano/actor"), ("30M", "30M"), ("135M", f"../{_REAL}"))
+    },
+    "quickstart": Work(
+        script="", words=("-m", "thor_tir", "quickstart", "--output", "runs/benchmarks/quickstart"), saves=False
+    ),
     "grading": Work(script="grading.py", quick=("--count", "100"), needs="math_verify"),
     "sandbox": Work(script="sandbox.py", quick=("--bursts", "2")),
     "tirgen": Work(script="tirgen_overhead.py", words=("--memory-attempts", "0"), quick=("--attempts", "640")),
@@ -130,7 +151,7 @@ WORKS: Mapping[str, Work] = {
     "waiting": Work(script="", words=(*_PYTEST, "tests/engines/local/test_no_waiting.py"), saves=False),
 }
 """What is run, by the name that `--only` takes."""
-_SMALL = "attention and a hundred small operations a step: docs/limits.md"
+_SMALL = "[small operations](limits.md)"
 _LINEAR = 12.0
 """Ratio for a tenfold that still counts as linear: caches of the processor are smaller than the rows."""
 
@@ -140,10 +161,10 @@ CLAIMS: tuple[Claim, ...] = (
         work="rollout",
         read=_ratio,
         least=3,
-        unit=" times",
+        unit="×",
         peer="a loop around `generate`",
     ),
-    Claim(title="RL steps/s", work="trl", read=_ratio, least=3, unit=" times", peer="TRL's GRPOTrainer"),
+    Claim(title="RL steps/s", work="trl", read=_ratio, least=3, unit="×", peer="TRL's GRPOTrainer"),
     Claim(
         title="seconds for 8 trajectories with a tool of 0.25 s",
         work="overlap",
@@ -171,13 +192,34 @@ CLAIMS: tuple[Claim, ...] = (
         why=_SMALL,
     ),
     Claim(
+        title="decoding 64 rows at 135 M, of products",
+        work="limits-135M",
+        read=_share("decode, 64 rows"),
+        least=50,
+        unit=" %",
+        peer="the machine",
+        why="[layout of weights](limits.md)",
+    ),
+    *(
+        Claim(
+            title=f"tokens/s of the same trajectories at {size}",
+            work=f"vllm-{size.replace(' ', '')}",
+            read=_ratio,
+            least=1.5,
+            unit="×",
+            peer="vLLM 0.32 on the CPU",
+            why="[products of weights](vllm.md)",
+        )
+        for size in ("0.94 M", "30 M", "135 M")
+    ),
+    Claim(
         title="training at 0.94 M, of products",
         work="limits",
         read=_share("train, rows of 128"),
         least=55,
         unit=" %",
         peer="the machine",
-        why="products are 44 % of the time: docs/limits.md",
+        why="[small operations](limits.md)",
     ),
     Claim(
         title="training at 30 M, of products",
@@ -186,7 +228,23 @@ CLAIMS: tuple[Claim, ...] = (
         least=70,
         unit=" %",
         peer="the machine",
-        why="products run at 190 of 245 GFLOP/s: docs/limits.md",
+        why="[rate of products](limits.md)",
+    ),
+    Claim(
+        title="training at 135 M, of products",
+        work="limits-135M",
+        read=_share("train, rows of 128"),
+        least=70,
+        unit=" %",
+        peer="the machine",
+        why="[rate of products](limits.md)",
+    ),
+    Claim(
+        title="the quickstart on two cores",
+        work="quickstart",
+        read=lambda found: float(found["seconds"]) / 60,
+        most=6,
+        unit=" minutes",
     ),
     Claim(title="answers graded a second on one core, RL mix", work="grading", read=_rl_mix("per_second"), least=1000),
     Claim(title="p99 of a verdict, RL mix", work="grading", read=_rl_mix("p99_ms"), most=50, unit=" ms"),
@@ -195,7 +253,7 @@ CLAIMS: tuple[Claim, ...] = (
         work="sandbox",
         read=_sandbox("sympy: programs a second over a cold interpreter"),
         least=80,
-        unit=" times",
+        unit="×",
         peer="a cold interpreter",
     ),
     Claim(
@@ -203,18 +261,18 @@ CLAIMS: tuple[Claim, ...] = (
         work="sandbox",
         read=_sandbox("print: p50 over a bare fork"),
         most=1.7,
-        unit=" times",
+        unit="×",
         peer="a bare fork of the same template",
-        why="namespaces and the end of a jail: docs/sandbox_figures.md",
+        why="[the jail](sandbox_figures.md)",
     ),
     Claim(
         title="fork of the template with scipy and pandas",
         work="sandbox",
         read=_sandbox("bare fork: heavy template over lean"),
         most=1.5,
-        unit=" times",
+        unit="×",
         peer="a fork of the lean one",
-        why="page tables grow with what is loaded",
+        why="page tables",
     ),
     Claim(
         title="TIRGen's attempts a second",
@@ -234,14 +292,14 @@ CLAIMS: tuple[Claim, ...] = (
         read=_start("first token", "seconds"),
         most=4,
         unit=" s",
-        why="importing torch and transformers",
+        why="imports of torch and transformers",
     ),
     *(
-        Claim(title=f"{name}, tenfold rows: time", work="growth", read=_tenfold(name), most=_LINEAR, unit=" times")
+        Claim(title=f"{name}, ten times the rows", work="growth", read=_tenfold(name), most=_LINEAR, unit="×")
         for name in ("journal: open", "show: the list", "view: export", "rl: one more round", "data set: JSONL")
     ),
     *(
-        Claim(title=f"{name}: memory", work="growth", read=_bytes(name), most=most, unit=" bytes a row")
+        Claim(title=f"{name}, memory", work="growth", read=_bytes(name), most=most, unit=" bytes/row")
         for name, most in (
             ("journal: open", 300),
             ("show: the list", 2000),

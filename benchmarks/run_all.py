@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import tyro
@@ -80,9 +81,12 @@ def done(name: str, options: Options) -> Done:
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": machine(), "quick": options.quick}
     if work.needs and importlib.util.find_spec(work.needs) is None:
         return Done(status="skipped", why=f"{work.needs} is not installed", **about)
+    if not (ROOT / work.place).exists():
+        return Done(status="skipped", why=f"there is no {work.place}", **about)
     line = command(work, str(out), quick=options.quick)
     place = ROOT / "benchmarks" if work.saves else ROOT
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    began = perf_counter()
     try:
         ran = subprocess.run(
             line, cwd=place, capture_output=True, text=True, timeout=60 * options.minutes, env=environment
@@ -93,7 +97,7 @@ def done(name: str, options: Options) -> Done:
     last = (ran.stdout.strip() or ran.stderr.strip()).rpartition("\n")[2]
     if ran.returncode:
         return Done(status="failed", why=last[-200:] or f"exit status {ran.returncode}", **about)
-    found = json.loads(out.read_text()) if work.saves else counted(last)
+    found = json.loads(out.read_text()) if work.saves else {"seconds": perf_counter() - began, **counted(last)}
     return Done(status="measured", found=found, **about)
 
 
@@ -118,7 +122,8 @@ def row_of(claim: Claim, ended: Done | None, before: Mapping[str, Sequence[str]]
         number = claim.read(ended.found)
         measured = f"{number:,.3g}{claim.unit}" if abs(number) < 1000 else f"{number:,.0f}{claim.unit}"
         verdict = "met" if claim.is_met(number) else "missed" + f": {claim.why}" * bool(claim.why)
-        place = re.sub(r", \d+ threads used", "", ended.machine) + ", few rounds" * ended.quick
+        kind, _, cores = ended.machine.partition(", ")
+        place = f"{kind.replace(' ', '-')}/{cores.partition(' ')[0]}" + "/few-rounds" * ended.quick
         date = ended.date
     return [claim.title, claim.goal, measured, claim.peer, verdict, place, date]
 
@@ -155,7 +160,7 @@ def main(options: Options) -> None:
     others = [row for row in whole["tables"].get("claims", {"rows": []})["rows"] if row[0] not in titles]
     whole["tables"]["claims"] = {"head": list(HEAD), "rows": [*rows, *others]}
     whole["figures"] = whole.get("figures", {}) | {
-        work: next(row[2] for claim, row in zip(CLAIMS, rows, strict=True) if claim.work == work)
+        work: next(row[2].replace("×", " times") for claim, row in zip(CLAIMS, rows, strict=True) if claim.work == work)
         for work in ("rollout", "trl")
         if work in ends and ends[work].status == "measured"
     }

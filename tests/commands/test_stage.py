@@ -10,7 +10,7 @@ from thor_tir.app.config import quickstart
 from thor_tir.app.stages.quickstart import _seconds_before, run_options
 from thor_tir.commands.options import identity
 from thor_tir.commands.stage import rl_options, sft_options
-from thor_tir.commands.training import Rl, Sft
+from thor_tir.commands.training import Quickstart, Rl, Sft
 from thor_tir.errors import UsageError
 from thor_tir.storage.journal import write_atomically
 from thor_tir.storage.run_lock import Growth, changes, claim
@@ -58,3 +58,11 @@ def test_a_quickstart_whose_stage_was_extended_says_so_and_stops(whole: Path) ->
         pass
     with pytest.raises(UsageError, match=r"was extended by itself \(rl.num_rounds was 20, is 40\)"):
         _seconds_before(whole / "rl", print)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (4, 4), (64, 4)])
+def test_the_quickstart_starts_a_process_for_each_core_and_at_most_four(monkeypatch, cores, processes):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert Quickstart().num_processes == processes
+    assert Quickstart(deterministic=True).num_processes == 1
+    assert Quickstart(processes=3).num_processes == 3

@@ -10,6 +10,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from engine_cases import GREEDY, TEXTS, encoded, engine_of, sample_all, tokens
 from thor_tir.engines.local import compiled
 from thor_tir.engines.local.model import CachedModel
+from thor_tir.engines.local.sampling import Draws, draw
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import EngineFault
 from tiny_models import tiny_model
@@ -102,6 +103,20 @@ def test_a_group_of_one_prompt_writes_what_each_would_write_alone():
     together = sample_all(engine_of(), asks)
     alone = [sample_all(engine_of(compiled=False), [ask])[0] for ask in asks]
     assert [tokens(c) for c in together] == [tokens(c) for c in alone]
+
+
+@pytest.mark.parametrize("vocabulary", [5, 320, 4097])
+def test_drawing_takes_the_tokens_that_torch_takes(vocabulary):
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits_BV = 3 * torch.randn(40, vocabulary, generator=generator)
+    logits_BV[1, : vocabulary // 2] = float("-inf")
+    uniforms = [0.0, 0.0, 1 - 2.0**-53, *torch.rand(37, generator=generator, dtype=torch.float64).tolist()]
+    samplings = [Sampling(max_tokens=1, temperature=(1.0, 0.7, 0.0)[row % 3]) for row in range(40)]
+    draws = Draws.of(samplings, vocabulary=vocabulary, device=torch.device("cpu"))
+    tokens, logprobs = read(tiny_model())._decoder.step.draw(logits_BV, draws.plain_B, uniforms)
+    token_B, logp_B = draw(logits_BV, draws, torch.tensor(uniforms, dtype=torch.float64))
+    assert tokens == token_B.tolist()
+    torch.testing.assert_close(torch.tensor(logprobs), logp_B, atol=2e-6, rtol=0)
 
 
 def test_weights_that_are_no_numbers_end_the_request():

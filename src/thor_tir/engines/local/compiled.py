@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache
@@ -66,6 +67,13 @@ class _Step(ctypes.Structure):
     ]
 
 
+class _Draw(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("rows", "vocabulary", "threads")),
+        *((name, c_void_p) for name in ("logits", "temperatures", "uniforms", "scratch", "tokens", "logprobs")),
+    ]
+
+
 class CompiledStep:
     """One decoding step of a plain decoder on a CPU, over the model's own parameters and the cache's buffers."""
 
@@ -96,21 +104,22 @@ class CompiledStep:
         )
         self._step = _Step()
         self._scratch = torch.empty(0)
+        self._logits = torch.empty(0, self._shape.vocabulary)
 
     def logits(self, last_B: Sequence[int], position_B: Sequence[int], *, window: int | None = None) -> Tensor:
         """Store one token in each of the first rows of the cache, which has room; float32 logits [B, V] of what
-        follows."""
+        follows, until the next call."""
         rows, shape, step, cache = len(last_B), self._shape, self._step, self._cache
         ids_B, place_B = np.array((last_B, position_B), dtype=np.int64)
         keys, values = cache.buffers(shared=shape.shared, size=shape.size, like=self._model.lm_head.weight)
-        logits_BV = torch.empty(rows, shape.vocabulary)
+        if len(self._logits) < rows:  # kept from step to step: fresh memory costs a small model a tenth of its time
+            self._logits = torch.empty(rows, shape.vocabulary)
+        logits_BV = self._logits[:rows]
         owner_S, lent_S = cache.loans.owner_S, cache.loans.lent_S
         order_B = owner_S[:rows].argsort(kind="stable")
         positions = CAPACITY_BLOCK * (int(place_B.max()) // CAPACITY_BLOCK + 1)
         step.threads = torch.get_num_threads()
-        needed = self._library.scratch_floats(ctypes.byref(shape), rows, step.threads, positions)
-        if self._scratch.numel() < needed:
-            self._scratch = torch.empty(needed)
+        self._reserve(self._library.scratch_floats(ctypes.byref(shape), rows, step.threads, positions))
         step.keys, step.values = keys.data_ptr(), values.data_ptr()
         step.block_stride, step.layer_stride, step.slot_stride = keys.stride()[:3]
         step.rows, step.window = rows, window or 0
@@ -119,6 +128,24 @@ class CompiledStep:
         step.scratch, step.logits = self._scratch.data_ptr(), logits_BV.data_ptr()
         self._library.decode(ctypes.byref(shape), ctypes.byref(step), positions)
         return logits_BV
+
+    def draw(
+        self, logits_BV: Tensor, temperature_B: NDArray[np.float32], uniform_B: Sequence[float]
+    ) -> tuple[list[int], list[float]]:
+        """What `sampling.draw` gives where no row cuts by top-k or top-p; temperature 0 takes the most likely token."""
+        rows, vocabulary = logits_BV.shape
+        threads = torch.get_num_threads()
+        self._reserve(self._library.draw_floats(vocabulary, threads))
+        drawn_B, token_B, logp_B = np.array(uniform_B), np.empty(rows, dtype=np.int64), np.empty(rows)
+        arrays = (temperature_B, drawn_B)
+        addresses = (logits_BV.data_ptr(), *(array.ctypes.data for array in arrays), self._scratch.data_ptr())
+        asked = _Draw(rows, vocabulary, threads, *addresses, token_B.ctypes.data, logp_B.ctypes.data)
+        self._library.draw(ctypes.byref(asked))
+        return token_B.tolist(), logp_B.tolist()
+
+    def _reserve(self, floats: int) -> None:
+        if self._scratch.numel() < floats:
+            self._scratch = torch.empty(floats)
 
 
 def _layer(layer: Any) -> _Layer:
@@ -158,6 +185,10 @@ def library(*, is_half: bool) -> Any | None:
         return None
     built.scratch_floats.restype = c_int64
     built.scratch_floats.argtypes = [c_void_p, c_int64, c_int64, c_int64]
+    built.draw_floats.restype = c_int64
+    built.draw_floats.argtypes = [c_int64, c_int64]
+    built.draw.restype = None
+    built.draw.argtypes = [c_void_p]
     built.decode.restype = None
     built.decode.argtypes = [c_void_p, c_void_p, c_int64]
     return built

@@ -20,7 +20,7 @@ import torch
 from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
-from thor_tir.engines.local.sampling import Draws, Uniforms, draw, sent
+from thor_tir.engines.local.sampling import Draws, Uniforms
 from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, waves
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
@@ -327,13 +327,11 @@ class TransformersEngine(Serverless):
         if self._draws is None:
             samplings = [request.sampling for request in rows]
             self._draws = Draws.of(samplings, vocabulary=self._model.vocabulary, device=self._model.device)
-        logits_BV = self._model.decode([r.ids[-1] for r in rows], [len(r.ids) - 1 for r in rows])
-        uniform_B = sent([r.next_uniform for r in rows], self._model.device, dtype=torch.float64)
-        token_B, logp_B = draw(logits_BV, self._draws, uniform_B)
-        drawn = torch.stack((token_B.double(), logp_B.double())).tolist()  # the one time that a step waits
+        last, positions = [r.ids[-1] for r in rows], [len(r.ids) - 1 for r in rows]
+        drawn = self._model.sample(last, positions, self._draws, [r.next_uniform for r in rows])
         self.stats.forwards += 1
         self.stats.sampled_tokens += len(rows)
-        self._append([int(token) for token in drawn[0]], drawn[1])
+        self._append(*drawn)
 
     def _append(self, tokens: list[int], logprobs: list[float]) -> None:
         reasons = [

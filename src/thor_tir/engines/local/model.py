@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, decoder_of
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache, Window, num_blocks
-from thor_tir.engines.local.sampling import sent
+from thor_tir.engines.local.sampling import Draws, draw, sent
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, attending
 
@@ -151,6 +151,18 @@ class CachedModel:
             self.release()
         error = float((found - expected).abs().max() / expected.abs().max())
         return error <= TOLERANCE.get(self.model.dtype, 0.0)
+
+    def sample(
+        self, last_B: Sequence[int], position_B: Sequence[int], draws: Draws, uniform_B: Sequence[float]
+    ) -> tuple[list[int], list[float]]:
+        """Store one more token in each of the first rows, and draw what follows, with its log-probability in nats."""
+        logits_BV = self.decode(last_B, position_B)
+        decoder = self._quick()
+        if decoder is not None and decoder.step is not None and draws.plain_B is not None:
+            return decoder.step.draw(logits_BV, draws.plain_B, uniform_B)
+        token_B, logp_B = draw(logits_BV, draws, sent(uniform_B, self.device, dtype=torch.float64))
+        tokens, logprobs = torch.stack((token_B.double(), logp_B.double())).tolist()  # the one time that a step waits
+        return [int(token) for token in tokens], logprobs
 
     def decode(self, last_B: Sequence[int], position_B: Sequence[int]) -> Tensor:
         """Store one more token in each of the first rows and return the logits [B, V] of what follows."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thor_tir.engines.protocol import Sampling
@@ -54,6 +55,8 @@ class Draws:
     """None where no row is greedy."""
     is_all_greedy: bool
     """True if every row takes its most likely token."""
+    plain_B: NDArray[np.float32] | None
+    """Temperature of each row on the CPU, 0 where it is greedy; None where some row cuts by top-k or top-p."""
 
     @staticmethod
     def of(samplings: Sequence[Sampling], *, vocabulary: int, device: torch.device) -> "Draws":
@@ -62,14 +65,15 @@ class Draws:
         top_ks = [min(s.top_k or vocabulary, vocabulary) for s in samplings]
         top_ps = [s.top_p for s in samplings]
         is_greedy = [s.temperature == 0 for s in samplings]
-        is_cut = any(p < 1 for p in top_ps)
+        is_cut, keeps_less = any(p < 1 for p in top_ps), any(k < vocabulary for k in top_ks)
         return Draws(
             temperature_B1=_column(temperatures, device) if any(t != 1 for t in temperatures) else None,
-            top_k_B=sent(top_ks, device) if any(k < vocabulary for k in top_ks) else None,
+            top_k_B=sent(top_ks, device) if keeps_less else None,
             most_kept=max(top_ks),
             top_p_B1=_column(top_ps, device) if is_cut else None,
             is_greedy_B=sent(is_greedy, device) if any(is_greedy) else None,
             is_all_greedy=all(is_greedy),
+            plain_B=None if keeps_less or is_cut else np.where(is_greedy, 0, temperatures).astype(np.float32),
         )
 
 

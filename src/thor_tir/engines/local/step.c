@@ -110,6 +110,12 @@ INLINE vec floats(const float *from) {
     return x;
 }
 
+/* Asks for numbers that will be read soon. */
+INLINE void fetched(const number *from, long count) {
+    for (const char *line = (const char *)from; line < (const char *)(from + count); line += 64)
+        __builtin_prefetch(line, 0, 2);
+}
+
 INLINE factors taken(const number *from) {
     factors x;
     memcpy(&x, from, sizeof x);
@@ -132,7 +138,7 @@ INLINE vec multiplied(vec sum, factors a, factors b) {
 
 INLINE vec spread(float x) { return x - (vec){0}; }
 
-/* e to the x, to a unit or two of the last place; below -87 as at -87, and no number stays none. */
+/* e to the x, to a unit or two of the last place; 0 below -87, as at 88 above, and no number stays none. */
 INLINE vec exponential(vec x) {
     ints low = x < -87.0f, high = x > 88.0f;
     x = (vec)(((ints)x & ~low & ~high) | ((ints)spread(-87.0f) & low) | ((ints)spread(88.0f) & high));
@@ -146,7 +152,7 @@ INLINE vec exponential(vec x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    return y * (vec)((whole + 127) << 23);
+    return (vec)((ints)(y * (vec)((whole + 127) << 23)) & ~low);
 }
 
 /* ---- products ---- */
@@ -166,7 +172,7 @@ INLINE quad summed(vec a, vec b, vec c, vec d) {
     return __builtin_shufflevector(halves, halves, 0, 1, 2, 3) + __builtin_shufflevector(halves, halves, 4, 5, 6, 7);
 }
 
-INLINE float total(vec x) { return summed(x, x, x, x)[0]; }
+INLINE float total_of(vec x) { return summed(x, x, x, x)[0]; }
 
 /* out[row, weight] (+)= x[row] . w[weight], for up to six rows and one or four rows of weights; `rest` is 0 where the
    depth is whole strides. */
@@ -201,11 +207,14 @@ INLINE void tile(const int rows, const int weights, const int rest, const number
     }
 }
 
-#define CASE(rows, weights, rest) \
-    case rows: tile(rows, weights, rest, x, x_stride, w, w_stride, depth, out, out_stride, adds); break;
+#define CASE(rows, weights, rest)                                                                               \
+    case rows:                                                                                                  \
+        for (long n = 0; n < count; n += weights)                                                               \
+            tile(rows, weights, rest, x, x_stride, w + n * w_stride, w_stride, depth, out + n, out_stride, adds); \
+        break;
 #define TILES(name, weights, rest)                                                                              \
-    static void name(int rows, const number *x, long x_stride, const number *w, long w_stride, long depth,      \
-                     float *out, long out_stride, int adds) {                                                   \
+    static void name(int rows, const number *x, long x_stride, long count, const number *w, long w_stride,      \
+                     long depth, float *out, long out_stride, int adds) {                                       \
         switch (rows) {                                                                                         \
             CASE(1, weights, rest) CASE(2, weights, rest) CASE(3, weights, rest)                                \
             CASE(4, weights, rest) CASE(5, weights, rest) CASE(6, weights, rest)                                \
@@ -221,16 +230,24 @@ static void product(long rows, const number *x, long x_stride, long count, const
                     float *out, long out_stride, int adds) {
     long parts = (depth + DEPTH - 1) / DEPTH, step = depth;
     if (parts > 1) step = ((depth + parts - 1) / parts + STRIDE - 1) / STRIDE * STRIDE;
+    long panel = rows > ROWS_AT_ONCE ? PANEL : count;
     for (long k = 0; k < depth; k += step)
-        for (long panel = 0; panel < count; panel += PANEL)
-            for (long m = 0; m < rows; m += ROWS_AT_ONCE)
-                for (long n = panel; n < MIN(count, panel + PANEL);) {
-                    int is_four = n + WEIGHTS_AT_ONCE <= count, has_rest = MIN(step, depth - k) % STRIDE != 0;
-                    (is_four ? has_rest ? four_with_rest : four : has_rest ? one_with_rest : one)(
-                        MIN(ROWS_AT_ONCE, rows - m), x + m * x_stride + k, x_stride, w + n * w_stride + k, w_stride,
-                        MIN(step, depth - k), out + m * out_stride + n, out_stride, adds || k);
-                    n += is_four ? WEIGHTS_AT_ONCE : 1;
-                }
+        for (long n = 0; n < count; n += panel) {
+            long here = MIN(step, depth - k), fours = MIN(panel, count - n) / WEIGHTS_AT_ONCE * WEIGHTS_AT_ONCE;
+            int has_rest = here % STRIDE != 0;
+            long next = MIN(count, n + panel);
+            if (step == depth) fetched(w + next * w_stride, MIN(panel, count - next) * w_stride);
+            for (long m = 0; m < rows; m += ROWS_AT_ONCE) {
+                const number *x_here = x + m * x_stride + k, *w_here = w + n * w_stride + k;
+                float *out_here = out + m * out_stride + n;
+                int some = MIN(ROWS_AT_ONCE, rows - m);
+                (has_rest ? four_with_rest : four)(some, x_here, x_stride, fours, w_here, w_stride, here, out_here,
+                                                   out_stride, adds || k);
+                (has_rest ? one_with_rest : one)(some, x_here, x_stride, MIN(panel, count - n) - fours,
+                                                 w_here + fours * w_stride, w_stride, here, out_here + fours,
+                                                 out_stride, adds || k);
+            }
+        }
 }
 
 /* ---- the parts of a layer, each for the share of one of several threads ---- */
@@ -262,7 +279,7 @@ static float root_of_mean(const float *x, long width, float eps) {
     long i = 0;
     for (; i + LANES <= width; i += LANES) sums += floats(x + i) * floats(x + i);
     for (; i < width; i++) sum += x[i] * x[i];
-    return 1.0f / sqrtf((sum + total(sums)) / width + eps);
+    return 1.0f / sqrtf((sum + total_of(sums)) / width + eps);
 }
 
 static void normed(Share me, long rows, const float *x, long width, const number *weight, float eps, number *out) {
@@ -275,8 +292,8 @@ static void normed(Share me, long rows, const float *x, long width, const number
 }
 
 /* One head: normed where the family does that, turned by its position, and scaled. */
-static void turned(const float *head, long size, const number *norm, float eps, const float *cosine, const float *sine,
-                   float factor, number *out) {
+static void turned(const float *restrict head, long size, const number *restrict norm, float eps,
+                   const float *restrict cosine, const float *restrict sine, float factor, number *restrict out) {
     long half = size / 2;
     float scale = norm ? root_of_mean(head, size, eps) : 1.0f;
     for (long i = 0; i < half; i++) {
@@ -338,7 +355,7 @@ INLINE void softmax(float *x, long count) {
         sums += e;
     }
     for (; i < count; i++) sum += x[i] = exponential(spread(x[i] - most))[0];
-    sum += total(sums);
+    sum += total_of(sums);
     for (i = 0; i < count; i++) x[i] /= sum;
 }
 
@@ -365,7 +382,7 @@ INLINE void mixed_in(const float *weights, long count, const number *values, lon
 /* Attention of some rows of one owner and one head of keys: the keys that all of them share meet all of their queries in
    one product, and values are read by all rows while they are in the nearest cache. */
 static void attended(const Model *m, const Step *s, long layer, long head, const int64_t *rows, long count,
-                     const number *queries, float *scores, long room, number *out) {
+                     long next_head, long next_row, const number *queries, float *scores, long room, number *out) {
     long group = m->heads / m->shared, size = m->size, owner = s->owner[rows[0]], length = 0, common = 0, end;
     float *sums = scores + MOST_ROWS * group * room;
     number *asking = (number *)(sums + 2 * MOST_ROWS * group * size);
@@ -385,6 +402,7 @@ static void attended(const Model *m, const Step *s, long layer, long head, const
         for (long t = common; t < seen; t = end) {
             const number *keys = place(m, s, s->keys, layer, head, row, t, &end);
             end = MIN(end, seen);
+            fetched(keys + (s->values - s->keys), (end - t) * size);
             product(group, asking + r * group * size, size, end - t, keys, size, size, scores + r * group * room + t,
                     room, 0);
         }
@@ -405,6 +423,10 @@ static void attended(const Model *m, const Step *s, long layer, long head, const
             for (long t = token; t < seen; t = end) {
                 const number *values = place(m, s, s->values, layer, head, row, t, &end);
                 end = MIN(end, seen);
+                if (next_row >= 0 && t <= s->positions[next_row]) {
+                    long last;
+                    fetched(place(m, s, s->keys, layer, next_head, next_row, t, &last), (end - t) * size);
+                }
                 for (long g = 0; g < group; g++)
                     mixed_in(scores + (r * group + g) * room + t, end - t, values, size,
                              sums + 2 * (r * group + g) * size);
@@ -494,9 +516,10 @@ void decode(const Model *m, const Step *s, int64_t positions) {
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1)
             for (long job = 0; job < runs * m->shared; job++) {
-                long run = job / m->shared;
+                long run = job / m->shared, next = (job + 1) / m->shared;
                 attended(m, s, number_of_layer, job % m->shared, s->order + starts[run], starts[run + 1] - starts[run],
-                         queries, mine, positions, input);
+                         (job + 1) % m->shared, next < runs ? s->order[starts[next]] : -1, queries, mine, positions,
+                         input);
             }
             linear(me, rows, input, m->heads * size, layer->output, 0, width, hidden, width, 1);
 #pragma omp barrier
@@ -513,5 +536,72 @@ void decode(const Model *m, const Step *s, int64_t positions) {
         normed(me, rows, hidden, width, m->norm, m->eps, input);
 #pragma omp barrier
         linear(me, rows, input, width, m->output, 0, m->vocabulary, s->logits, m->vocabulary, 0);
+    }
+}
+
+/* ---- drawing ---- */
+
+#define WORDS 64 /* probabilities that are summed up before they are added to the rest, in double precision */
+
+typedef struct {
+    int64_t rows, vocabulary, threads;
+    const float *logits, *temperatures; /* by row; 0 draws the most likely token */
+    const double *uniforms;
+    float *scratch; /* a vocabulary and its blocks, for each thread */
+    int64_t *tokens;
+    double *logprobs;
+} Draw;
+
+int64_t draw_floats(int64_t vocabulary, int64_t threads) { return threads * (vocabulary + 2 * WORDS + vocabulary / 16); }
+
+/* A token of each row, by inverting the cumulative distribution of softmax(logits / temperature), and its logarithm. */
+void draw(const Draw *d) {
+    long size = d->vocabulary;
+#pragma omp parallel for num_threads(d->threads) if (d->threads > 1)
+    for (long row = 0; row < d->rows; row++) {
+        long thread = 0;
+#ifdef _OPENMP
+        thread = omp_get_thread_num();
+#endif
+        double *blocks = (double *)d->scratch + draw_floats(size, 1) / 2 * thread, total = 0;
+        float *shares = (float *)(blocks + size / WORDS + 1), *logits = (float *)d->logits + row * size;
+        float temperature = d->temperatures[row] ? d->temperatures[row] : 1.0f, most = logits[0] / temperature;
+        long best = 0, token;
+        for (long i = 0; i < size; i++) shares[i] = logits[i] / temperature;
+        vec mosts = spread(most);
+        for (long i = 0; i + LANES <= size; i += LANES) {
+            vec x = floats(shares + i);
+            ints is_more = x > mosts;
+            mosts = (vec)(((ints)x & is_more) | ((ints)mosts & ~is_more));
+        }
+        for (int lane = 0; lane < LANES; lane++) most = MAX(most, mosts[lane]);
+        for (long i = size / LANES * LANES; i < size; i++) most = MAX(most, shares[i]);
+        while (best < size - 1 && shares[best] != most) best++;
+        for (long block = 0, start = 0; start < size; block++, start += WORDS) {
+            long end = MIN(size, start + WORDS), i = start;
+            vec sums = {0};
+            float sum = 0;
+            for (; i + LANES <= end; i += LANES) {
+                vec e = exponential(floats(shares + i) - most);
+                memcpy(shares + i, &e, sizeof e);
+                sums += e;
+            }
+            for (; i < end; i++) sum += shares[i] = exponential(spread(shares[i] - most))[0];
+            blocks[block] = sum + total_of(sums);
+            total += blocks[block];
+        }
+        if (d->temperatures[row] == 0) {
+            token = best;
+        } else {
+            double wanted = d->uniforms[row] * total;
+            long block = 0, last = (size - 1) / WORDS;
+            for (; block < last && wanted >= blocks[block]; block++) wanted -= blocks[block];
+            token = block * WORDS;
+            for (long end = MIN(size, token + WORDS) - 1; token < end && wanted >= shares[token]; token++)
+                wanted -= shares[token];
+            while (token > 0 && shares[token] == 0) token--; /* one without probability is never drawn */
+        }
+        d->tokens[row] = token;
+        d->logprobs[row] = logits[token] / temperature - most - log(total);
     }
 }

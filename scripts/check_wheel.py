@@ -17,6 +17,8 @@ REQUIRED = (
     "nano/actor/tokenizer.json",
     "nano/critic/model.safetensors",
     "nano/critic/tokenizer.json",
+    "nano/thinker/model.safetensors",
+    "nano/thinker/tokenizer.json",
 )
 """Data without which an installed package cannot run its own quickstart; relative to the package."""
 

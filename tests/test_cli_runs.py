@@ -18,7 +18,7 @@ SMALL = ("--limit", "4", "--samples", "1", "--rollout.max-completion-length", "6
 
 embedded = pytest.mark.skipif(
     not (EMBEDDED["nano/actor"] / "model.safetensors").exists(),
-    reason="the embedded model is not in this tree; `thor nano pretrain` makes it",
+    reason="the embedded model is not in this tree; tools/nano_models makes it",
 )
 
 

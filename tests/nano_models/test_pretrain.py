@@ -71,7 +71,7 @@ def test_the_model_is_small_in_bfloat16_and_says_what_it_is(uninterrupted: Path)
     with safe_open(uninterrupted / "model.safetensors", "pt") as tensors:
         assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"BF16"}  # noqa: SIM118
     card = (uninterrupted / "README.md").read_text(encoding="utf-8")
-    assert "`thor nano pretrain --role actor --num-steps 103 --seed 0`" in card
+    assert "`python -m nano_models --role actor --num-steps 103 --seed 0`" in card
     assert json.loads((uninterrupted / "config.json").read_text())["model_type"] == "qwen3"
     assert json.loads((uninterrupted / "pretraining.json").read_text())["config"]["width"] == 16
 
@@ -97,11 +97,11 @@ def test_by_default_a_model_stays_below_the_limit_of_a_committed_one(uninterrupt
 def test_the_weights_that_the_package_carries_are_below_the_limit(name: str) -> None:
     path = EMBEDDED[name] / "model.safetensors"
     if not path.exists():
-        pytest.skip(f"{name} is not in this tree; `thor nano pretrain` makes it")
+        pytest.skip(f"{name} is not in this tree; tools/nano_models makes it")
     assert path.stat().st_size < MAX_BYTES
 
 
-@pytest.mark.parametrize("role", ["actor", "critic"])
+@pytest.mark.parametrize("role", ["actor", "critic", "thinker"])
 def test_pretraining_reads_problems_of_the_training_split_only(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,3 +217,18 @@ def test_fences_as_chat_models_write_them_are_taught_in_the_strict_form():
     sample = stage.run()
     outputs = ("```output\n77\n```\n", "```output\n154\n```\n")
     assert text_of(sample) == f"<think>{FIRST_REWRITTEN}{outputs[0]}{SECOND_REWRITTEN}{outputs[1]}{ANSWER}"
+
+
+def test_a_blank_line_ends_a_window_where_that_is_asked_for_and_each_step_is_rewritten_alone():
+    first, second = FIRST + "\n", SECOND + "\n"
+    written = [f"<think>{first}", "It is clear.\n\n", second, ANSWER, ANSWER.removeprefix("</think>")]
+    stage = Stage(written, [FIRST_REWRITTEN, "", "NONE", SECOND_REWRITTEN, ""])
+    sample = stage.run(window_stop=("\n\n",))
+    outputs = ("```output\n77\n```\n", "```output\n154\n```\n")
+    assert text_of(sample) == (
+        f"<think>{FIRST_REWRITTEN}{outputs[0]}It is clear.\n\n{SECOND_REWRITTEN}{outputs[1]}{ANSWER}"
+    )
+    steps = (first, "It is clear.", second)
+    seen = [[step for step in steps if step in each.text] for each in stage.critic.asked]
+    assert seen == [[first], [first], ["It is clear."], [second], [second]]  # and each reads its program's output
+    assert sample.trajectory.finish is Finish.ENDED

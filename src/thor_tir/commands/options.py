@@ -18,7 +18,9 @@ from thor_tir.errors import UsageError
 from thor_tir.on_ray import Group, RayOptions, start_on_ray
 from thor_tir.storage.journal import Shard
 
-PresetName = Literal["nano", "paper", "paper-reasoning", "released", "qwen2.5-math-1.5b", "qwen3-8b", "smollm2-135m"]
+PresetName = Literal[
+    "nano", "nano-thinker", "paper", "paper-reasoning", "released", "qwen2.5-math-1.5b", "qwen3-8b", "smollm2-135m"
+]
 PresetOption = Annotated[
     PresetName,
     tyro.conf.arg(

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from thor_tir.console import ConsoleReporter
+from thor_tir.engines.loading import EMBEDDED
 from thor_tir.extras import installation, is_installed
 
 
@@ -64,7 +65,7 @@ class Doctor:
         say("versions: " + ", ".join(f"{name} {found}" for name, found in versions().items()))
         threads, waits = (os.environ.get(name, "not set") for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"))
         say(f"threads: OMP_NUM_THREADS={threads}, OMP_WAIT_POLICY={waits}")
-        for name in ("nano/actor", "nano/critic"):
+        for name in EMBEDDED:
             say(f"{name}: {_how_it_loads(name)}")
         finding = probe()
         for layer in finding.layers:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thor_tir.engines.local.step_barrier import StepBarrier
     from thor_tir.engines.protocol import OpenableEngine
 
-EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic")}
+EMBEDDED = {name: Path(__file__).parents[1] / name for name in ("nano/actor", "nano/critic", "nano/thinker")}
 """Folders of the models that the package carries, by the names they are asked for."""
 
 

@@ -119,6 +119,7 @@ take about a second each."""
 
 SUBJECTS = {
     "nano": Subject(name="nano", actor="nano/actor", critic="nano/critic", preset="nano"),
+    "nano-thinker": Subject(name="nano-thinker", actor="nano/thinker", critic="nano/critic", preset="nano-thinker"),
     "smollm2-135m": Subject(
         name="smollm2-135m",
         actor=f"{_SMALL}-boxed",

@@ -31,6 +31,8 @@ class ThinkingConfig:
     """Tokens that the actor writes at most before the critic sees them (the paper's L_step)."""
     min_window_tokens: int = 2048
     """Shorter pieces are not worth the critic's time, unless thinking has ended with them."""
+    window_stop: tuple[str, ...] = ()
+    """Strings that end a window as well, such as a blank line for a small critic, which rewrites one step at a time."""
     max_calls: int = 5
     """Programs the critic may put into one window."""
     begin: str = "<think>"

@@ -17,6 +17,7 @@ from thor_tir.tirgen.generate import (
     REWRITTEN,
     Growing,
     ReplacedText,
+    ThinkingConfig,
     TirgenAgents,
     TirgenConfig,
     actor_writes,
@@ -31,7 +32,7 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
     is_thinking = True
     window = unsampled(())
     for number in range(config.max_steps):
-        stop = (rules.end,) if is_thinking else ()
+        stop = (rules.end, *rules.window_stop) if is_thinking else ()
         most = rules.window_tokens - len(window) if is_thinking else config.max_completion_length
         completion = await actor_writes(growing, agents, config, max(1, most), stop, seed_of(seed, "actor", number))
         if completion is None:
@@ -39,18 +40,24 @@ async def think(growing: Growing, agents: TirgenAgents, config: TirgenConfig, se
         growing.words = growing.words + completion.span
         if is_thinking:
             window = window + completion.span
-            is_thinking = completion.stop is StopReason.LENGTH
+            is_step = completion.stop is StopReason.STOP and _is_step(window, agents, rules)
+            is_thinking = is_step or completion.stop is StopReason.LENGTH
             if not is_thinking or len(window) >= rules.min_window_tokens:
                 is_whole = not is_thinking
                 if await _refine(growing, window, agents, config, seed_of(seed, "critic", number), is_whole=is_whole):
                     window = unsampled(())
-                    if completion.stop is not StopReason.LENGTH:
+                    if not is_thinking:
                         continue  # the end of thinking, or of the turn, was dropped with the window's rest
-                elif len(window) >= rules.window_tokens:
+                elif is_step or len(window) >= rules.window_tokens:
                     window = unsampled(())  # it stays without a program; the next one begins after it
         if completion.stop is StopReason.END:
             growing.finish = Finish.ENDED
             return
+
+
+def _is_step(window: Span, agents: TirgenAgents, rules: ThinkingConfig) -> bool:
+    """True where a window ended at a string of `window_stop`: the only other stop string ends thinking."""
+    return bool(rules.window_stop) and rules.end not in agents.dialect.decode(window.token_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,10 @@ import pytest
 
 from fake_run import CODE, write_run
 from thor_tir import cli, commands  # with the commands, so that libraries log to the stderr of the whole session
+from thor_tir.app.config import RunConfig
 from thor_tir.engines.loading import EMBEDDED
+from thor_tir.engines.options import EngineOptions
+from thor_tir.errors import UsageError
 
 SMALL = ("--limit", "4", "--samples", "1", "--rollout.max-completion-length", "64")
 
@@ -236,6 +239,24 @@ def test_doctor_says_what_a_core_installation_can_do_and_what_it_cannot(monkeypa
     assert part.startswith("THOR can run here in part: grading, programs, data, and models behind addresses; generated")
     assert lack.startswith("NOT here: models on this machine")
     assert lack.endswith("pip install 'thor-tir[local]'")
+
+
+def test_a_quickstart_hands_its_engine_to_every_stage_in_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = []
+
+    async def run(config: RunConfig, *_: Any) -> None:
+        asked.append(config.resources.engine)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("thor_tir.app.stages.quickstart.run_quickstart", run)
+    words = ("quickstart", "--output", str(tmp_path), "--engine.name", "vllm")
+    assert status_of(*words, "--engine.replicas", "2") == 2
+    assert asked == [EngineOptions(name="vllm", replicas=2, num_threads=1)]
+    assert status_of(*words, "--engine.address", "http://127.0.0.1:8100") == 2
+    assert "sample from several models, two of them at once: leave out --engine.address" in capsys.readouterr().err
+    assert len(asked) == 1
 
 
 def test_two_words_that_ask_for_different_problems_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,11 +53,13 @@ def test_other_options_are_refused_by_their_names_and_the_same_ones_accepted(tmp
         raise AssertionError("another command may write here")
 
 
-def test_a_run_may_be_continued_with_its_programs_elsewhere(tmp_path: Path) -> None:
-    options = {
-        "resources": {"sandbox": {"endpoints": ["http://a"]}, "endpoint": {"patience": {"retries": 5}}, "rows": 2}
-    }
-    moved = {"resources": {"sandbox": {"endpoints": ["http://b"]}, "endpoint": {"patience": {"retries": 9}}, "rows": 2}}
+def test_a_run_may_be_continued_with_its_programs_and_its_engines_elsewhere(tmp_path: Path) -> None:
+    def on(server: str, retries: int, replicas: int) -> dict[str, Any]:
+        engine = {"name": "vllm", "address": [server], "replicas": replicas}
+        endpoint = {"patience": {"retries": retries}}
+        return {"resources": {"sandbox": {"endpoints": [server]}, "endpoint": endpoint, "engine": engine, "rows": 2}}
+
+    options, moved = on("http://a", 5, 1), on("http://b", 9, 2)
     with claim(tmp_path, options):
         pass
     with claim(tmp_path, moved):

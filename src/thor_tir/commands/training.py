@@ -17,6 +17,7 @@ from thor_tir.commands.options import NANO, DryRun, PresetOption, Sharing, check
 from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
+from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.hooks import hook_files
 from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
@@ -65,9 +66,11 @@ class Quickstart:
     """True gives the same bits for the same seed, even after a kill; slower, since the batch waits for every tool."""
     processes: int = 0
     """Processes that share the work; 0 takes one for each core, at most four, and one alone where --deterministic is
-    given, since bits depend on their number."""
+    given, since bits depend on their number, or where servers sample, since each process would start its own."""
     observation: ObservationConfig = NANO.observation
     """Text that the model reads of a program's end."""
+    engine: EngineOptions = NANO.resources.engine
+    """Engine that samples in every stage."""
     dry_run: DryRun = False
     """True says what would be made, and stops."""
 
@@ -79,7 +82,7 @@ class Quickstart:
     @property
     def _sharing(self) -> int:
         """Processes that share the work."""
-        if self.processes or self.deterministic:
+        if self.processes or self.deterministic or self.engine.name != "local":
             return max(1, self.processes)
         return min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
@@ -105,7 +108,10 @@ class Quickstart:
             problems=self.problems,
             test_problems=self.test_problems,
             fields=self.fields,
+            resources=dataclasses.replace(config.resources, engine=self.engine),
         )
+        if self.engine.address:
+            raise UsageError("the stages sample from several models, two of them at once: leave out --engine.address")
         if self.test_problems and is_generated(self.problems):
             raise UsageError(f"--test-problems are for problems of your own, and {self.problems} makes its own test")
         if self.dry_run:

@@ -23,6 +23,10 @@ MOST_TOLD, MOST_CHARS = 8, 80
 WHERE = (
     "resources.sandbox.endpoints",
     "resources.endpoint",
+    "resources.engine.address",
+    "resources.engine.folder",
+    "resources.engine.python",
+    "resources.engine.replicas",
     "processes",
     "rl.max_staleness",
     "rl.async_save",
@@ -30,8 +34,8 @@ WHERE = (
     "rl.checkpoint_mirror",
     "sft.checkpoint_mirror",
 )
-"""Options that may differ when a run is continued: where, by how many processes and how far ahead it is worked on, what
-goes on while a checkpoint is written, and how long servers are waited for."""
+"""Options that may differ when a run is continued: where, on which servers, by how many processes and how far ahead it
+is worked on, what goes on while a checkpoint is written, and how long servers are waited for."""
 PLACE = "output"
 """Option that names the run's folder, which may be moved."""
 

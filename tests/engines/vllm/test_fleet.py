@@ -310,3 +310,16 @@ def test_a_request_that_is_cancelled_is_aborted_on_its_server() -> None:
             await until(lambda: server.in_flight == 0)
 
     asyncio.run(run())
+
+
+def test_a_connection_that_a_server_ended_while_it_was_idle_is_no_loss_of_the_server() -> None:
+    async def run() -> None:
+        async with fleet(1) as (engine, _, (server,)):
+            expected = await engine.sample(PROMPT, SAMPLING)
+            engine.take_figures()
+            for connection in server._runner.server.connections:
+                connection.transport.close()  # the client, which has not looked since, takes it for open
+            assert (await engine.sample(PROMPT, SAMPLING)).span == expected.span
+            assert engine.take_figures()["0"]["losses"] == 0
+
+    asyncio.run(run())

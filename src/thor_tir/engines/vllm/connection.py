@@ -25,11 +25,18 @@ class Connection:
         self, method: str, route: str, body: object = None, *, within_s: float | None = None
     ) -> tuple[int, Any]:
         """Status and JSON value of the reply; one that is no JSON is its text. Raises ReplicaLost."""
-        timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=10.0)
+        limits = aiohttp.ClientTimeout(total=within_s, sock_connect=10.0)
+        session = self._open()
         try:
-            async with self._open().request(method, self.address + route, json=body, timeout=timeout) as reply:
-                text = await reply.text()
-                status = reply.status
+            try:
+                status, text = await _reply(session, method, self.address + route, body, limits)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if session is not self._session:
+                    raise
+                # A server that ended an idle connection at this instant is there; one that died refuses the next.
+                status, text = await _reply(session, method, self.address + route, body, limits)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ReplicaLost(f"{type(error).__name__} {str(error)[:200]}".rstrip()) from error
         try:
@@ -53,3 +60,10 @@ class Connection:
                 connector = aiohttp.UnixConnector(path=str(self._socket), limit=0, keepalive_timeout=IDLE_S)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+
+async def _reply(
+    session: aiohttp.ClientSession, method: str, url: str, body: object, limits: aiohttp.ClientTimeout
+) -> tuple[int, str]:
+    async with session.request(method, url, json=body, timeout=limits) as reply:
+        return reply.status, await reply.text()

@@ -3,8 +3,10 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -52,9 +54,11 @@ class Hosts:
             *(f"ip -n ray{host} addr add {self.NETWORK}.{host + 1}/24 dev {self.LINK}" for host in (0, 1)),
             *(f"ip -n ray{host} link set {link} up" for host in (0, 1) for link in ("lo", self.LINK)),
         )
+        self._ray = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the names of sockets have room for no longer one
         self.env = {
             **os.environ,
             "GLOO_SOCKET_IFNAME": self.LINK,
+            "RAY_TMPDIR": self._ray,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -116,6 +120,7 @@ class Hosts:
             self.end(host)
         for host in (0, 1):
             subprocess.run(["ip", "netns", "del", f"ray{host}"], capture_output=True)
+        shutil.rmtree(self._ray, ignore_errors=True)
 
 
 @pytest.fixture

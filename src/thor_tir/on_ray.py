@@ -185,10 +185,9 @@ def _cluster(options: RayOptions) -> Iterator[None]:
     os.environ.setdefault("RAY_worker_niceness", "0")  # else whatever else runs on the host comes first
     import ray
 
-    if options.address:
-        ray.init(address=options.address, log_to_driver=False, logging_level="error")
-    else:
-        ray.init(include_dashboard=False, object_store_memory=LEAST_STORE, log_to_driver=False, logging_level="error")
+    own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": LEAST_STORE}
+    where = {"address": options.address} if options.address else own
+    ray.init(**where, log_to_driver=False, logging_level="error")
     try:
         yield
     finally:

@@ -62,6 +62,7 @@ class Hosts:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # else whatever else runs on the host comes first
             "RAY_memory_usage_threshold": "0.98",  # else a busy host kills
             "RAY_health_check_period_ms": "1000",
         }
@@ -259,7 +260,8 @@ def test_a_run_ahead_on_two_hosts_trains_or_counts_whatever_was_sampled(hosts: H
 
 def test_a_run_goes_on_with_fewer_processes_where_a_host_does_not_come_back(hosts: Hosts, tmp_path: Path) -> None:
     driver = Driver(hosts, tmp_path / "run", "--ray.min-processes", "1", "--ray.wait-s", "15")
-    while driver.process.poll() is None and not (tmp_path / "run" / "updates.jsonl").exists():
+    updates = tmp_path / "run" / "updates.jsonl"
+    while driver.process.poll() is None and not (updates.exists() and lines(updates)):
         time.sleep(0.2)
     hosts.end(1)
     assert driver.process.wait() == 0, driver.said

@@ -24,7 +24,10 @@ from rich.table import Table
 from rounds import machine, save
 from thor_tir.commands.table import COMMANDS
 
-PAIRS = '{"pred": "1/2", "gold": "0.5"}\n' * 4 + '{"pred": "78", "gold": "77"}\n'
+PAIRS = "".join(
+    f'{{"id": "{number}", "kind": "answer", "pred": "{pred}", "gold": "{gold}"}}\n'
+    for number, (pred, gold) in enumerate([("1/2", "0.5"), ("78", "77"), ("0.25", "1/4"), ("12", "12"), ("3", "4")])
+)
 QUESTION = "Find the Greatest Common Divisor (GCD) of these numbers: 436, 576. Give only the GCD as your final answer."
 SANDBOX = """
 import asyncio

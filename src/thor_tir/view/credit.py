@@ -4,6 +4,7 @@ Which rows were trained stands in `updates.jsonl`; advantages are computed among
 the trainer uses. A row that entered no update has none.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,8 +13,8 @@ from thor_tir.rl.step_reward import REWARDS
 from thor_tir.rollout.backtrack import CUTS, kept_thought
 from thor_tir.tirgen.rules import fault_of
 from thor_tir.trajectory import Span, Step
-from thor_tir.view.entries import Entry, RowKind
-from thor_tir.view.run import ViewedFile, ViewedRun
+from thor_tir.view.entries import Entry
+from thor_tir.view.run import ViewedFile, ViewedRun, group_of
 
 T = TypeVar("T")
 
@@ -41,9 +42,9 @@ def updates_beside(run: ViewedRun, file: ViewedFile) -> Mapping[str, int]:
     return _beside(run, file, lambda f: f.trained_in)
 
 
-def _beside(run: ViewedRun, file: ViewedFile, of: Callable[[ViewedFile], Mapping[str, T]]) -> dict[str, T]:
-    """Content of the journals in the folder of this one, by id."""
-    return {id: said for f in run.files if f.path.parent == file.path.parent for id, said in of(f).items()}
+def _beside(run: ViewedRun, file: ViewedFile, of: Callable[[ViewedFile], dict[str, T]]) -> Mapping[str, T]:
+    """Content of the journals in the folder of this one, by id; of two the later one counts."""
+    return ChainMap(*(of(f) for f in reversed(run.files) if f.path.parent == file.path.parent))
 
 
 def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
@@ -54,7 +55,7 @@ def episode_credit(run: ViewedRun, file: ViewedFile, entry: Entry) -> Credit:
     shaped = _beside(run, file, lambda f: f.advantages)
     if entry.key in shaped:
         return Credit(reward=entry.reward, advantage=shaped[entry.key], update=updates[entry.key])
-    group = [e for e in file.entries.values() if _is_beside(e, entry) and e.key in updates]
+    group = [e for e in file.together(group_of(entry)) if e.key in updates]
     rewards = [e.reward or 0.0 for e in group]  # a row that was trained has one
     advantage = dict(zip((e.key for e in group), _advantages(run, file, rewards), strict=True))[entry.key]
     return Credit(reward=entry.reward, advantage=advantage, update=updates[entry.key])
@@ -110,7 +111,3 @@ def _advantages(run: ViewedRun, file: ViewedFile, rewards: Sequence[float]) -> l
     name = loss.get("algorithm") if isinstance(loss, Mapping) else None
     make = next((make for known, make in ALGORITHMS.items() if known == name), ALGORITHMS["token-mean"])
     return make(1).advantages(rewards)
-
-
-def _is_beside(one: Entry, other: Entry) -> bool:
-    return (one.kind, one.problem_id, one.round) == (RowKind.TRAJECTORY, other.problem_id, other.round)

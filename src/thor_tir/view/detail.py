@@ -17,7 +17,7 @@ from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import PYTHON, Author, Step, Trajectory
 from thor_tir.view.credit import Credit, episode_credit, kept_before, step_credits, training_options, updates_beside
 from thor_tir.view.entries import Entry, RowKind, parts_of
-from thor_tir.view.run import ViewedFile, ViewedRun, objects
+from thor_tir.view.run import ViewedFile, ViewedRun, group_of, objects, repairs_of
 from thor_tir.view.selection import clipped
 from thor_tir.view.vocabulary import Vocabulary, vocabulary_of
 
@@ -62,7 +62,7 @@ def detail(run: ViewedRun, name: str, key: str) -> JsonObject:
             "steps": steps,
             "parts": file.parts.get(entry.key) or parts_of(row.get("judged")),
             "tirgen": _tirgen(row),
-            "candidates": [_beside(e) for e in _group(file, entry)[:MAX_CANDIDATES]],
+            "candidates": [_beside(e) for e in file.together(group_of(entry))[:MAX_CANDIDATES]],
         }
         _add_replaced(steps, row)
         if entry.kind is RowKind.REPAIR:
@@ -112,7 +112,7 @@ def candidates(run: ViewedRun, name: str, key: str) -> JsonObject:
     """The attempts at a trajectory's problem side by side, with each selector's scores and choice."""
     with run.lock:
         file, entry = _found(run, name, key)
-        group = _group(file, entry)[:MAX_CANDIDATES]
+        group = file.together(group_of(entry))[:MAX_CANDIDATES]
         asked = run.problems.get(entry.problem_id)
         attempts = [_attempt(run, file, e) for e in group]
         known = run.json_above(file, "manifest.json").get("seed")
@@ -185,12 +185,9 @@ def _add_branches(
 ) -> None:
     """Put under each failed call the repairs that step-level training sampled."""
     for call, step in enumerate(whole.steps):
-        repairs = [
-            e for e in file.entries.values() if e.kind is RowKind.REPAIR and (e.parent, e.call) == (entry.key, call)
-        ]
+        repairs = file.together(repairs_of(entry.key, call))
         if not repairs:
             continue
-        repairs.sort(key=lambda e: e.place)
         sampled = {e.key: run.trajectory(file, e)[1].steps[0] for e in repairs}
         credits = step_credits(run, file, sampled)
         kept = kept_before(run, file, step)
@@ -209,7 +206,7 @@ def _add_replaced(steps: list[JsonObject], row: Mapping[str, Any]) -> None:
 
 
 def _repair_credits(run: ViewedRun, file: ViewedFile, entry: Entry) -> dict[str, Credit]:
-    group = [e for e in file.entries.values() if e.kind is RowKind.REPAIR and e.problem_id == entry.problem_id]
+    group = file.together(group_of(entry))
     return step_credits(run, file, {e.key: run.trajectory(file, e)[1].steps[0] for e in group})
 
 
@@ -228,16 +225,6 @@ def _tirgen(row: Mapping[str, Any]) -> JsonObject | None:
         "kept": kept if isinstance(kept, list) else [],
         "spent": row.get("spent") or {},
     }
-
-
-def _group(file: ViewedFile, entry: Entry) -> list[Entry]:
-    """The attempts at the same problem in the same round, oldest first."""
-    group = [
-        e
-        for e in file.entries.values()
-        if e.kind is entry.kind and (e.problem_id, e.round) == (entry.problem_id, entry.round)
-    ]
-    return sorted(group, key=lambda e: e.place)
 
 
 def _beside(entry: Entry) -> JsonObject:

@@ -67,6 +67,19 @@ class ViewedFile:
     """Units that faults of the machine ended."""
     damaged: int = 0
     """Lines that could not be read."""
+    changes: int = 0
+    """A number that grows with every entry that is read."""
+    _groups: tuple[int, Mapping[object, list[Entry]]] = (-1, {})
+    """Entries by group, and the number of changes when they were grouped."""
+
+    def together(self, group: object) -> list[Entry]:
+        """The entries of a group (see `group_of`), oldest first."""
+        if self._groups[0] != self.changes:
+            groups: dict[object, list[Entry]] = defaultdict(list)
+            for entry in self.entries.values():
+                groups[group_of(entry)].append(entry)
+            self._groups = self.changes, groups
+        return sorted(self._groups[1].get(group, ()), key=lambda entry: entry.place)
 
     @property
     def path(self) -> Path:
@@ -91,6 +104,7 @@ class ViewedFile:
         ):
             known.clear()
         self.lost = self.damaged = 0
+        self.changes += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +234,7 @@ class ViewedRun:
                     file.damaged += 1
                 else:
                     file.entries[entry.key] = entry
+                    file.changes += 1
             case RowKind.METRICS:
                 file.metrics[str(row.get("key", row["step"]))] = row
             case RowKind.UPDATE:
@@ -233,6 +248,18 @@ class ViewedRun:
                 file.scores[str(row["key"])] = (place, len(line))
             case RowKind.LOST:
                 file.lost += 1
+
+
+def group_of(entry: Entry) -> object:
+    """The group of an entry: attempts at a problem in a round, or the repairs of one failed call."""
+    if entry.kind is RowKind.REPAIR:
+        return repairs_of(entry.parent, entry.call)
+    return entry.kind, entry.problem_id, entry.round
+
+
+def repairs_of(key: str, call: int) -> object:
+    """The group of the repairs of a trajectory's failed call."""
+    return key, call
 
 
 def open_runs(folders: list[Path]) -> list[ViewedRun]:

@@ -76,6 +76,15 @@ def test_processes_share_all_but_the_activations() -> None:
     }
 
 
+def test_adapters_are_trained_in_place_of_the_model() -> None:
+    pytest.importorskip("peft", reason="peft is not installed: adapters need it")
+    config = model_config("nano/actor")
+    whole, few = (training_memory(config, SHAPE, AdapterConfig(lora_r=r)) for r in (0, 8))
+    added = few[WEIGHTS] - whole[WEIGHTS]
+    assert (few[GRADIENTS], few[OPTIMIZER]) == (added, 2 * added)
+    assert 0 < added < whole[WEIGHTS] // 8
+
+
 LARGE = {
     "model_type": "qwen3",
     "vocab_size": 32_000,

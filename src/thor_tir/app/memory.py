@@ -66,8 +66,10 @@ def training_memory(
     batch = collate([_row(shape, number) for number in range(shape.rows)])
     width = HALF if bf16 and processes > 1 else FULL  # alone, autocast makes copies, which are activations
     dtype = torch.float32 if width == FULL else torch.bfloat16
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.device("meta"):
         model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=dtype), adapters).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu").tie_weights()  # peft moves adapters as they are made, and these cannot be moved
         if gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         trained = [p for p in model.parameters() if p.requires_grad]

@@ -1,11 +1,11 @@
 """Is the memory that `--dry-run` says what a process needs? The sum of the parts beside the measured peak.
 
-    MALLOC_MMAP_THRESHOLD_=65536 python benchmarks/memory_parts.py [--model nano/actor] [--gradient-checkpointing] [--bf16]
+    MALLOC_MMAP_THRESHOLD_=65536 python benchmarks/memory_parts.py [--model nano/actor] [--bf16]
 
 A process of its own for each line. A step of the embedded model over rows of the same length comes first, so that the
-code of torch that a first step loads (some 22 MB) counts as Python and torch. Then two steps are taken, since moments are
-made at the end of the first, and the peak of the second is read from the kernel. Without that setting glibc keeps blocks
-that were freed.
+code of torch that a first step loads (some 22 MB) counts as Python and torch. Then two steps are taken, since moments
+are made at the end of the first, and the peak of the second is read from the kernel. Without that setting glibc keeps
+blocks that were freed.
 """
 
 import ctypes

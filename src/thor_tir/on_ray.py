@@ -108,7 +108,7 @@ class _Keeper:
 
     def __init__(self, options: RayOptions, say: Callable[[str], None]) -> None:
         self._options, self._say = options, say
-        self._num_placed = 0
+        self._working: set[str] = set()
         self.has_ended = False
         """True once nothing is to be placed any more."""
 
@@ -126,7 +126,7 @@ class _Keeper:
                 if restart == most:
                     raise MachineFault(f"{what}, and the group was placed anew {restart} times already") from lost
                 left = f"{most - restart} restarts left"
-                self._say(f"{what}: the group is placed anew and goes on from what is finished ({left})")
+                self._say(f"{what}: the group is placed anew ({left})")
         raise AssertionError  # the loop returns or raises
 
     @contextmanager
@@ -134,11 +134,11 @@ class _Keeper:
         """Actors in places of their own, near each other. Raises MachineFault where the cluster has none in time."""
         with self._reserved(group) as (places, size):
             actors = [_actor(places, place, self._options) for place in range(size)]
-            self._num_placed += 1
+            self._working.add(group.name)
             try:
                 yield actors
             finally:
-                self._num_placed -= 1
+                self._working.discard(group.name)
                 _end(actors)
 
     @contextmanager
@@ -150,7 +150,7 @@ class _Keeper:
         for size in range(group.size, least - 1, -1):
             places = placement_group([self._options.bundle] * size, strategy="PACK")
             try:
-                if self._is_there(places, self._options.wait_s if size == group.size else FEWER_S):
+                if self._is_there(group, places, self._options.wait_s if size == group.size else FEWER_S):
                     if size < group.size:
                         self._say(f"the Ray cluster has places for {size} of {group.size} processes: these go on")
                     yield places, size
@@ -160,11 +160,12 @@ class _Keeper:
                     remove_placement_group(places)
         raise MachineFault(self._no_room(least))
 
-    def _is_there(self, places: Any, wait_s: float) -> bool:
+    def _is_there(self, group: Group, places: Any, wait_s: float) -> bool:
         """True once the places are reserved. While other groups work, whose places come free, nothing is too long."""
         while not places.wait(wait_s):
-            if not self._num_placed or self.has_ended:
+            if not self._working or self.has_ended:
                 return False
+            self._say(f"{group.name} waits for a place while others work")
         return True
 
     def _no_room(self, size: int) -> str:

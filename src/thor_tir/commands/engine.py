@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from thor_tir.commands.options import say
+from thor_tir.distributed import is_started_together
 from thor_tir.errors import EngineFault, UsageError
 from thor_tir.on_ray import Group, RayOptions, start_on_ray
 
@@ -156,7 +157,8 @@ class EngineUp:
                 self._refuse_unfit(address, found, reporter)
                 reporter.say(f"engine at {address} (vLLM {found.version}, context {found.max_model_len})")
             write_atomically(self.output, "".join(f"{address}\n" for address in servers.addresses))
-            reporter.say(f"use them by: --engine.name vllm --engine.address {self.output}")
+            if not is_started_together():  # else they stand in the file of the command that started this one
+                reporter.say(f"use them by: --engine.name vllm --engine.address {self.output}")
             await servers.watch()
         finally:
             self.output.unlink(missing_ok=True)

@@ -263,6 +263,24 @@ def test_a_request_that_is_cancelled_disturbs_no_other(opened: Opened) -> None:
     opened.run(engine.update_weights(opened.moved(0.0), version=11))  # nothing is active any more
 
 
+@SERVED
+def test_servers_tell_a_digest_of_each_weight_which_is_the_same_on_both_and_another_after_an_update(
+    opened: Opened,
+) -> None:
+    async def digests() -> list[Any]:
+        return [await replica.control.checksums(replica) for replica in opened.engine._fleet.replicas]
+
+    before = opened.run(digests())
+    opened.run(opened.engine.update_weights(opened.moved(0.01), version=5))
+    after = opened.run(digests())
+    assert before[0] == before[1]
+    assert after[0] == after[1]
+    assert before[0].keys() == after[0].keys()
+    changed = [name for name, digest in after[0].items() if digest != before[0][name]]
+    print(f"{len(changed)} of {len(before[0])} digests changed")
+    assert changed
+
+
 @REAL_ALONE
 def test_more_prompts_at_once_than_a_server_reads_in_one_step_cost_no_server(opened: Opened) -> None:
     prompts = [[number, *(opened.prompts[0] * 40)[:250]] for number in range(3, 99)]

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.attention import training_attention
 from thor_tir.learner.batch import IDLE, MicroBatch, collate, deal, plan
+from thor_tir.learner.fused import fused_layers
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.output_head import head_logprobs, is_linear
 from thor_tir.learner.prefixes import read
@@ -25,8 +26,8 @@ from thor_tir.products import quick_products
 
 @contextmanager
 def quick_training(model: PreTrainedModel) -> Iterator[None]:
-    """Attention and products of the learner's own choice; for backward passes too, where layers are computed again."""
-    with quick_products(), training_attention(model):
+    """Attention, norms, gates and products of its own choice; for backward passes too, which compute layers again."""
+    with quick_products(), training_attention(model), fused_layers(model):
         yield
 
 

@@ -13,6 +13,7 @@ from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, draw
 from thor_tir.engines.protocol import Sampling
 from thor_tir.errors import EngineFault
+from thor_tir.native import library
 from tiny_models import tiny_model
 
 pytestmark = pytest.mark.skipif(compiled.library(is_half=False) is None, reason="no C compiler on this machine")
@@ -137,19 +138,24 @@ def test_weights_that_are_no_numbers_end_the_request():
         asyncio.run(ask())
 
 
+def forget() -> None:
+    compiled.library.cache_clear()
+    library.compiled_library.cache_clear()
+
+
 def test_without_a_compiler_torch_decodes_and_a_warning_says_so_once(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled.library.cache_clear()
+    forget()
     try:
         with caplog.at_level(logging.WARNING):
             found = [sample_all(engine_of(), [(encoded(TEXTS[0]), GREEDY)]) for _ in range(2)]
         assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-            "decoding through torch, which is slower"
+            "going on through torch, which is slower"
         ]
         assert list(tmp_path.glob("**/*.so")) == []
     finally:
-        compiled.library.cache_clear()
+        forget()
     expected = sample_all(engine_of(), [(encoded(TEXTS[0]), GREEDY)])
     assert [tokens(c) for [c] in found] == [tokens(c) for c in expected] * 2
 
@@ -161,4 +167,4 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(OSError, match="no vectors here"):
-        compiled._built(())
+        library._built("step.c")

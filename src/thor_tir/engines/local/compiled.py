@@ -1,25 +1,16 @@
-"""The decoding step of `step.c`: compiled once on this machine by the C compiler that is there, then called by address.
+"""The decoding step of `native/step.c`, called by address over the model's own parameters and the cache's buffers.
 
 A decoder of a million parameters makes about a hundred calls of torch a token, each of which costs some microseconds
 beside its work; this is one call. Larger models gain from attention that reads every key and value once, and from
-products that do not lose the time in which oneDNN arranges small matrices. Where no compiler is found or it fails, a
-warning says so once and the engine decodes through torch.
+products that do not lose the time in which oneDNN arranges small matrices. Where it cannot be had, torch decodes.
 
 Letters in names of tensors: B rows of one call, S slots, V vocabulary, P positions.
 """
 
 import ctypes
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from ctypes import c_double, c_int64, c_void_p
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,16 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache
-
-_LOG = logging.getLogger(__name__)
-
-SOURCE = Path(__file__).with_name("step.c")
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w")
-THREADS = (("-fopenmp",), ())
-"""Flags for several threads, tried first, and those of a compiler that has none: its steps take one thread."""
-LIMIT_S = 120.0
-"""Seconds that a compiler may take."""
+from thor_tir.native.library import compiled_library
 
 
 class _Layer(ctypes.Structure):
@@ -178,60 +160,11 @@ def compiled_step(model: Any, cache: SlotCache, angles: tuple[Tensor, Tensor]) -
 @cache
 def library(*, is_half: bool) -> Any | None:
     """The compiled step for weights in float32 or in bfloat16; None, after a warning, where it cannot be had."""
-    try:
-        built = ctypes.CDLL(str(_built(("-DWITH_BF16",) if is_half else ())))
-    except (OSError, subprocess.SubprocessError) as error:
-        _LOG.warning("decoding through torch, which is slower: the C step was not compiled (%s)", error)
-        return None
-    built.scratch_floats.restype = c_int64
-    built.scratch_floats.argtypes = [c_void_p, c_int64, c_int64, c_int64]
-    built.draw_floats.restype = c_int64
-    built.draw_floats.argtypes = [c_int64, c_int64]
-    built.draw.restype = None
-    built.draw.argtypes = [c_void_p]
-    built.decode.restype = None
-    built.decode.argtypes = [c_void_p, c_void_p, c_int64]
+    built = compiled_library("step.c", *(("-DWITH_BF16",) if is_half else ()))
+    if built is not None:
+        built.scratch_floats.restype = built.draw_floats.restype = c_int64
+        built.scratch_floats.argtypes = [c_void_p, c_int64, c_int64, c_int64]
+        built.draw_floats.argtypes = [c_int64, c_int64]
+        built.draw.argtypes = [c_void_p]
+        built.decode.argtypes = [c_void_p, c_void_p, c_int64]
     return built
-
-
-def _built(variant: tuple[str, ...]) -> Path:
-    """The library of this source, compiler and processor: from the user's cache, or compiled into it."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, COMPILERS), None)
-    if compiler is None:
-        raise OSError(f"none of {', '.join(COMPILERS)} is installed")
-    key = hashlib.sha256(repr((SOURCE.read_text(), compiler, FLAGS, variant, _processor())).encode()).hexdigest()[:20]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thor-tir"
-    target = folder / f"step-{key}.so"
-    if target.exists():
-        return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder))
-    except OSError:  # no home that can be written: for this process alone
-        made = Path(tempfile.mkdtemp())
-        target = made / target.name
-    try:
-        _compile(compiler, variant, made / "step.so")
-        os.replace(made / "step.so", target)
-    finally:
-        if target.parent != made:
-            shutil.rmtree(made, ignore_errors=True)
-    return target
-
-
-def _compile(compiler: str, variant: tuple[str, ...], output: Path) -> None:
-    for threads in THREADS:
-        command = [compiler, *FLAGS, *threads, *variant, "-o", str(output), str(SOURCE), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-        if done.returncode == 0:
-            return
-    raise OSError(f"{compiler}: {(done.stderr.strip() or 'no message').splitlines()[0]}")
-
-
-def _processor() -> str:
-    """A description of the processor: what was compiled for one may not run on another."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))

@@ -39,7 +39,7 @@ NOUNS = rank("errors execution problem seeds trajectory verdict")
 ORDER = (
     rank(
         "errors execution hooks problem progress trajectory verdict address chat_template distributed pretrained "
-        "on_ray products ending "
+        "on_ray native products ending "
         "extras provenance seeds storage tools web_service",
         may_meet=True,
     ),

@@ -68,7 +68,7 @@ class Sharing:
 
 def say(line: str) -> None:
     """Print what a process on another host says."""
-    print(line, flush=True)
+    ConsoleReporter().say(line)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ processor, ahead of training and in turn, and prints rounds a second. `tools` is
 turn that is gone where programs take no time: the part that sampling ahead can hide.
 
 `ranks` takes optimiser steps over the same rows in one process and in two (FSDP2 over gloo, a thread each) and prints
-tokens a second; efficiency is the second over twice the first, and 1 needs two idle cores.
+tokens a second. Efficiency is the second over the sum of two single processes that run at the same time: what two cores
+of this machine do when nothing is exchanged.
 
     python benchmarks/scaleout.py ray
 
@@ -27,7 +28,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from socket import socket
 from statistics import median
 from time import perf_counter
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ import tyro
 from rounds import interleaved, rows_of, save, show
 from subjects import copy_of, parameters, subject
 from thor_tir.dialect.dialect import Dialect, DialectConfig
-from thor_tir.distributed import Ranks, together
+from thor_tir.distributed import ALONE, Ranks, free_port, together
 from thor_tir.engines.loading import load_model
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.options import EngineConfig
@@ -52,7 +52,7 @@ from thor_tir.rl.source import RoundSource
 from thor_tir.rl.train import TrainerInputs, train
 from thor_tir.rollout.loop import Agent, RolloutConfig
 from thor_tir.rollout.sample_many import SamplingSetup
-from thor_tir.storage.journal import Journal
+from thor_tir.storage.shared_journal import open_shared
 from thor_tir.verdict import Outcome, Verdict
 
 
@@ -114,10 +114,18 @@ async def grade(problem: Problem, text: str) -> Verdict:
     return Verdict(outcome=Outcome.CORRECT if is_right else Outcome.WRONG, extracted=None, reason="")
 
 
-def rl(options: Async, *, ahead: int, tool: float) -> float:
-    """Rounds a second of a whole run."""
+def whole_run(
+    options: Async,
+    folder: Path,
+    *,
+    ahead: int,
+    tool: float,
+    ranks: Ranks = ALONE,
+    kind: type[TransformersEngine] = TransformersEngine,
+) -> float:
+    """Seconds of a whole run in this folder, by an engine of this kind."""
     model, tokenizer = load_model("nano/actor", dtype=torch.float32)
-    replica = copy_of(model) if ahead else None
+    replica = copy_of(model) if ahead or not ranks.is_alone else None
     config = RLConfig(
         num_rounds=options.num_rounds,
         problems_per_round=options.problems,
@@ -128,20 +136,25 @@ def rl(options: Async, *, ahead: int, tool: float) -> float:
         monitor=MonitorConfig(report_to=(), show_every=0),
     )
     problems = load_problems("reasoning_gym:gcd,lcm", split=Split.TRAIN, seed=0, count=64).problems
-    dialect = Dialect(tokenizer, DialectConfig())
+    dialect, journal = Dialect(tokenizer, DialectConfig()), open_shared(folder / "rollouts.jsonl", ranks, hold=False)
 
-    async def whole(folder: Path) -> float:
-        async with TransformersEngine(replica or model, tokenizer, EngineConfig(num_threads=1)) as engine:
+    async def whole() -> float:
+        async with kind(replica or model, tokenizer, EngineConfig(num_threads=1)) as engine:
             agent = Agent(policy=engine, sandbox=Sleeping(tool), dialect=dialect)
-            setup = SamplingSetup(agent=agent, grade=grade, config=config.rollout)
-            source = RoundSource(setup=setup, problems=problems, rollouts=Journal(folder / "rollouts.jsonl"))
+            setup = SamplingSetup(agent=agent, grade=grade, config=config.rollout, ranks=ranks)
+            source = RoundSource(setup=setup, problems=problems, rollouts=journal)
             inputs = TrainerInputs(model=model, tokenizer=tokenizer, policy=engine, source=source, replica=replica)
             began = perf_counter()
             await train(inputs, config, folder)
-            return config.num_rounds / (perf_counter() - began)
+            return perf_counter() - began
 
+    return asyncio.run(whole())
+
+
+def rl(options: Async, *, ahead: int, tool: float) -> float:
+    """Rounds a second of a whole run."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(whole(Path(folder)))
+        return options.num_rounds / whole_run(options, Path(folder), ahead=ahead, tool=tool)
 
 
 def compare_async(options: Async) -> None:
@@ -185,36 +198,34 @@ def learn(options: RanksOptions, ranks: Ranks) -> float:
     return options.rows * options.length / median(taken[1:])
 
 
-def in_processes(options: RanksOptions, count: int) -> float:
-    """The rate of so many processes, as the first one says it."""
-    with socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+def in_processes(options: RanksOptions, *, together: int = 1, apart: int = 1) -> list[float]:
+    """The rates that processes say: a group of them, or some at the same time that know nothing of each other."""
+    port = free_port("127.0.0.1")
     given = replace(options, out=None)
-    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(together), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
             [sys.executable, __file__, "learner", json.dumps(asdict(given))],
-            env={**os.environ, **known, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **known, "RANK": str(number % together), "LOCAL_RANK": str(number % together)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(count)
+        for number in range(together * apart)
     ]
-    said = [process.communicate()[0] for process in started]
-    return float(said[0].splitlines()[-1])
+    return [float(process.communicate()[0].splitlines()[-1]) for process in started]
 
 
 def compare_ranks(options: RanksOptions) -> None:
     """Measure in turns and print."""
-    rates: dict[str, list[float]] = {"two processes": [], "one process": []}
+    rates: dict[str, list[float]] = {"two processes": [], "one process": [], "two that know nothing of each other": []}
     for _ in range(options.rounds):
-        rates["two processes"].append(in_processes(options, 2))
-        rates["one process"].append(in_processes(options, 1))
+        rates["two processes"].append(in_processes(options, together=2)[0])
+        rates["one process"].append(in_processes(options)[0])
+        rates["two that know nothing of each other"].append(sum(in_processes(options, apart=2)))
     rows = rows_of(rates)
     size = parameters(subject(options.model)[0]) / 1e6
     title = f"Optimiser steps over {options.rows} rows of {options.length} tokens, {size:.1f} M parameters"
-    show(title, "tokens/s", rows, [f"efficiency {rows[0].ratio / 2:.2f} of two cores"])
+    show(title, "tokens/s", rows, [f"efficiency {rows[0].ratio:.2f} of what two cores do"])
     save(options.out, {"options": asdict(options), "rows": rows})
 
 

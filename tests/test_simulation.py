@@ -1,9 +1,11 @@
 """Rounds as discrete events: times that can be worked out by hand."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+import simulate as simulate_command
 from simulation import Cluster, Costs, Outcome, Round, Turn, simulate, turns_of
 
 
@@ -124,3 +126,20 @@ def test_the_turns_of_a_journal_are_its_steps() -> None:
 
     trajectory = {"prompt": {"ids": [1] * 7}, "steps": [step(3, 4, 5, 0.5), step(6, 0, None)]}
     assert turns_of(trajectory) == [Turn(tokens=7, read=7, tool_s=0.5), Turn(tokens=6, read=5)]
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        simulate_command.Table(models=("qwen2.5-math-1.5b",), gpus=(1,)),
+        pytest.param(simulate_command.Table(), marks=pytest.mark.slow),  # 25 s
+    ],
+    ids=["a line", "all"],
+)
+def test_the_page_has_the_table_that_the_command_prints(table: simulate_command.Table) -> None:
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    for line in simulate_command.table_lines(table):
+        assert line in page

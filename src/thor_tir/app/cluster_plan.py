@@ -235,28 +235,36 @@ def _seconds(
         tail = max(0.0, longest - steps) * decoder.step_seconds(1, prompt + longest)
         return steps * decoder.step_seconds(together, context) + tail
 
-    text, chip, size = architecture.get_text_config(), decoder.chip, decoder.size
-    width = text.num_attention_heads * memory.head_size(architecture)
-    passes = (
-        (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
-    )
-    rows = {"joint": trajectories + repairs, "episode": trajectories, "step": repairs}[rl.levels]
-    whole = prompt + mean
-    tokens = rows * whole
-    attended = passes * text.num_hidden_layers * width * whole  # causal: half of 2 products, forward and twice backward
-    computed = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)
-    calls = ceil(tokens / cluster.learners / rl.micro_batch_tokens) * rl.updates_per_round
-    moved = (memory.HALF if rl.bf16 else memory.FULL) * 2 * size + memory.FULL * size
-    link = chip.link if cluster.learners <= A_HOST else NETWORK
-    communicated = 0.0 if cluster.learners == 1 else calls * moved / link
-    transfer = memory.HALF * size / (NETWORK if cluster.gpus > A_HOST else chip.link)
     return {
         "trajectories": decoded(trajectories, mean, limit),
         "programs": cluster.tool_seconds,
         "repairs": decoded(repairs, repair, repair) if repairs else 0.0,
-        "training": max(computed, communicated),
-        "weights to the engines": transfer,
+        "training": training_seconds(architecture, rl, cluster, decoder.size, row=prompt + mean),
+        "weights to the engines": transfer_seconds(cluster, decoder.size),
     }
+
+
+def training_seconds(architecture: Any, rl: RLConfig, cluster: ClusterOptions, size: int, *, row: int) -> float:
+    """Training a round whose rows have so many tokens: what computing takes, or what is sent between GPUs meanwhile."""
+    text, chip = architecture.get_text_config(), CHIPS[cluster.gpu]
+    width = text.num_attention_heads * memory.head_size(architecture)
+    passes = (
+        (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
+    )
+    trajectories, repairs = samples(rl)
+    tokens = {"joint": trajectories + repairs, "episode": trajectories, "step": repairs}[rl.levels] * row
+    attended = passes * text.num_hidden_layers * width * row  # causal: half of 2 products, forward and twice backward
+    computed = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)
+    if cluster.learners == 1:
+        return computed
+    calls = ceil(tokens / cluster.learners / rl.micro_batch_tokens) * rl.updates_per_round
+    moved = (memory.HALF if rl.bf16 else memory.FULL) * 2 * size + memory.FULL * size
+    return max(computed, calls * moved / (chip.link if cluster.learners <= A_HOST else NETWORK))
+
+
+def transfer_seconds(cluster: ClusterOptions, size: int) -> float:
+    """Weights in bfloat16 on their way to the engines, all of which listen at the same time."""
+    return memory.HALF * size / (NETWORK if cluster.gpus > A_HOST else CHIPS[cluster.gpu].link)
 
 
 def _gb(size: float) -> str:

@@ -1,0 +1,340 @@
+"""What a run on other machines would take, by simulation: `simulation.py` with costs that were measured or counted.
+
+    python benchmarks/simulate.py check
+    python benchmarks/simulate.py table
+    python benchmarks/simulate.py distribution RUN [RUN ...]
+
+`check` measures small runs of the embedded model on this machine and predicts them. The costs of decoding, reading and
+training come from one run whose programs take no time, sampled and trained in turn; the factor by which sampling and
+training slow each other down comes from one that samples ahead; the share of training that a second process takes away
+from one of two processes. Runs with programs of other lengths are predicted, and then measured.
+
+`table` prints the table of docs/scaling.md: models of the paper on GPUs that are not here, from counted operations and
+bytes and the rates of data sheets, with the turns of a measured run. `distribution` reads these from runs' folders.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from simulation import Cluster, Costs, Outcome, Round, Row, Turn, simulate, turns_of
+
+DISTRIBUTION = Path(__file__).with_name("turns.json")
+"""Rows of a measured run: of each turn its tokens, the tokens read before it and the seconds of its program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Predict small runs of this machine, and measure them."""
+
+    tools: tuple[float, ...] = (0.25, 1.0)
+    """Seconds of a program."""
+    max_staleness: int = 2
+    num_rounds: int = 6
+    problems: int = 4
+    samples: int = 4
+    out: Path | None = None
+    """Where the numbers go as JSON, besides the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One small run."""
+
+    seconds: float
+    """All of it."""
+    rounds: Sequence[Round]
+    train: Sequence[float]
+    """Seconds of training on each round, with all that is neither sampling nor waiting."""
+    steps: Sequence[tuple[int, float]]
+    """Rows and seconds of each decode step."""
+    read_s: float
+    """Seconds of reading."""
+
+
+def rounds_of(folder: Path) -> list[Round]:
+    """What each round of a run sampled."""
+    found: dict[int, tuple[list[Row], list[Row]]] = {}
+    for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        parts = row["key"].split("/")
+        is_repair = len(parts) > 3
+        found.setdefault(int(parts[0].removeprefix("round")), ([], []))[is_repair].append(turns_of(row["trajectory"]))
+    return [Round(trajectories=found[number][0], repairs=found[number][1]) for number in sorted(found)]
+
+
+def measured(options: Check, *, ahead: int, tool: float, processes: int = 1) -> Measured:
+    """Run it, in processes of its own."""
+    from thor_tir.distributed import free_port
+
+    with tempfile.TemporaryDirectory() as folder:
+        known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port("127.0.0.1")), "WORLD_SIZE": str(processes)}
+        asked = json.dumps({"options": asdict(replace(options, out=None)), "ahead": ahead, "tool": tool})
+        started = [
+            subprocess.Popen(
+                [sys.executable, __file__, "one", asked, folder],
+                env={**os.environ, **known, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(processes)
+        ]
+        said = [process.communicate()[0] for process in started]
+        own = json.loads(said[0].splitlines()[-1])
+        metrics = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text("utf-8").splitlines()]
+        parts = [record["seconds"] for record in metrics]
+        sampled = sum(each["rollout"] + each["repair"] for each in parts)
+        besides = own["seconds"] - sampled - sum(each["train"] for each in parts)  # checkpoints, rows, files
+        extra = 0.0 if ahead else max(0.0, besides) / len(parts)
+        return Measured(
+            seconds=own["seconds"],
+            rounds=rounds_of(Path(folder)),
+            train=[each["train"] + extra for each in parts],
+            steps=[(int(rows), float(seconds)) for rows, seconds in own["steps"]],
+            read_s=own["read_s"],
+        )
+
+
+def one(asked: Mapping[str, Any], folder: Path) -> None:
+    """Run here, and print the seconds of it, of its decode steps and of its reading."""
+    import torch
+
+    from scaleout import Async, whole_run
+    from thor_tir.distributed import together
+    from thor_tir.engines.local.engine import TransformersEngine
+
+    steps: list[tuple[int, float]] = []
+    reads: list[float] = []
+
+    class Timed(TransformersEngine):
+        def _decode(self) -> None:
+            rows, began = len(self._rows), perf_counter()
+            super()._decode()
+            steps.append((rows, perf_counter() - began))
+
+        def _prefill(self, first_row: int, starts: Sequence[int]) -> None:
+            began = perf_counter()
+            super()._prefill(first_row, starts)
+            reads.append(perf_counter() - began)
+
+    torch.set_num_threads(1)
+    given = asked["options"]
+    small = Async(num_rounds=given["num_rounds"], problems=given["problems"], samples=given["samples"])
+    whole_run(replace(small, num_rounds=1), folder / f"first{os.environ['RANK']}", ahead=0, tool=0.0)  # loads code
+    steps.clear()
+    reads.clear()
+    with together() as ranks:
+        seconds = whole_run(small, folder, ahead=asked["ahead"], tool=asked["tool"], ranks=ranks, kind=Timed)
+    print(json.dumps({"seconds": seconds, "steps": steps, "read_s": sum(reads)}))
+
+
+def costs_of(run: Measured) -> Costs:
+    """A step costs a + b rows; everything else of sampling is shared out over the steps."""
+    rows, seconds = (np.array(column) for column in zip(*run.steps, strict=True))
+    kept = seconds < np.quantile(seconds, 0.98)
+    b, a = np.polyfit(rows[kept], seconds[kept], 1)
+    read = sum(turn.read for each in run.rounds for row in (*each.trajectories, *each.repairs) for turn in row)
+    plain = Costs(step=lambda count, held: a + b * count, read_token=run.read_s / read, train=run.train.__getitem__)
+    sampled = run.seconds - sum(run.train)
+    scale = sampled / (simulate(run.rounds, plain, Cluster()).trained_at[-1] - sum(run.train))
+    print(f"a step takes {1000 * a:.2f} + {1000 * b:.3f} B ms; all of sampling takes {scale:.2f} times what steps do")
+    return replace(plain, step=lambda count, held: scale * (a + b * count), read_token=scale * plain.read_token)
+
+
+def with_tools(rounds: Sequence[Round], tool: float) -> list[Round]:
+    """The same rounds with programs that take so long."""
+
+    def slow(rows: Sequence[Row]) -> list[Row]:
+        return [[replace(t, tool_s=None if t.tool_s is None else tool) for t in row] for row in rows]
+
+    return [Round(trajectories=slow(each.trajectories), repairs=slow(each.repairs)) for each in rounds]
+
+
+def check(options: Check) -> None:
+    """Measure, predict and print."""
+    base = measured(options, ahead=0, tool=0.0)
+    costs = costs_of(base)
+    ahead = measured(options, ahead=options.max_staleness, tool=0.0)
+    scored = replace(costs, train=lambda number: 4 / 3 * base.train[number])  # a forward pass more, for the correction
+    far = Cluster(max_staleness=options.max_staleness)
+
+    def in_ahead(contention: float) -> float:
+        return simulate(base.rounds, replace(scored, contention=contention), far).trained_at[-1]
+
+    factor = min((f / 100 for f in range(100, 301, 5)), key=lambda f: abs(in_ahead(f) - ahead.seconds))
+    print(f"sampling and training at the same time take {factor:.2f} times as long")
+    found = [("in turn, 0 s", base.seconds, base.seconds), ("ahead, 0 s", ahead.seconds, in_ahead(factor))]
+    both = measured(options, ahead=0, tool=0.0, processes=2)
+    shared = replace(costs, train=both.train.__getitem__)
+    pair = Cluster(replicas=2)
+    found.append(("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1]))
+    for tool in options.tools:
+        rounds = with_tools(base.rounds, tool)
+        for name, given, cluster, processes in (
+            ("in turn", costs, Cluster(), 1),
+            ("ahead", replace(scored, contention=factor), far, 1),
+            ("two processes", shared, pair, 2),
+        ):
+            predicted = simulate(rounds, given, cluster).trained_at[-1]
+            seconds = measured(options, ahead=cluster.max_staleness, tool=tool, processes=processes).seconds
+            found.append((f"{name}, {tool:g} s", seconds, predicted))
+    for name, seconds, predicted in found:
+        print(
+            f"{name:22s} measured {seconds:6.1f} s, predicted {predicted:6.1f} s, {predicted / seconds:.2f}", flush=True
+        )
+    if options.out is not None:
+        options.out.write_text(json.dumps(found), encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The table of docs/scaling.md."""
+
+    models: tuple[str, ...] = ("qwen2.5-math-1.5b", "qwen3-8b")
+    """Recipes of configs/, without their numbers of GPUs."""
+    gpus: tuple[int, ...] = (1, 8, 64, 1024)
+    ahead_rounds: int = 8
+    """Rounds of which the mean is taken where sampling runs ahead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """Write down the turns of measured runs."""
+
+    runs: tuple[Path, ...]
+    count: int = 400
+    """Trajectories that are kept, drawn at random."""
+
+
+def write_distribution(options: Distribution) -> None:
+    """Keep tokens and seconds of each turn of some trajectories."""
+    rounds = [each for run in options.runs for each in rounds_of(run)]
+    rows = Random(0).sample([row for each in rounds for row in each.trajectories], options.count)
+    kept = [[[t.tokens, t.read if place else 0, t.tool_s] for place, t in enumerate(row)] for row in rows]
+    DISTRIBUTION.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def drawn_rows(count: int, *, mean: int, limit: int, prompt: float) -> list[Row]:
+    """Rows as they were measured, stretched to a mean of so many tokens and cut off at the limit."""
+    known = json.loads(DISTRIBUTION.read_text("utf-8"))
+    scale = mean / (sum(tokens for row in known for tokens, _, _ in row) / len(known))
+    draw, rows = Random(0), []
+    for _ in range(count):
+        left, row = limit, []
+        for number, (tokens, read, tool_s) in enumerate(draw.choice(known)):
+            taken = min(left, max(1, round(scale * tokens)))
+            row.append(Turn(tokens=taken, read=read if number else int(prompt), tool_s=tool_s))
+            left -= taken
+            if not left:
+                break
+        rows.append(row)
+    return rows
+
+
+def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 1) -> tuple[float, Outcome, float]:
+    """Seconds of a round on so many GPUs, what the simulation saw, and seconds of training."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from thor_tir.app import memory
+    from thor_tir.app.chips import CHIPS
+    from thor_tir.app.cluster_plan import A_CALL, MOST_ROWS, Decoder, samples, training_seconds, transfer_seconds
+    from thor_tir.app.known_models import known_config
+    from thor_tir.app.plan import ASSUMED_PROMPT
+    from thor_tir.commands.config_file import with_config
+    from thor_tir.commands.options import defaults
+    from thor_tir.commands.training import Rl
+    from thor_tir.engines.local.model import longest_context
+
+    file = Path(__file__).parents[1] / "configs" / f"{model}-{16 if gpus > 1 else 1}gpu.toml"
+    args = with_config("rl", ["--config", str(file)])
+    recipe = tyro.cli(Rl, args=args, default=defaults("rl", args))
+    rl, cluster = recipe.rl, replace(recipe.cluster, gpus=gpus, engine_gpus=engine_gpus)
+    architecture = known_config(cluster.model)
+    with torch.device("meta"):
+        size = AutoModelForCausalLM.from_config(architecture).num_parameters()
+    prompt = ASSUMED_PROMPT
+    limit = min(rl.rollout.max_completion_length, longest_context(architecture, None) - prompt)
+    mean = limit // 2
+    trajectories, repairs = samples(rl)
+    decoder = Decoder(
+        size=size,
+        token_bytes=memory.token_bytes(architecture, memory.HALF),
+        vocabulary=architecture.vocab_size,
+        gpus=1,
+        chip=CHIPS[cluster.gpu],
+        rows=min(MOST_ROWS, -(-trajectories // cluster.replicas)),
+        efficiency=cluster.efficiency,
+    )
+    kept = memory.FULL * size * (1 if rl.adapters.lora_r else 3)  # weights, and moments unless adapters are trained
+    held = 0 if engine_gpus else kept // cluster.learners
+    at_once = max(1, min(decoder.rows, decoder.cached(held) // (prompt + mean)))
+    train_s = training_seconds(architecture, rl, cluster, size, row=prompt + mean)
+    shared = prompt / rl.episode.num_sampled  # a group reads its prompt once
+    again = [[Turn(tokens=min(limit, rl.step.suffix_tokens + A_CALL), read=int(shared), tool_s=0.0)]] * repairs
+    one_round = Round(trajectories=drawn_rows(trajectories, mean=mean, limit=limit, prompt=shared), repairs=again)
+    costs = Costs(
+        step=lambda rows, tokens: decoder.step_seconds(rows, tokens // rows),
+        read_token=2 * size / (decoder.chip.flops * cluster.efficiency),
+        train=lambda number: train_s,
+        transfer_s=transfer_seconds(cluster, size),
+    )
+    place = Cluster(
+        replicas=cluster.replicas, max_rows=at_once, sandboxes=SANDBOXES * gpus, max_staleness=int(ahead_rounds > 1)
+    )
+    found = simulate([one_round] * ahead_rounds, costs, place)
+    first, last = found.trained_at[0], found.trained_at[-1]
+    return (found.round_s if ahead_rounds == 1 else (last - first) / (ahead_rounds - 1)), found, train_s
+
+
+SANDBOXES = 8
+"""Programs that run side by side for each GPU: half of a host's 128 cores, eight GPUs a host."""
+
+
+def table_lines(options: Table) -> Iterator[str]:
+    """The table, a line at a time."""
+    yield "| model | GPUs | a step in turn | sampling | its last tenth | training | GPU hours | ahead, halves apart |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for model in options.models:
+        for gpus in options.gpus:
+            seconds, found, train_s = planned(model, gpus)
+            sampled = seconds - train_s
+            tail = f"{found.tail_s / sampled:.0%}"
+            ahead = "-"
+            if gpus > 1:
+                ahead = f"{planned(model, gpus, engine_gpus=gpus // 2, ahead_rounds=options.ahead_rounds)[0]:,.0f} s"
+            cells = [model, f"{gpus:,}", f"{seconds:,.0f} s", f"{sampled:,.0f} s", tail, f"{train_s:,.0f} s"]
+            yield "| " + " | ".join([*cells, f"{seconds * gpus / 3600:,.1f}", ahead]) + " |"
+
+
+def main() -> None:
+    """Do what is asked for."""
+    if sys.argv[1:2] == ["one"]:
+        one(json.loads(sys.argv[2]), Path(sys.argv[3]))
+        return
+    asked = tyro.cli(
+        Annotated[Check, tyro.conf.subcommand("check")]
+        | Annotated[Table, tyro.conf.subcommand("table")]
+        | Annotated[Distribution, tyro.conf.subcommand("distribution")]
+    )
+    if isinstance(asked, Table):
+        print("\n".join(table_lines(asked)))
+    elif isinstance(asked, Distribution):
+        write_distribution(asked)
+    else:
+        check(asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,8 @@ class Check:
     num_rounds: int = 6
     problems: int = 4
     samples: int = 4
+    two_processes: bool = True
+    """False leaves out what needs two cores."""
     out: Path | None = None
     """Where the numbers go as JSON, besides the table."""
 
@@ -175,17 +177,15 @@ def check(options: Check) -> None:
     factor = min((f / 100 for f in range(100, 301, 5)), key=lambda f: abs(in_ahead(f) - ahead.seconds))
     print(f"sampling and training at the same time take {factor:.2f} times as long")
     found = [("in turn, 0 s", base.seconds, base.seconds), ("ahead, 0 s", ahead.seconds, in_ahead(factor))]
-    both = measured(options, ahead=0, tool=0.0, processes=2)
-    shared = replace(costs, train=both.train.__getitem__)
-    pair = Cluster(replicas=2)
-    found.append(("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1]))
+    sides = [("in turn", costs, Cluster(), 1), ("ahead", replace(scored, contention=factor), far, 1)]
+    if options.two_processes:
+        both = measured(options, ahead=0, tool=0.0, processes=2)
+        shared, pair = replace(costs, train=both.train.__getitem__), Cluster(replicas=2)
+        found.append(("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1]))
+        sides.append(("two processes", shared, pair, 2))
     for tool in options.tools:
         rounds = with_tools(base.rounds, tool)
-        for name, given, cluster, processes in (
-            ("in turn", costs, Cluster(), 1),
-            ("ahead", replace(scored, contention=factor), far, 1),
-            ("two processes", shared, pair, 2),
-        ):
+        for name, given, cluster, processes in sides:
             predicted = simulate(rounds, given, cluster).trained_at[-1]
             seconds = measured(options, ahead=cluster.max_staleness, tool=tool, processes=processes).seconds
             found.append((f"{name}, {tool:g} s", seconds, predicted))

@@ -255,6 +255,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=80,
         unit="×",
         peer="a cold interpreter",
+        why="[87 on quiet cores](sandbox_figures.md)",
     ),
     Claim(
         title="p50 of a print",
@@ -272,7 +273,7 @@ CLAIMS: tuple[Claim, ...] = (
         most=1.5,
         unit="×",
         peer="a fork of the lean one",
-        why="page tables",
+        why="[mappings](sandbox_figures.md)",
     ),
     Claim(
         title="TIRGen's attempts a second",
@@ -280,6 +281,7 @@ CLAIMS: tuple[Claim, ...] = (
         read=lambda found: float(found["ratio"]),
         least=0.95,
         peer="the ideal schedule",
+        why="other work on both cores",
     ),
     Claim(title="slowest `--help`", work="startup", read=_start("--help", "cpu"), most=1, unit=" s"),
     Claim(title="`thor grade` of five pairs", work="startup", read=_start("grade of five", "cpu"), most=0.5, unit=" s"),

@@ -291,7 +291,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         title="`thor solve` on nano, to its first token",
         work="startup",
-        read=_start("first token", "seconds"),
+        read=_start("first token", "cpu"),
         most=4,
         unit=" s",
         why="imports of torch and transformers",

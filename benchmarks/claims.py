@@ -294,7 +294,7 @@ CLAIMS: tuple[Claim, ...] = (
         read=_start("first token", "cpu"),
         most=4,
         unit=" s",
-        why="imports of torch and transformers",
+        why="imports of torch and transformers alone take 4.9",
     ),
     *(
         Claim(title=f"{name}, ten times the rows", work="growth", read=_tenfold(name), most=_LINEAR, unit="×")
@@ -306,7 +306,7 @@ CLAIMS: tuple[Claim, ...] = (
             ("journal: open", 300),
             ("show: the list", 2000),
             ("view: export", 2000),
-            ("rl: one more round", 500),
+            ("rl: one more round", 2000),
             ("data set: JSONL", 2000),
         )
     ),

@@ -116,16 +116,24 @@ def kept(name: str, options: Options) -> Done | None:
 
 def row_of(claim: Claim, ended: Done | None, before: Mapping[str, Sequence[str]]) -> list[str]:
     """A row of the table: as it was measured now, or as it stands there from before."""
-    if ended is None or ended.status != "measured":
+    number = None if ended is None or ended.status != "measured" else read(claim, ended.found)
+    if ended is None or number is None:
         measured, verdict, place, date = before.get(claim.title, NEVER)
     else:
-        number = claim.read(ended.found)
         measured = f"{number:,.3g}{claim.unit}" if abs(number) < 1000 else f"{number:,.0f}{claim.unit}"
         verdict = "met" if claim.is_met(number) else "missed" + f": {claim.why}" * bool(claim.why)
         kind, _, cores = ended.machine.partition(", ")
         place = f"{kind.replace(' ', '-')}/{cores.partition(' ')[0]}" + "/few-rounds" * ended.quick
         date = ended.date
     return [claim.title, claim.goal, measured, claim.peer, verdict, place, date]
+
+
+def read(claim: Claim, found: Any) -> float | None:
+    """The number of a claim; None where a run of fewer parts than all did not measure it."""
+    try:
+        return claim.read(found)
+    except (LookupError, ValueError, StopIteration):
+        return None
 
 
 def earlier(path: Path) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:

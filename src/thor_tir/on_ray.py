@@ -7,6 +7,7 @@ actors and placement groups of Ray are used.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -188,7 +189,9 @@ def _cluster(options: RayOptions) -> Iterator[None]:
 
     own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": LEAST_STORE}
     where = {"address": options.address} if options.address else own
+    ours = signal.getsignal(signal.SIGTERM)
     ray.init(**where, log_to_driver=False, logging_level="error")
+    signal.signal(signal.SIGTERM, ours)  # in place of Ray's, which prints where it was
     try:
         yield
     finally:

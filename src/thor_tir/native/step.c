@@ -90,7 +90,7 @@ INLINE vec loaded(const number *from) {
 /* Asks for numbers that will be read soon. */
 INLINE void fetched(const number *from, long count) {
     for (const char *line = (const char *)from; line < (const char *)(from + count); line += 64)
-        __builtin_prefetch(line, 0, 2);
+        __builtin_prefetch(line, 0, 3);
 }
 
 INLINE factors taken(const number *from) {

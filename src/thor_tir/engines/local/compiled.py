@@ -65,6 +65,7 @@ class CompiledStep:
         attention, feed = body.layers[0].self_attn, body.layers[0].mlp
         self._library, self._cache = library, cache
         self._model = model
+        self._held = [parameter.data for parameter in model.parameters()]  # memory that is read stays there
         self._angles = tuple(table.float().contiguous() for table in angles)
         self._layers = (_Layer * len(body.layers))(*(_layer(layer) for layer in body.layers))
         self._shape = _Model(

@@ -151,7 +151,7 @@ WORKS: Mapping[str, Work] = {
     "waiting": Work(script="", words=(*_PYTEST, "tests/engines/local/test_no_waiting.py"), saves=False),
 }
 """What is run, by the name that `--only` takes."""
-_SMALL = "[small operations](limits.md)"
+_SMALL = "[limits](limits.md)"
 _LINEAR = 12.0
 """Ratio for a tenfold that still counts as linear: caches of the processor are smaller than the rows."""
 
@@ -198,7 +198,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=50,
         unit=" %",
         peer="the machine",
-        why="[layout of weights](limits.md)",
+        why="[limits](limits.md)",
     ),
     *(
         Claim(
@@ -219,7 +219,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=55,
         unit=" %",
         peer="the machine",
-        why="[small operations](limits.md)",
+        why="[limits](limits.md)",
     ),
     Claim(
         title="training at 30 M, of products",
@@ -228,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=70,
         unit=" %",
         peer="the machine",
-        why="[rate of products](limits.md)",
+        why="[limits](limits.md)",
     ),
     Claim(
         title="training at 135 M, of products",
@@ -237,7 +237,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=70,
         unit=" %",
         peer="the machine",
-        why="[rate of products](limits.md)",
+        why="[limits](limits.md)",
     ),
     Claim(
         title="the quickstart on two cores",

@@ -4,16 +4,17 @@ import random
 
 import pytest
 
-from thor_tir.engines.local.loans import LEAST, Loans
+from thor_tir.engines.local.loans import Loans
 
 
 def loans_of(*rows: list[int]) -> Loans:
-    loans = Loans(max_num_seqs=8, max_tokens=100)
+    loans = Loans(max_num_seqs=8, max_tokens=100, least=LEAST)
     for row, ids in enumerate(rows):
         loans.enter(row, ids)
     return loans
 
 
+LEAST = 16
 SYSTEM = list(range(20))
 PROMPT, OTHER = [*SYSTEM, *[50] * 15], [*SYSTEM, *[60] * 9]
 
@@ -38,7 +39,7 @@ def test_when_an_owner_leaves_the_first_of_its_borrowers_takes_its_part():
 
 def test_whatever_comes_and_goes_what_a_row_reads_elsewhere_are_its_own_first_tokens():
     draw = random.Random(0)
-    loans, rows = Loans(max_num_seqs=8, max_tokens=100), []
+    loans, rows = Loans(max_num_seqs=8, max_tokens=100, least=LEAST), []
     for _ in range(300):
         if rows and (len(rows) == 8 or draw.random() < 0.5):
             row = draw.randrange(len(rows))

@@ -247,14 +247,14 @@ def _seconds(
 def training_seconds(architecture: Any, rl: RLConfig, cluster: ClusterOptions, size: int, *, row: int) -> float:
     """Training a round whose rows have so many tokens: what computing takes, or what is sent between GPUs meanwhile."""
     text, chip = architecture.get_text_config(), CHIPS[cluster.gpu]
-    width = text.num_attention_heads * memory.head_size(architecture)
+    width: int = text.num_attention_heads * memory.head_size(architecture)
     passes = (
         (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
     )
     trajectories, repairs = samples(rl)
     tokens = {"joint": trajectories + repairs, "episode": trajectories, "step": repairs}[rl.levels] * row
     attended = passes * text.num_hidden_layers * width * row  # causal: half of 2 products, forward and twice backward
-    computed = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)
+    computed: float = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)
     if cluster.learners == 1:
         return computed
     calls = ceil(tokens / cluster.learners / rl.micro_batch_tokens) * rl.updates_per_round

@@ -84,9 +84,8 @@ def test_engines_are_placed_one_by_one_and_the_file_of_addresses_goes_with_the_c
 ) -> None:
     cluster = Placed(monkeypatch, {})
     placed: list[tuple[int, str, int]] = []
-    monkeypatch.setattr(AddressFile, "place", lambda file, *where: placed.append(where))
+    monkeypatch.setattr(AddressFile, "place", lambda file, *where: (placed.append(where), file.path.touch()))
     file = tmp_path / "addresses.txt"
-    file.touch()
     words = ["--model", "m", "--replicas", "2", "--launcher", "ray", "--output", str(file)]
     commands.run("engine up", words)
     assert sorted(placed) == [(number, "10.0.0.1", 29500) for number in (0, 1)]

@@ -59,9 +59,10 @@ def _run(name: str, args: Sequence[str]) -> int:
     except NothingMeasured as fault:
         _fail(str(fault), status=1)
     except MachineFault as fault:
-        _fail(f"{fault} (what is finished is on disk; the same command continues)", status=1)
+        kept = " (what is finished is on disk; the same command continues)" if name in GO_ON else ""
+        _fail(f"{fault}{kept}", status=1)
     except Terminated:
-        _fail("ended by SIGTERM; the same command continues where this one stopped", status=143)
+        _fail(f"ended by SIGTERM{_going_on(name)}", status=143)
     except ModuleNotFoundError as error:
         try:
             need_of(error, f"`thor {name}`")
@@ -69,7 +70,7 @@ def _run(name: str, args: Sequence[str]) -> int:
             _fail(str(sentence), status=2)
         raise
     except KeyboardInterrupt:
-        _fail("interrupted; the same command continues where this one stopped", status=130)
+        _fail(f"interrupted{_going_on(name)}", status=130)
     except Exception as error:
         from thor_tir.storage.journal import is_want_of_room
 
@@ -77,6 +78,10 @@ def _run(name: str, args: Sequence[str]) -> int:
             raise
         _fail("no room is left on the disk: free some space, and the same command continues", status=1)
     return 0
+
+
+def _going_on(name: str) -> str:
+    return "; the same command continues where this one stopped" if name in GO_ON else ""
 
 
 class Terminated(KeyboardInterrupt):
@@ -91,6 +96,8 @@ def _terminable() -> Iterator[None]:
         yield
 
 
+GO_ON = frozenset({"code", "eval", "quickstart", "reproduce", "reward", "rl", "sft", "tirgen"})
+"""Commands, by their first word, that go on from what they left on disk."""
 EXAMPLE = "Find the Greatest Common Divisor (GCD) of these numbers: 436, 576. Give only the GCD as your final answer."
 """A question that the embedded model answers right, by a program."""
 

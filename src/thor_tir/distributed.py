@@ -6,6 +6,7 @@ beside a model: rows, counts and sentences. Alone, every method returns at once.
 """
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -185,6 +187,30 @@ def free_port(host: str) -> int:
         return int(place.getsockname()[1])
 
 
+def is_free(host: str, port: int) -> bool:
+    """True for a port of this host that a server can listen on now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a dead one's port is free at once
+        try:
+            place.bind((host, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # other faults are for the server to say
+    return True
+
+
+def gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, or all of this host without it."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        names = [name.strip() for name in named.split(",") if name.strip()]
+        return tuple(takewhile(lambda name: not name.startswith("-"), names))
+    with suppress(ImportError):
+        import torch
+
+        return tuple(map(str, range(torch.cuda.device_count())))
+    return ()
+
+
 def part_words(number: int, count: int) -> list[str]:
     """The arguments that give a command one of so many parts of its problems."""
     return ["--shard", f"{number + 1}/{count}"]
@@ -193,7 +219,8 @@ def part_words(number: int, count: int) -> list[str]:
 def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) -> int:
     """Run `thor` with these arguments in `count` processes of this machine that share the work; their status.
 
-    They talk to each other, or each has a part of the problems for itself, `in_parts`. When one ends by a fault, the
+    They talk to each other, or each has a part of the problems and a GPU for itself, `in_parts`; parts share GPUs where
+    there are more of them than GPUs. When one ends by a fault, the
     others are ended. They end with this process, however that ends.
     """
     port = free_port("127.0.0.1")
@@ -205,11 +232,14 @@ def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) ->
     }
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))} | dict(os.environ)
     command = [sys.executable, "-m", "thor_tir", *args]
+    own = gpus() if in_parts else ()
     with ExitStack() as stack:
         started = []
         for number in range(count):
             rank = "0" if in_parts else str(number)
             env = {**threads, **known, "RANK": rank, "LOCAL_RANK": rank}
+            if len(own) > 1:
+                env["CUDA_VISIBLE_DEVICES"] = own[number % len(own)]
             words = [*command, *(part_words(number, count) if in_parts else ())]
             each = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, env=env))
             stack.callback(each.terminate)

@@ -1,6 +1,8 @@
 """`thor engine check` and what `thor engine up` refuses before it starts anything."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,12 @@ import pytest
 
 from fake_vllm import FakeVLLM
 from thor_tir import commands
+from thor_tir.cli import main
+from thor_tir.engines.vllm import server
+from thor_tir.engines.vllm.address_file import own_file
 from thor_tir.engines.vllm.addresses import addresses_of, is_public
 from thor_tir.errors import EngineFault, UsageError
+from thor_tir.storage.journal import write_atomically
 from tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -78,3 +84,54 @@ def test_addresses_come_from_words_and_from_the_file_that_the_command_writes(tmp
     file.write_text("\n")
     with pytest.raises(UsageError, match="holds no address"):
         addresses_of([str(file)])
+
+
+def test_a_port_in_use_is_refused_before_anything_starts_and_a_file_of_another_stays(
+    served: FakeVLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "check_environment", lambda *named: "0.32.0")
+    file = tmp_path / "addresses.txt"
+    file.write_text("http://10.0.0.5:8100\n")
+    port = served.address.rpartition(":")[2]
+    with pytest.raises(UsageError, match=f"port {port} of 127.0.0.1 is in use: give another --port"):
+        commands.run("engine", ["up", "--model", "nano/actor", "--port", port, "--output", str(file)])
+    assert file.read_text() == "http://10.0.0.5:8100\n"
+
+
+def test_a_file_of_addresses_belongs_to_one_command_which_deletes_only_what_it_wrote(tmp_path: Path) -> None:
+    file = tmp_path / "addresses.txt"
+    file.write_text("of another\n")
+    with own_file(file):
+        home = own_file.__module__
+        other = f"from pathlib import Path\nfrom {home} import own_file\nwith own_file(Path({str(file)!r})): 0"
+        ended = subprocess.run([sys.executable, "-c", other], check=False, capture_output=True, text=True)
+        assert "another `thor engine up` keeps" in ended.stderr
+    assert file.read_text() == "of another\n"
+    with own_file(file):
+        write_atomically(file, "ours\n")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "visible", "sentence"),
+    [
+        (["--replicas", "4"], "0,1", r"4 servers of 1 GPUs need 4, and this process may use .* 2$"),
+        (["--replicas", "2", "--devices", "3"], None, r"2 servers of 1 GPUs need 2, and --devices names 1$"),
+        (["--port", "99999"], "", r"1 servers have no ports from --port 99999 on"),
+        (["--port", "65535", "--replicas", "2"], "", r"2 servers have no ports from --port 65535 on"),
+        (["--python", "/no/such/python"], "", r"cannot be started .*: see --python$"),
+    ],
+)
+def test_places_that_are_not_there_are_refused(
+    words: list[str], visible: str | None, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(UsageError, match=sentence):
+        commands.run("engine", ["up", "--model", "nano/actor", *words])
+
+
+def test_a_fault_of_a_command_that_keeps_nothing_promises_no_continuation(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["engine", "check", "http://127.0.0.1:1"])
+    assert "the same command continues" not in capsys.readouterr().err

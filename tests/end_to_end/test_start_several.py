@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from thor_tir import distributed
+from thor_tir import commands, distributed
+from thor_tir.errors import UsageError
 
 ASKED = """
 import os, sys, time
@@ -51,6 +52,21 @@ def test_parts_know_nothing_of_each_other(program: Path, capfd: pytest.CaptureFi
     assert distributed.start_several(2, ["ends"], in_parts=True) == 0
     said = [line.split() for line in capfd.readouterr().out.splitlines()]
     assert sorted((words[1], *words[4:]) for words in said) == [("1", "ends", "--shard", f"{n}/2") for n in (1, 2)]
+
+
+def test_each_part_has_a_gpu_for_itself(program: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    program.write_text("import os, sys\nprint(os.environ['CUDA_VISIBLE_DEVICES'], sys.argv[-1], flush=True)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert distributed.start_several(3, ["ends"], in_parts=True) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == ["4 1/3", "4 3/3", "GPU-7 2/3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,-1,1")
+    assert distributed.gpus() == ("0",)
+
+
+@pytest.mark.parametrize(("command", "count"), [("rl", "0"), ("eval", "-4"), ("quickstart", "-1")])
+def test_fewer_processes_than_one_are_refused(command: str, count: str) -> None:
+    with pytest.raises(UsageError, match=f"--processes is {count}: "):
+        commands.run(command, ["--processes", count])
 
 
 def test_where_one_fails_the_others_are_ended_and_its_status_is_the_commands(program: Path) -> None:

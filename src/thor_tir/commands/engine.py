@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from thor_tir.commands.options import say
-from thor_tir.distributed import is_started_together
+from thor_tir.distributed import gpus, is_free, is_started_together
 from thor_tir.errors import EngineFault, UsageError
 from thor_tir.on_ray import Group, RayOptions, start_on_ray
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from thor_tir.engines.vllm.address_file import AddressFile
 
 WHY = "whoever reaches a server's administrative routes can run code there (/collective_rpc), and there are no keys"
+MOST_PORT = 65535
+"""The highest port."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ class EngineUp:
 
     def on_ray(self, words: Sequence[str]) -> int:
         """Keep one server in each of so many places of a Ray cluster, and their addresses in the file."""
-        from thor_tir.engines.vllm.address_file import AddressFile
+        from thor_tir.engines.vllm.address_file import AddressFile, own_file
 
         self._check()
         if self.devices:
@@ -83,10 +86,8 @@ class EngineUp:
             Group(size=1, words=partial(self._placed, file, number, words), name=f"engine {number}")
             for number in range(self.replicas)
         ]
-        try:
+        with own_file(self.output):
             return start_on_ray(groups, replace(self.ray, gpus=self.ray.gpus * self.tensor_parallel), say)
-        finally:
-            self.output.unlink(missing_ok=True)
 
     def _placed(self, file: "AddressFile", number: int, words: Sequence[str], host: str, port: int) -> Sequence[str]:
         """The words that start a server at its place, which is noted."""
@@ -98,16 +99,21 @@ class EngineUp:
         """Start, say where, and keep them running."""
         from thor_tir.console import ConsoleReporter
         from thor_tir.engines.loading import resolved
+        from thor_tir.engines.vllm.address_file import own_file
         from thor_tir.engines.vllm.server import check_environment, python_of
 
         self._check()
         python = python_of(self.python)
-        version = check_environment(python)
+        version = check_environment(python, "--python")
         reporter = ConsoleReporter()
+        self._check_ports()
         reporter.say(
             f"vLLM {version or '(version not said)'} starts {self.replicas} x {self.model}; logs: {self._logs}"
         )
-        asyncio.run(self._work(resolved(self.model), python, reporter))
+        model = resolved(self.model)
+        # One that was started by the command for a Ray cluster may come back while its lost self still runs elsewhere.
+        with nullcontext() if is_started_together() else own_file(self.output):
+            asyncio.run(self._work(model, python, reporter))
         reporter.say("engines ended")
 
     @property
@@ -122,15 +128,29 @@ class EngineUp:
             raise UsageError("at least one server on at least one GPU is started")
         if not self.force_public and is_public(address_of(self.host, self.port)):
             raise UsageError(f"{self.host} is no loopback or private address, and {WHY}; give another --host")
-        if self.devices and len(self.devices) < self.replicas * self.tensor_parallel:
+        if not 1 <= self.port <= MOST_PORT + 1 - self.replicas:
             raise UsageError(
-                f"{self.replicas} servers of {self.tensor_parallel} GPUs need {self.replicas * self.tensor_parallel}, "
-                f"and --devices names {len(self.devices)}"
+                f"{self.replicas} servers have no ports from --port {self.port} on: these are 1 to {MOST_PORT}"
             )
+        needed = self.replicas * self.tensor_parallel
+        if self.launcher == "local" and self._gpus and len(self._gpus) < needed:
+            where = "--devices names" if self.devices else "this process may use (CUDA_VISIBLE_DEVICES)"
+            raise UsageError(
+                f"{self.replicas} servers of {self.tensor_parallel} GPUs need {needed}, and {where} {len(self._gpus)}"
+            )
+
+    @property
+    def _gpus(self) -> tuple[str, ...]:
+        return self.devices or gpus()
+
+    def _check_ports(self) -> None:
+        for port in range(self.port, self.port + self.replicas):
+            if not is_free(self.host, port):
+                raise UsageError(f"port {port} of {self.host} is in use: give another --port")
 
     async def _work(self, model: str, python: str, reporter: "ConsoleReporter") -> None:
         from thor_tir.engines.vllm.server import VLLMConfig
-        from thor_tir.engines.vllm.supervisor import Layout, Supervisor, visible_devices
+        from thor_tir.engines.vllm.supervisor import Layout, Supervisor
         from thor_tir.storage.journal import make_folder, write_atomically
 
         make_folder(self._logs)
@@ -149,7 +169,7 @@ class EngineUp:
             port=self.port,
             replicas=self.replicas,
             tensor_parallel=self.tensor_parallel,
-            devices=self.devices or visible_devices(),
+            devices=self._gpus,
         )
         servers = Supervisor(model, config, layout, self._logs, reporter.say)
         try:
@@ -161,7 +181,6 @@ class EngineUp:
                 reporter.say(f"use them by: --engine.name vllm --engine.address {self.output}")
             await servers.watch()
         finally:
-            self.output.unlink(missing_ok=True)
             await servers.stop()
 
     def _refuse_unfit(self, address: str, found: "Abilities", reporter: "ConsoleReporter") -> None:

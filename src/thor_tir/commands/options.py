@@ -58,8 +58,10 @@ class Sharing:
 
     @property
     def num_processes(self) -> int:
-        """Processes that are started."""
-        return 1 if self.dry_run else max(1, self.processes)
+        """Processes that are started. Raises UsageError for fewer than one."""
+        if self.processes < 1:
+            raise UsageError(f"--processes is {self.processes}: at least one process does the work")
+        return 1 if self.dry_run else self.processes
 
     def on_ray(self, words: Sequence[str]) -> int:
         """Carry out the command that has these words by processes that work together on a Ray cluster; their status."""

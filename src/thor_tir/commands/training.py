@@ -77,6 +77,8 @@ class Quickstart:
     @property
     def num_processes(self) -> int:
         """Processes that are started."""
+        if self.processes < 0:
+            raise UsageError(f"--processes is {self.processes}: a number of processes, or 0 for one each core")
         return 1 if self.dry_run else self._sharing
 
     @property

@@ -4,18 +4,49 @@ A line belongs to one engine for as long as the file exists, so that a run which
 """
 
 import asyncio
+import fcntl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 
 from thor_tir.engines.vllm.abilities import is_healthy
 from thor_tir.engines.vllm.connection import Connection
 from thor_tir.engines.vllm.server import address_of
-from thor_tir.storage.journal import write_atomically
+from thor_tir.errors import UsageError
+from thor_tir.storage.journal import make_folder, write_atomically
 
 LOOK_S = 0.5
 """Time between two looks at engines that do not serve yet, in seconds."""
+
+
+@contextmanager
+def own_file(path: Path) -> Iterator[None]:
+    """Keep a file of addresses to this process, and delete it at the end. Raises UsageError while another keeps it.
+
+    The lock goes with the process, however that ends. A file that was there before is replaced once ours is written.
+    """
+    make_folder(path.parent)
+    before = _version(path)
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"another `thor engine up` keeps {path}: end it, or give another --output") from error
+        try:
+            yield
+        finally:
+            if _version(path) != before:
+                path.unlink(missing_ok=True)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """The identity of a file, which another takes as soon as it is written; None where there is none."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 class AddressFile:

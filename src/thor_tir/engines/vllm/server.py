@@ -184,9 +184,12 @@ class VLLMServer:
         deadline = monotonic() + self.config.start_s
         connection = self.connection()
         try:
-            while not await is_healthy(connection):
-                if process.poll() is not None:
+            while True:
+                is_up = await is_healthy(connection)
+                if process.poll() is not None:  # then it was another that answered
                     raise EngineFault(f"the vLLM server ended with status {process.returncode}: {self.last_words()}")
+                if is_up:
+                    return
                 if monotonic() > deadline:
                     raise EngineFault(
                         f"the vLLM server does not answer after {self.config.start_s:.0f} s: {self.last_words()}"
@@ -206,8 +209,11 @@ def python_of(named: str) -> str:
     return named or os.environ.get("THOR_VLLM_PYTHON", "") or sys.executable
 
 
-def check_environment(python: str) -> str:
-    """The version of vLLM that an interpreter has, with +cpu for a CPU build. Raises UsageError where it has none."""
+def check_environment(python: str, option: str = "--engine.python") -> str:
+    """The version of vLLM that an interpreter has, with +cpu for a CPU build.
+
+    Raises UsageError where it has none, which names the option that says another.
+    """
     program = (
         "import importlib.util as u, importlib.metadata as m\n"
         "if u.find_spec('vllm') is None: raise SystemExit(3)\n"
@@ -218,11 +224,11 @@ def check_environment(python: str) -> str:
     try:
         done = subprocess.run([python, "-c", program], capture_output=True, check=False, text=True)
     except OSError as error:
-        raise UsageError(f"{python} cannot be started ({error.strerror}): see --engine.python") from error
+        raise UsageError(f"{python} cannot be started ({error.strerror}): see {option}") from error
     if done.returncode:
         raise UsageError(
             f"{python} has no vLLM: name the interpreter of an environment that has it "
-            "(--engine.python); docs/vllm.md says how to make one"
+            f"({option}); docs/vllm.md says how to make one"
         )
     return done.stdout.strip()
 

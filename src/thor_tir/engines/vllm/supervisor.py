@@ -1,7 +1,6 @@
 """Servers that are kept running: started side by side, waited for, started again when they die, ended with us."""
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,11 +47,6 @@ class Layout:
             return {}
         first = number * self.tensor_parallel
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices[first : first + self.tensor_parallel])}
-
-
-def visible_devices() -> tuple[str, ...]:
-    """The GPUs that CUDA_VISIBLE_DEVICES names; none where it is not set."""
-    return tuple(name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip())
 
 
 class Supervisor:

@@ -32,7 +32,7 @@ from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term
 from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.trainable import local, shard, whole
+from thor_tir.learner.trainable import exchange, local, shard, whole
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 
@@ -142,7 +142,8 @@ class Learner:
         found = totals(rows, self.config.objective)
         tally = _Tally()
         with _mode(self.model, is_training=True):
-            for batch in self._batches([row for row in rows if row.leaves_gradient]):
+            for batch, is_last in _with_last(self._batches([row for row in rows if row.leaves_gradient])):
+                exchange(self.model, is_last=is_last)
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
                 self._objective(logp_N, batch, found, tally).backward()  # type: ignore[no-untyped-call]
@@ -311,6 +312,15 @@ def _inputs(logp_N: Tensor, batch: MicroBatch, share: Share) -> TokenInputs:
         adv_N=share.adv_N,
         row_N=batch.row_N,
     )
+
+
+def _with_last(batches: Iterator[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+    """Each micro-batch, and True beside the last one."""
+    held = next(batches, None)
+    while held is not None:
+        following = next(batches, None)
+        yield held, following is None
+        held = following
 
 
 @contextmanager

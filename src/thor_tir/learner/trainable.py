@@ -50,6 +50,12 @@ def merged(model: CausalLM) -> CausalLM:
     return joined
 
 
+KEPT_WHOLE = 50_000_000
+"""Parameters up to which a process keeps all weights and gradients from one micro-batch of a step to the next, instead
+of gathering and summing them for each: eight bytes a parameter more, and a step's traffic does not grow with its
+micro-batches."""
+
+
 def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) -> None:
     """Spread `model`, which every process holds alike, over all of them, in place.
 
@@ -64,6 +70,12 @@ def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) ->
             # Each process's loss is a part of one sum over the counts of all; gloo knows no other reduction than sums.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def exchange(model: torch.nn.Module, *, is_last: bool) -> None:
+    """Say whether the backward call of a micro-batch is the last of its step, where a small model is sharded."""
+    if isinstance(model, FSDPModule) and sum(parameter.numel() for parameter in model.parameters()) <= KEPT_WHOLE:
+        model.set_requires_gradient_sync(is_last)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -17,6 +17,17 @@ def test_products_have_the_error_of_float32_and_the_setting_is_left_as_it_was_fo
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
+def test_whoever_leaves_last_leaves_the_setting_as_the_first_found_it():
+    """Two threads that overlap, as their contexts are entered and left."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    one, other = products._precision("bf16"), products._precision("bf16")
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
 @pytest.mark.parametrize(("is_exact", "expected"), [(True, "bf16"), (False, "none")])
 def test_the_permission_is_given_only_where_a_trial_found_float32(monkeypatch, is_exact, expected):
     monkeypatch.setattr(products, "_is_exact", lambda: is_exact)

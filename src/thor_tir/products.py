@@ -9,12 +9,15 @@ products are float32 as ever and take half of the time. So the permission is giv
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
 _MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+_LOCK, _FOUND = Lock(), list[str]()
+"""The setting as it was before anybody changed it, once for each who has it changed now."""
 EXACT = 1e-5
 """Largest error of the trial, as a share of the largest entry: float32 has under 1e-6, bfloat16 above 1e-3."""
 
@@ -50,12 +53,17 @@ def threads(number: int | None) -> Iterator[None]:
 
 @contextmanager
 def _precision(least: str) -> Iterator[None]:
-    before = _MATMUL.fp32_precision
-    _MATMUL.fp32_precision = least
+    """A setting of the whole process: whoever leaves last, of however many threads, leaves it as the first found it."""
+    with _LOCK:
+        before = _MATMUL.fp32_precision
+        _FOUND.append(_FOUND[0] if _FOUND else before)
+        _MATMUL.fp32_precision = least
     try:
         yield
     finally:
-        _MATMUL.fp32_precision = before
+        with _LOCK:
+            first = _FOUND.pop()
+            _MATMUL.fp32_precision = before if _FOUND else first
 
 
 def product_dtype(factor: Tensor) -> torch.dtype:

@@ -1,7 +1,9 @@
 """The compiled decoding step against the same step through torch, and where it is not to be had."""
 
 import asyncio
+import hashlib
 import logging
+import tempfile
 
 import pytest
 import torch
@@ -138,6 +140,45 @@ def test_weights_that_are_no_numbers_end_the_request():
         asyncio.run(ask())
 
 
+def replaced(model) -> None:
+    weights = model.model.layers[0].mlp.up_proj
+    weights.weight = torch.nn.Parameter(weights.weight.detach() * 3)
+
+
+def assigned(model) -> None:
+    model.load_state_dict({name: 1.5 * value for name, value in model.state_dict().items()}, assign=True)
+
+
+def redirected(model) -> None:
+    for parameter in model.parameters():
+        parameter.data = 1.5 * parameter.data
+
+
+@pytest.mark.parametrize("change", [replaced, assigned, redirected])
+@pytest.mark.parametrize("compiles", [True, False])
+def test_weights_that_lie_elsewhere_are_read_there(change, compiles):
+    model = tiny_model(sharpness=1.0)
+    cached, asked = read(model, compiles=compiles), ([3, 5, 7], [6, 2, 3])
+    with torch.inference_mode():
+        before = cached.decode(*asked).clone()
+    change(model)
+    with torch.inference_mode():
+        cached.prefill(0, PIECES, [0] * len(PIECES))
+        found, expected = cached.decode(*asked), read(model, compiles=False).decode(*asked)
+    assert (found - before).abs().max() > 1e-3
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_that_are_not_alike_are_decoded_through_torch():
+    model = tiny_model()
+    narrow = model.model.layers[-1].mlp
+    for name in ("gate_proj", "up_proj"):
+        part = getattr(narrow, name)
+        part.weight, part.out_features = torch.nn.Parameter(part.weight[:8].detach().clone()), 8
+    narrow.down_proj.weight = torch.nn.Parameter(narrow.down_proj.weight[:, :8].detach().clone())
+    assert compiled.compiled_step(model, None, None) is None
+
+
 def forget() -> None:
     compiled.library.cache_clear()
     library.compiled_library.cache_clear()
@@ -167,4 +208,44 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(OSError, match="no vectors here"):
+        library._built("step.c")
+
+
+def test_a_library_that_is_damaged_or_of_another_system_is_made_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = library._built("train.c")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:4096], b"\x7fELF" + whole[4:18] + b"\xb7" + whole[19:]):
+        path.write_bytes(damaged)
+        assert library._built("train.c").read_bytes() == whole
+    assert [each.name for each in (tmp_path / "thor-tir").iterdir()] == [path.name]
+    path.unlink()
+    foreign = b"\x7fELF, whole, and of a system with the same processor"
+    named = path.with_name(f"{path.stem.rpartition('-')[0]}-{hashlib.sha256(foreign).hexdigest()}.so")
+    named.write_bytes(foreign)
+    library.compiled_library.cache_clear()
+    try:
+        assert library.compiled_library("train.c") is not None
+        assert not named.exists()
+    finally:
+        library.compiled_library.cache_clear()
+
+
+def test_a_home_that_nobody_knows_is_no_fault(monkeypatch):
+    def unknown() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(library.Path, "home", unknown)
+    made = library._built("train.c")
+    assert made.exists()
+    assert made.is_relative_to(tempfile.gettempdir())
+
+
+def test_a_compiler_may_have_words_of_its_own_and_any_message(monkeypatch, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_bytes(b"#!/bin/sh\necho $1: \xe9 >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", f"{compiler} -wide")
+    with pytest.raises(OSError, match="-wide: \ufffd"):
         library._built("step.c")

@@ -147,12 +147,15 @@ def _layer(layer: Any) -> _Layer:
 
 
 def compiled_step(model: Any, cache: SlotCache, angles: tuple[Tensor, Tensor]) -> CompiledStep | None:
-    """A compiled step for a plain decoder, or None where its weights are not on a CPU, not contiguous or of a type that
-    this processor does not multiply, or where no compiler is found."""
+    """A compiled step for a plain decoder, or None where its weights are not on a CPU, not contiguous, not alike in
+    all layers, or of a type that this processor does not multiply, or where no compiler is found."""
     has_bf16 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
     known = (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,)
     weights = list(model.parameters())
     if model.dtype not in known or not all(w.device.type == "cpu" and w.is_contiguous() for w in weights):
+        return None
+    layers = {tuple((name, p.shape) for name, p in layer.named_parameters()) for layer in model.model.layers}
+    if len(layers) > 1 or model.lm_head.weight.shape != model.model.embed_tokens.weight.shape:
         return None
     built = library(is_half=model.dtype == torch.bfloat16)
     return None if built is None else CompiledStep(built, model, cache, angles)

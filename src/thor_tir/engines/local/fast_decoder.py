@@ -17,6 +17,7 @@ H query heads, X query and key and value heads, D size of a head, V vocabulary.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
@@ -79,6 +80,18 @@ class Decoder:
             compiled_step(model, cache, (self._cos_PD[:, : self._size // 2], self._sin_PD)) if compiles else None
         )
         """The compiled step, where there is one."""
+        self._places = [
+            (m._parameters, name) for m in model.modules() for name, p in m._parameters.items() if p is not None
+        ]
+        self._addresses = self._found()
+
+    @property
+    def is_current(self) -> bool:
+        """False where a weight lies elsewhere than when the decoder was made: it would read what is no longer there."""
+        return self._found() == self._addresses
+
+    def _found(self) -> list[int]:
+        return [0 if (p := weights.get(name)) is None else p.data_ptr() for weights, name in self._places]
 
     def logits(self, ids_B: Tensor, position_B: Tensor, window: Window, mask_BK: Tensor) -> Tensor:
         """Store one token in each row of the window; the logits [B, V] of what follows."""
@@ -261,7 +274,8 @@ def _errors(model: Any, *, compiles: bool) -> tuple[float, float]:
     tokens and then one more: through torch, and of the compiled step, 0 without one."""
     lengths = (5, 9)
     vocabulary, device = model.config.vocab_size, model.device
-    rows = [[(7 + 31 * row + 97 * place) % vocabulary for place in range(n + 1)] for row, n in enumerate(lengths)]
+    draw = Random(0)
+    rows = [[draw.randrange(vocabulary) for _ in range(n + 1)] for n in lengths]
     cache = SlotCache(num_layers=len(model.model.layers), max_num_seqs=len(rows), max_tokens=max(lengths) + 1)
     cache.reserve(rows=len(rows), tokens=max(lengths) + 1)
     decoder = Decoder(model, cache, max_model_len=max(lengths) + 1, compiles=compiles)

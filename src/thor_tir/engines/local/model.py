@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from random import Random
 from typing import Any
 
 import torch
@@ -135,7 +136,8 @@ class CachedModel:
         if self.device.type == "cpu" and 2.0 * length * self.model.num_parameters() > AFFORDABLE:
             return False
         self._form = form
-        ids = [(7 + 97 * place) % self.vocabulary for place in range(length)]
+        draw_id = Random(0)
+        ids = [draw_id.randrange(self.vocabulary) for _ in range(length)]
         was_training = self.model.training
         self.model.eval()
         try:
@@ -156,8 +158,7 @@ class CachedModel:
         self, last_B: Sequence[int], position_B: Sequence[int], draws: Draws, uniform_B: Sequence[float]
     ) -> tuple[list[int], list[float]]:
         """Store one more token in each of the first rows, and draw what follows, with its log-probability in nats."""
-        logits_BV = self.decode(last_B, position_B)
-        decoder = self._quick()
+        logits_BV, decoder = self.decode(last_B, position_B), self._decoder
         if decoder is not None and decoder.step is not None and draws.plain_B is not None:
             return decoder.step.draw(logits_BV, draws.plain_B, uniform_B)
         token_B, logp_B = draw(logits_BV, draws, sent(uniform_B, self.device, dtype=torch.float64))
@@ -210,6 +211,8 @@ class CachedModel:
         self._decoder, self._is_tried = None, False
 
     def _quick(self) -> Decoder | None:
+        if self._decoder is not None and not self._decoder.is_current:
+            self._is_tried = False
         if not self._is_tried:
             is_plain = self._form is not MaskForm.BY_LAYER
             self._is_tried = True

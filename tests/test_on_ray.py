@@ -43,6 +43,13 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path: Path) -> None:
         commands.run("rl", ["--launcher", "ray", "--output", str(tmp_path / "run")])
 
 
+def test_a_cluster_that_does_not_answer_is_one_sentence_at_once() -> None:
+    with pytest.raises(MachineFault, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.*refused\)"):
+        on_ray._check_answers("127.0.0.1:1")
+    for elsewhere in ("", "auto", "local"):
+        on_ray._check_answers(elsewhere)
+
+
 class Placed:
     """Stands for a cluster: groups end as they are asked to, one placement after another."""
 

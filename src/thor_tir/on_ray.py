@@ -8,6 +8,7 @@ actors and placement groups of Ray are used.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ from thor_tir.extras import need
 
 FEWER_S = 2.0
 """Wait for fewer places, once the wait for all was in vain."""
+ANSWER_S = 10.0
+"""Longest time in which the first host of a cluster answers, in seconds."""
 LEAST_STORE = 200_000_000
 """Bytes of the object store of a cluster that a run starts for itself: only lines of text go through it."""
 
@@ -190,12 +193,30 @@ def _cluster(options: RayOptions) -> Iterator[None]:
     own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": LEAST_STORE}
     where = {"address": options.address} if options.address else own
     ours = signal.getsignal(signal.SIGTERM)
-    ray.init(**where, log_to_driver=False, logging_level="error")
+    _check_answers(options.address)
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="error")
+    except Exception as error:  # of many kinds
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MachineFault(f"no Ray cluster can be used at {options.address or 'this host'} ({why})") from error
     signal.signal(signal.SIGTERM, ours)  # in place of Ray's, which prints where it was
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise MachineFault where nothing listens at HOST:PORT, which Ray itself finds out after minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise MachineFault(
+            f"no Ray cluster answers at {address} ({error}): give --ray.address another, or start one by `ray start`"
+        ) from error
 
 
 def _actor(places: Any, place: int, options: RayOptions) -> Any:

@@ -5,7 +5,6 @@ is not the trained one makes every ratio wrong.
 """
 
 import asyncio
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -29,6 +28,7 @@ from thor_tir.engines.vllm.weights import ByPath, OverNCCL, Way, renew
 from thor_tir.errors import EngineFault, UsageError
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.storage.journal import JsonObject
+from thor_tir.storage.scratch import Scratch
 from thor_tir.trajectory import Author, Completion, Span
 
 MAX_STARTS = 6
@@ -127,8 +127,8 @@ class VLLMEngine:
         self._anew = anew or (lambda: addresses)
         self._model = model
         self._end_ids = sorted(sampled_ends(model, tokenizer))
-        self._scratch = tempfile.TemporaryDirectory(prefix="thor-weights-", dir=folder, ignore_cleanup_errors=True)
-        self._files = ByPath(model, tokenizer, Path(self._scratch.name) / "model")
+        self._scratch = Scratch("thor-weights-", folder)
+        self._files = ByPath(model, tokenizer, self._scratch.path / "model")
         self._way: Way = way or self._files
         self._run = uuid.uuid4().hex[:8]
         self._rests = rests

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import IO
 from thor_tir.engines.vllm.abilities import is_healthy
 from thor_tir.engines.vllm.connection import Connection
 from thor_tir.errors import EngineFault, UsageError
+from thor_tir.storage.scratch import Scratch
 
 IN_SERVER = Path(__file__).parent / "in_server"
 """Folder with what runs inside vLLM's workers."""
@@ -96,11 +96,11 @@ class VLLMServer:
         self.config = config
         self.num_starts = 0
         """Times that the server was started."""
-        self._folder = tempfile.TemporaryDirectory(prefix="thor-vllm-", ignore_cleanup_errors=True)
-        self._socket = None if host else Path(self._folder.name) / "socket"
+        self._folder = Scratch("thor-vllm-")
+        self._socket = None if host else self._folder.path / "socket"
         self._place = ("--host", host, "--port", str(port)) if host else ("--uds", str(self._socket))
         self._address = address_of(host, port) if host else "http://engine"
-        self._log = log or Path(self._folder.name) / "log"
+        self._log = log or self._folder.path / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._is_cpu = False
 

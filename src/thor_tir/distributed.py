@@ -226,6 +226,7 @@ def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) ->
     port = free_port("127.0.0.1")
     known = {
         "WORLD_SIZE": "1" if in_parts else str(count),
+        "LOCAL_WORLD_SIZE": "1" if in_parts else str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         STARTED: "1",

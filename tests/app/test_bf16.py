@@ -61,9 +61,9 @@ def test_rl_in_bfloat16_samples_from_a_copy_in_that_type_and_leaves_the_weights_
     config = replace(nano, problems=str(tmp_path / "p.jsonl"), rl=rl)
     opened = Runtime.engine
 
-    def noted(self, model, *args):
+    def noted(self, model, *args, **options):
         sampled.append(model.dtype)
-        return opened(self, model, *args)
+        return opened(self, model, *args, **options)
 
     monkeypatch.setattr(Runtime, "engine", noted)
     folder = asyncio.run(stage.reinforce(config, "nano/actor", tmp_path / "run", runtime_of(), SILENT))

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -84,15 +84,28 @@ class Runtime:
         self.grader = grader
 
     def engine(
-        self, model: CausalLM, tokenizer: ModelTokenizer, say: Callable[[str], None], barrier: StepBarrier | None = None
+        self,
+        model: CausalLM,
+        tokenizer: ModelTokenizer,
+        say: Callable[[str], None],
+        barrier: StepBarrier | None = None,
+        *,
+        trained_in: "torch.dtype | None" = None,
     ) -> OpenableEngine:
-        """An engine over a loaded model; `say` tells a person what becomes of its servers."""
+        """An engine over a loaded model; `say` tells a person what becomes of its servers.
+
+        `trained_in` is the precision in which a model that is trained meanwhile multiplies; servers have it too.
+        """
+        options = self.resources.engine
+        if trained_in is not None:
+            options = replace(options, bf16=str(trained_in) == "torch.bfloat16")
         return open_engine(
             model,
             tokenizer,
-            self.resources.engine,
+            options,
             deterministic=self.resources.deterministic,
             barrier=barrier,
+            trains=trained_in is not None,
             say=say,
         )
 
@@ -132,8 +145,16 @@ class Runtime:
         need("torch", f"the model {name!r}")
         import torch
 
-        dtype = torch.bfloat16 if self.resources.engine.bf16 else None
-        model, tokenizer = load_model(name, dtype=dtype, end_tokens=ends, chat_template=template)
+        options = self.resources.engine
+        apart = options.name != "local"  # servers sample, so the GPUs are theirs
+        is_half = options.bf16 or (apart and torch.cuda.is_available())
+        model, tokenizer = load_model(
+            name,
+            dtype=torch.bfloat16 if is_half else None,
+            device="cpu" if apart else None,
+            end_tokens=ends,
+            chat_template=template,
+        )
         async with self.engine(model, tokenizer, reporter.say, barrier) as engine:
 
             def about() -> Mapping[str, Any]:

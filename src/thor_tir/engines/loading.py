@@ -33,12 +33,14 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: "StepBarrier | None" = None,
+    trains: bool = False,
     say: Callable[[str], None],
 ) -> "OpenableEngine":
     """The engine that the options name, over a loaded model. Engines that serve the same trajectories share a barrier.
 
     A deterministic engine steps only when every trajectory waits, so that equal seeds give equal bits whatever time
-    tools take. `say` tells a person what becomes of servers.
+    tools take. `trains` says that each process has a GPU for training beside the engine. `say` tells a person what
+    becomes of servers.
 
     Raises UsageError where the engine's packages are not installed.
     """
@@ -48,7 +50,7 @@ def open_engine(
         need_of(error, f"the engine {options.name}")
         raise
     engine: OpenableEngine = module.open_engine(
-        model, tokenizer, options, deterministic=deterministic, barrier=barrier, say=say
+        model, tokenizer, options, deterministic=deterministic, barrier=barrier, trains=trains, say=say
     )
     return engine
 

@@ -124,7 +124,7 @@ async def _train(
     checkpoint = ranks.lead(lambda: newest_checkpoint(folder / "checkpoints", config.checkpoint_mirror))
     place = Position()
     scorer = Scorer.begin(
-        inputs.model if inputs.replica is None or config.max_staleness else inputs.replica,
+        _scoring_model(inputs, config),
         replace(config.loss, importance_sampling_cap=config.correction_cap),
         folder / "scores.jsonl",
         hold=inputs.source.rollouts.hold,
@@ -216,6 +216,14 @@ async def _train(
         progress.advance()
         progress.log(round_line(figures, of=config.num_rounds), brief=round_brief(figures))
     monitor.close()
+
+
+def _scoring_model(inputs: TrainerInputs, config: RLConfig) -> CausalLM:
+    """The model that reads rows again: the replica, unless sampling moves it meanwhile or it waits beside the GPU."""
+    replica = inputs.replica
+    if replica is None or config.max_staleness or replica.device.type != inputs.model.device.type:
+        return inputs.model
+    return replica
 
 
 def spent_budget(records: Sequence[JsonObject], config: RLConfig) -> str:

@@ -25,6 +25,7 @@ WHERE = (
     "resources.endpoint",
     "resources.engine.address",
     "resources.engine.folder",
+    "resources.engine.gpu_memory_utilization",
     "resources.engine.python",
     "resources.engine.replicas",
     "processes",

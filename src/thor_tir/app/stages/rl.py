@@ -22,6 +22,7 @@ from thor_tir.app.runtime import (
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_loaded, record_results
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
+from thor_tir.engines.options import EngineName
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.transcript import ShownRepair, exhibit, step_segments
@@ -64,7 +65,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     )
     samples_apart = not ranks.is_alone or (config.rl.bf16 and resources.engine.name == "local")
     samples_apart = samples_apart or config.rl.max_staleness > 0
-    replica = _replica(model_name, config.rl) if samples_apart else None
+    replica = _replica(model_name, config.rl, resources.engine.name) if samples_apart else None
     actor = model if replica is None else replica
     dialect = runtime.dialect(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     problems = problems_of(config)
@@ -74,7 +75,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
         announce(dialect, folder, reporter.say)
         report_problems(problems.train, config.problems, reporter.say, folder)
         say_unread(problems.train.problems, dialect, reporter.say)
-    async with runtime.engine(actor, tokenizer, reporter.say) as engine:
+    async with runtime.engine(actor, tokenizer, reporter.say, trained_in=_precision(config.rl)) as engine:
         validate = None
         if problems.validation is not None:
             loaded = LoadedModel(policy=engine, tokenizer=tokenizer, model=actor, about=lambda: {"model": model_name})
@@ -118,10 +119,18 @@ def check_functions(config: RLConfig) -> None:
     load_shape(config.loss.advantages)
 
 
-def _replica(name: str, config: RLConfig) -> CausalLM:
-    """A whole model for this process to sample from, in the precision in which the trained one multiplies."""
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    return with_adapters(load_model(name, dtype=dtype)[0], config.adapters)
+def _precision(config: RLConfig) -> torch.dtype:
+    """The precision in which the trained model multiplies."""
+    return torch.bfloat16 if config.bf16 else torch.float32
+
+
+def _replica(name: str, config: RLConfig, engine: EngineName) -> CausalLM:
+    """A whole model for this process to sample from, in the precision in which the trained one multiplies.
+
+    Where servers sample, it is what they are given their weights from, and stays in the host's memory.
+    """
+    device = None if engine == "local" else "cpu"
+    return with_adapters(load_model(name, dtype=_precision(config), device=device)[0], config.adapters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

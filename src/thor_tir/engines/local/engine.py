@@ -65,6 +65,7 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: StepBarrier | None = None,
+    trains: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> "TransformersEngine":
     """The engine of this process, as the table of engines opens it; it has no server to speak of."""

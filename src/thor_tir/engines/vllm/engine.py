@@ -19,6 +19,7 @@ from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
 from thor_tir.engines.vllm.addresses import addresses_of
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
+from thor_tir.engines.vllm.devices import Host, give_back, take_devices
 from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
 from thor_tir.engines.vllm.probe import Probe, check_alike
 from thor_tir.engines.vllm.replica import Counts, Replica, State
@@ -54,6 +55,7 @@ def open_engine(
     *,
     deterministic: bool = False,
     barrier: object = None,
+    trains: bool = False,
     say: Callable[[str], None] = silent,
 ) -> "VLLMEngine":
     """The engine as the table of engines opens it. Raises UsageError for a deterministic run: vLLM promises no bits."""
@@ -63,13 +65,16 @@ def open_engine(
         raise UsageError(
             "--engine.name sglang takes weights by path, at an --engine.address where a server runs already"
         )
+    addresses = _share(addresses_of(options.address))
+    dtype = torch.bfloat16 if options.bf16 else model.dtype
     config = VLLMConfig(
         python=python_of(options.python),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
+        gpu_memory_utilization=options.gpu_share,
         max_num_seqs=options.max_num_seqs,
         num_threads=options.num_threads,
         arguments=tuple(options.arguments.split()),
-        sleeps=options.placement == "colocated" and model.device.type != "cpu",
+        sleeps=options.placement == "colocated" and torch.cuda.is_available(),
         takes_nccl=options.weights == "nccl",
     )
     return VLLMEngine(
@@ -77,9 +82,10 @@ def open_engine(
         tokenizer,
         config,
         num_replicas=options.replicas,
-        addresses=_share(addresses_of(options.address)),
+        addresses=addresses,
+        devices=[] if addresses else take_devices(options, Host.found(), trains=trains and torch.cuda.is_available()),
         anew=lambda: _share(addresses_of(options.address)),
-        way=OverNCCL(model) if options.weights == "nccl" else None,
+        way=OverNCCL(model, dtype=dtype) if options.weights == "nccl" else None,
         folder=options.folder,
         rests=options.placement == "colocated",
         say=say,
@@ -115,6 +121,7 @@ class VLLMEngine:
         *,
         num_replicas: int = 1,
         addresses: Sequence[str] = (),
+        devices: Sequence[Sequence[str]] = (),
         anew: Callable[[], Sequence[str]] | None = None,
         way: Way | None = None,
         folder: Path | None = None,
@@ -122,19 +129,25 @@ class VLLMEngine:
         pauses_s: Sequence[float] = PAUSES_S,
         say: Callable[[str], None] = silent,
     ) -> None:
-        """`anew` gives the addresses once more, in the same order: an engine that was lost may be elsewhere now."""
+        """`anew` gives the addresses once more, in the same order: an engine that was lost may be elsewhere now.
+
+        `devices` are the GPUs of each server; none leaves the choice to the servers.
+        """
         self.policy_version = 0
         self._anew = anew or (lambda: addresses)
         self._model = model
         self._end_ids = sorted(sampled_ends(model, tokenizer))
         self._scratch = Scratch("thor-weights-", folder)
-        self._files = ByPath(model, tokenizer, self._scratch.path / "model")
+        config = config or VLLMConfig(dtype=str(model.dtype).removeprefix("torch."))
+        dtype = getattr(torch, config.dtype, model.dtype)  # "auto" is the model's own
+        self._files = ByPath(model, tokenizer, self._scratch.path / "model", dtype)
         self._way: Way = way or self._files
         self._run = uuid.uuid4().hex[:8]
         self._rests = rests
-        self._probe = Probe(model, len(tokenizer))
-        config = config or VLLMConfig()
-        servers = [] if addresses else [VLLMServer(str(self._files.folder), config) for _ in range(num_replicas)]
+        self._probe = Probe(model, len(tokenizer), dtype)
+        self._devices = devices
+        configs = [config.on(each) for each in devices] or [config] * num_replicas
+        servers = [] if addresses else [VLLMServer(str(self._files.folder), each) for each in configs]
         replicas = [Replica(name=f"engine {n}", connection=s.connection(), server=s) for n, s in enumerate(servers)]
         replicas += [Replica(name=f"engine {n} at {a}", connection=Connection(a)) for n, a in enumerate(addresses)]
         self._fleet = Fleet(
@@ -166,6 +179,7 @@ class VLLMEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _TAKEN.difference_update(self._claimed)
+        give_back(self._devices)
         await self._fleet.close()
         for replica in self._fleet.replicas:
             if replica.server is not None:
@@ -305,6 +319,7 @@ class VLLMEngine:
         if self._is_training and self._way.reads_model:
             raise ReplicaLost("the model is being trained")
         if self._rests:
+            torch.cuda.empty_cache()  # what training has freed is the server's while it samples
             await replica.control.wake(replica)
         await renew(replica, self._way, self._label)
         await self._probe.compare(replica)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import IO
@@ -28,6 +28,10 @@ IN_SERVER = Path(__file__).parent / "in_server"
 SERVED_NAME = "policy"
 """Name of the model on the server."""
 _PR_SET_PDEATHSIG = 1
+_OF_RANKS = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "TORCHELASTIC_"),
+)
 _CPU_SETTINGS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
@@ -61,6 +65,10 @@ class VLLMConfig:
     """True for a server that gives its memory away while it is not needed, on a GPU."""
     takes_nccl: bool = False
     """True for a server that takes weights from the trainer over NCCL."""
+
+    def on(self, devices: Sequence[str]) -> "VLLMConfig":
+        """The same settings for a server that sees these GPUs alone."""
+        return replace(self, environment={**self.environment, "CUDA_VISIBLE_DEVICES": ",".join(devices)})
 
     def command(self, model: str, place: Sequence[str], *, is_cpu: bool = False) -> list[str]:
         """Command line that serves a model at a place, which is given in vLLM's own options.
@@ -166,7 +174,7 @@ class VLLMServer:
         return " | ".join(line.strip()[-300:] for line in (telling or lines)[-min(number, 3 if telling else number) :])
 
     def _popen(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        environment = {**_CPU_SETTINGS, **os.environ, **self.config.environment}
+        environment = {**_CPU_SETTINGS, **_without_ranks(os.environ), **self.config.environment}
         environment |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(IN_SERVER)}
         if self.config.num_threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.config.num_threads)
@@ -236,6 +244,14 @@ def check_environment(python: str, option: str = "--engine.python") -> str:
 def is_cpu_build(version: str) -> bool:
     """True for a version of vLLM's CPU build, by the label that builds have behind the number."""
     return version.partition("+")[2] == "cpu"
+
+
+def _without_ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables without those that number the processes of a training: a server is none of these processes.
+
+    Under torchrun's own ones its workers would look for each other at a store that they are to open themselves.
+    """
+    return {name: value for name, value in environment.items() if not name.startswith(_OF_RANKS)}
 
 
 def _end_with_parent() -> None:

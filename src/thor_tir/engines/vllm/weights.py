@@ -54,8 +54,12 @@ class ByPath:
 
     reads_model = False
 
-    def __init__(self, model: CausalLM, tokenizer: ModelTokenizer, folder: Path) -> None:
+    def __init__(
+        self, model: CausalLM, tokenizer: ModelTokenizer, folder: Path, dtype: torch.dtype | None = None
+    ) -> None:
+        """Weights are written in `dtype`, the server's precision; None stands for the model's."""
         self.folder = folder
+        self._dtype = dtype or model.dtype
         self._model = model
         self._tokenizer = tokenizer
 
@@ -83,7 +87,7 @@ class ByPath:
         shard: dict[str, torch.Tensor] = {}
         size = number = 0
         for name, weight in self._model.named_parameters():
-            shard[name] = weight.detach().to(self._model.dtype).cpu().contiguous()
+            shard[name] = weight.detach().to(self._dtype).cpu().contiguous()
             size += shard[name].nbytes
             if size >= SHARD_BYTES:
                 save_file(shard, draft / f"model-{number:05}.safetensors", metadata={"format": "pt"})
@@ -130,7 +134,7 @@ class NCCLSender:
     def send(self, tensors: list[torch.Tensor]) -> None:
         """Send tensors, one after another, to all workers."""
         for tensor in tensors:
-            self._nccl.broadcast([tensor.contiguous()], 0, comms=[self._group])
+            self._nccl.broadcast([tensor.cuda().contiguous()], 0, comms=[self._group])
         torch.cuda.synchronize()
 
 
@@ -139,8 +143,16 @@ class OverNCCL:
 
     reads_model = True
 
-    def __init__(self, model: CausalLM, make_sender: Callable[[int], Sender] = NCCLSender) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        make_sender: Callable[[int], Sender] = NCCLSender,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Weights are sent in `dtype`, the server's precision; None stands for the model's."""
         self._model = model
+        self._dtype = dtype or model.dtype
         self._make_sender = make_sender
         self._senders: dict[str, Sender] = {}
         self._one = asyncio.Lock()
@@ -160,7 +172,7 @@ class OverNCCL:
                 await replica.post("/start_weight_update")
             info = {
                 "names": list(weights),
-                "dtype_names": [str(self._model.dtype).removeprefix("torch.")] * len(weights),
+                "dtype_names": [str(self._dtype).removeprefix("torch.")] * len(weights),
                 "shapes": [list(weight.shape) for weight in weights.values()],
             }
             receiving = asyncio.create_task(replica.post("/update_weights", {"update_info": info}))
@@ -201,4 +213,5 @@ class OverNCCL:
         self._senders[replica.name] = sender
 
     def _send(self, sender: Sender, weights: list[torch.Tensor]) -> None:
-        sender.send([weight.detach().to(self._model.dtype) for weight in weights])
+        for weight in weights:  # one by one: no second copy of all of them is made
+            sender.send([weight.detach().to(self._dtype)])

@@ -1,8 +1,8 @@
 """Norms and gates of the common decoder in one pass each, forwards and backwards, for training on a CPU.
 
 A norm is five operations of torch and ten more in its gradient, each a pass over memory; here it is one and one
-(`native/train.c`). Float32 alone: under an autocast, on another device, in other families, where parameters are spread
-over processes or no C compiler is found, the model's own forward runs.
+(`native/train.c`). Float32 alone: under an autocast, on another device, in other families, where a parameter is in
+parts or no C compiler is found, the model's own forward runs.
 
 Legend: `N` tokens, or tokens times heads; `E` their width; `C` chunks.
 """
@@ -83,7 +83,8 @@ def _call(name: str, *given: Any) -> None:
 
 
 def _is_plain(*tensors: Tensor) -> bool:
-    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    kinds = (Tensor, torch.nn.Parameter)  # a part that another process has the rest of is of another kind
+    return all(type(t) in kinds and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
 
 
 def _normed(module: Any, otherwise: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
@@ -121,6 +122,6 @@ def _fused(module: Any) -> Callable[..., Tensor] | None:
     name = type(module).__name__
     if "forward" in vars(module) or not type(module).__module__.startswith("transformers."):
         return None
-    if name in NORMS and type(module.weight) is torch.nn.Parameter:
+    if name in NORMS:
         return _normed
     return _fed if name in GATES and module.config.hidden_act == "silu" else None

@@ -238,7 +238,7 @@ def test_doctor_says_what_a_core_installation_can_do_and_what_it_cannot(monkeypa
     part, lack = reading._abilities()
     assert part.startswith("THOR can run here in part: grading, programs, data, and models behind addresses; generated")
     assert lack.startswith("NOT here: models on this machine")
-    assert lack.endswith("pip install 'thor-tir[local]'")
+    assert lack.endswith("pip install '.[local]'")
 
 
 def test_a_quickstart_hands_its_engine_to_every_stage_in_one_process(

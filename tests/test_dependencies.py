@@ -47,7 +47,7 @@ def test_every_extra_that_a_sentence_names_brings_the_package_it_is_named_for() 
 
 def test_a_missing_package_is_a_sentence_and_a_fault_of_ours_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thor_tir.extras.find_spec", lambda name: None)
-    sentence = r"an adapter needs peft, which is not installed: pip install 'thor-tir\[lora\]'"
+    sentence = r"an adapter needs peft, which is not installed: pip install '\.\[lora\]'"
     with pytest.raises(UsageError, match=sentence):
         need("peft", "an adapter")
     with pytest.raises(UsageError, match=sentence):
@@ -71,4 +71,4 @@ def test_without_any_extra_data_evaluation_and_grading_work_and_the_rest_says_wh
     assert "100.0" in came["eval"][1]
     assert len((tmp_path / "tirgen" / "dataset.jsonl").read_text().splitlines()) == 2
     for name, extra in (("families", "gym"), ("rl", "local")):
-        assert came[name][1].endswith(f"pip install 'thor-tir[{extra}]'\n")
+        assert came[name][1].endswith(f"pip install '.[{extra}]'\n")

@@ -29,6 +29,21 @@ def test_a_batch_script_is_one_that_bash_reads_and_its_options_are_settings_of_s
     assert all(line.startswith("#") for line in lines[: last + 1])  # sbatch reads none behind the first command
 
 
+def test_before_its_time_limit_a_batch_script_queues_the_job_again_and_then_waits_for_its_work(tmp_path: Path) -> None:
+    programs = {
+        "scontrol": 'if [ "$1" = requeue ]; then echo "requeued $2" >> "$LOG"; else echo one; fi',
+        "srun": 'kill -USR1 "$PPID"; sleep 0.1; echo "cpus $SRUN_CPUS_PER_TASK" >> "$LOG"; exit 7',
+    }
+    for name, text in programs.items():
+        (file := tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        file.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "one", "SLURM_CPUS_PER_TASK": "64"}
+    where = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    ended = subprocess.run(["bash", str(DEPLOY / "torchrun.sbatch")], env={**os.environ, **slurm, **where}, check=False)
+    assert ended.returncode == 7
+    assert sorted((tmp_path / "log").read_text().splitlines()) == ["cpus 64", "requeued 12"]
+
+
 def test_the_words_of_the_rayjob_are_options_of_rl_and_its_gpus_are_the_clusters() -> None:
     job: dict[str, Any] = yaml.safe_load(RAYJOB.read_text(encoding="utf-8"))
     words = shlex.split(job["spec"]["entrypoint"])

@@ -39,7 +39,7 @@ def test_places_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
 def test_without_ray_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--launcher ray needs ray, .*thor-tir\[ray\]"):
+    with pytest.raises(UsageError, match=r"--launcher ray needs ray, .*\.\[ray\]"):
         commands.run("rl", ["--launcher", "ray", "--output", str(tmp_path / "run")])
 
 
@@ -137,7 +137,7 @@ def victims(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.slow  # five minutes: a cluster is started, and its processes begin anew after each kill
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'thor-tir[ray]'")
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
 def test_a_run_on_ray_has_the_bits_of_one_without_although_its_processes_are_killed(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     said, _ = (plain := started(whole)).communicate()
@@ -159,7 +159,7 @@ def test_a_run_on_ray_has_the_bits_of_one_without_although_its_processes_are_kil
 
 
 @pytest.mark.slow  # half a minute
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'thor-tir[ray]'")
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
 def test_a_cluster_without_places_ends_the_run_with_what_it_has(tmp_path: Path) -> None:
     process = started(tmp_path / "run", "--launcher", "ray", "--ray.cpus", "1000", "--ray.wait-s", "3")
     said, _ = process.communicate()
@@ -171,7 +171,7 @@ EVAL = ("eval", "--problems", "reasoning_gym:gcd", "--num-problems", "24", "--sa
 
 
 @pytest.mark.slow  # two minutes
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'thor-tir[ray]'")
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'")
 def test_an_evaluation_on_ray_has_the_attempts_of_one_without_although_a_part_is_killed(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     said, _ = (plain := started(whole, words=EVAL)).communicate()

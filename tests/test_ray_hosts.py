@@ -21,7 +21,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,  # each test starts a cluster, and processes begin anew after each kill
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'thor-tir[ray]'"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'"),
 ]
 
 ROUNDS = 8

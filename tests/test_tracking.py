@@ -30,18 +30,18 @@ def test_without_tensorboard_a_run_goes_on_and_one_line_says_so(tmp_path, monkey
     assert open_trackers(("tensorboard",), tmp_path, said.append) == []
     (line,) = said
     assert "metrics.jsonl" in line
-    assert "thor-tir[track]" in line
+    assert ".[track]" in line
 
 
 @pytest.mark.parametrize("name", ["trackio", "wandb"])
 def test_a_tracker_that_was_asked_for_and_is_not_installed_is_the_users_mistake(tmp_path, monkeypatch, name):
     absent(monkeypatch)
-    with pytest.raises(UsageError, match=rf"the tracker {name} needs {name}, .* pip install 'thor-tir\[{name}\]'"):
+    with pytest.raises(UsageError, match=rf"the tracker {name} needs {name}, .* pip install '\.\[{name}\]'"):
         open_trackers((name,), tmp_path, print)
 
 
 def test_event_files_hold_every_scalar_at_its_step(tmp_path: Path):
-    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (pip install 'thor-tir[track]')")
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed (pip install '.[track]')")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tracker,) = open_trackers(("tensorboard", "tensorboard"), tmp_path, print)

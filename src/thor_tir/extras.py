@@ -35,7 +35,7 @@ def is_installed(package: str) -> bool:
 
 def installation(package: str) -> str:
     """The command that installs what is missing."""
-    return f"pip install 'thor-tir[{EXTRAS[package]}]'"
+    return f"pip install '.[{EXTRAS[package]}]'"
 
 
 def need(package: str, purpose: str) -> None:

@@ -17,6 +17,7 @@ from thor_tir.commands.config_file import with_config
 from thor_tir.commands.options import defaults
 from thor_tir.commands.training import Rl
 from thor_tir.engines.loading import model_config
+from thor_tir.errors import UsageError
 from thor_tir.rl.config import RLConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
@@ -99,7 +100,7 @@ def test_the_first_change_that_helps_is_named(fits: Callable[[RLConfig, ClusterO
         ({"gpus": 8, "engine_gpus": 8}, "some must be left that train"),
         ({"gpus": 8, "tensor_parallel": 3}, "no multiple"),
         ({"efficiency": 0}, "a share above 0"),
-        ({"gpus": -1}, "negative"),
+        ({"gpus": -1}, r"^--cluster\.gpus is -1: at least 0 is wanted$"),
     ],
 )
 def test_clusters_that_cannot_be_are_refused(wrong: dict[str, int], said: str) -> None:
@@ -126,3 +127,16 @@ def test_every_recipe_fits(recipe: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "memory of a GPU" in said
     assert "NOT" not in said
     assert " 0 full responses" not in said
+
+
+def test_a_plan_names_the_model_that_is_unknown_and_says_what_it_does_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--dry-run", "--output", str(tmp_path / "run"), "--problems", "reasoning_gym:gcd", "--count", "40"]
+    with pytest.raises(UsageError, match=r"--cluster\.model 'Qwen/Qwen9-900B' has no published shape here: Qwen/Qwen2"):
+        commands.run("rl", [*words, "--cluster.model", "Qwen/Qwen9-900B", "--cluster.gpus", "8"])
+    commands.run("rl", [*words, "--model", "nano/actor", "--cluster.model", "Qwen/Qwen3-8B", "--processes", "16"])
+    said = capsys.readouterr().out
+    assert "--cluster.*: not read without --cluster.gpus" in said
+    assert "problems: reasoning_gym:gcd; " in said
+    assert "gathered layers" in said  # of a model that processes share

@@ -129,6 +129,9 @@ def test_one_file_has_sections_for_commands_and_what_stands_outside_is_for_all(t
     [
         ("[rl]\nnum-round = 4\n", r"rl.num-round is no option of `thor rl`; did you mean num-rounds"),
         ("[sft]\ntrain-batch = 4\n", r"sft.train-batch is no option of `thor sft`; did you mean train-batch-size"),
+        ("[rll]\nmodel = 'x'\n", r"options.toml: \[rll\] is no command and no group of options; did you mean \[rl\]"),
+        ("[rl]\nnum-rounds = 'three'\n", r"rl.num-rounds is 'three', and a whole number is wanted"),
+        ("[rl]\nlearning-rate = [1]\n", r"rl.learning-rate is \[1\], and a number is wanted"),
         ("modle = 'x'\n[sft]\nseed = 4\n", r"modle is no option of this command; did you mean model"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_checkpoint_of_other_adapters_is_refused(tmp_path):
 def test_without_peft_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)  # so that importing it fails
     with pytest.raises(
-        UsageError, match=r"an adapter .* needs peft, which is not installed: pip install 'thor-tir\[lora\]'"
+        UsageError, match=r"an adapter .* needs peft, which is not installed: pip install '\.\[lora\]'"
     ) as e:
         with_adapters(tiny_model(), AdapterConfig(lora_r=4))
     assert "\n" not in str(e.value)

@@ -62,7 +62,7 @@ def ours(rows: list[TrainingSample], objective: Objective) -> tuple[float, torch
 def theirs(
     rows: list[TrainingSample], tmp_path: Any, reference: Any = None, **options: Any
 ) -> tuple[float, torch.Tensor]:
-    trl = pytest.importorskip("trl", reason="TRL is not installed (pip install 'thor-tir[reference]')")
+    trl = pytest.importorskip("trl", reason="TRL is not installed (pip install '.[reference]')")
     from datasets import Dataset
 
     config = trl.GRPOConfig(

@@ -87,7 +87,7 @@ def test_a_folder_without_the_set_says_which_names_are_looked_for(tmp_path: Path
 
 def test_without_the_datasets_package_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"`datasets` is not installed; .*pip install 'thor-tir\[hub\]'"):
+    with pytest.raises(UsageError, match=r"`datasets` is not installed; .*pip install '\.\[hub\]'"):
         load_benchmark("gsm8k")
 
 

@@ -19,7 +19,7 @@ from thor_tir.problems.data_set import read_data_set
 from thor_tir.problems.sets import load_set
 from thor_tir.problems.sources import local_inputs
 
-pyarrow = pytest.importorskip("pyarrow.parquet", reason="`datasets` is not installed: pip install thor-tir[hub]")
+pyarrow = pytest.importorskip("pyarrow.parquet", reason="`datasets` is not installed: pip install .[hub]")
 
 ROWS = [
     {"problem": "What is $1 + 1$?", "answer": "2", "subject": "Algebra", "level": 1},
@@ -180,7 +180,7 @@ def test_a_set_of_the_hub_that_is_not_there_is_one_sentence(spec: str, advice: s
 
 def test_a_set_of_the_hub_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"and asking the hub for it needs datasets, .*'thor-tir\[hub\]'"):
+    with pytest.raises(UsageError, match=r"and asking the hub for it needs datasets, .*'\.\[hub\]'"):
         read_data_set("me/sums")
 
 

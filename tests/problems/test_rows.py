@@ -123,7 +123,7 @@ def test_another_kind_of_file_is_refused_in_a_sentence_that_says_what_to_do(
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1 PAR1")
-    with pytest.raises(UsageError, match=r"a\.parquet, which is Parquet, needs pyarrow, .*'thor-tir\[data\]'"):
+    with pytest.raises(UsageError, match=r"a\.parquet, which is Parquet, needs pyarrow, .*'\.\[data\]'"):
         list(read_rows(tmp_path / "a.parquet"))
 
 

@@ -56,8 +56,10 @@ class ClusterOptions:
 
     def __post_init__(self) -> None:
         sampling = self.engine_gpus or self.gpus
-        if min(self.gpus, self.engine_gpus, self.mean_tokens, self.tool_seconds) < 0 or self.tensor_parallel < 1:
-            raise ValueError(f"--cluster.*: numbers of GPUs, tokens and seconds cannot be negative, found {self}")
+        least = {"gpus": 0, "engine_gpus": 0, "mean_tokens": 0, "tool_seconds": 0, "tensor_parallel": 1}
+        for name, bound in least.items():
+            if (found := getattr(self, name)) < bound:
+                raise ValueError(f"--cluster.{name.replace('_', '-')} is {found}: at least {bound} is wanted")
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"--cluster.efficiency is {self.efficiency}; a share above 0, at most 1")
         if self.engine_gpus and self.engine_gpus >= self.gpus:

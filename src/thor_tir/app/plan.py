@@ -17,7 +17,7 @@ from thor_tir.app import memory
 from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples, training_parts
 from thor_tir.app.config import RunConfig
-from thor_tir.app.known_models import known_config
+from thor_tir.app.known_models import KNOWN, known_config
 from thor_tir.app.runtime import dialect_of
 from thor_tir.app.stages.evaluate import EvalRun, requests_of, rollout_of
 from thor_tir.app.stages.rl import TrainingProblems, check_functions, problems_of
@@ -81,18 +81,17 @@ def room_here() -> tuple[str, int]:
     return "memory of this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def plan_rl(config: RunConfig, model: str, say: Callable[[str], None]) -> Plan:
-    """A run of RL. Raises UsageError for whatever the run would refuse before it samples."""
+def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, processes: int = 1) -> Plan:
+    """A run of RL by so many processes. Raises UsageError for whatever the run would refuse before it samples."""
     rl, resources = config.rl, config.resources
     check_functions(rl)
     architecture, dialect = _actor(config, model)
     problems = problems_of(config)
-    say(problems.remark)
+    say(f"problems: {config.problems}; {problems.remark}")
     train = problems.train.problems
     limit, prompt = _lengths(architecture, dialect, train, rl.rollout.max_completion_length)
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     trained = training_parts(architecture, rl, shape, processes)
     if resources.engine.name != "local":
         return Plan(name="rl", counts=counts, memory=trained)
@@ -118,7 +117,7 @@ def plan_rl_on(
     rl = config.rl
     check_functions(rl)
     problems = problems_of(config)
-    say(problems.remark)
+    say(f"problems: {config.problems}; {problems.remark}")
     train, limit = problems.train.problems, rl.rollout.max_completion_length
     try:
         architecture, dialect = _actor(config, model)
@@ -126,6 +125,11 @@ def plan_rl_on(
     except UsageError:
         planned_for = cluster.model or model
         if (architecture := known_config(planned_for)) is None:
+            if cluster.model:
+                raise UsageError(
+                    f"--cluster.model {cluster.model!r} has no published shape here: {', '.join(KNOWN)} have; for "
+                    "another give --model the folder of its config.json and tokenizer"
+                ) from None
             raise
         prompt = ASSUMED_PROMPT
         limit = max(1, min(limit, longest_context(architecture, None) - prompt))
@@ -172,7 +176,15 @@ def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int)
     ]
 
 
-def plan_sft(config: SftConfig, model: str, source: SftSource, dialect: Dialect, say: Callable[[str], None]) -> Plan:
+def plan_sft(
+    config: SftConfig,
+    model: str,
+    source: SftSource,
+    dialect: Dialect,
+    say: Callable[[str], None],
+    *,
+    processes: int = 1,
+) -> Plan:
     """A cold start on data that is there. Raises UsageError for whatever it would refuse."""
     architecture = model_config(model)
     data, counted = prepared(model, architecture, source, dialect, config, say)
@@ -196,7 +208,7 @@ def plan_sft(config: SftConfig, model: str, source: SftSource, dialect: Dialect,
         config.adapters,
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=processes,
     )
     return Plan(name="sft", counts=counts, memory=parts)
 
@@ -249,10 +261,10 @@ def plan_eval(run: EvalRun, say: Callable[[str], None]) -> Plan:
     return Plan(name="eval", counts=counts, memory=parts)
 
 
-def plan_quickstart(config: RunConfig, say: Callable[[str], None]) -> list[Plan]:
+def plan_quickstart(config: RunConfig, say: Callable[[str], None], *, processes: int = 1) -> list[Plan]:
     """The stages of a quickstart that make models: the rows of its cold start are those that TIRGen will keep."""
     tirgen = plan_tirgen(config, say)
-    rl = plan_rl(config, config.actor, say)
+    rl = plan_rl(config, config.actor, say, processes=processes)
     sft = config.sft
     architecture, length = model_config(config.actor), config.tirgen.max_completion_length
     shape = memory.Shape.within(sft.micro_batch_tokens, tokens=length, trained=length)
@@ -262,7 +274,8 @@ def plan_quickstart(config: RunConfig, say: Callable[[str], None]) -> list[Plan]
         ("rows", f"at most {rows:,}: what TIRGen's filter leaves"),
         ("optimiser steps", f"at most {steps:,} in {sft.num_train_epochs} epochs of {sft.train_batch_size:,} rows"),
     ]
-    cold = Plan(name="sft", counts=counts, memory=memory.training_memory(architecture, shape, sft.adapters))
+    parts = memory.training_memory(architecture, shape, sft.adapters, processes=processes)
+    cold = Plan(name="sft", counts=counts, memory=parts)
     return [tirgen, cold, rl]
 
 

@@ -12,10 +12,11 @@ import json
 import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any
 
 from thor_tir.commands.table import COMMANDS, options_of
@@ -120,13 +121,46 @@ def _words(
         # The record of a command may hold its options in a group of the command's own name.
         leaf = own.get(_plain(f"{section}{name}"), own.get(plain))
         if leaf is not None:
+            _check(f"{file}: {section}{name}", leaf, value)
             yield from _spelled(leaf, value)
         elif not (elsewhere := others()).keys() & {plain, _plain(f"{section}{name}")}:
             known = {**elsewhere, **own}
+            _check_table(file, name, known)
             near = difflib.get_close_matches(plain, known, n=1)
             hint = f"; did you mean {known[near[0]].flag}?" if near else ""
             where = f"`thor {section.rstrip('.')}`" if section else "this command"
             raise UsageError(f"{file}: {section}{name} is no option of {where}{hint}")
+
+
+def _check_table(file: Path, name: str, known: Leaves) -> None:
+    """Raise UsageError for an option in a table that is named after no command and no group of options."""
+    table, dot, _ = name.partition(".")
+    if dot and not any(each.startswith(f"{_plain(table)}.") for each in {**known, **_leaves_of_all()}):
+        near = difflib.get_close_matches(table, COMMANDS, n=1)
+        hint = f"; did you mean [{near[0]}]?" if near else ""
+        raise UsageError(f"{file}: [{table}] is no command and no group of options{hint}")
+
+
+_SPELLINGS: Mapping[Any, tuple[str, Callable[[str], Any]]] = {
+    int: ("a whole number", int),
+    float: ("a number", float),
+    NoneType: ("None", {"None": None}.__getitem__),
+}
+"""Kinds of values that are checked here, since a page about the command line would not name the file."""
+
+
+def _check(where: str, leaf: Leaf, value: object) -> None:
+    """Raise UsageError for a value that is no number where one is wanted."""
+    is_union = typing.get_origin(leaf.hint) in (typing.Union, UnionType)
+    kinds = typing.get_args(leaf.hint) if is_union else (leaf.hint,)
+    if leaf.is_repeated or leaf.is_hidden or not all(kind in _SPELLINGS for kind in kinds):
+        return
+    for kind in kinds:
+        with suppress(ValueError, KeyError):
+            _SPELLINGS[kind][1](_word(value))
+            return
+    wanted = " or ".join(_SPELLINGS[kind][0] for kind in kinds)
+    raise UsageError(f"{where} is {value!r}, and {wanted} is wanted")
 
 
 def _spelled(leaf: Leaf, value: Any) -> Iterator[str]:

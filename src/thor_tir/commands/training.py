@@ -123,7 +123,7 @@ class Quickstart:
             check_claim(self.output, options, inputs=run_inputs(config), defaults=defaults)
             with TemporaryDirectory() as folder:
                 apart = with_own_problems(config, Path(folder), reporter.say)
-                tell_plans(plan_quickstart(apart, reporter.say), reporter)
+                tell_plans(plan_quickstart(apart, reporter.say, processes=self._sharing), reporter)
             return
         outcome = asyncio.run(run_quickstart(config, self.output, reporter, identity(self), ranks))
         if not ranks.leads:
@@ -155,6 +155,11 @@ class Training(Sharing):
     """True makes the run in --output longer."""
     push_to_hub: str = ""
     """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
+
+    @property
+    def _sharing(self) -> int:
+        """Processes that share the memory: those that are asked for, or those that torchrun started."""
+        return max(self.processes, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +254,8 @@ class Sft(Training):
             tokenizer, reasoning=self.reasoning, calls=self.calls, keeps_state=self.state == "trajectory"
         )
         source = SftSource(data=self.data, fields=self.fields, chats=self.chats)
-        tell_plans([plan_sft(self.sft, self.model, source, dialect, reporter.say)], reporter)
+        plan = plan_sft(self.sft, self.model, source, dialect, reporter.say, processes=self._sharing)
+        tell_plans([plan], reporter)
 
 
 def tell_plans(plans: "Sequence[Plan]", reporter: ConsoleReporter) -> None:
@@ -330,7 +336,8 @@ class Rl(Training):
             check_push(self.push_to_hub)
         limits = (self.rl.rollout.max_completion_length, NANO.rl.rollout.max_completion_length)
         rates = (self.rl.learning_rate, NANO.rl.learning_rate)
-        check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
+        if not (self.dry_run and self.cluster.gpus and self.cluster.model):  # else --model need not be there yet
+            check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
         config = RunConfig(
             problems=self.problems,
             fields=self.fields,
@@ -382,7 +389,9 @@ class Rl(Training):
         from thor_tir.app.plan import plan_rl, plan_rl_on
 
         if not self.cluster.gpus:
-            tell_plans([plan_rl(config, self.model, reporter.say)], reporter)
+            if self.cluster != ClusterOptions():
+                reporter.say("--cluster.*: not read without --cluster.gpus; this plan is for this machine")
+            tell_plans([plan_rl(config, self.model, reporter.say, processes=self._sharing)], reporter)
             return
         plan, planned = plan_rl_on(config, self.model, self.cluster, reporter.say)
         for role in planned.parts:

@@ -66,7 +66,7 @@ def package() -> ModuleType:
     except ImportError as error:
         raise UsageError(
             f"{PREFIX}NAME needs the package verifiers, 0.4 or later, and the task set's own: "
-            f"pip install 'thor-tir[verifiers]' ({error})"
+            f"pip install '.[verifiers]' ({error})"
         ) from error
 
 

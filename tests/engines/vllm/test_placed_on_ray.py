@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON, reason="THOR_VLLM_PYTHON names no environment with vLLM (make test-vllm)"),
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'thor-tir[ray]'"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install '.[ray]'"),
 ]
 UP = (
     "engine up --launcher ray --ray.cpus 0.5 --ray.max-restarts 10 --model nano/actor --replicas 2 --num-threads 1 "

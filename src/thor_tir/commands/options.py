@@ -1,6 +1,7 @@
 """Options that several commands have: the values they begin from (`--preset`), and a language model that judges."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,11 @@ class Sharing:
         if self.processes < 1:
             raise UsageError(f"--processes is {self.processes}: at least one process does the work")
         return 1 if self.dry_run else self.processes
+
+    @property
+    def _sharing(self) -> int:
+        """Processes that share the memory: those that are asked for, or those that torchrun started."""
+        return max(self.processes, int(os.environ.get("WORLD_SIZE", "1")))
 
     def on_ray(self, words: Sequence[str]) -> int:
         """Carry out the command that has these words by processes that work together on a Ray cluster; their status."""

@@ -156,11 +156,6 @@ class Training(Sharing):
     push_to_hub: str = ""
     """Name on a hub, OWNER/NAME, to which the trained model is pushed, privately (docs/push.md)."""
 
-    @property
-    def _sharing(self) -> int:
-        """Processes that share the memory: those that are asked for, or those that torchrun started."""
-        return max(self.processes, int(os.environ.get("WORLD_SIZE", "1")))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sft(Training):

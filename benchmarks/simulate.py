@@ -249,7 +249,7 @@ def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 
 
     from thor_tir.app import memory
     from thor_tir.app.chips import CHIPS
-    from thor_tir.app.cluster_plan import A_CALL, MOST_ROWS, Decoder, samples, training_seconds, transfer_seconds
+    from thor_tir.app.cluster_plan import A_CALL, Decoder, samples, training_seconds, transfer_seconds
     from thor_tir.app.known_models import known_config
     from thor_tir.app.plan import ASSUMED_PROMPT
     from thor_tir.commands.config_file import with_config
@@ -274,7 +274,7 @@ def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 
         vocabulary=architecture.vocab_size,
         gpus=1,
         chip=CHIPS[cluster.gpu],
-        rows=min(MOST_ROWS, -(-trajectories // cluster.replicas)),
+        rows=min(recipe.resources.engine.max_num_seqs, -(-trajectories // cluster.replicas)),
         efficiency=cluster.efficiency,
     )
     kept = memory.FULL * size * (1 if rl.adapters.lora_r else 3)  # weights, and moments unless adapters are trained

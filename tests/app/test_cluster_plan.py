@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from thor_tir.commands.config_file import with_config
 from thor_tir.commands.options import defaults
 from thor_tir.commands.training import Rl
 from thor_tir.engines.loading import model_config
+from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.rl.config import RLConfig
 
@@ -42,8 +44,8 @@ def test_the_cache_is_what_weights_and_logits_leave() -> None:
 
 def test_sampling_and_training_apart_share_no_memory() -> None:
     config, rl = model_config("nano/actor"), RLConfig()
-    together = plan_cluster(config, rl, ClusterOptions(gpus=4), prompt=50, limit=100)
-    apart = plan_cluster(config, rl, ClusterOptions(gpus=4, engine_gpus=2), prompt=50, limit=100)
+    together = plan_cluster(config, rl, ClusterOptions(gpus=4), EngineOptions(), prompt=50, limit=100)
+    apart = plan_cluster(config, rl, ClusterOptions(gpus=4, engine_gpus=2), EngineOptions(), prompt=50, limit=100)
     assert set(together.parts) == {"training, vLLM asleep", "sampling"}
     assert "trained weights and moments" in together.parts["sampling"]
     assert "trained weights and moments" not in apart.parts["sampling"]
@@ -52,6 +54,56 @@ def test_sampling_and_training_apart_share_no_memory() -> None:
     assert apart.fits
     assert sum(together.seconds.values()) > 0
     assert samples(replace(rl, levels="episode"))[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("rl", "cluster", "placement", "said"),
+    [
+        ({}, {"gpus": 16, "engine_gpus": 4}, "apart", "12 processes train together, and 4 engines sample"),
+        ({}, {"gpus": 8}, "apart", "needs --engine.placement colocated"),
+        ({}, {"gpus": 8, "engine_gpus": 4}, "colocated", "leave out --engine.placement colocated"),
+        ({}, {"gpus": 8, "tensor_parallel": 2}, "colocated", "needs --cluster.engine-gpus"),
+        ({"max_staleness": 1}, {"gpus": 8}, "colocated", "--max-staleness samples while others train"),
+    ],
+)
+def test_the_plan_refuses_what_the_run_refuses(rl: Any, cluster: Any, placement: Any, said: str) -> None:
+    engine = EngineOptions(name="vllm", placement=placement)
+    with pytest.raises(UsageError, match=said):
+        plan_cluster(
+            model_config("nano/actor"), RLConfig(**rl), ClusterOptions(**cluster), engine, prompt=50, limit=100
+        )
+
+
+def test_the_plan_reads_the_options_of_the_engine() -> None:
+    config, cluster = model_config("nano/actor"), ClusterOptions(gpus=2, engine_gpus=1)
+
+    def plan(rl: RLConfig, **options: Any) -> ClusterPlan:
+        return plan_cluster(config, rl, cluster, EngineOptions(name="vllm", **options), prompt=50, limit=100)
+
+    few, many = plan(RLConfig(), max_num_seqs=8), plan(RLConfig(), max_num_seqs=64)
+    assert few.seconds["trajectories"] > many.seconds["trajectories"]
+    assert few.parts["sampling"]["logits"] < many.parts["sampling"]["logits"]
+    half = plan(RLConfig(), gpu_memory_utilization=0.5)
+    assert sum(half.parts["sampling"].values()) == pytest.approx(0.56 * 80e9, rel=1e-3)
+    over, files = plan(RLConfig(), weights="nccl"), plan(RLConfig())
+    assert over.seconds["weights to the engines"] < files.seconds["weights to the engines"]
+    assert any("of its disk" in sentence for sentence in files.assumed)
+    assert not any("of its disk" in sentence for sentence in over.assumed)
+    ahead = plan(RLConfig(max_staleness=1))
+    long = replace(ahead, seconds={"trajectories": 3600.0, "training": 1800.0})
+    assert dict(long.time_rows)["a round"] == "3,600 s"
+    assert dict(replace(long, is_ahead=False).time_rows)["a round"] == "5,400 s"
+    assert any("of a host's memory" in sentence for sentence in ahead.assumed)
+
+
+def test_a_run_ahead_on_servers_is_planned_with_the_model_that_they_are_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    args = ["--model", "nano/actor", "--engine.name", "vllm", "--dry-run", "--max-staleness"]
+    commands.run("rl", [*args, "1"])
+    assert "replica" in capsys.readouterr().out
+    commands.run("rl", [*args, "0"])
+    assert "replica" not in capsys.readouterr().out
 
 
 def test_the_published_shapes_have_the_parameters_that_their_names_say() -> None:
@@ -115,7 +167,8 @@ def test_every_recipe_is_one_that_the_commands_read() -> None:
         options = tyro.cli(Rl, args=args, default=defaults("rl", args))
         gpus = int(file.stem.rpartition("-")[2].removesuffix("gpu"))
         assert (options.cluster.gpus, options.cluster.model in KNOWN) == (gpus, True), file
-        assert options.resources.engine.name == "vllm"
+        engine = options.resources.engine
+        assert (engine.name, engine.placement, engine.weights) == ("vllm", "colocated", "path")
         with_config("sft", ["--config", str(file)])
 
 

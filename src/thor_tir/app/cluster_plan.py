@@ -11,11 +11,13 @@ from typing import Any
 
 from thor_tir.app import memory
 from thor_tir.app.chips import A_HOST, CHIPS, NETWORK, Chip, ClusterOptions
+from thor_tir.engines.options import EngineOptions
+from thor_tir.errors import UsageError
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.rl.config import TURN_METHODS, RLConfig
 
-ENGINE_SHARE = 0.9
-"""Share of a GPU's memory that vLLM fills (its own default)."""
+DISK = 2e9
+"""Bytes a second that a host writes to its disk, or reads from it: one NVMe drive."""
 A_CALL = 200
 """Tokens of a repaired call beside the part of its thought that is written again."""
 LEFT_FREE = 0.06
@@ -40,6 +42,8 @@ class Decoder:
     """Most sequences that are decoded together."""
     efficiency: float
     """Share of the chip's limits that is reached."""
+    share: float = 0.9
+    """Share of a GPU's memory that it fills."""
 
     @property
     def weights(self) -> int:
@@ -53,7 +57,7 @@ class Decoder:
 
     def cached(self, held: int) -> int:
         """Tokens of the cache where each GPU holds so many further bytes; none where the weights already do not fit."""
-        room = ENGINE_SHARE * self.chip.memory - held - self.weights - self.logits
+        room = self.share * self.chip.memory - held - self.weights - self.logits
         return max(0, int(room * self.gpus / self.token_bytes))
 
     def step_seconds(self, rows: int, context: int) -> float:
@@ -82,6 +86,8 @@ class ClusterPlan:
     """Rounds of the run."""
     gpus: int
     """GPUs in all."""
+    is_ahead: bool = False
+    """True where sampling goes on while others train, so that a round takes as long as the longer of both."""
 
     @property
     def fits(self) -> bool:
@@ -100,14 +106,24 @@ class ClusterPlan:
     def time_rows(self) -> list[tuple[str, str]]:
         """Seconds of each part of a round, of all, and GPU hours of the run."""
         total = sum(self.seconds.values())
+        if self.is_ahead:
+            total -= min(self.seconds["training"], total - self.seconds["training"])
         rows = [(name, f"{s:,.0f} s, {s / total:.0%}" if s >= 1 else f"{s:.2f} s") for name, s in self.seconds.items()]
         hours = total * self.rounds / 3600
         run = f"{hours:,.1f} h, {hours * self.gpus:,.0f} GPU hours"
         return [*rows, ("a round", f"{total:,.0f} s"), (f"the run, {self.rounds:,} rounds", run)]
 
 
-def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, prompt: int, limit: int) -> ClusterPlan:
-    """A round of RL: `prompt` and `limit` are the tokens of the longest prompt and response."""
+def plan_cluster(
+    architecture: Any, rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, *, prompt: int, limit: int
+) -> ClusterPlan:
+    """A round of RL: `prompt` and `limit` are the tokens of the longest prompt and response.
+
+    Raises UsageError for GPUs that the run would refuse, or would use in another way.
+    """
+    if engine.name == "local":  # then it is planned for vLLM as it is meant here
+        engine = replace(engine, name="vllm", placement="apart" if cluster.engine_gpus else "colocated")
+    _check_places(rl, cluster, engine)
     chip = CHIPS[cluster.gpu]
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     trained = training_parts(architecture, rl, shape, cluster.learners)
@@ -115,10 +131,10 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
     size = trained[memory.WEIGHTS] * cluster.learners // memory.FULL
     mean = cluster.mean_tokens or limit // 2
     trajectories, repairs = samples(rl)
-    decoder = _decoder(architecture, size, cluster, -(-trajectories // cluster.replicas))
+    rows = min(engine.max_num_seqs, -(-trajectories // cluster.replicas))
+    decoder = _decoder(architecture, size, cluster, rows, engine.gpu_share)
     kept = trained[memory.WEIGHTS] + trained[memory.OPTIMIZER]
-    held = 0 if cluster.engine_gpus else kept
-    cached = decoder.cached(held)
+    cached = decoder.cached(0)
     at_once = min(decoder.rows, cached // (prompt + mean))
     sampled = {
         "weights in bfloat16": decoder.weights,
@@ -133,6 +149,8 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
         asleep = {"trained weights and moments": kept}
         parts = {"training, vLLM asleep": trained | free, "sampling": asleep | sampled | free}
     seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean)
+    if engine.weights == "path":
+        seconds["weights to the engines"] = 2 * _written(cluster, size) / DISK
     assumed = (
         f"responses of {mean:,} tokens in the mean, {limit:,} at most; every problem has a failed call to repair"
         if repairs
@@ -140,10 +158,55 @@ def plan_cluster(architecture: Any, rl: RLConfig, cluster: ClusterOptions, *, pr
         f"{at_once:,} sequences decoded together by each of {cluster.replicas:,} replicas",
         f"{cluster.efficiency:.0%} of the limits of {cluster.gpu} ({chip.flops / 1e12:,.0f} TFLOP/s, "
         f"{chip.bandwidth / 1e12:.2f} TB/s), {NETWORK / 1e9:.0f} GB/s between hosts for each GPU",
+        *_beside(rl, cluster, engine, size),
     )
     return ClusterPlan(
-        parts=parts, chip=chip, seconds=seconds, assumed=assumed, rounds=rl.num_rounds, gpus=cluster.gpus
+        parts=parts,
+        chip=chip,
+        seconds=seconds,
+        assumed=assumed,
+        rounds=rl.num_rounds,
+        gpus=cluster.gpus,
+        is_ahead=rl.max_staleness > 0,
     )
+
+
+def _check_places(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions) -> None:
+    """Raise UsageError where a run on these GPUs would not do what is planned."""
+    learners, is_apart = cluster.learners, cluster.engine_gpus > 0
+    if is_apart and engine.placement == "colocated":
+        raise UsageError("--cluster.engine-gpus names GPUs that only sample: leave out --engine.placement colocated")
+    if not is_apart and engine.placement == "apart":
+        raise UsageError(
+            "--cluster.engine-gpus 0 lets all GPUs sample and train in turns, which needs --engine.placement colocated"
+        )
+    if cluster.replicas < learners and is_apart:
+        raise UsageError(
+            f"{learners} processes train together, and {cluster.replicas} engines sample; each process needs one of "
+            f"its own: --cluster.engine-gpus is at least half of --cluster.gpus, more with --cluster.tensor-parallel"
+        )
+    if not is_apart and cluster.tensor_parallel > 1 and learners > 1:
+        raise UsageError("colocated servers have a GPU each: --cluster.tensor-parallel needs --cluster.engine-gpus")
+    if not is_apart and rl.max_staleness:
+        raise UsageError("--max-staleness samples while others train, which needs --cluster.engine-gpus")
+
+
+def _written(cluster: ClusterOptions, size: int) -> int:
+    """Bytes of weights in bfloat16 that the processes of a host write, each for its own servers."""
+    return memory.HALF * size * min(cluster.learners, A_HOST)
+
+
+def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: int) -> Iterator[str]:
+    """Sentences on the disk and the memory of a host."""
+    written = _written(cluster, size)
+    if engine.weights == "path":
+        yield (
+            f"weights by path: {_gb(written)} a host are written and read each time, at {DISK / 1e9:.0f} GB/s, and "
+            f"take {_gb(2 * written)} of its disk for a moment"
+        )
+    copies = (cluster.learners > 1 or rl.max_staleness > 0) + (engine.placement == "colocated")
+    if copies:
+        yield f"{_gb(copies * written)} of a host's memory hold what servers are given, and what they keep asleep"
 
 
 def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:
@@ -197,20 +260,17 @@ def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[tuple[str, RLCon
         yield " ".join([*said, f"--cluster.gpus {more.gpus}"]), rl, more
 
 
-def _decoder(architecture: Any, size: int, cluster: ClusterOptions, rows: int) -> Decoder:
+def _decoder(architecture: Any, size: int, cluster: ClusterOptions, rows: int, share: float) -> Decoder:
     return Decoder(
         size=size,
         token_bytes=memory.token_bytes(architecture, memory.HALF),
         vocabulary=architecture.get_text_config().vocab_size,
         gpus=cluster.tensor_parallel,
         chip=CHIPS[cluster.gpu],
-        rows=min(rows, MOST_ROWS),
+        rows=rows,
         efficiency=cluster.efficiency,
+        share=share,
     )
-
-
-MOST_ROWS = 256
-"""Sequences that vLLM decodes together unless it is told otherwise."""
 
 
 def _seconds(

@@ -85,6 +85,13 @@ def training_memory(
     return {name: count // processes for name, count in parts.items()} | gathered | {ACTIVATIONS: made.peak}
 
 
+def parameters(config: Any, adapters: AdapterConfig) -> int:
+    """Parameters of a model, those of adapters included."""
+    with torch.device("meta"):
+        model = with_adapters(AutoModelForCausalLM.from_config(config), adapters)
+    return sum(p.numel() for p in model.parameters())
+
+
 def _gathered(model: torch.nn.Module, width: int) -> int:
     """Bytes of what a process holds whole for a moment: what stands outside of the layers, two layers (the next one is
     fetched while one computes), and the gradient of the larger of both, also in float32 while it is summed.

@@ -93,10 +93,13 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, proces
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
     trained = training_parts(architecture, rl, shape, processes)
-    if resources.engine.name != "local":
-        return Plan(name="rl", counts=counts, memory=trained)
-    samples_apart = processes > 1 or rl.bf16 or rl.max_staleness > 0
+    is_local = resources.engine.name == "local"
+    samples_apart = processes > 1 or (rl.bf16 and is_local) or rl.max_staleness > 0
     width = memory.HALF if rl.bf16 else memory.FULL
+    if not is_local:
+        copy = memory.parameters(architecture, rl.adapters) * width if samples_apart else 0
+        beside = ", in the machine's memory" if torch.cuda.is_available() else ""
+        return Plan(name="rl", counts=counts, memory=trained | ({f"replica{beside}": copy} if copy else {}))
     at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(samples(rl)))
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
     replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
@@ -136,11 +139,13 @@ def plan_rl_on(
         say(f"{model} is not at hand: planned for the published shape of {planned_for}, prompts of {prompt:,} tokens")
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
-    planned = plan_cluster(architecture, rl, cluster, prompt=prompt, limit=limit)
+
+    def on_gpus(other: RLConfig, on: ClusterOptions) -> ClusterPlan:
+        return plan_cluster(architecture, other, on, config.resources.engine, prompt=prompt, limit=limit)
+
+    planned = on_gpus(rl, cluster)
     if not planned.fits:
-        for sentence in remedies(
-            rl, cluster, lambda other, on: plan_cluster(architecture, other, on, prompt=prompt, limit=limit)
-        ):
+        for sentence in remedies(rl, cluster, on_gpus):
             say(sentence)
     return Plan(name="rl", counts=counts, memory={}), planned
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 
+import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from thor_tir.engines.loading import load_model
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.options import EngineOptions
 from thor_tir.problem import Problem, write_problems
+from thor_tir.rl.train import _scoring_model
 from thor_tir.verdict import Outcome, Verdict
 
 SILENT = ConsoleReporter(Console(file=StringIO()))
@@ -41,6 +43,41 @@ def test_a_model_that_is_only_sampled_from_is_loaded_in_the_type_that_the_engine
 
     assert asyncio.run(dtype_of(runtime_of(bf16=True))) is torch.bfloat16
     assert asyncio.run(dtype_of(runtime_of())) is torch.float32
+
+
+class Asked(Exception):
+    """A model was asked for, with these options."""
+
+
+def asked(name: str, **options: object) -> None:
+    raise Asked(options)
+
+
+def test_models_that_servers_sample_from_stay_in_the_hosts_memory_and_leave_gpus_to_the_servers(monkeypatch):
+    async def load(runtime: Runtime) -> None:
+        async with runtime.load("nano/actor", ServedAs(), SILENT):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("thor_tir.app.runtime.load_model", asked)
+    monkeypatch.setattr(stage, "load_model", asked)
+    for name, device in (("vllm", "cpu"), ("local", None)):
+        with pytest.raises(Asked) as found:
+            asyncio.run(load(runtime_of(name=name)))
+        assert found.value.args[0]["device"] == device
+        assert found.value.args[0]["dtype"] == (torch.bfloat16 if device else None)
+        with pytest.raises(Asked) as found:
+            stage._replica("nano/actor", replace(quickstart().rl, bf16=True), name)
+        assert found.value.args[0] == {"dtype": torch.bfloat16, "device": device}
+
+
+def test_rows_are_read_again_by_the_model_on_the_gpu():
+    config = quickstart().rl
+    on_gpu, beside = (SimpleNamespace(device=torch.device(kind)) for kind in ("cuda:1", "cpu"))
+    for replica, scoring in ((None, on_gpu), (beside, on_gpu), (SimpleNamespace(device=on_gpu.device), None)):
+        inputs = SimpleNamespace(model=on_gpu, replica=replica)
+        assert _scoring_model(inputs, config) is (scoring or replica)
+    assert _scoring_model(inputs, replace(config, max_staleness=1)) is on_gpu
 
 
 def test_rl_in_bfloat16_samples_from_a_copy_in_that_type_and_leaves_the_weights_that_were_trained(

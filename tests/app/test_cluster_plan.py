@@ -89,6 +89,8 @@ def test_the_plan_reads_the_options_of_the_engine() -> None:
     assert over.seconds["weights to the engines"] < files.seconds["weights to the engines"]
     assert any("of its disk" in sentence for sentence in files.assumed)
     assert not any("of its disk" in sentence for sentence in over.assumed)
+    assert any("without --bf16" in sentence for sentence in files.assumed)
+    assert not any("without --bf16" in sentence for sentence in plan(RLConfig(bf16=True)).assumed)
     ahead = plan(RLConfig(max_staleness=1))
     long = replace(ahead, seconds={"trajectories": 3600.0, "training": 1800.0})
     assert dict(long.time_rows)["a round"] == "3,600 s"

@@ -199,6 +199,8 @@ def _written(cluster: ClusterOptions, size: int) -> int:
 def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: int) -> Iterator[str]:
     """Sentences on the disk and the memory of a host."""
     written = _written(cluster, size)
+    if not rl.bf16:
+        yield "planned for servers in bfloat16: without --bf16 their weights, keys and values take twice as much"
     if engine.weights == "path":
         yield (
             f"weights by path: {_gb(written)} a host are written and read each time, at {DISK / 1e9:.0f} GB/s, and "

@@ -219,9 +219,9 @@ def part_words(number: int, count: int) -> list[str]:
 def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) -> int:
     """Run `thor` with these arguments in `count` processes of this machine that share the work; their status.
 
-    They talk to each other, or each has a part of the problems and a GPU for itself, `in_parts`; parts share GPUs where
-    there are more of them than GPUs. When one ends by a fault, the
-    others are ended. They end with this process, however that ends.
+    They talk to each other, or each has a part of the problems and of the GPUs for itself, `in_parts`; parts share GPUs
+    where there are more of them than GPUs. When one ends by a fault, the others are ended. They end with this process,
+    however that ends.
     """
     port = free_port("127.0.0.1")
     known = {
@@ -240,12 +240,19 @@ def start_several(count: int, args: Sequence[str], *, in_parts: bool = False) ->
             rank = "0" if in_parts else str(number)
             env = {**threads, **known, "RANK": rank, "LOCAL_RANK": rank}
             if len(own) > 1:
-                env["CUDA_VISIBLE_DEVICES"] = own[number % len(own)]
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(_share(own, number, count))
             words = [*command, *(part_words(number, count) if in_parts else ())]
             each = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, env=env))
             stack.callback(each.terminate)
             started.append(each)
         return _first_fault(started)
+
+
+def _share(own: Sequence[str], number: int, count: int) -> Sequence[str]:
+    """The GPUs of one of so many parts: neighbours, or one that parts share where there are fewer GPUs than parts."""
+    if len(own) < count:
+        return [own[number % len(own)]]
+    return Ranks(rank=number, size=count).share(own)
 
 
 def _first_fault(started: Sequence["subprocess.Popen[bytes]"]) -> int:

@@ -19,7 +19,8 @@ import os, sys, time
 from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together
 end_with_starter()
 assert is_started_together() and is_one_of_several() == ("--shard" not in sys.argv)
-print(*(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")), os.getpid(), *sys.argv[1:], flush=True)
+said = [*(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")), str(os.getpid()), *sys.argv[1:]]
+os.write(1, (" ".join(said) + "\\n").encode())  # whole, also where output is not buffered
 if sys.argv[1] == "fails" and os.environ["RANK"] == "1":
     sys.exit(7)
 if sys.argv[1] != "ends":
@@ -55,10 +56,15 @@ def test_parts_know_nothing_of_each_other(program: Path, capfd: pytest.CaptureFi
 
 
 def test_each_part_has_a_gpu_for_itself(program: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
-    program.write_text("import os, sys\nprint(os.environ['CUDA_VISIBLE_DEVICES'], sys.argv[-1], flush=True)")
+    program.write_text(
+        "import os, sys\nos.write(1, f\"{os.environ['CUDA_VISIBLE_DEVICES']} {sys.argv[-1]}\\n\".encode())"
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
     assert distributed.start_several(3, ["ends"], in_parts=True) == 0
     assert sorted(capfd.readouterr().out.splitlines()) == ["4 1/3", "4 3/3", "GPU-7 2/3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert distributed.start_several(2, ["ends"], in_parts=True) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == ["0,1 1/2", "2,3 2/2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,-1,1")
     assert distributed.gpus() == ("0",)
 

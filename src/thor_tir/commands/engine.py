@@ -40,7 +40,7 @@ class EngineUp:
     tensor_parallel: int = 1
     """GPUs over which the model of each server is split."""
     devices: tuple[str, ...] = ()
-    """GPUs to use, in order; by default those of CUDA_VISIBLE_DEVICES, else what each server chooses."""
+    """GPUs to use, in order; by default those of CUDA_VISIBLE_DEVICES, else all of this host."""
     host: str = "127.0.0.1"
     """Address to listen on: loopback or a private network."""
     port: int = 8100

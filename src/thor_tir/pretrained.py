@@ -154,6 +154,30 @@ def copy_weights(named_parameters: "Iterable[tuple[str, Tensor]]", model: Causal
                 places[name].copy_(weight)
 
 
+def beneath(model: CausalLM) -> Any:
+    """The model without its adapters; one without any is itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def plain_weights(model: CausalLM) -> "Iterator[tuple[str, Tensor]]":
+    """The weights of a model by its own names, one after another; of one with adapters the sums, which a server loads
+    that knows nothing of them. Nothing is changed."""
+    import torch
+
+    inner = beneath(model)
+    adapted = {name: each for name, each in inner.named_modules() if hasattr(each, "get_delta_weight")}
+    for name, weight in inner.named_parameters():
+        place, _, last = name.rpartition(".")
+        owner, _, kind = place.rpartition(".")
+        if owner in adapted and kind == "base_layer":
+            layer = adapted[owner]
+            with torch.no_grad():
+                more = sum(layer.get_delta_weight(each) for each in layer.active_adapters) if last == "weight" else 0
+                yield f"{owner}.{last}", (weight + more).to(weight.dtype)
+        elif not any(name.startswith(f"{each}.") for each in adapted):
+            yield name, weight
+
+
 REPLACED = "sdpa"
 """The implementation of attention that ours compute the same as. Models that ask for another one keep it."""
 

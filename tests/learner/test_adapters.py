@@ -2,13 +2,16 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.protocol import Sampling
+from thor_tir.engines.vllm.weights import ByPath
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import load_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
@@ -16,6 +19,7 @@ from thor_tir.learner.forward import row_logprobs
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.learner.trainable import merged, with_adapters
+from thor_tir.pretrained import plain_weights
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_rows import NAN, mixed_rows, random_row
 
@@ -106,3 +110,31 @@ def test_without_peft_one_sentence_says_how_to_get_it(monkeypatch):
     ) as e:
         with_adapters(tiny_model(), AdapterConfig(lora_r=4))
     assert "\n" not in str(e.value)
+
+
+def loaded(folder: Path) -> torch.nn.Module:
+    """A model from the files of a folder as a server reads them: all that there are, by no index."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    found = {name: each for path in folder.glob("*.safetensors") for name, each in load_file(path).items()}
+    model.load_state_dict(found, strict=False)
+    assert found.keys() == dict(model.named_parameters()).keys()
+    return model.eval()
+
+
+def test_a_server_that_knows_no_adapters_gets_a_folder_of_the_sums(tmp_path):
+    learner = learner_of()
+    learner.step(mixed_rows())
+    expected, before = logits(learner.model), {n: p.clone() for n, p in learner.model.named_parameters()}
+    files = ByPath(learner.model, tiny_tokenizer(), tmp_path)
+    files.write_model()
+    torch.testing.assert_close(logits(loaded(tmp_path)), expected, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(p, before[n]) for n, p in learner.model.named_parameters())
+    learner.step(mixed_rows())
+    asyncio.run(files.prepare())
+    torch.testing.assert_close(logits(loaded(tmp_path)), logits(learner.model), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_plain_weights_have_the_names_of_the_model_without_adapters(is_adapted):
+    model = learner_of().model if is_adapted else tiny_model(sharpness=1.0)
+    assert [name for name, _ in plain_weights(model)] == [name for name, _ in tiny_model().named_parameters()]

@@ -9,7 +9,7 @@ import torch
 
 from thor_tir.engines.vllm.replica import Replica
 from thor_tir.errors import EngineFault
-from thor_tir.pretrained import CausalLM
+from thor_tir.pretrained import CausalLM, plain_weights
 
 PROBE_TOKENS = 48
 """Length of the probe that is read after every update."""
@@ -52,7 +52,7 @@ class Probe:
             return "the server lacks this package's extension, so it cannot say which weight differs"
         reply = await replica.post("/collective_rpc", {"method": "thor_sums"})
         theirs: Mapping[str, float] = reply["results"][0]
-        ours = {name: float(weight.detach().double().sum()) for name, weight in self._model.named_parameters()}
+        ours = {name: float(weight.detach().double().sum()) for name, weight in plain_weights(self._model)}
         for name in theirs.keys() & ours.keys():
             if not math.isclose(theirs[name], ours[name], rel_tol=1e-3, abs_tol=1e-3):
                 return f"the first weight that differs is {name}"

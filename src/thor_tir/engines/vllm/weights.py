@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from thor_tir.engines.vllm.replica import Replica
-from thor_tir.pretrained import CausalLM, ModelTokenizer
+from thor_tir.pretrained import CausalLM, ModelTokenizer, beneath, plain_weights
 
 SHARD_BYTES = 2 * 2**30
 """Size of one file of weights in bytes: no more is held in memory beside the model."""
@@ -76,7 +76,11 @@ class ByPath:
 
     def write_model(self) -> None:
         """Write the whole model folder."""
-        self._model.save_pretrained(self.folder, max_shard_size=SHARD_BYTES)
+        inner = beneath(self._model)
+        inner.config.architectures = [type(inner).__name__]
+        inner.config.save_pretrained(self.folder)
+        if (generation := getattr(inner, "generation_config", None)) is not None:
+            generation.save_pretrained(self.folder)
         self._tokenizer.save_pretrained(self.folder)
         self._write_weights()
 
@@ -86,7 +90,7 @@ class ByPath:
         draft.mkdir()
         shard: dict[str, torch.Tensor] = {}
         size = number = 0
-        for name, weight in self._model.named_parameters():
+        for name, weight in plain_weights(self._model):
             shard[name] = weight.detach().to(self._dtype).cpu().contiguous()
             size += shard[name].nbytes
             if size >= SHARD_BYTES:
@@ -166,7 +170,7 @@ class OverNCCL:
             if replica.name not in self._senders:
                 await self._join(replica)
             sender = self._senders[replica.name]
-            weights = dict(self._model.named_parameters())
+            weights = dict(plain_weights(self._model))
             if not await replica.is_taken("/start_weight_update"):  # one that never finished is still open
                 await replica.is_taken("/finish_weight_update")
                 await replica.post("/start_weight_update")

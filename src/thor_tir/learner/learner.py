@@ -32,7 +32,7 @@ from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term
 from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.trainable import exchange, local, shard, whole
+from thor_tir.learner.trainable import local, shard, sum_gradients_at, whole
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 
@@ -143,7 +143,7 @@ class Learner:
         tally = _Tally()
         with _mode(self.model, is_training=True):
             for batch, is_last in _with_last(self._batches([row for row in rows if row.leaves_gradient])):
-                exchange(self.model, is_last=is_last)
+                sum_gradients_at(self.model, is_last=is_last)
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
                 self._objective(logp_N, batch, found, tally).backward()  # type: ignore[no-untyped-call]

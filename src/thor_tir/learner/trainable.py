@@ -50,10 +50,9 @@ def merged(model: CausalLM) -> CausalLM:
     return joined
 
 
-KEPT_WHOLE = 50_000_000
-"""Parameters up to which a process keeps all weights and gradients from one micro-batch of a step to the next, instead
-of gathering and summing them for each: eight bytes a parameter more, and a step's traffic does not grow with its
-micro-batches."""
+SUMMED_ONCE = 50_000_000
+"""Parameters up to which a process keeps its own sums of gradients until the last micro-batch of a step, instead of
+adding them up between processes for each: four bytes a parameter more."""
 
 
 def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) -> None:
@@ -72,9 +71,10 @@ def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) ->
             module.set_force_sum_reduction_for_comms(True)
 
 
-def exchange(model: torch.nn.Module, *, is_last: bool) -> None:
-    """Say whether the backward call of a micro-batch is the last of its step, where a small model is sharded."""
-    if isinstance(model, FSDPModule) and sum(parameter.numel() for parameter in model.parameters()) <= KEPT_WHOLE:
+def sum_gradients_at(model: torch.nn.Module, *, is_last: bool) -> None:
+    """Let the next backward call add gradients up between processes, of a small sharded model only in the last call of
+    a step."""
+    if isinstance(model, FSDPModule) and sum(parameter.numel() for parameter in model.parameters()) <= SUMMED_ONCE:
         model.set_requires_gradient_sync(is_last)
 
 

@@ -29,7 +29,8 @@ class Reproduce:
 
     names: tyro.conf.Positional[tuple[str, ...]]
     """Tables: table2, table3, table4, table5, table6, table7, figure4; `all` for every one of these; `family` and
-    `family-time` for the step methods side by side."""
+    `family-time` for the step methods side by side; `ladder` for
+    the method in one run of RL a seed, `gsm8k` for that benchmark."""
     model: str = "nano"
     """Model that they are run on: nano, smollm2-135m, or a folder or hub name that begins from --like's options."""
     like: str = "nano"

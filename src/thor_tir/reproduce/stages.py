@@ -97,6 +97,12 @@ def _gsm8k(name: str, model: str, *words: str, is_of_seed: bool = True) -> Stage
 
 
 _GSM8K = (
+    trained(
+        "rl-gsm8k",
+        *("--levels", "joint", "--problems", "{data}/gsm8k_train.jsonl"),
+        *("--validation-problems", "{data}/gsm8k_test.jsonl"),
+    ),
+    _gsm8k("own", "{rl-gsm8k}/model"),
     _gsm8k("base-no-tools", "{actor}", "--no-tools", is_of_seed=False),
     _gsm8k("base", "{actor}", is_of_seed=False),
     _gsm8k("sft", "{sft}/model"),

@@ -4,30 +4,24 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 
 from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.app.runtime import open_runtime
-from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.observation import ObservationConfig
-from thor_tir.dialect.prompts import TOOLS, conversation_messages
+from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
 from thor_tir.eval.answer_json import answer_json, candidate_json
-from thor_tir.inference.answering import AttemptLimits, heard_attempt
+from thor_tir.inference.answering import Answer, AttemptLimits, Ears, answer, asked_prompt
 from thor_tir.inference.asking import AskingSetup, Chooser, open_chooser
-from thor_tir.inference.best_of_n import Choice, usable
-from thor_tir.inference.opinions import Opinion
+from thor_tir.inference.best_of_n import usable
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.pretrained import ChatTurn
 from thor_tir.progress import Reporter
-from thor_tir.rollout.loop import Agent, Draft, RolloutConfig
-from thor_tir.rollout.overheard import Event, Overheard
-from thor_tir.rollout.sample_many import Attempt, in_parallel
-from thor_tir.seeds import seed_of
+from thor_tir.rollout.loop import Agent, RolloutConfig
+from thor_tir.rollout.overheard import Event
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import Decode
 
 TRAINED = (Path("runs/quickstart/rl/model"), Path("runs/quickstart/sft/model"))
 """Looked for in this order when no model is named."""
@@ -70,47 +64,20 @@ class AskConfig:
         usable(self.select)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """The answer to a question."""
-
-    choice: Choice
-    """Attempt that is the answer, and why."""
-    candidates: tuple[Attempt, ...]
-    """All attempts."""
-    decode: Decode
-    """Function from token ids to text."""
-    seed: int
-    """Seed that gives this answer again."""
-    seconds: float
-    """Time from the first sample to the choice."""
-    opinion: Opinion | None = None
-    """Opinion that the selector asked for; None for a rule."""
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that is the answer."""
-        return self.choice.chosen
-
-    @property
-    def text(self) -> str:
-        """The answer as it was found; empty where there is none."""
-        return (self.attempt.verdict.extracted or "").strip()
-
-    def as_json(self) -> JsonObject:
-        """The answer as `thor solve --json` prints it."""
-        fields = {
-            **answer_json(self.attempt, self.decode),
-            "tokens": sum(candidate.trajectory.num_model_tokens for candidate in self.candidates),
-            "seed": self.seed,
-            "seconds": round(self.seconds, 3),
-        }
-        if len(self.candidates) > 1:
-            fields["candidates"] = [candidate_json(candidate) for candidate in self.candidates]
-            fields["chosen"] = {"number": self.choice.place, "reason": self.choice.reason}
-        if self.opinion is not None:
-            fields["asked"] = self.opinion.cost
-        return fields
+def solved_json(answer: Answer) -> JsonObject:
+    """An answer as `thor solve --json` prints it."""
+    fields = {
+        **answer_json(answer.chosen, answer.dialect.decode),
+        "tokens": answer.sampled_tokens,
+        "seed": answer.seed,
+        "seconds": round(answer.seconds, 3),
+    }
+    if len(answer.candidates) > 1:
+        fields["candidates"] = [candidate_json(candidate) for candidate in answer.candidates]
+        fields["chosen"] = {"number": answer.choice.place, "reason": answer.choice.reason}
+    if answer.opinion is not None:
+        fields["asked"] = answer.opinion.cost
+    return fields
 
 
 class Asked:
@@ -121,44 +88,18 @@ class Asked:
         self._config = config
         self._chooser = chooser
 
-    @property
-    def dialect(self) -> Dialect:
-        """The model's conventions."""
-        return self._agent.dialect
-
-    async def answer(self, turns: Sequence[ChatTurn], *, seed: int, hear: Callable[[Event], None] | None) -> Answered:
+    async def answer(self, turns: Sequence[ChatTurn], *, seed: int, hear: Callable[[Event], None] | None) -> Answer:
         """Answer the last turn of a conversation.
 
         A single attempt is heard while it is written, of several the chosen one when it has been chosen.
         Raises ContextFull where the turns leave no room, and faults of the machine.
         """
-        config, dialect, began = self._config, self._agent.dialect, monotonic()
-        prompt = dialect.chat(conversation_messages(dialect.config.style, turns))
-        is_live = config.attempts == 1 and hear is not None
-        limits = AttemptLimits(rollout=config.rollout, correction=config.correction if config.attempts == 1 else None)
-        found: dict[int, Attempt] = {}
-        events: list[list[Event]] = [[] for _ in range(config.attempts)]
-
-        async def one(number: int) -> None:
-            draft = Draft(id=str(number), problem_id="", prompt=prompt, seed=seed_of(seed, number))
-            heard = hear if is_live and hear is not None else events[number].append
-            overheard = Overheard(self._agent, heard, is_live=is_live)
-            found[number] = await heard_attempt(draft, limits, overheard, thinking_of(dialect))
-
-        await in_parallel(range(config.attempts), one, config.attempts)
-        candidates = tuple(found[number] for number in range(config.attempts))
-        choice, opinion = await self._chooser.choose(str(turns[-1]["content"]), candidates, seed=seed)
-        if hear is not None:
-            for event in events[choice.place]:
-                hear(event)
-        return Answered(
-            choice=choice,
-            candidates=candidates,
-            decode=dialect.decode,
-            seed=seed,
-            seconds=monotonic() - began,
-            opinion=opinion,
-        )
+        config = self._config
+        correction = config.correction if config.attempts == 1 else None
+        limits = AttemptLimits(rollout=config.rollout, correction=correction, attempts=config.attempts)
+        ears = Ears() if hear is None else Ears(hear=hear, is_live=True)
+        asked = asked_prompt(self._agent.dialect, turns)
+        return await answer(asked, limits, self._agent, self._chooser, ears, seed=seed)
 
 
 def usual_model() -> str:

@@ -96,6 +96,4 @@ class _Talk:
         show_end(answered, self._reporter)
         self.num_unanswered -= bool(answered.text)
         if self._remembers:
-            spans = [span for step in answered.attempt.trajectory.steps for span in step.spans]
-            said = self._asked.dialect.readable([token for span in spans for token in span.token_ids])
-            self._turns = [*turns, {"role": "assistant", "content": said}]
+            self._turns = [*turns, {"role": "assistant", "content": answered.context}]

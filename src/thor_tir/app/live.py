@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from thor_tir.app.ask import Answered
 from thor_tir.console import ConsoleReporter, text_table, visible
 from thor_tir.dialect.fences import CLOSE, OPEN
 from thor_tir.dialect.observation import OUTPUT
 from thor_tir.dialect.tool_calls import RESULT_CLOSE, RESULT_OPEN
 from thor_tir.eval.transcript import answer_line, cost_sentence, highlighted, output_panel
+from thor_tir.inference.answering import Answer
 from thor_tir.rollout.overheard import Event, Happening
 
 NOTICES = frozenset({Happening.REPAIR, Happening.GIVEN_UP, Happening.DROPPED})
@@ -97,7 +97,7 @@ def _lines(text: str) -> Sequence[str]:
     return [*(f"{line}\n" for line in whole), *([rest] if rest else [])]
 
 
-def show_end(answered: Answered, reporter: ConsoleReporter) -> None:
+def show_end(answered: Answer, reporter: ConsoleReporter) -> None:
     """Candidates and the reason of the choice where there are several; the answer; a line about its cost."""
     if len(answered.candidates) > 1:
         reporter.show(text_table("Candidates", *_candidates(answered)))
@@ -111,7 +111,7 @@ def show_end(answered: Answered, reporter: ConsoleReporter) -> None:
     reporter.say(f"{cost}; {answered.seconds:.1f} s")
 
 
-def _candidates(answered: Answered) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+def _candidates(answered: Answer) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     choice = answered.choice
     parts = choice.parts or tuple(f"score {number + 1}" for number in range(len(choice.scores[0])))
     rows = [

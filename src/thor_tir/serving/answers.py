@@ -5,27 +5,24 @@ it has been chosen; until then a piece for each candidate says that it is done.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from time import monotonic
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thor_tir.chat_template import TAGS
 from thor_tir.dialect.dialect import Dialect, Thinking, thinking_of
 from thor_tir.engines.protocol import Policy
 from thor_tir.eval.answer_json import candidate_json
-from thor_tir.inference.answering import AttemptLimits, heard_attempt
+from thor_tir.inference.answering import Answer, AskedPrompt, AttemptLimits, Ears, answer
 from thor_tir.inference.asking import Chooser
-from thor_tir.inference.best_of_n import RULES, Choice, selector
-from thor_tir.inference.opinions import Opinion
-from thor_tir.rollout.loop import Agent, Draft
-from thor_tir.rollout.overheard import Event, Happening, Overheard
-from thor_tir.rollout.sample_many import Attempt, in_parallel
+from thor_tir.inference.best_of_n import RULES, selector
+from thor_tir.rollout.loop import Agent
+from thor_tir.rollout.overheard import Event, Happening
+from thor_tir.rollout.sample_many import Attempt
 from thor_tir.rollout.toolbox import Toolbox, ToolRunner
 from thor_tir.sandbox.protocol import Sandbox
-from thor_tir.seeds import seed_of
 from thor_tir.serving.requests import AnswerOptions
 from thor_tir.storage.journal import JsonObject
-from thor_tir.trajectory import PYTHON, Decode, Span
+from thor_tir.trajectory import PYTHON
 
 SILENT = frozenset({Happening.TEXT, Happening.STANDS})
 """Events that are text alone."""
@@ -77,99 +74,25 @@ class Served:
         return self.with_tools if options.has_tools else self.in_words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer to a client, and its cost."""
-
-    choice: Choice
-    """Attempt that is the answer, and why."""
-    candidates: tuple[Attempt, ...]
-    """All attempts, the chosen one among them."""
-    decode: Decode
-    """Function from token ids to text."""
-    context: str
-    """Text that stands in the model's context, calls and results as its dialect writes them."""
-    seed: int
-    """Seed of the request, which gives the same answer again."""
-    seconds: float
-    """Time from the first sample to the choice."""
-
-    opinion: Opinion | None = None
-    """Opinion that the selector asked for; None for a rule."""
-
-    @property
-    def chosen(self) -> Attempt:
-        """Attempt that is the answer."""
-        return self.choice.chosen
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the model wrote: in all candidates, discarded repairs included, and to choose among them."""
-        asked = 0 if self.opinion is None else self.opinion.tokens
-        return sum(candidate.trajectory.num_model_tokens for candidate in self.candidates) + asked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedPrompt:
-    """A conversation as the model reads it."""
-
-    prompt: Span
-    """Tokens of all turns."""
-    question: str
-    """Text of the last turn, for selectors that ask about its answers."""
-
-
-async def answer(
+async def serve_answer(
     asked: AskedPrompt, options: AnswerOptions, served: Served, tell: Tell, note: Callable[[Event], None], *, seed: int
 ) -> Answer:
-    """Answer one prompt. `note` is called with every event of all attempts.
+    """Answer one prompt piece by piece. `note` is called with every event of all attempts.
 
     Raises ContextFull where the prompt leaves no room for an answer, and faults of the machine.
     """
-    began = monotonic()
     dialect = served.dialect(options)
     agent = Agent(policy=served.policy, sandbox=served.sandbox, dialect=dialect, tools=served.tools)
-    thinking = thinking_of(dialect)
-    limits = AttemptLimits(rollout=options.rollout, correction=options.correction)
-    pieces = Pieces(options, thinking, tell)
-    events: list[list[Event]] = [[] for _ in range(options.attempts)]
-    found: dict[int, Attempt] = {}
+    limits = AttemptLimits(rollout=options.rollout, correction=options.correction, attempts=options.attempts)
+    pieces = Pieces(options, thinking_of(dialect), tell)
 
-    async def one(number: int) -> None:
-        def hear(event: Event) -> None:
-            note(event)
-            if options.attempts == 1:
-                pieces.add(event)
-            else:
-                events[number].append(event)
+    def done(attempt: Attempt) -> None:
+        tell(Piece(event=candidate_json(attempt)))
 
-        draft = Draft(id=str(number), problem_id="", prompt=asked.prompt, seed=seed_of(seed, number))
-        is_live = options.is_stream and options.attempts == 1
-        attempt = await heard_attempt(draft, limits, Overheard(agent, hear, is_live=is_live), thinking)
-        found[number] = attempt
-        if options.attempts > 1:
-            tell(Piece(event=candidate_json(attempt)))
-
-    await in_parallel(range(options.attempts), one, options.attempts)
-    candidates = tuple(found[number] for number in sorted(found))
-    choice, opinion = await served.choosers[options.select].choose(asked.question, candidates, seed=seed)
-    for event in events[choice.place]:
-        pieces.add(event)
+    ears = Ears(hear=pieces.add, note=note, done=done, is_live=options.is_stream)
+    made = await answer(asked, limits, agent, served.choosers[options.select], ears, seed=seed)
     pieces.end()
-    return Answer(
-        choice=choice,
-        candidates=candidates,
-        decode=dialect.decode,
-        context=_context(choice.chosen, dialect),
-        seed=options.seed,
-        seconds=monotonic() - began,
-        opinion=opinion,
-    )
-
-
-def _context(attempt: Attempt, dialect: Dialect) -> str:
-    spans = [span for step in attempt.trajectory.steps for span in step.spans]
-    return dialect.readable([token for span in spans for token in span.token_ids])
+    return replace(made, seed=options.seed)
 
 
 class Pieces:

@@ -5,8 +5,9 @@ from functools import partial
 
 from starlette.requests import Request
 
+from thor_tir.inference.answering import Answer, AskedPrompt
 from thor_tir.rollout.sample_many import in_parallel
-from thor_tir.serving.answers import Answer, AskedPrompt, Piece
+from thor_tir.serving.answers import Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.replies import Head, chat_chunk, chat_json, chat_usage, last_chunk, piece_chunk, usage_chunk
 from thor_tir.serving.reply import HttpReply, streamed

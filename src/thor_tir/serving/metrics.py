@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from thor_tir.inference.answering import Answer
 from thor_tir.rollout.overheard import Event, Happening
-from thor_tir.serving.answers import Answer
 from thor_tir.storage.journal import JsonObject
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from thor_tir.eval.answer_json import answer_json, candidate_json
+from thor_tir.inference.answering import Answer
 from thor_tir.inference.self_correction import RepairCost, repair_cost
-from thor_tir.serving.answers import Answer, Piece
+from thor_tir.serving.answers import Piece
 from thor_tir.serving.continuation import Continuation
 from thor_tir.storage.journal import JsonObject
 from thor_tir.trajectory import Finish, StopReason
@@ -121,7 +122,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
 def thor_json(answer: Answer) -> JsonObject:
     """The field `thor`: final answer, every step as it stands in the context, and what was thrown away."""
     fields: JsonObject = {
-        **answer_json(answer.chosen, answer.decode),
+        **answer_json(answer.chosen, answer.dialect.decode),
         "context": answer.context,
         "seed": answer.seed,
         "seconds": round(answer.seconds, 3),

@@ -11,8 +11,9 @@ from typing import Any
 
 from starlette.requests import Request
 
+from thor_tir.inference.answering import Answer
 from thor_tir.pretrained import ChatTurn
-from thor_tir.serving.answers import Answer, Piece
+from thor_tir.serving.answers import Piece
 from thor_tir.serving.audit import AuditRecord
 from thor_tir.serving.fields import Fields
 from thor_tir.serving.replies import Head, finish_reason, thor_json

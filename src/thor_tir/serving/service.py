@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from thor_tir.chat_template import TemplateFault
-from thor_tir.dialect.prompts import conversation_messages
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.errors import EngineFault, MachineFault, SandboxUnavailable, ToolUnavailable, UsageError
+from thor_tir.inference.answering import Answer, AskedPrompt, asked_prompt
 from thor_tir.pretrained import ChatTurn
 from thor_tir.rollout.overheard import Event
 from thor_tir.seeds import seed_of
-from thor_tir.serving.answers import Answer, AskedPrompt, Served, Tell, answer
+from thor_tir.serving.answers import Served, Tell, serve_answer
 from thor_tir.serving.audit import AuditLog, AuditRecord
 from thor_tir.serving.fields import InvalidRequest, parse_json
 from thor_tir.serving.keys import KEYS_VARIABLE, Keys
@@ -187,13 +187,11 @@ class AnswerService:
 
     def prompt(self, turns: Sequence[ChatTurn], options: AnswerOptions) -> AskedPrompt:
         """A conversation as the model reads it. Raises InvalidRequest where its template refuses the turns."""
-        dialect = self.served.dialect(options)
         try:
-            prompt = dialect.chat(conversation_messages(dialect.config.style, turns))
+            return asked_prompt(self.served.dialect(options), turns)
         except TemplateFault as refusal:
             message = f"the model's chat template refuses these messages: {str(refusal)[:200]}"
             raise InvalidRequest(message, param="messages") from refusal
-        return AskedPrompt(prompt=prompt, question=str(turns[-1]["content"]))
 
     async def answer(
         self, asked: AskedPrompt, options: AnswerOptions, record: AuditRecord, tell: Tell, *, index: int = 0
@@ -209,7 +207,7 @@ class AnswerService:
             self.metrics.note(event)
             record.note(event)
 
-        made = await answer(asked, options, self.served, tell, note, seed=seed_of(options.seed, index))
+        made = await serve_answer(asked, options, self.served, tell, note, seed=seed_of(options.seed, index))
         self.fault = ""
         self.metrics.note_answer(made)
         record.spent["model"] += made.num_tokens

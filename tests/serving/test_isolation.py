@@ -87,7 +87,7 @@ STATUSES = {
     "while True: pass": {"timeout"},
     "import time\ntime.sleep(60)": {"timeout"},
     "x = bytearray(2**33)": {"memory"},
-    "x = []\nwhile True: x.append(bytearray(2**20))": {"memory"},
+    "x = []\nwhile True: x.append(bytearray(2**24))": {"memory"},
     "while True: print('x' * 1000)": {"output_limit"},
     "import os\nwhile True: os.fork()": {"denied", "runtime"},
     "open('f', 'wb').write(b'x' * 2**30)": {"runtime", "memory"},

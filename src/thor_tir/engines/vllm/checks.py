@@ -27,73 +27,78 @@ class Finding:
 
 def findings(found: Abilities) -> Sequence[Finding]:
     """The rows about a server, in the order in which they matter."""
+    return (*_program(found), *_routes(found), *_weights(found), *_state(found))
+
+
+def _program(found: Abilities) -> Sequence[Finding]:
     version = found.version or "not said"
     return (
-        Finding(
-            name="version",
-            found=version,
-            is_good=version.startswith(TRIED),
-            blocks=False,
-            advice=f"written against vLLM {' and '.join(TRIED)}",
-        ),
-        Finding(name="model", found=found.model, is_good=True, blocks=False, advice=f"context {found.max_model_len}"),
-        Finding(
-            name="administrative routes",
-            found=_open(found.admin),
+        _finding("version", version, f"written against vLLM {' and '.join(TRIED)}", is_good=version.startswith(TRIED)),
+        _finding("model", found.model, f"context {found.max_model_len}"),
+    )
+
+
+def _routes(found: Abilities) -> Sequence[Finding]:
+    return (
+        _finding(
+            "administrative routes",
+            _open(found.admin),
+            "new weights, pausing; VLLM_SERVER_DEV_MODE=1, on loopback or a private network alone",
             is_good=found.admin,
             blocks=True,
-            advice="new weights, pausing; VLLM_SERVER_DEV_MODE=1, on loopback or a private network alone",
         ),
-        Finding(
-            name="token ids in and out",
-            found=_open(found.tokens),
+        _finding(
+            "token ids in and out",
+            _open(found.tokens),
+            "weight versions for each token, updates under requests; --enable-scale-out",
             is_good=found.tokens,
-            blocks=False,
-            advice="weight versions for each token, updates under requests; --enable-scale-out",
         ),
-        Finding(
-            name="log-probabilities",
-            found=found.logprobs_mode or "not said",
+        _finding(
+            "log-probabilities",
+            found.logprobs_mode or "not said",
+            "of the distribution sampled from; --logprobs-mode processed_logprobs",
             is_good=found.logprobs_mode in ("processed_logprobs", ""),
             blocks=True,
-            advice="of the distribution sampled from; --logprobs-mode processed_logprobs",
-        ),
-        Finding(
-            name="weights by path",
-            found="with the extension" if found.repairs else "plain" if found.admin else "no",
-            is_good=found.repairs,
-            blocks=False,
-            advice="on a CPU plain reloading leaves a tied output head behind; `thor engine up` brings the extension",
-        ),
-        Finding(
-            name="weights over the network",
-            found=found.transfer or "no",
-            is_good=True,
-            blocks=False,
-            advice="--engine.weights nccl needs nccl here: `thor engine up --weights nccl`",
-        ),
-        Finding(
-            name="weights now",
-            found=found.label or "not said",
-            is_good=True,
-            blocks=False,
-            advice="`default` until a run puts its own there",
-        ),
-        Finding(
-            name="sleep",
-            found="no" if found.is_sleeping is None else "asleep" if found.is_sleeping else "awake",
-            is_good=not found.is_sleeping,
-            blocks=False,
-            advice="--engine.placement colocated; a server that sleeps answers nothing",
-        ),
-        Finding(
-            name="paused",
-            found="not said" if found.is_paused is None else "yes" if found.is_paused else "no",
-            is_good=not found.is_paused,
-            blocks=False,
-            advice="a run that died while weights moved leaves it so; the next run goes on from there",
         ),
     )
+
+
+def _weights(found: Abilities) -> Sequence[Finding]:
+    return (
+        _finding(
+            "weights by path",
+            "with the extension" if found.repairs else "plain" if found.admin else "no",
+            "on a CPU plain reloading leaves a tied output head behind; `thor engine up` brings the extension",
+            is_good=found.repairs,
+        ),
+        _finding(
+            "weights over the network",
+            found.transfer or "no",
+            "--engine.weights nccl needs nccl here: `thor engine up --weights nccl`",
+        ),
+        _finding("weights now", found.label or "not said", "`default` until a run puts its own there"),
+    )
+
+
+def _state(found: Abilities) -> Sequence[Finding]:
+    return (
+        _finding(
+            "sleep",
+            "no" if found.is_sleeping is None else "asleep" if found.is_sleeping else "awake",
+            "--engine.placement colocated; a server that sleeps answers nothing",
+            is_good=not found.is_sleeping,
+        ),
+        _finding(
+            "paused",
+            "not said" if found.is_paused is None else "yes" if found.is_paused else "no",
+            "a run that died while weights moved leaves it so; the next run goes on from there",
+            is_good=not found.is_paused,
+        ),
+    )
+
+
+def _finding(name: str, found: str, advice: str, *, is_good: bool = True, blocks: bool = False) -> Finding:
+    return Finding(name=name, found=found, is_good=is_good, blocks=blocks, advice=advice)
 
 
 def _open(is_open: bool) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from thor_tir.eval.tables import pipe_table
 from thor_tir.reproduce.measures import MEASURES
@@ -120,32 +121,60 @@ def paper(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     return ("", "", *names), rows
 
 
+Line = tuple[str, float, Sequence[float], Sequence[float]]
+"""One line of a figure: its name, the mean, both ends of the interval, and the value of each seed."""
+
+
 def draw(result: Result, path: Path) -> bool:
-    """Draw the first measure of every row with its interval, seeds as bars; False where matplotlib is not installed."""
+    """Draw the first measure of every row with its interval, seeds as bars; False where matplotlib is not installed.
+
+    Variants that are one family of comparisons have their paired differences beside it, whose intervals are narrower.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return False
     name = next(iter(result["rows"][0]["measures"]))
-    rows = [(row, value) for row in result["rows"] if (value := row["measures"][name]) is not None]
-    figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
+    title = MEASURES[name].title
+    panels = [(title, [_line(row["name"], value) for row in result["rows"] if (value := row["measures"][name])])]
+    compared = [each for each in result["differences"] if each["measure"] == name and each["p_corrected"] is not None]
+    if compared:
+        theirs = compared[0]["theirs"]
+        lines = {each["ours"]: _gap_line(each) for each in compared if each["theirs"] == theirs}
+        panels.append((f"{title}: difference from {theirs}", [lines[n] for n, *_ in panels[0][1] if n in lines]))
+    figure = Figure(figsize=(7 * len(panels), 0.9 + 0.42 * len(panels[0][1])), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for place, (_, value) in enumerate(rows):
-        axes.plot(value["ci95"], [place, place], color="#335577", linewidth=2)
-        axes.plot(value["mean"], place, "o", color="#335577")
-        if len(value["by_seed"]) > 1:
-            axes.plot(value["by_seed"], [place + 0.22] * len(value["by_seed"]), "|", color="#cc7722")
-    axes.set_yticks(range(len(rows)), [row["name"] for row, _ in rows])
-    axes.invert_yaxis()
-    seeds = "; a bar is a seed" if len(result["seeds"]) > 1 else ""
-    axes.set_xlabel(f"{MEASURES[name].title}; 95 % intervals{seeds}")
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    for number, (label, lines_of) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        _panel(axes, lines_of)
+        if number:
+            axes.axvline(0, color="#888888", linewidth=1)
+        axes.set_xlabel(f"{label}; 95 % intervals{'; a bar is a seed' if len(result['seeds']) > 1 else ''}")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.tmp.png")
     with told_when_full(path):
         figure.savefig(draft, dpi=130)
         draft.replace(path)
     return True
+
+
+def _line(name: str, value: Value) -> Line:
+    return name, value["mean"], value["ci95"], value["by_seed"]
+
+
+def _gap_line(entry: Difference) -> Line:
+    return entry["ours"], entry["difference"], entry["ci95"], entry["by_seed"]
+
+
+def _panel(axes: Any, lines: Sequence[Line]) -> None:
+    """Draw lines from the top downwards."""
+    for place, (_, mean, ends, by_seed) in enumerate(lines):
+        axes.plot(ends, [place, place], color="#335577", linewidth=2)
+        axes.plot(mean, place, "o", color="#335577")
+        if len(by_seed) > 1:
+            axes.plot(by_seed, [place + 0.22] * len(by_seed), "|", color="#cc7722")
+    axes.set_yticks(range(len(lines)), [name for name, *_ in lines])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

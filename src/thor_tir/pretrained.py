@@ -5,6 +5,7 @@ Protocols, so that a text codec for models behind an address, a scripted tokeniz
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -176,6 +177,17 @@ def plain_weights(model: CausalLM) -> "Iterator[tuple[str, Tensor]]":
                 yield f"{owner}.{last}", (weight + more).to(weight.dtype)
         elif not any(name.startswith(f"{each}.") for each in adapted):
             yield name, weight
+
+
+def weights_digest(model: CausalLM) -> str:
+    """SHA-256 over every parameter's name and bytes, as loaded: the same weights under another name are the same."""
+    import torch
+
+    found = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 REPLACED = "sdpa"

@@ -130,7 +130,7 @@ def test_a_server_that_knows_no_adapters_gets_a_folder_of_the_sums(tmp_path):
     torch.testing.assert_close(logits(loaded(tmp_path)), expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(p, before[n]) for n, p in learner.model.named_parameters())
     learner.step(mixed_rows())
-    asyncio.run(files.prepare())
+    asyncio.run(files.prepare("run:1"))
     torch.testing.assert_close(logits(loaded(tmp_path)), logits(learner.model), rtol=1e-5, atol=1e-5)
 
 

@@ -33,3 +33,26 @@ def test_a_folder_of_a_killed_process_is_removed_by_the_next_and_those_of_the_li
         each.cleanup()
         each.cleanup()
     assert os.listdir(tmp_path) == [unlocked.name]
+
+
+def test_a_folder_with_a_name_is_shared_and_goes_with_the_last_who_uses_it(tmp_path: Path) -> None:
+    first = Scratch("thor-test-", tmp_path, name="run")
+    second = Scratch("thor-test-", tmp_path, name="run")
+    assert first.path == second.path == tmp_path / "thor-test-run"
+    first.cleanup()
+    Scratch("thor-test-", tmp_path).cleanup()  # looks for dead ones
+    assert second.path.exists()
+    second.cleanup()
+    assert os.listdir(tmp_path) == []
+    again = Scratch("thor-test-", tmp_path, name="run")
+    assert again.path.exists()
+    again.cleanup()
+
+
+def test_a_place_that_is_no_folder_of_ones_own_is_not_shared(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (tmp_path / "thor-test-run").symlink_to(elsewhere)
+    scratch = Scratch("thor-test-", tmp_path, name="run")
+    assert scratch.path.name != "thor-test-run"
+    scratch.cleanup()
+    assert os.listdir(elsewhere) == []

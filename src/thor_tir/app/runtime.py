@@ -17,9 +17,10 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompt_file import Prompts, read_prompts
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.engines.loading import load_model, open_engine, stored_dtype
+from thor_tir.engines.loading import keeping_servers, load_model, open_engine, stored_dtype
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
+from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import OpenableEngine, Policy
 from thor_tir.errors import UsageError
 from thor_tir.extras import need
@@ -90,13 +91,14 @@ class Runtime:
         say: Callable[[str], None],
         barrier: StepBarrier | None = None,
         *,
+        options: EngineOptions | None = None,
         trained_in: "torch.dtype | None" = None,
     ) -> OpenableEngine:
-        """An engine over a loaded model; `say` tells a person what becomes of its servers.
+        """An engine over a loaded model, by the run's `options` or other ones; `say` tells of its servers.
 
         `trained_in` is the precision in which a model that is trained meanwhile multiplies; servers have it too.
         """
-        options = self.resources.engine
+        options = options or self.resources.engine
         if trained_in is not None:
             options = replace(options, bf16=str(trained_in) == "torch.bfloat16")
         return open_engine(
@@ -120,13 +122,16 @@ class Runtime:
         thinks: bool = False,
         end_tokens: Sequence[str] | None = None,
         chat_template: str | None = None,
+        engine_options: EngineOptions | None = None,
     ) -> AsyncIterator[LoadedModel]:
         """A model to sample from, by whatever name, for as long as it is needed.
 
         `served` is about addresses alone. `reporter` tells a person that a server does not answer and is waited for.
-        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. `end_tokens` and
-        `chat_template` take the place of those that the run names. Raises UsageError for what cannot be loaded, is not
-        served or could not think on, EngineFault when a server does not answer at all.
+        `thinks` says that it thinks in turns that are interrupted, by programs for example, and go on. `end_tokens`,
+        `chat_template` and `engine_options` take the place of those that the run names.
+
+        Raises UsageError for what cannot be loaded, is not served or could not think on, EngineFault when a server does
+        not answer at all.
         """
         ends = self.resources.end_token if end_tokens is None else end_tokens
         template = self.resources.chat_template if chat_template is None else chat_template
@@ -145,7 +150,7 @@ class Runtime:
         need("torch", f"the model {name!r}")
         import torch
 
-        options = self.resources.engine
+        options = engine_options or self.resources.engine
         apart = options.name != "local"  # servers sample, so the GPUs are theirs
         is_half = options.bf16 or (apart and torch.cuda.is_available())
         model, tokenizer = load_model(
@@ -155,7 +160,7 @@ class Runtime:
             end_tokens=ends,
             chat_template=template,
         )
-        async with self.engine(model, tokenizer, reporter.say, barrier) as engine:
+        async with self.engine(model, tokenizer, reporter.say, barrier, options=options) as engine:
 
             def about() -> Mapping[str, Any]:
                 figures = engine.take_figures()
@@ -213,7 +218,11 @@ async def open_runtime(
     Raises SandboxUnavailable when programs cannot be run here, UsageError for a tool that cannot be had.
     """
     tools, prompts = (*load_tools(calls.tool), *tools), read_prompts(calls.prompts)
-    async with _sandbox(resources) as sandbox, Grader(strictness=strictness, judge=judge) as grader:
+    async with (
+        _sandbox(resources) as sandbox,
+        Grader(strictness=strictness, judge=judge) as grader,
+        keeping_servers(resources.engine),
+    ):
         yield Runtime(resources, sandbox, grader, ranks, calls.dialect, tools, prompts)
 
 

@@ -112,8 +112,11 @@ class Quickstart:
             fields=self.fields,
             resources=dataclasses.replace(config.resources, engine=self.engine),
         )
-        if self.engine.address:
-            raise UsageError("the stages sample from several models, two of them at once: leave out --engine.address")
+        if bool(self.engine.address) != bool(self.engine.critic_address):
+            raise UsageError(
+                "TIRGen samples from two models at once: name servers of both, by --engine.address and "
+                "--engine.critic-address, or of neither"
+            )
         if self.test_problems and is_generated(self.problems):
             raise UsageError(f"--test-problems are for problems of your own, and {self.problems} makes its own test")
         if self.dry_run:

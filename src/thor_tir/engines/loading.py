@@ -1,7 +1,7 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,15 @@ def open_engine(
         model, tokenizer, options, deterministic=deterministic, barrier=barrier, trains=trains, say=say
     )
     return engine
+
+
+def keeping_servers(options: EngineOptions) -> AbstractAsyncContextManager[None]:
+    """Within it the servers that an engine started stay for the next engine over a model of the same form."""
+    if options.name == "local":
+        return nullcontext()
+    from thor_tir.engines.vllm.kept import keeping
+
+    return keeping()
 
 
 def load_model(

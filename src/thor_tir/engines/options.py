@@ -1,7 +1,7 @@
 """The table of engines, the options of a run for the one that samples, and the bounds of the engine of this process."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,8 @@ class EngineOptions:
     address: tuple[str, ...] = ()
     """Addresses of servers that run already, in place of those that would be started, or the file of them that
     `thor engine up` wrote. They hold this run's weights while it lasts."""
+    critic_address: tuple[str, ...] = ()
+    """The same for TIRGen's critic, which is a second model: servers that were started with it."""
     weights: Literal["path", "nccl"] = "path"
     """Way of new weights into the servers: files that they read by `path`, or the GPUs' network (`nccl`)."""
     folder: Path | None = None
@@ -57,7 +59,8 @@ class EngineOptions:
             raise ValueError(f"max_num_seqs is {self.max_num_seqs}; at least one sequence is decoded")
         if self.replicas < 1:
             raise ValueError(f"--engine.replicas is {self.replicas}; at least one server is started")
-        if self.name == "local" and (self.replicas > 1 or self.address or self.placement == "colocated"):
+        named = self.address or self.critic_address
+        if self.name == "local" and (self.replicas > 1 or named or self.placement == "colocated"):
             raise ValueError("--engine.replicas, --engine.address and --engine.placement need --engine.name vllm")
         if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"--engine.gpu-memory-utilization is {self.gpu_memory_utilization}; a share above 0 to 1")
@@ -65,8 +68,13 @@ class EngineOptions:
             raise ValueError(
                 "NCCL joins no two processes of one GPU: --engine.placement colocated needs weights by path"
             )
-        if self.address and self.replicas > 1:
+        if named and self.replicas > 1:
             raise ValueError("--engine.address names the servers; leave out --engine.replicas, which starts some")
+
+    @property
+    def of_critic(self) -> "EngineOptions":
+        """The engine of TIRGen's critic."""
+        return replace(self, address=self.critic_address)
 
     @property
     def gpu_share(self) -> float:

@@ -5,7 +5,7 @@ checkpoint, so a kill at any instant costs at most the units in flight.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
+from thor_tir.distributed import Ranks
+from thor_tir.engines.figures import united
 from thor_tir.engines.protocol import TrainablePolicy
 from thor_tir.errors import UsageError
 from thor_tir.learner.checkpoint import CheckpointWriter, newest_checkpoint
@@ -203,7 +205,7 @@ async def _train(
                         learner_waited_s=learner_waited_s,
                         sampler_waited_s=rounds.waited(),
                     ),
-                    engines=inputs.policy.take_figures(),
+                    engines=await _figures(inputs, config, ranks),
                 )
                 validated = None
                 if inputs.validate is not None and (number + 1) % config.validate_every == 0:
@@ -235,6 +237,11 @@ def spent_budget(records: Sequence[JsonObject], config: RLConfig) -> str:
     if 0 < config.max_seconds <= seconds:
         return f"{seconds:.0f} seconds were spent, of at most {config.max_seconds:.0f}"
     return ""
+
+
+async def _figures(inputs: TrainerInputs, config: RLConfig, ranks: Ranks) -> Mapping[str, JsonObject]:
+    """Figures of the servers that all processes asked in a round."""
+    return united(await beside(partial(ranks.gather, inputs.policy.take_figures()), config))
 
 
 async def _renew(inputs: TrainerInputs, learner: Learner) -> None:

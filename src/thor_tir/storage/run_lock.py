@@ -24,6 +24,7 @@ WHERE = (
     "resources.sandbox.endpoints",
     "resources.endpoint",
     "resources.engine.address",
+    "resources.engine.critic_address",
     "resources.engine.folder",
     "resources.engine.gpu_memory_utilization",
     "resources.engine.python",

@@ -13,6 +13,10 @@ from thor_tir.errors import EngineFault, UsageError
 from tiny_models import tiny_model, tiny_tokenizer
 
 
+def first_figures(engine: VLLMEngine) -> dict:
+    return next(iter(engine.take_figures().values()))
+
+
 def test_every_server_gets_the_weights_before_it_is_asked_and_again_at_every_update() -> None:
     async def run() -> None:
         async with fleet(2) as (engine, model, servers):
@@ -39,10 +43,11 @@ def test_a_group_goes_to_one_server_and_its_cached_prefixes_are_counted() -> Non
                 assert sorted(server.seen_prompts.count(prompt) for server in servers) == [0, 3]
             assert sum(len(server.seen_prompts) for server in servers) == 12
             figures = engine.take_figures()
-            assert [figures[name]["requests"] for name in "01"] == [6, 6]
+            assert [figures[server.address]["requests"] for server in servers] == [6, 6]
             # Of three members of a group the first finds nothing, the other two their whole prompt.
-            assert [figures[name]["prefix_hit_rate"] for name in "01"] == [pytest.approx(2 / 3)] * 2
-            assert engine.take_figures()["0"]["requests"] == 0
+            assert [figures[server.address]["prefix_hit_rate"] for server in servers] == [pytest.approx(2 / 3)] * 2
+            assert [figures[server.address]["sampled_tokens"] for server in servers] == [48, 48]
+            assert engine.take_figures()[servers[0].address]["requests"] == 0
 
     asyncio.run(run())
 
@@ -60,8 +65,8 @@ def test_what_a_killed_server_owed_is_asked_of_the_others_with_the_same_seeds_an
             await victim.kill()
             found = await asyncio.gather(*tasks)
             assert [each.span.token_ids for each in found] == [each.span.token_ids for each in expected]
-            figures = engine.take_figures()
-            assert (figures["0"]["resent"], figures["0"]["losses"], figures["1"]["requests"]) == (3, 1, 6)
+            lost, kept = engine.take_figures().values()
+            assert (lost["resent"], lost["losses"], kept["requests"]) == (3, 1, 6)
             assert said[0].startswith("engine 0 at")
             assert "is lost" in said[0]
 
@@ -134,7 +139,7 @@ def test_an_answer_of_a_server_whose_engine_is_dead_is_a_loss_and_no_fault_of_th
             servers[0].is_dead = True
             answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(4)))
             assert len(answers) == 4
-            assert engine.take_figures()["0"]["losses"] == 1
+            assert first_figures(engine)["losses"] == 1
             servers[0].is_dead = False
 
     asyncio.run(run())
@@ -149,7 +154,7 @@ def test_a_server_that_was_started_again_unseen_is_found_out_by_its_first_answer
             await server.start()  # with the weights that it was made with
             found = await engine.sample(PROMPT, SAMPLING)
             assert found.span == expected.span
-            figures = engine.take_figures()["0"]
+            figures = first_figures(engine)
             assert figures["stale"] + figures["resent"] == 1
             assert figures["losses"] == 1
 
@@ -164,7 +169,7 @@ def test_other_weights_behind_our_back_are_found_out_on_both_routes(is_open: boo
             server.label = "another run:0"
             answer = await engine.sample(PROMPT, SAMPLING)
             assert answer.policy_version == 0
-            assert engine.take_figures()["0"]["stale"] == 1
+            assert first_figures(engine)["stale"] == 1
             assert not server.label.startswith("another run")
 
     asyncio.run(run())
@@ -240,7 +245,7 @@ def test_a_server_that_hangs_while_it_takes_weights_holds_up_nobody_for_ever(mon
             await engine.update_weights(moved(model), 5)
             answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(3)))
             assert {answer.policy_version for answer in answers} == {5}
-            assert engine.take_figures()["0"]["losses"] == 1
+            assert first_figures(engine)["losses"] == 1
             stuck.loading.set()
             monkeypatch.setattr("thor_tir.engines.vllm.fleet.RENEW_S", 60.0)
             await until(lambda: stuck.label.endswith(":5") and not stuck.is_paused)
@@ -320,6 +325,6 @@ def test_a_connection_that_a_server_ended_while_it_was_idle_is_no_loss_of_the_se
             for connection in server._runner.server.connections:
                 connection.transport.close()  # the client, which has not looked since, takes it for open
             assert (await engine.sample(PROMPT, SAMPLING)).span == expected.span
-            assert engine.take_figures()["0"]["losses"] == 0
+            assert first_figures(engine)["losses"] == 0
 
     asyncio.run(run())

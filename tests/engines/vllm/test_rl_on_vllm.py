@@ -63,6 +63,11 @@ def begun(file: Path, folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+def first_of(line: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the first server in the record of a round."""
+    return line["engines"]["http://127.0.0.1:8240"]
+
+
 def server_of(up: "subprocess.Popen[bytes]", port: int) -> int:
     """The process of one server of `thor engine up`."""
     children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
@@ -112,8 +117,8 @@ def test_rewards_over_three_seeds_are_within_noise_of_the_embedded_engines(up, t
     print(means, f"noise {noise:.4f}", {name: len(found) for name, found in rewards.items()})
     assert abs(means["vllm"] - means["local"]) < 3 * noise
     for line in lines(tmp_path / "vllm-0" / "metrics.jsonl"):
-        assert all(line["engines"][name]["requests"] > 0 for name in "01")
-        assert all(line["engines"][name]["prefix_hit_rate"] > 0.3 for name in "01")
+        assert all(each["requests"] > 0 for each in line["engines"].values())
+        assert all(each["prefix_hit_rate"] > 0.3 for each in line["engines"].values())
         assert line["levels"]["episode"]["mismatch"]["max_log_ratio"] < 1e-3
 
 
@@ -123,11 +128,11 @@ def test_a_server_that_is_killed_gets_the_current_weights_and_requests_again_and
     file, command = up
     metrics = tmp_path / "run" / "metrics.jsonl"
     run = begun(file, tmp_path / "run", "--num-rounds", "500", "--problems-per-round", "4", "--num-generations", "4")
-    until(lambda: any(line["engines"]["0"]["requests"] for line in lines(metrics)), run)
+    until(lambda: any(first_of(line)["requests"] for line in lines(metrics)), run)
     os.kill(server_of(command, 8240), signal.SIGKILL)
-    until(lambda: any(line["engines"]["0"]["losses"] for line in lines(metrics)), run)
-    lost = next(n for n, line in enumerate(lines(metrics)) if line["engines"]["0"]["losses"])
-    until(lambda: any(line["engines"]["0"]["requests"] for line in lines(metrics)[lost + 1 :]), run)
+    until(lambda: any(first_of(line)["losses"] for line in lines(metrics)), run)
+    lost = next(n for n, line in enumerate(lines(metrics)) if first_of(line)["losses"])
+    until(lambda: any(first_of(line)["requests"] for line in lines(metrics)[lost + 1 :]), run)
     for line in lines(metrics):
         assert "machine fault" not in line["dropped"]
         assert (line["levels"]["episode"]["mismatch"] or {"max_log_ratio": 0})["max_log_ratio"] < 1e-3  # None: no rows
@@ -194,7 +199,7 @@ async def states(addresses: list[str]) -> list[str]:
 
 
 async def state(address: str) -> str:
-    replica = Replica(name=address, connection=Connection(address))
+    replica = Replica(key=address, name=address, connection=Connection(address))
     try:
         if (await replica.get("/is_paused"))["is_paused"]:
             body = {"model": "policy", "prompt": [5, 6, 7], "max_tokens": 1}

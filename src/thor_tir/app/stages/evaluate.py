@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from hashlib import sha256
+from pathlib import Path
 from time import perf_counter
 
 from thor_tir.address import is_address
@@ -16,6 +16,7 @@ from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.dialect import thinking_of, unless_cut_short
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
+from thor_tir.engines.figures import united_record
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.engines.protocol import Policy
@@ -34,7 +35,7 @@ from thor_tir.grading.types import grader_version
 from thor_tir.inference.asking import AskingSetup
 from thor_tir.inference.best_of_n import selector
 from thor_tir.inference.self_correction import SelfCorrectionConfig, self_correction
-from thor_tir.pretrained import CausalLM, Tokenizer
+from thor_tir.pretrained import Tokenizer, weights_digest
 from thor_tir.problems.benchmarks import ProblemKind, ProblemSet
 from thor_tir.progress import Reporter
 from thor_tir.provenance import machine, versions
@@ -44,6 +45,9 @@ from thor_tir.rollout.sample_many import AttemptRequest, SamplingSetup, attempt,
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import WHOLE, JsonObject, Shard, write_atomically
 from thor_tir.verdict import Strictness
+
+ENDPOINT = "endpoint"
+"""Name of the record of a model that servers sample from; each part of an evaluation has one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +136,20 @@ async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) ->
     with runtime.ranks.led(run.folder.writing(run.shard)):
         async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
             await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
-            about = dict(loaded.about())
-            if is_address(spec.model) or "engines" in about:
-                write_atomically(run.folder.path / "endpoint.json", json.dumps(about, indent=1) + "\n")
+            about = united_record(runtime.ranks.gather(dict(loaded.about())))
+            if runtime.ranks.leads and (is_address(spec.model) or "engines" in about):
+                _record_model(run.shard.file(run.folder.path, ENDPOINT).with_suffix(".json"), about)
+
+
+def _record_model(path: Path, about: JsonObject) -> None:
+    write_atomically(path, json.dumps(about, indent=1) + "\n")
+
+
+def _unite_records(folder: Path) -> None:
+    """One record of the model from those of the parts, where there are some."""
+    parts = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob(f"{ENDPOINT}.*-of-*.json"))]
+    if parts:
+        _record_model(folder / f"{ENDPOINT}.json", united_record(parts))
 
 
 async def evaluate_loaded(
@@ -268,6 +283,7 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
         reporter.say(f"opinions still missing: {counts}; the same command, or `thor eval select`, continues")
         return None
     results = record_results(folder)
+    _unite_records(folder.path)
     write_atomically(folder.path / "results.md", markdown(results) + selector_markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):
@@ -369,14 +385,3 @@ def manifest(run: EvalRun, *, weights: str | None, sandbox: str) -> Manifest:
 def _weights(loaded: LoadedModel) -> str | None:
     """Digest of the weights; None where they are elsewhere, and a server's word is all there is."""
     return None if loaded.model is None else weights_digest(loaded.model)
-
-
-def weights_digest(model: CausalLM) -> str:
-    """SHA-256 over every parameter's name and bytes, as loaded: the same weights under another name are the same."""
-    import torch
-
-    found = sha256()
-    for name, value in sorted(model.state_dict().items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()

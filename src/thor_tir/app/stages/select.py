@@ -7,7 +7,6 @@ from dataclasses import fields
 from thor_tir.address import is_address
 from thor_tir.app.config import CallConfig, ResourceConfig
 from thor_tir.app.runtime import open_runtime
-from thor_tir.app.stages.evaluate import weights_digest
 from thor_tir.app.stages.opinions import OpinionPlace, ask_opinions, asked_with
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
@@ -17,6 +16,7 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.inference.asking import AskingSetup
 from thor_tir.inference.best_of_n import ASKED
+from thor_tir.pretrained import weights_digest
 from thor_tir.progress import Reporter
 from thor_tir.rollout.loop import RolloutConfig
 from thor_tir.storage.journal import WHOLE

@@ -79,7 +79,9 @@ async def generate_raw(
     barrier = StepBarrier()
     with shard.writing(folder):
         shard.check_division(folder, "raw")
+        engine = runtime.resources.engine
         of_critic = partial(runtime.load, config.critic, config.critic_served, end_tokens=(), chat_template="")
+        of_critic = partial(of_critic, engine_options=engine.of_critic if engine.critic_address else engine)
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
             of_critic(reporter, barrier) as critic,

@@ -60,6 +60,10 @@ class Control(Protocol):
         """The label of the weights that it holds."""
         ...
 
+    async def is_serving(self, replica: Server) -> bool:
+        """False while it is paused, or where it does not say."""
+        ...
+
     async def read(self, replica: Server, ids: Sequence[int]) -> list[float]:
         """Log-probability of each id but the first, given those before it."""
         ...
@@ -104,6 +108,10 @@ class VLLM:
     async def label(self, replica: Server) -> str:
         """The label of the weights that it holds."""
         return str((await replica.get("/weight_info"))["weight_version"])
+
+    async def is_serving(self, replica: Server) -> bool:
+        """False while it is paused."""
+        return not (await replica.get("/is_paused"))["is_paused"]
 
     async def read(self, replica: Server, ids: Sequence[int]) -> list[float]:
         """Log-probability of each id but the first, given those before it."""
@@ -152,6 +160,10 @@ class SGLang:
     async def label(self, replica: Server) -> str:
         """The label of the weights that it holds."""
         return str((await replica.get("/model_info"))["weight_version"])
+
+    async def is_serving(self, replica: Server) -> bool:
+        """False: it does not say."""
+        return False
 
     async def read(self, replica: Server, ids: Sequence[int]) -> list[float]:
         """Log-probability of each id but the first, given those before it."""

@@ -4,16 +4,17 @@ After every update a probe is read by each server and by the model here; what di
 is not the trained one makes every ratio wrong.
 """
 
-import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
 from thor_tir.chat_template import sampled_ends
+from thor_tir.engines.figures import united
 from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
@@ -21,27 +22,33 @@ from thor_tir.engines.vllm.addresses import addresses_of
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
 from thor_tir.engines.vllm.devices import Host, give_back, take_devices
 from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
+from thor_tir.engines.vllm.kept import end, end_idle, form_of, leave, take
+from thor_tir.engines.vllm.place import Place
 from thor_tir.engines.vllm.probe import Probe, check_alike
 from thor_tir.engines.vllm.replica import Counts, Replica, State
 from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer, python_of
 from thor_tir.engines.vllm.token_routes import Answer, Ask
 from thor_tir.engines.vllm.weights import ByPath, OverNCCL, Way, renew
 from thor_tir.errors import EngineFault, UsageError
-from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
+from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights, weights_digest
 from thor_tir.storage.journal import JsonObject
-from thor_tir.storage.scratch import Scratch
+from thor_tir.storage.scratch import Scratch, in_turn
 from thor_tir.trajectory import Author, Completion, Span
 
 MAX_STARTS = 6
 """Starts of a server within one run; one that keeps dying is given up."""
 CHECKED_BYTES = 2 * 2**30
 """Size of the largest model whose weights are compared among servers, digest by digest, at every update."""
-_TAKEN: set[str] = set()
-"""Addresses that engines of this process put their weights into."""
+_TAKEN: dict[str, str] = {}
+"""Addresses that engines of this process put their weights into, with the name of these."""
 
 
 async def _nothing() -> None:
     pass
+
+
+def _at_address(address: str, number: int) -> Replica:
+    return Replica(key=address, name=f"engine {number} at {address}", connection=Connection(address))
 
 
 def silent(text: str) -> None:
@@ -65,8 +72,14 @@ def open_engine(
         raise UsageError(
             "--engine.name sglang takes weights by path, at an --engine.address where a server runs already"
         )
-    addresses = _share(addresses_of(options.address))
     dtype = torch.bfloat16 if options.bf16 else model.dtype
+    place = Place.found()
+
+    def addresses() -> list[str]:
+        return place.share(addresses_of(options.address))
+
+    if options.weights == "nccl" and place.has_to_share(addresses_of(options.address)):
+        raise UsageError("processes that share a server bring weights by path: leave out --engine.weights nccl")
     config = VLLMConfig(
         python=python_of(options.python),
         dtype=str(dtype).removeprefix("torch."),
@@ -82,9 +95,13 @@ def open_engine(
         tokenizer,
         config,
         num_replicas=options.replicas,
-        addresses=addresses,
-        devices=[] if addresses else take_devices(options, Host.found(), trains=trains and torch.cuda.is_available()),
-        anew=lambda: _share(addresses_of(options.address)),
+        addresses=addresses(),
+        devices=[]
+        if options.address
+        else take_devices(options, Host.found(), trains=trains and torch.cuda.is_available()),
+        anew=addresses,
+        run=place.agreed(uuid.uuid4().hex[:8]) if trains else f"{weights_digest(model)[:16]}-{dtype}",
+        first=place.rank * options.replicas,
         way=OverNCCL(model, dtype=dtype) if options.weights == "nccl" else None,
         folder=options.folder,
         rests=options.placement == "colocated",
@@ -92,25 +109,12 @@ def open_engine(
     )
 
 
-def _share(addresses: list[str]) -> list[str]:
-    """The addresses of this process, where several train together: each has engines of its own."""
-    group = torch.distributed
-    if not addresses or not group.is_available() or not group.is_initialized():
-        return addresses
-    mine = addresses[group.get_rank() :: group.get_world_size()]
-    if not mine:
-        raise UsageError(
-            f"{group.get_world_size()} processes train together, and only {len(addresses)} engines are named; each "
-            "process needs one of its own"
-        )
-    return mine
-
-
 class VLLMEngine:
     """A policy on vLLM servers, usable between `async with` and its end, from one event loop.
 
     The servers are its own, or run at addresses; then their weights are those of this run from the beginning on, and no
-    other run may use them at the same time.
+    run with other weights may use them at the same time. Engines of several processes that have the same weights under
+    the same name of the run may: whichever comes first moves a version, for all.
     """
 
     def __init__(
@@ -125,33 +129,41 @@ class VLLMEngine:
         anew: Callable[[], Sequence[str]] | None = None,
         way: Way | None = None,
         folder: Path | None = None,
+        run: str = "",
+        first: int = 0,
         rests: bool = False,
         pauses_s: Sequence[float] = PAUSES_S,
         say: Callable[[str], None] = silent,
     ) -> None:
-        """`anew` gives the addresses once more, in the same order: an engine that was lost may be elsewhere now.
+        """`anew` gives the addresses once more: one that was lost may be elsewhere now, others may have come or gone.
 
-        `devices` are the GPUs of each server; none leaves the choice to the servers.
+        `devices` are the GPUs of each server; none leaves the choice to the servers. `run` is the name of the weights
+        that all versions have in common, by default one of its own, and `first` the number of its first own server.
         """
         self.policy_version = 0
         self._anew = anew or (lambda: addresses)
         self._model = model
         self._end_ids = sorted(sampled_ends(model, tokenizer))
-        self._scratch = Scratch("thor-weights-", folder)
+        self._run = run or uuid.uuid4().hex[:8]
+        self._scratch = Scratch("thor-weights-", folder, name=self._run)
         config = config or VLLMConfig(dtype=str(model.dtype).removeprefix("torch."))
         dtype = getattr(torch, config.dtype, model.dtype)  # "auto" is the model's own
         self._files = ByPath(model, tokenizer, self._scratch.path / "model", dtype)
         self._way: Way = way or self._files
-        self._run = uuid.uuid4().hex[:8]
         self._rests = rests
         self._probe = Probe(model, len(tokenizer), dtype)
         self._devices = devices
         configs = [config.on(each) for each in devices] or [config] * num_replicas
-        servers = [] if addresses else [VLLMServer(str(self._files.folder), each) for each in configs]
-        replicas = [Replica(name=f"engine {n}", connection=s.connection(), server=s) for n, s in enumerate(servers)]
-        replicas += [Replica(name=f"engine {n} at {a}", connection=Connection(a)) for n, a in enumerate(addresses)]
+        self._form = form_of(model)
+        servers = [] if addresses else [self._server(each) for each in configs]
+        replicas = [
+            Replica(key=str(n), name=f"engine {n}", connection=s.connection(), server=s)
+            for n, s in enumerate(servers, first)
+        ]
+        replicas += [_at_address(address, number) for number, address in enumerate(addresses)]
         self._fleet = Fleet(
             replicas,
+            look=self._look,
             start=self._start,
             renew=self._renew,
             is_current=self._is_current,
@@ -159,14 +171,15 @@ class VLLMEngine:
             say=say,
         )
         self._max_model_len = 0
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, str] = {}
         self._is_training = False
 
     async def __aenter__(self) -> "VLLMEngine":
         """Bring the servers up with the model's weights and compare both. Raises UsageError and EngineFault."""
         try:
             self._claim({each.connection.address for each in self._fleet.replicas if each.server is None})
-            await asyncio.to_thread(self._files.write_model)
+            await self._files.begin(self._label)
+            await end_idle()  # what this engine could not take nobody needs now
             await self._probe.read()
             await self._fleet.open()
             await self._check_alike()
@@ -178,23 +191,39 @@ class VLLMEngine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _TAKEN.difference_update(self._claimed)
+        self._give_back(set(self._claimed))
         give_back(self._devices)
         await self._fleet.close()
         for replica in self._fleet.replicas:
-            if replica.server is not None:
-                await replica.server.stop()
-                replica.server.remove()
+            if replica.server is not None and self._devices:  # the next stage may need other GPUs
+                await end(replica.server)
+            elif replica.server is not None:
+                await leave(self._form, replica.server)
         self._scratch.cleanup()
 
+    def _server(self, config: VLLMConfig) -> VLLMServer:
+        """A server that an earlier stage left, or one that is not started yet."""
+        folder = str(self._files.folder)
+        server = take(self._form, config)
+        if server is None:
+            return VLLMServer(folder, config)
+        server.model = folder
+        return server
+
     def _claim(self, addresses: set[str]) -> None:
-        if both := addresses & _TAKEN:
+        if both := {address for address in addresses if _TAKEN.get(address, self._run) != self._run}:
             raise UsageError(
-                f"the engine at {min(both)} holds one model, and this command samples from two: leave out "
-                "--engine.address, so that each has servers of its own"
+                f"the engine at {min(both)} holds one model, and this command samples from two: name servers of the "
+                "other one too (--engine.critic-address), or leave out --engine.address, so that each has its own"
             )
-        self._claimed = addresses
-        _TAKEN.update(addresses)
+        for address in addresses:
+            _TAKEN[address] = self._run
+            self._claimed[address] = self._run
+
+    def _give_back(self, addresses: set[str]) -> None:
+        for address in addresses:
+            _TAKEN.pop(address, None)
+            self._claimed.pop(address, None)
 
     @property
     def max_model_len(self) -> int:
@@ -207,9 +236,10 @@ class VLLMEngine:
         return [replica.server.pid for replica in self._fleet.replicas if replica.server is not None]
 
     def take_figures(self) -> Mapping[str, JsonObject]:
-        """Requests, losses and prefix hits of each replica since they were last taken, by its number."""
-        taken = {str(number): replica.counts.as_json() for number, replica in enumerate(self._fleet.replicas)}
-        for replica in self._fleet.replicas:
+        """Requests, losses and prefix hits of each replica since they were last taken, by its address or number."""
+        asked = [each for each in self._fleet.replicas if each.state is not State.LEFT or each.counts != Counts()]
+        taken = united([{replica.key: replica.counts.as_json()} for replica in asked])
+        for replica in asked:
             replica.counts = Counts()
         return taken
 
@@ -255,7 +285,7 @@ class VLLMEngine:
         async def prepare() -> None:
             copy_weights(named_parameters, self._model)
             self.policy_version = version
-            await self._way.prepare()
+            await self._way.prepare(self._label)
             await self._probe.read()
             self._is_training = False
 
@@ -294,25 +324,55 @@ class VLLMEngine:
             raise UsageError(
                 f"{replica.name} takes no weights: its administrative routes are closed; start it by `thor engine up`"
             )
-        lengths = [each.abilities.max_model_len for each in self._fleet.replicas if each.abilities is not None]
+        here = [each for each in self._fleet.replicas if each.state is not State.LEFT]
+        lengths = [each.abilities.max_model_len for each in here if each.abilities is not None]
         self._max_model_len = min(lengths)
 
     async def _follow(self, replica: Replica) -> None:
-        """Speak to a server at its present address. Raises ReplicaLost where the file of addresses is not there."""
+        """Speak to a server at its present address. Raises ReplicaLost where it has none."""
         try:
-            address = self._anew()[self._fleet.replicas.index(replica)].rstrip("/")
-        except (UsageError, IndexError) as error:
+            named = self._anew()
+        except UsageError as error:  # the file of addresses is not there
             raise ReplicaLost(str(error)) from error
         old = replica.connection.address
-        if address == old:
+        if old in named:
             return
-        await replica.connection.close()
+        if not (free := [each for each in named if each not in self._addresses]):
+            raise ReplicaLost(f"{old} is named no more")
+        (address, *_) = free
+        self._claim({address})
+        self._give_back({old})
         self._way.forget(replica)
-        for taken in (self._claimed, _TAKEN):
-            taken.discard(old)
-            taken.add(address)
-        replica.connection = Connection(address)
-        replica.name = replica.name.replace(old, address)
+        left, replica.connection = replica.connection, Connection(address)
+        replica.key, replica.name = address, replica.name.replace(old, address)
+        await left.close()
+
+    @property
+    def _addresses(self) -> set[str]:
+        """The addresses of the servers that are asked, or will be once they are back."""
+        return {each.connection.address for each in self._fleet.replicas if each.state is not State.LEFT}
+
+    def _look(self) -> list[Replica]:
+        """The servers that are named since the last look; those that are named no more are let go."""
+        try:
+            named = self._anew()
+        except UsageError:  # the file is being written
+            return []
+        ours = [each for each in self._fleet.replicas if each.server is None and each.state is not State.LEFT]
+        if not ours:
+            return []
+        fresh = [each for each in named if each not in self._addresses]
+        for replica in ours:
+            if replica.connection.address in named:
+                continue
+            if replica.state is State.AWAY and fresh:
+                fresh.pop(0)  # it is followed there
+                continue
+            self._fleet.let_go(replica)
+            self._give_back({replica.connection.address})
+        self._claim(set(fresh))
+        first = len(self._fleet.replicas)
+        return [_at_address(address, number) for number, address in enumerate(fresh, first)]
 
     async def _renew(self, replica: Replica) -> None:
         """Give a server the weights in force, and see that it holds them."""
@@ -321,7 +381,9 @@ class VLLMEngine:
         if self._rests:
             torch.cuda.empty_cache()  # what training has freed is the server's while it samples
             await replica.control.wake(replica)
-        await renew(replica, self._way, self._label)
+        lock = sha256(replica.key.encode()).hexdigest()[:16]
+        async with in_turn(self._scratch.path / f"{lock}.turn"):
+            await renew(replica, self._way, self._label)
         await self._probe.compare(replica)
 
     @property

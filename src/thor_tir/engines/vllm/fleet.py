@@ -39,6 +39,7 @@ class Fleet:
         self,
         replicas: Sequence[Replica],
         *,
+        look: Callable[[], Sequence[Replica]] = lambda: (),
         start: Work,
         renew: Work,
         is_current: IsCurrent,
@@ -46,8 +47,10 @@ class Fleet:
         pauses_s: Sequence[float] = PAUSES_S,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`start` brings a replica's server up, `renew` gives it the weights in force."""
-        self.replicas = replicas
+        """`look` finds replicas that have come, and lets those go that have left; `start` brings a replica's server
+        up, `renew` gives it the weights in force."""
+        self.replicas = list(replicas)
+        self._look = look
         self._start, self._renew, self._is_current = start, renew, is_current
         self._patience_s, self._pauses_s = patience_s, pauses_s
         self._say = say
@@ -98,6 +101,7 @@ class Fleet:
                 continue
             await self._settled(replica)
             replica.counts.requests += 1
+            replica.counts.sampled_tokens += len(answer.token_ids)
             if answer.cached_tokens is not None:
                 replica.counts.prompt_tokens += len(ask.token_ids)
                 replica.counts.cached_tokens += answer.cached_tokens
@@ -131,13 +135,20 @@ class Fleet:
 
     def lose(self, replica: Replica, reason: str) -> None:
         """Take a replica out and open it again in the background; nothing happens where that is under way."""
-        if replica.state in (State.AWAY, State.GIVEN_UP):
+        if replica.state in (State.AWAY, State.GIVEN_UP, State.LEFT):
             return
         replica.state = State.AWAY
         replica.counts.losses += 1
         self._families.forget(replica.name)
         self._say(f"{replica.name} is lost ({reason}); its requests are asked of the others, and it is opened again")
         self._spawn(partial(self._reopened, replica))
+        self._tell()
+
+    def let_go(self, replica: Replica) -> None:
+        """Ask nothing more of a replica; what it was asked it answers."""
+        replica.state = State.LEFT
+        self._families.forget(replica.name)
+        self._say(f"{replica.name} is named no more: nothing else is asked of it")
         self._tell()
 
     async def _chosen(self, ask: Ask) -> Replica:
@@ -167,7 +178,8 @@ class Fleet:
         """Give a replica the weights in force, then requests."""
         async with self._renewing:
             await self._renew_in_time(replica)
-            replica.state = State.READY
+            if replica.state is not State.LEFT:
+                replica.state, replica.has_served = State.READY, True
         self._tell()
 
     async def _renew_in_time(self, replica: Replica) -> None:
@@ -182,7 +194,8 @@ class Fleet:
         self._families.forget(replica.name)
         try:
             await self._renew_in_time(replica)
-            replica.state = State.READY
+            if replica.state is State.RENEWING:
+                replica.state = State.READY
         except ReplicaLost as loss:
             self.lose(replica, str(loss))
         finally:
@@ -191,36 +204,48 @@ class Fleet:
     async def _reopened(self, replica: Replica) -> None:
         """Open a replica as often as it takes.
 
-        One that cannot be started is given up, which ends the run where none is left. One that takes the weights in
-        force and does not hold them afterwards ends the run at once.
+        One that cannot be started is given up, which ends the run where none is left. One that held weights of this
+        run before, takes those in force and does not hold them afterwards ends the run at once.
         """
         await replica.connection.close()
         for number in count():
             await asyncio.sleep(self._pauses_s[min(number, len(self._pauses_s) - 1)])
+            if replica.state is State.LEFT:
+                return
             try:
                 await self._start(replica)
             except ReplicaLost:
                 continue
             except (MachineFault, UsageError) as fault:
-                self._say(f"{replica.name} is given up: {fault}")
-                replica.state = State.GIVEN_UP
-                if all(each.state is State.GIVEN_UP for each in self.replicas):
-                    self._end(fault)
+                self._give_up(replica, fault)
                 return
+            is_new = not replica.has_served
             try:
                 await self._taken_in(replica)
             except ReplicaLost:
                 continue
             except (MachineFault, UsageError) as fault:
-                self._end(fault)
+                if is_new:
+                    self._give_up(replica, fault)
+                else:
+                    self._end(fault)
                 return
-            self._say(f"{replica.name} is back, with the weights in force")
+            self._say(f"{replica.name} {'has come' if is_new else 'is back'}, with the weights in force")
             return
 
+    def _give_up(self, replica: Replica, fault: MachineFault | UsageError) -> None:
+        self._say(f"{replica.name} is given up: {fault}")
+        replica.state = State.GIVEN_UP
+        if all(each.state in (State.GIVEN_UP, State.LEFT) for each in self.replicas):
+            self._end(fault)
+
     async def _watch(self) -> None:
-        """Find replicas that hang without hanging up."""
+        """Find replicas that hang without hanging up, and those that came or left."""
         while True:
             await asyncio.sleep(WATCH_S)
+            for replica in self._look():
+                self.replicas.append(replica)
+                self._spawn(partial(self._reopened, replica))
             for replica in [each for each in self.replicas if each.state in (State.READY, State.RENEWING)]:
                 if not await is_healthy(replica.connection, within_s=SIGN_OF_LIFE_S):
                     self.lose(replica, "it does not say that it is well")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +23,8 @@ class State(StrEnum):
     RENEWING = "renewing"
     """Its weights are being renewed: new requests wait, those in flight go on afterwards."""
     READY = "ready"
+    LEFT = "left"
+    """It is named no more: it answers what it was asked, and nothing else is asked of it."""
     GIVEN_UP = "given up"
     """It died too often and is not opened again."""
 
@@ -43,25 +45,22 @@ class Counts:
     """Tokens of prompts whose answers say how many of them were cached."""
     cached_tokens: int = 0
     """Those of them whose keys and values were found in its prefix cache."""
+    sampled_tokens: int = 0
+    """Tokens that it sampled, of all answers."""
 
     def as_json(self) -> JsonObject:
         """The figures as metrics hold them."""
-        rate = self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
-        return {
-            "requests": self.requests,
-            "resent": self.resent,
-            "losses": self.losses,
-            "stale": self.stale,
-            "prefix_hit_rate": rate,
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True, kw_only=True)
 class Replica:
     """A server, by its name within the run."""
 
+    key: str
+    """Name in figures: its address, or its number among the servers that the run started."""
     name: str
-    """Name in figures and messages: its number and address."""
+    """Name in messages: its number and address."""
     connection: Connection
     """The wire to it."""
     server: VLLMServer | None = None
@@ -74,6 +73,8 @@ class Replica:
     """Figures of its requests."""
     abilities: Abilities | None = None
     """Its routes and settings; None before it was asked."""
+    has_served: bool = False
+    """True for one that held the weights in force before."""
 
     @property
     def route(self) -> TokenRoute:

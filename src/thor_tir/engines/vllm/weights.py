@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from thor_tir.engines.vllm.replica import Replica
 from thor_tir.pretrained import CausalLM, ModelTokenizer, beneath, plain_weights
+from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.scratch import in_turn
 
 SHARD_BYTES = 2 * 2**30
 """Size of one file of weights in bytes: no more is held in memory beside the model."""
@@ -28,8 +30,8 @@ class Way(Protocol):
     reads_model: bool
     """True where weights in force can be moved again only while training does not move the model's."""
 
-    async def prepare(self) -> None:
-        """Make ready what all servers share, once for each version, while nothing else moves weights."""
+    async def prepare(self, label: str) -> None:
+        """Make ready what all servers share, once for each label, while nothing else moves weights."""
         ...
 
     async def move(self, replica: Replica, label: str) -> None:
@@ -42,7 +44,10 @@ class Way(Protocol):
 
 
 async def renew(replica: Replica, way: Way, label: str) -> None:
-    """Give a server the weights of the model, under a label; requests in flight go on under them."""
+    """Give a server the weights of the model, under a label, unless another process just did; requests in flight go on
+    under them."""
+    if await replica.control.label(replica) == label and await replica.control.is_serving(replica):
+        return
     await replica.control.pause(replica)
     await way.move(replica, label)
     await replica.control.forget_prefixes(replica)
@@ -50,7 +55,10 @@ async def renew(replica: Replica, way: Way, label: str) -> None:
 
 
 class ByPath:
-    """Weights in files that the servers can read: they stand in a model folder, as a server starts from it."""
+    """Weights in files that the servers can read: they stand in a model folder, as a server starts from it.
+
+    Processes that share the folder write each label once: whoever comes first does, the others find it there.
+    """
 
     reads_model = False
 
@@ -59,13 +67,18 @@ class ByPath:
     ) -> None:
         """Weights are written in `dtype`, the server's precision; None stands for the model's."""
         self.folder = folder
+        self._label = folder.with_name(f"{folder.name}.label")
         self._dtype = dtype or model.dtype
         self._model = model
         self._tokenizer = tokenizer
 
-    async def prepare(self) -> None:
+    async def begin(self, label: str) -> None:
+        """Write the whole model folder, whose weights have this label."""
+        await self._once(label, self.write_model)
+
+    async def prepare(self, label: str) -> None:
         """Write the weights in place of those in the folder."""
-        await asyncio.to_thread(self._write_weights)
+        await self._once(label, self._write_weights)
 
     async def move(self, replica: Replica, label: str) -> None:
         """Let the server read them."""
@@ -73,6 +86,14 @@ class ByPath:
 
     def forget(self, replica: Replica) -> None:
         """Nothing was agreed."""
+
+    async def _once(self, label: str, write: Callable[[], None]) -> None:
+        async with in_turn(self._label.with_suffix(".turn")):
+            if self._label.exists() and self._label.read_text(encoding="utf-8") == label:
+                return
+            self._label.unlink(missing_ok=True)  # a process that dies on the way leaves files of no label
+            await asyncio.to_thread(write)
+            write_atomically(self._label, label)
 
     def write_model(self) -> None:
         """Write the whole model folder."""
@@ -161,7 +182,7 @@ class OverNCCL:
         self._senders: dict[str, Sender] = {}
         self._one = asyncio.Lock()
 
-    async def prepare(self) -> None:
+    async def prepare(self, label: str) -> None:
         """Nothing to write."""
 
     async def move(self, replica: Replica, label: str) -> None:

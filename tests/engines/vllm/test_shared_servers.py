@@ -1,0 +1,206 @@
+"""Servers that several engines ask at once, as processes of one command do, and servers that come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_fleets import PROMPT, SAMPLING, fleet, moved, until
+from fake_vllm import FakeVLLM
+from thor_tir.engines.figures import united
+from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.vllm.engine import VLLMEngine, open_engine
+from thor_tir.engines.vllm.place import Place
+from thor_tir.engines.vllm.weights import ByPath
+from thor_tir.errors import UsageError
+from tiny_models import tiny_model, tiny_tokenizer
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folder of each time that weights are written."""
+    found: list[Path] = []
+    plain = ByPath._write_weights
+    monkeypatch.setattr(ByPath, "_write_weights", lambda files: (found.append(files.folder), plain(files))[1])
+    return found
+
+
+@asynccontextmanager
+async def processes(servers: int, count: int = 2) -> AsyncIterator[tuple[list[VLLMEngine], list[Any], list[FakeVLLM]]]:
+    """Engines with models of their own and one name of their weights, as the processes of a run have them."""
+    async with AsyncExitStack() as stack:
+        made = [FakeVLLM(tiny_model(seed=2), tiny_tokenizer()) for _ in range(servers)]
+        for server in made:
+            await stack.enter_async_context(server)
+        models = [tiny_model(seed=1) for _ in range(count)]
+        shares = [Place(rank=rank, size=count).share([server.address for server in made]) for rank in range(count)]
+        engines = [
+            VLLMEngine(model, tiny_tokenizer(), addresses=share, run="one", pauses_s=(0.0, 0.01))
+            for model, share in zip(models, shares, strict=True)
+        ]
+        await asyncio.gather(*(stack.enter_async_context(engine) for engine in engines))
+        yield engines, models, made
+
+
+def test_processes_that_share_a_server_give_it_each_version_once_and_count_its_requests_once(writes) -> None:
+    async def run() -> None:
+        async with processes(servers=1) as (engines, models, (server,)):
+            await asyncio.gather(*(e.update_weights(moved(m), 3) for e, m in zip(engines, models, strict=True)))
+            assert server.label == "one:3"
+            assert server.calls.count("/pause") == 2  # of versions 0 and 3
+            assert len(writes) == 2
+            asks = [engine.sample([*PROMPT, n], SAMPLING) for n in range(3) for engine in engines]
+            answers = await asyncio.gather(*asks)
+            assert {answer.policy_version for answer in answers} == {3}
+            figures = united([engine.take_figures() for engine in engines])[server.address]
+            assert (figures["requests"], figures["stale"], figures["losses"]) == (6, 0, 0)
+            assert figures["sampled_tokens"] == sum(len(answer.span) for answer in answers)
+
+    asyncio.run(run())
+
+
+def test_processes_of_one_host_write_each_version_once_for_all_their_servers(writes) -> None:
+    async def run() -> None:
+        async with processes(servers=4) as (engines, models, servers):
+            await asyncio.gather(*(e.update_weights(moved(m), 1) for e, m in zip(engines, models, strict=True)))
+            assert {server.label for server in servers} == {"one:1"}
+            assert len(writes) == 2
+            (folder,) = set(writes)
+            read = [b["kwargs"]["weights_path"] for s in servers for b in s.bodies if b.get("method") == "thor_reload"]
+            assert read == [str(folder)] * 8
+            assert folder.exists()
+        assert not folder.exists()
+
+    asyncio.run(run())
+
+
+def test_a_process_that_finds_a_restarted_server_brings_it_the_weights_for_all() -> None:
+    async def run() -> None:
+        async with processes(servers=1) as (engines, models, (server,)):
+            await asyncio.gather(*(e.update_weights(moved(m), 2) for e, m in zip(engines, models, strict=True)))
+            await server.kill()
+            await server.start()
+            answer = await engines[1].sample(PROMPT, SAMPLING)
+            assert (answer.policy_version, server.label) == (2, "one:2")
+            assert (await engines[0].sample(PROMPT, SAMPLING)).span == answer.span
+
+    asyncio.run(run())
+
+
+def test_commands_that_sample_from_equal_weights_share_a_server_and_others_do_not_mistake_it_for_theirs() -> None:
+    async def run() -> None:
+        async with FakeVLLM(tiny_model(seed=2), tiny_tokenizer()) as server:
+            options = EngineOptions(name="vllm", address=(server.address,))
+            parts = [open_engine(tiny_model(seed=1), tiny_tokenizer(), options) for _ in range(2)]
+            other = open_engine(tiny_model(seed=3), tiny_tokenizer(), options)
+            trained = open_engine(tiny_model(seed=1), tiny_tokenizer(), options, trains=True)
+            assert parts[0]._run == parts[1]._run
+            assert len({parts[0]._run, other._run, trained._run}) == 3
+            async with parts[0] as first, parts[1] as second:
+                one, two = await asyncio.gather(first.sample(PROMPT, SAMPLING), second.sample(PROMPT, SAMPLING))
+                assert one.span == two.span
+                assert server.calls.count("/pause") == 1
+            for unused in (other, trained):
+                await unused.__aexit__(None, None, None)
+
+    asyncio.run(run())
+
+
+def test_servers_are_dealt_out_and_shared_only_where_there_are_too_few() -> None:
+    def shares(addresses: list[str], size: int) -> list[list[str]]:
+        return [Place(rank=rank, size=size).share(addresses) for rank in range(size)]
+
+    assert shares(["a", "b", "c"], 2) == [["a", "c"], ["b"]]
+    assert shares(["a", "b"], 4) == [["a"], ["b"], ["a"], ["b"]]
+    assert shares([], 2) == [[], []]
+
+
+def test_processes_that_share_a_server_bring_weights_by_path(monkeypatch) -> None:
+    monkeypatch.setattr(Place, "found", classmethod(lambda cls: Place(rank=1, size=2)))
+    options = EngineOptions(name="vllm", address=("http://127.0.0.1:1",), weights="nccl")
+    with pytest.raises(UsageError, match="processes that share a server bring weights by path"):
+        open_engine(tiny_model(), tiny_tokenizer(), options)
+
+
+def test_the_critic_has_servers_of_its_own() -> None:
+    options = EngineOptions(name="vllm", address=("http://a:1",), critic_address=("http://b:1",))
+    assert options.of_critic.address == ("http://b:1",)
+    with pytest.raises(ValueError, match=r"need --engine\.name vllm"):
+        EngineOptions(critic_address=("http://b:1",))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thor_tir.engines.vllm.fleet.WATCH_S", 0.01)
+
+
+@asynccontextmanager
+async def named(count: int, said: list[str]) -> AsyncIterator[tuple[VLLMEngine, Any, list[FakeVLLM], list[FakeVLLM]]]:
+    """An engine, its model, its servers, and the list of those that the file of addresses names from now on."""
+    servers = [FakeVLLM(tiny_model(seed=2), tiny_tokenizer()) for _ in range(count)]
+    present = list(servers)
+    options = {"say": said.append, "anew": lambda: [server.address for server in present]}
+    async with fleet(servers=servers, **options) as (engine, model, _):
+        yield engine, model, servers, present
+
+
+def test_a_server_that_is_named_later_gets_the_weights_in_force_and_then_requests(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        newcomer = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        async with newcomer, named(1, said) as (engine, model, (server,), present):
+            await engine.update_weights(moved(model), 7)
+            present.append(newcomer)
+            await until(lambda: any("has come, with the weights in force" in line for line in said))
+            assert newcomer.label.endswith(":7")
+            assert newcomer.calls.index("/collective_rpc") < newcomer.calls.index("/v1/completions")  # the probe
+            assert not newcomer.seen_prompts
+            answers = await asyncio.gather(*(engine.sample([*PROMPT, n], SAMPLING) for n in range(4)))
+            assert newcomer.seen_prompts
+            assert server.seen_prompts
+            assert {answer.policy_version for answer in answers} == {7}
+            await engine.update_weights(moved(model), 8)
+            assert newcomer.label.endswith(":8")
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_named_no_more_answers_what_it_was_asked_and_nothing_else(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        async with named(2, said) as (engine, model, (leaver, other), present):
+            leaver.token_s = 0.005
+            asked = [asyncio.create_task(engine.sample([*PROMPT, n], SAMPLING)) for n in range(4)]
+            await until(lambda: leaver.in_flight == 2)
+            present.remove(leaver)
+            await until(lambda: any("is named no more" in line for line in said))
+            await asyncio.gather(*asked)
+            assert len(leaver.seen_prompts) == 2
+            await engine.update_weights(moved(model), 1)
+            assert leaver.label.endswith(":0")
+            await asyncio.gather(*(engine.sample([*PROMPT, 9, n], SAMPLING) for n in range(3)))
+            assert len(leaver.seen_prompts) == 2
+            figures = engine.take_figures()
+            assert [figures[each.address]["requests"] for each in (leaver, other)] == [2, 5]
+            assert list(engine.take_figures()) == [other.address]
+            present.append(leaver)  # and it may come again
+            await until(lambda: leaver.label.endswith(":1"))
+
+    asyncio.run(run())
+
+
+def test_a_newcomer_that_does_not_hold_the_weights_is_given_up_and_the_run_goes_on(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        newcomer = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        newcomer.keeps_weights = True
+        async with newcomer, named(1, said) as (engine, _, _servers, present):
+            present.append(newcomer)
+            await until(lambda: any("is given up: an engine does not hold" in line for line in said))
+            await engine.sample(PROMPT, SAMPLING)
+            assert not newcomer.seen_prompts
+
+    asyncio.run(run())

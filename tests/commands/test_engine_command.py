@@ -1,6 +1,7 @@
 """`thor engine check` and what `thor engine up` refuses before it starts anything."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -135,3 +136,23 @@ def test_a_fault_of_a_command_that_keeps_nothing_promises_no_continuation(capsys
     with pytest.raises(SystemExit):
         main(["engine", "check", "http://127.0.0.1:1"])
     assert "the same command continues" not in capsys.readouterr().err
+
+
+def test_two_parts_of_an_evaluation_share_a_server_and_its_tokens_are_counted_once(
+    served: FakeVLLM, tmp_path: Path
+) -> None:
+    model, output = tmp_path / "model", tmp_path / "run"
+    tiny_model(seed=1).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    (problems := tmp_path / "own.csv").write_text("question,answer\n1+1?,2\n2+1?,3\n")
+    words = f"--model {model} --problems {problems} --no-tools --samples 1 --rollout.max-completion-length 8"
+    engine = ["--engine.name", "vllm", "--engine.address", served.address, "--output", str(output)]
+    for part in ("1/2", "2/2"):
+        commands.run("eval", [*words.split(), *engine, "--shard", part])
+    records = [json.loads((output / f"endpoint{each}.json").read_text()) for each in (".1-of-2", ".2-of-2", "")]
+    first, second, both = (record["engines"][served.address] for record in records)
+    assert first["requests"] > 0
+    assert second["requests"] > 0
+    assert both["requests"] == first["requests"] + second["requests"] == len(served.seen_prompts)
+    assert both["sampled_tokens"] == first["sampled_tokens"] + second["sampled_tokens"] > 0
+    assert served.calls.count("/pause") == 1  # the second part found its weights there

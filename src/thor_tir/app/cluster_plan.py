@@ -150,7 +150,7 @@ def plan_cluster(
         parts = {"training, vLLM asleep": trained | free, "sampling": asleep | sampled | free}
     seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean)
     if engine.weights == "path":
-        seconds["weights to the engines"] = 2 * _written(cluster, size) / DISK
+        seconds["weights to the engines"] = (memory.HALF * size + _copies(cluster, size)) / DISK
     assumed = (
         f"responses of {mean:,} tokens in the mean, {limit:,} at most; every problem has a failed call to repair"
         if repairs
@@ -191,24 +191,24 @@ def _check_places(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions) 
         raise UsageError("--max-staleness samples while others train, which needs --cluster.engine-gpus")
 
 
-def _written(cluster: ClusterOptions, size: int) -> int:
-    """Bytes of weights in bfloat16 that the processes of a host write, each for its own servers."""
+def _copies(cluster: ClusterOptions, size: int) -> int:
+    """Bytes of weights in bfloat16 that the processes of a host hold, and their servers read, once each."""
     return memory.HALF * size * min(cluster.learners, A_HOST)
 
 
 def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: int) -> Iterator[str]:
     """Sentences on the disk and the memory of a host."""
-    written = _written(cluster, size)
+    written = memory.HALF * size
     if not rl.bf16:
         yield "planned for servers in bfloat16: without --bf16 their weights, keys and values take twice as much"
     if engine.weights == "path":
         yield (
-            f"weights by path: {_gb(written)} a host are written and read each time, at {DISK / 1e9:.0f} GB/s, and "
-            f"take {_gb(2 * written)} of its disk for a moment"
+            f"weights by path: {_gb(written)} are written once a host and read by each of its servers each time, at "
+            f"{DISK / 1e9:.0f} GB/s, and take {_gb(2 * written)} of its disk for a moment"
         )
     copies = (cluster.learners > 1 or rl.max_staleness > 0) + (engine.placement == "colocated")
     if copies:
-        yield f"{_gb(copies * written)} of a host's memory hold what servers are given, and what they keep asleep"
+        yield f"{_gb(copies * _copies(cluster, size))} of a host's memory hold what servers are given, and what they keep asleep"
 
 
 def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:

@@ -122,6 +122,53 @@ def test_rewards_over_three_seeds_are_within_noise_of_the_embedded_engines(up, t
         assert line["levels"]["episode"]["mismatch"]["max_log_ratio"] < 1e-3
 
 
+def test_a_run_with_adapters_samples_from_the_sums_on_every_server(up, tmp_path: Path) -> None:
+    run = begun(up[0], tmp_path / "run", "--lora-r", "8", "--num-rounds", "2", "--problems-per-round", "8")
+    assert run.communicate() == (None, "")
+    assert run.returncode == 0
+    rounds = lines(tmp_path / "run" / "metrics.jsonl")
+    assert len(rounds) == 2
+    for line in rounds:
+        assert all(each["requests"] > 0 and each["losses"] == 0 for each in line["engines"].values())
+        assert line["levels"]["episode"]["mismatch"]["max_log_ratio"] < 1e-3
+    assert rounds[1]["levels"]["episode"]["mismatch"]["max_log_ratio"] > 0
+
+
+def test_two_processes_that_train_together_share_one_server(up, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.txt"
+    alone.write_text(up[0].read_text().splitlines()[0])
+    run = begun(alone, tmp_path / "run", "--processes", "2", "--num-rounds", "2", "--problems-per-round", "8")
+    assert run.communicate() == (None, "")
+    assert run.returncode == 0
+    for line in lines(tmp_path / "run" / "metrics.jsonl"):
+        (server,) = line["engines"].values()
+        assert server["requests"] > 0
+        assert (server["losses"], server["stale"]) == (0, 0)
+        assert line["levels"]["episode"]["mismatch"]["max_log_ratio"] < 1e-3
+
+
+def test_a_server_that_is_named_later_is_asked_and_one_that_is_named_no_more_is_not(up, tmp_path: Path) -> None:
+    first, second = up[0].read_text().split()
+    file, metrics = tmp_path / "addresses.txt", tmp_path / "run" / "metrics.jsonl"
+    file.write_text(first)
+
+    def asked() -> list[set[str]]:
+        rounds = lines(metrics)
+        return [{name for name, each in line["engines"].items() if each["requests"]} for line in rounds]
+
+    run = begun(file, tmp_path / "run", "--num-rounds", "60", "--problems-per-round", "4", "--num-generations", "4")
+    until(lambda: {first} in asked(), run)
+    file.write_text(f"{first}\n{second}\n")
+    until(lambda: {first, second} in asked(), run)
+    file.write_text(second)
+    until(lambda: {second} in asked(), run)
+    run.terminate()
+    run.communicate(timeout=120)
+    for line in lines(metrics):
+        assert all((each["losses"], each["stale"]) == (0, 0) for each in line["engines"].values())
+        assert (line["levels"]["episode"]["mismatch"] or {"max_log_ratio": 0})["max_log_ratio"] < 1e-3
+
+
 def test_a_server_that_is_killed_gets_the_current_weights_and_requests_again_and_sigterm_ends_the_run(
     up, tmp_path
 ) -> None:

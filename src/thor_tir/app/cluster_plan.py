@@ -208,7 +208,8 @@ def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: 
         )
     copies = (cluster.learners > 1 or rl.max_staleness > 0) + (engine.placement == "colocated")
     if copies:
-        yield f"{_gb(copies * _copies(cluster, size))} of a host's memory hold what servers are given, and what they keep asleep"
+        held = _gb(copies * _copies(cluster, size))
+        yield f"{held} of a host's memory hold what servers are given, and what they keep asleep"
 
 
 def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:

@@ -255,7 +255,7 @@ def test_a_quickstart_hands_its_engine_to_every_stage_in_one_process(
     assert status_of(*words, "--engine.replicas", "2") == 2
     assert asked == [EngineOptions(name="vllm", replicas=2, num_threads=1)]
     assert status_of(*words, "--engine.address", "http://127.0.0.1:8100") == 2
-    assert "name servers of both, by --engine.address and --engine.critic-address" in capsys.readouterr().err
+    assert "name servers of both, with --engine.critic-address, or neither" in capsys.readouterr().err
     assert len(asked) == 1
     both = ("--engine.address", "http://127.0.0.1:8100", "--engine.critic-address", "http://127.0.0.1:8101")
     assert status_of(*words, *both) == 2

@@ -114,8 +114,7 @@ class Quickstart:
         )
         if bool(self.engine.address) != bool(self.engine.critic_address):
             raise UsageError(
-                "TIRGen samples from two models at once: name servers of both, by --engine.address and "
-                "--engine.critic-address, or of neither"
+                "two models sample at once: name servers of both, with --engine.critic-address, or neither"
             )
         if self.test_problems and is_generated(self.problems):
             raise UsageError(f"--test-problems are for problems of your own, and {self.problems} makes its own test")

@@ -8,8 +8,8 @@ from typing import Literal
 EngineName = Literal["local", "vllm", "sglang"]
 ENGINES: Mapping[EngineName, str] = {
     "local": "thor_tir.engines.local.engine",
-    "vllm": "thor_tir.engines.vllm.engine",
-    "sglang": "thor_tir.engines.vllm.engine",
+    "vllm": "thor_tir.engines.vllm.opening",
+    "sglang": "thor_tir.engines.vllm.opening",
 }
 """Engines by name: modules with a function `open_engine`, imported when one is asked for. A new engine adds its own
 file, a name and a line here, and its packages to the extras."""

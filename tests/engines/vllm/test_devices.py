@@ -10,7 +10,8 @@ import torch
 
 from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.vllm.devices import Host, give_back, take_devices, tensor_parallel
-from thor_tir.engines.vllm.engine import VLLMEngine, open_engine
+from thor_tir.engines.vllm.engine import VLLMEngine
+from thor_tir.engines.vllm.opening import open_engine
 from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer
 from thor_tir.errors import UsageError
 from tiny_models import tiny_model, tiny_tokenizer

@@ -12,7 +12,8 @@ from fake_fleets import PROMPT, SAMPLING, fleet, moved, until
 from fake_vllm import FakeVLLM
 from thor_tir.engines.figures import united
 from thor_tir.engines.options import EngineOptions
-from thor_tir.engines.vllm.engine import VLLMEngine, open_engine
+from thor_tir.engines.vllm.engine import VLLMEngine
+from thor_tir.engines.vllm.opening import open_engine
 from thor_tir.engines.vllm.place import Place
 from thor_tir.engines.vllm.weights import ByPath
 from thor_tir.errors import UsageError

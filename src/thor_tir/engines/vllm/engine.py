@@ -15,22 +15,19 @@ import torch
 
 from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.figures import united
-from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
-from thor_tir.engines.vllm.addresses import addresses_of
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
-from thor_tir.engines.vllm.devices import Host, give_back, take_devices
+from thor_tir.engines.vllm.devices import give_back
 from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
 from thor_tir.engines.vllm.kept import end, end_idle, form_of, leave, take
-from thor_tir.engines.vllm.place import Place
 from thor_tir.engines.vllm.probe import Probe, check_alike
 from thor_tir.engines.vllm.replica import Counts, Replica, State
-from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer, python_of
+from thor_tir.engines.vllm.server import VLLMConfig, VLLMServer
 from thor_tir.engines.vllm.token_routes import Answer, Ask
-from thor_tir.engines.vllm.weights import ByPath, OverNCCL, Way, renew
+from thor_tir.engines.vllm.weights import ByPath, Way, renew
 from thor_tir.errors import EngineFault, UsageError
-from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights, weights_digest
+from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.storage.journal import JsonObject
 from thor_tir.storage.scratch import Scratch, in_turn
 from thor_tir.trajectory import Author, Completion, Span
@@ -53,60 +50,6 @@ def _at_address(address: str, number: int) -> Replica:
 
 def silent(text: str) -> None:
     """Say nothing."""
-
-
-def open_engine(
-    model: CausalLM,
-    tokenizer: ModelTokenizer,
-    options: EngineOptions,
-    *,
-    deterministic: bool = False,
-    barrier: object = None,
-    trains: bool = False,
-    say: Callable[[str], None] = silent,
-) -> "VLLMEngine":
-    """The engine as the table of engines opens it. Raises UsageError for a deterministic run: vLLM promises no bits."""
-    if deterministic:
-        raise UsageError("servers do not promise the same bits again: --deterministic needs the engine `local`")
-    if options.name == "sglang" and (not options.address or options.weights == "nccl"):
-        raise UsageError(
-            "--engine.name sglang takes weights by path, at an --engine.address where a server runs already"
-        )
-    dtype = torch.bfloat16 if options.bf16 else model.dtype
-    place = Place.found()
-
-    def addresses() -> list[str]:
-        return place.share(addresses_of(options.address))
-
-    if options.weights == "nccl" and place.has_to_share(addresses_of(options.address)):
-        raise UsageError("processes that share a server bring weights by path: leave out --engine.weights nccl")
-    config = VLLMConfig(
-        python=python_of(options.python),
-        dtype=str(dtype).removeprefix("torch."),
-        gpu_memory_utilization=options.gpu_share,
-        max_num_seqs=options.max_num_seqs,
-        num_threads=options.num_threads,
-        arguments=tuple(options.arguments.split()),
-        sleeps=options.placement == "colocated" and torch.cuda.is_available(),
-        takes_nccl=options.weights == "nccl",
-    )
-    return VLLMEngine(
-        model,
-        tokenizer,
-        config,
-        num_replicas=options.replicas,
-        addresses=addresses(),
-        devices=[]
-        if options.address
-        else take_devices(options, Host.found(), trains=trains and torch.cuda.is_available()),
-        anew=addresses,
-        run=place.agreed(uuid.uuid4().hex[:8]) if trains else f"{weights_digest(model)[:16]}-{dtype}",
-        first=place.rank * options.replicas,
-        way=OverNCCL(model, dtype=dtype) if options.weights == "nccl" else None,
-        folder=options.folder,
-        rests=options.placement == "colocated",
-        say=say,
-    )
 
 
 class VLLMEngine:

@@ -1,0 +1,70 @@
+"""An engine over vLLM's servers out of the options of a run."""
+
+import uuid
+from collections.abc import Callable
+
+import torch
+
+from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.vllm.addresses import addresses_of
+from thor_tir.engines.vllm.devices import Host, take_devices
+from thor_tir.engines.vllm.engine import VLLMEngine, silent
+from thor_tir.engines.vllm.place import Place
+from thor_tir.engines.vllm.server import VLLMConfig, python_of
+from thor_tir.engines.vllm.weights import OverNCCL
+from thor_tir.errors import UsageError
+from thor_tir.pretrained import CausalLM, ModelTokenizer, weights_digest
+
+
+def open_engine(
+    model: CausalLM,
+    tokenizer: ModelTokenizer,
+    options: EngineOptions,
+    *,
+    deterministic: bool = False,
+    barrier: object = None,
+    trains: bool = False,
+    say: Callable[[str], None] = silent,
+) -> VLLMEngine:
+    """The engine as the table of engines opens it. Raises UsageError for a deterministic run: vLLM promises no bits."""
+    if deterministic:
+        raise UsageError("servers do not promise the same bits again: --deterministic needs the engine `local`")
+    if options.name == "sglang" and (not options.address or options.weights == "nccl"):
+        raise UsageError(
+            "--engine.name sglang takes weights by path, at an --engine.address where a server runs already"
+        )
+    dtype = torch.bfloat16 if options.bf16 else model.dtype
+    precision = str(dtype).removeprefix("torch.")
+    place = Place.found()
+
+    def addresses() -> list[str]:
+        return place.share(addresses_of(options.address))
+
+    if options.weights == "nccl" and place.has_to_share(addresses_of(options.address)):
+        raise UsageError("processes that share a server bring weights by path: leave out --engine.weights nccl")
+    config = VLLMConfig(
+        python=python_of(options.python),
+        dtype=precision,
+        gpu_memory_utilization=options.gpu_share,
+        max_num_seqs=options.max_num_seqs,
+        num_threads=options.num_threads,
+        arguments=tuple(options.arguments.split()),
+        sleeps=options.placement == "colocated" and torch.cuda.is_available(),
+        takes_nccl=options.weights == "nccl",
+    )
+    has_gpu = trains and torch.cuda.is_available()
+    return VLLMEngine(
+        model,
+        tokenizer,
+        config,
+        num_replicas=options.replicas,
+        addresses=addresses(),
+        devices=[] if options.address else take_devices(options, Host.found(), trains=has_gpu),
+        anew=addresses,
+        run=place.agreed(uuid.uuid4().hex[:8]) if trains else f"{weights_digest(model)[:16]}-{precision}",
+        first=place.rank * options.replicas,
+        way=OverNCCL(model, dtype=dtype) if options.weights == "nccl" else None,
+        folder=options.folder,
+        rests=options.placement == "colocated",
+        say=say,
+    )

@@ -7,14 +7,14 @@
 processor, ahead of training and in turn, and prints rounds a second. `tools` is the share of the wall clock of a run in
 turn that is gone where programs take no time: the part that sampling ahead can hide.
 
-`ranks` takes optimiser steps over the same rows in one process and in two (FSDP2 over gloo, a thread each) and prints
-tokens a second. Efficiency is the second over the sum of two single processes that run at the same time: what two cores
-of this machine do when nothing is exchanged.
+`ranks` takes optimiser steps over the same rows in one process and in two (over gloo, a thread each), whose model is
+whole in each or in parts (FSDP2), and prints tokens a second. Efficiency is that of two processes over the sum of two
+single ones that run at the same time: what two cores of this machine do when nothing is exchanged.
 
     python benchmarks/scaleout.py ray
 
 `ray` runs the same deterministic RL (embedded model) in two processes that a Ray cluster of this host places and in two
-that the command starts itself, short and long, and prints what Ray costs at the start and for each row after that.
+that the command starts itself, and prints what Ray costs until the first round, for each row after that and at the end.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from rounds import interleaved, rows_of, save, show
+from rounds import Measured, interleaved, rows_of, save, show
 from subjects import copy_of, parameters, subject
 from thor_tir.dialect.dialect import Dialect, DialectConfig
 from thor_tir.distributed import ALONE, Ranks, free_port, together
@@ -43,6 +43,7 @@ from thor_tir.engines.loading import load_model
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.options import EngineConfig
 from thor_tir.execution import ExecutionResult, Status
+from thor_tir.learner import trainable
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
 from thor_tir.problem import Problem
@@ -78,8 +79,10 @@ class RanksOptions:
     model: str = "10M"
     rows: int = 64
     length: int = 128
-    steps: int = 4
-    rounds: int = 3
+    steps: int = 10
+    """Steps of each kind, in turns."""
+    others: float = 0.05
+    """Most of the machine's processor time that others may take during a step that counts."""
     out: Path | None = None
     """Where the numbers go as JSON, besides the table."""
 
@@ -88,9 +91,9 @@ class RanksOptions:
 class OnRay:
     """Wall time of RL in two processes, placed by Ray and not."""
 
-    num_rounds: tuple[int, int] = (2, 12)
-    """Rounds of a short run and of a long one; what both have in common is the start."""
-    rounds: int = 1
+    num_rounds: int = 8
+    """Rounds of a run; the first one is measured apart, with the start."""
+    rounds: int = 2
     out: Path | None = None
     """Where the numbers go as JSON, besides the table."""
 
@@ -173,14 +176,11 @@ def compare_async(options: Async) -> None:
     save(options.out, {"options": asdict(options), "rows": rows, "tools": share})
 
 
-def learn(options: RanksOptions, ranks: Ranks) -> float:
-    """Tokens a second of optimiser steps over the same rows, by so many processes together."""
-    torch.set_num_threads(1)
-    model = subject(options.model)[0]
-    learner = Learner(model, LearnerConfig(micro_batch_tokens=1024), ranks)
+def rows_to_learn(options: RanksOptions) -> list[TrainingSample]:
+    """Rows of one length, half of their tokens trained."""
     draw = random.Random(0)
     trained = tuple(place >= options.length // 2 for place in range(options.length))
-    rows = [
+    return [
         TrainingSample(
             id=str(number),
             token_ids=tuple(draw.randrange(400) for _ in range(options.length)),
@@ -190,75 +190,148 @@ def learn(options: RanksOptions, ranks: Ranks) -> float:
         )
         for number in range(options.rows)
     ]
-    taken = []
-    for _ in range(options.steps + 1):
-        began = perf_counter()
-        learner.step(rows)
-        taken.append(perf_counter() - began)
-    return options.rows * options.length / median(taken[1:])
 
 
-def in_processes(options: RanksOptions, *, together: int = 1, apart: int = 1) -> list[float]:
-    """The rates that processes say: a group of them, or some at the same time that know nothing of each other."""
-    port = free_port("127.0.0.1")
-    given = replace(options, out=None)
-    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(together), "OMP_NUM_THREADS": "1"}
+def busy_s() -> float:
+    """Seconds of processor time that everything on this machine has taken."""
+    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def learn(options: RanksOptions, ranks: Ranks) -> dict[str, list[float]]:
+    """Tokens a second of optimiser steps over the same rows: of two processes together, of one, and of two at a time.
+
+    All in turns within the same two processes. Steps during which others took more than `others` of the machine's
+    processor time are left out.
+    """
+    torch.set_num_threads(1)
+    rows, config = rows_to_learn(options), LearnerConfig(micro_batch_tokens=1024)
+
+    def learner(with_whom: Ranks, whole_up_to: int = trainable.WHOLE_UP_TO) -> Learner:
+        trainable.WHOLE_UP_TO = whole_up_to
+        return Learner(subject(options.model)[0], config, with_whom)
+
+    both, alone, in_parts = learner(ranks), learner(ALONE), learner(ranks, 0)
+    sides: dict[str, tuple[Learner | None, int]] = {
+        "two processes": (both, 1),
+        "two processes, model in parts": (in_parts, 1),
+        "one process": (alone if ranks.leads else None, 1),
+        "two that know nothing of each other": (alone, 2),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for step in range(options.steps + 1):
+        for name, (mine, work) in sides.items():
+            ranks.wait()
+            began, own, all_s = perf_counter(), process_time(), busy_s()
+            if mine is not None:
+                mine.step(rows)
+            taken = ranks.gather((perf_counter() - began, process_time() - own))
+            seconds, own_s = [each[0] for each in taken], sum(each[1] for each in taken)
+            others = (busy_s() - all_s - own_s) / (os.cpu_count() or 1) / max(seconds)
+            if step and others <= options.others:  # the first one loads code
+                mean = seconds[0] if name == "one process" else sum(seconds) / len(seconds)
+                rates[name].append(work * options.rows * options.length / mean)
+    return rates
+
+
+def in_processes(options: RanksOptions) -> dict[str, list[float]]:
+    """The rates that two processes measured."""
+    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port("127.0.0.1")), "WORLD_SIZE": "2"}
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, "learner", json.dumps(asdict(given))],
-            env={**os.environ, **known, "RANK": str(number % together), "LOCAL_RANK": str(number % together)},
+            [sys.executable, __file__, "learner", json.dumps(asdict(replace(options, out=None)))],
+            env={**os.environ, **known, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for number in range(together * apart)
+        for rank in range(2)
     ]
-    return [float(process.communicate()[0].splitlines()[-1]) for process in started]
+    said = [process.communicate()[0] for process in started]
+    rates: dict[str, list[float]] = json.loads(said[0].splitlines()[-1])
+    return rates
 
 
 def compare_ranks(options: RanksOptions) -> None:
     """Measure in turns and print."""
-    rates: dict[str, list[float]] = {"two processes": [], "one process": [], "two that know nothing of each other": []}
-    for _ in range(options.rounds):
-        rates["two processes"].append(in_processes(options, together=2)[0])
-        rates["one process"].append(in_processes(options)[0])
-        rates["two that know nothing of each other"].append(sum(in_processes(options, apart=2)))
-    rows = rows_of(rates)
+    rates = in_processes(options)
+    if not all(rates.values()):
+        raise SystemExit(f"other work took more than {options.others:.0%} of the processors in all steps of a kind")
+    *_, ideal = (median(found) for found in rates.values())
+    rows = [Measured(name=n, rates=tuple(found), ratio=median(found) / ideal) for n, found in rates.items()]
     size = parameters(subject(options.model)[0]) / 1e6
     title = f"Optimiser steps over {options.rows} rows of {options.length} tokens, {size:.1f} M parameters"
-    show(title, "tokens/s", rows, [f"efficiency {rows[0].ratio:.2f} of what two cores do"])
-    save(options.out, {"options": asdict(options), "rows": rows})
+    kept = ", ".join(str(len(found)) for found in rates.values())
+    notes = [
+        f"efficiency {rows[0].ratio:.2f} of what two cores do, {rows[1].ratio:.2f} in parts",
+        f"{kept} of {options.steps} steps each, while nothing else computed",
+    ]
+    show(title, "tokens/s", rows, notes)
+    save(options.out, {"options": asdict(options), "rows": rows, "rates": rates})
 
 
-def launched(num_rounds: int, more: Sequence[str]) -> tuple[float, int]:
-    """Seconds of a run of RL in two processes, and its rows: trajectories and repairs."""
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A run of RL in two processes by the clock."""
+
+    first_round_s: float
+    """Seconds until its first round was complete."""
+    rest_s: float
+    """Seconds of the others."""
+    rows: int
+    """Trajectories and repairs of the others."""
+    end_s: float
+    """Seconds from its last round to its end."""
+
+
+def launched(options: OnRay, more: Sequence[str]) -> Launched:
+    """Run it, and see by its files when each round is complete: reading a number of lines costs the run nothing."""
     words = (
         "rl --deterministic --processes 2 --model nano/actor --problems reasoning_gym:gcd,lcm --count 64 "
         "--validate-every 0 --problems-per-round 4 --num-generations 4 --step.num-generations 4 --engine.num-threads 1"
     )
+    command = [sys.executable, "-m", "thor_tir", *words.split(), "--num-rounds", str(options.num_rounds), *more]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "thor_tir", *words.split(), "--num-rounds", str(num_rounds)]
+        out = Path(folder) / "run"
+        done, rows = [], []
         began = perf_counter()
-        subprocess.run([*command, "--output", folder, *more], check=True, capture_output=True)
-        return perf_counter() - began, (Path(folder) / "rollouts.jsonl").read_bytes().count(b"\n")
+        with (Path(folder) / "said").open("wb") as said:  # a pipe would be waited for as long as any daemon holds it
+            process = subprocess.Popen([*command, "--output", str(out)], stdout=said, stderr=said)
+        while process.poll() is None:
+            if _lines(out / "metrics.jsonl") > len(done):
+                done.append(perf_counter() - began)
+                rows.append(_lines(out / "rollouts.jsonl"))
+            sleep(0.05)
+        ended = perf_counter() - began
+        if process.returncode or len(done) != options.num_rounds:
+            raise SystemExit((Path(folder) / "said").read_text(encoding="utf-8", errors="replace")[-2000:])
+    return Launched(first_round_s=done[0], rest_s=done[-1] - done[0], rows=rows[-1] - rows[0], end_s=ended - done[-1])
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def compare_launchers(options: OnRay) -> None:
     """Measure in turns and print."""
     sides = {"Ray": ["--launcher", "ray", "--ray.cpus", "0.5"], "processes": []}
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    starts, per_row = [], []
+    runs: dict[str, list[Launched]] = {name: [] for name in sides}
     for _ in range(options.rounds):
-        short, long = ({name: launched(num, more) for name, more in sides.items()} for num in options.num_rounds)
-        for name, (seconds, rows) in long.items():
-            rates[name].append(rows / seconds)
-        rows = long["Ray"][1] - short["Ray"][1]
-        slower = [each["Ray"][0] - each["processes"][0] for each in (short, long)]
-        per_row.append((slower[1] - slower[0]) / rows)
-        starts.append(slower[0])
-        print(f"seconds and rows: short {short}, long {long}", flush=True)
-    notes = [f"Ray: {median(starts):.1f} s more in a short run, then {1000 * median(per_row):+.1f} ms a row"]
-    show(f"RL of {options.num_rounds[1]} rounds in two processes", "rows/s", rows_of(rates), notes)
-    save(options.out, {"options": asdict(options), "rows": rows_of(rates), "starts": starts, "per_row": per_row})
+        for name, more in sides.items():
+            runs[name].append(launched(options, more))
+            print(f"{name}: {runs[name][-1]}", flush=True)
+    rows = rows_of({name: [each.rows / each.rest_s for each in found] for name, found in runs.items()})
+    pairs = list(zip(runs["Ray"], runs["processes"], strict=True))
+    first, row, end = (
+        median(found)
+        for found in (
+            [one.first_round_s - other.first_round_s for one, other in pairs],
+            [one.rest_s / one.rows - other.rest_s / other.rows for one, other in pairs],
+            [one.end_s - other.end_s for one, other in pairs],
+        )
+    )
+    notes = [f"Ray: {first:+.1f} s until the first round, then {1000 * row:+.1f} ms a row, {end:+.1f} s at the end"]
+    show(f"RL of {options.num_rounds} rounds in two processes, after the first round", "rows/s", rows, notes)
+    save(options.out, {"options": asdict(options), "runs": {n: [asdict(e) for e in f] for n, f in runs.items()}})
 
 
 def main() -> None:
@@ -266,7 +339,7 @@ def main() -> None:
     if sys.argv[1:2] == ["learner"]:
         options = RanksOptions(**json.loads(sys.argv[2]))
         with together() as ranks:
-            print(learn(options, ranks), flush=True)
+            print(json.dumps(learn(options, ranks)), flush=True)
         return
     asked = tyro.cli(
         Annotated[Async, tyro.conf.subcommand("async")]

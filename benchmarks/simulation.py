@@ -2,8 +2,10 @@
 training, weights, and sampling that runs ahead by as many steps as a run allows.
 
 It follows `rl/ahead.py` and `rl/collect.py`: repairs begin when all trajectories of their round have ended, a round may
-begin once all but `max_staleness` of the updates before it are done, and rounds are trained in order. Nothing is drawn
-here: what happens is a function of the rounds and costs that are handed in. Only the standard library is used.
+begin once all but `max_staleness` of the updates before it are done, and rounds are trained in order. Several processes
+have a share of each round and replicas of their own; they tell each other what they sampled, and before a round is told
+the one before must be complete. Nothing is drawn here: what happens is a function of the rounds and costs that are
+handed in. Only the standard library is used.
 """
 
 from collections import deque
@@ -58,6 +60,8 @@ class Cluster:
     """Where it goes on."""
 
     replicas: int = 1
+    processes: int = 1
+    """Processes that sample and train together; replicas are divided among them."""
     max_rows: int = 256
     """Rows that a replica decodes together."""
     sandboxes: float = inf
@@ -232,6 +236,7 @@ class _World:
         self._pool = _Pool(self.events, cluster.sandboxes)
         self._version = self._begun = 0
         self._complete: set[int] = set()
+        self._untold: dict[int, Callable[[], None]] = {}  # what follows once the round before is complete
         self._work: float | None = None  # seconds of training that are left, were nothing else going on
         self._since, self._factor, self._trainings, self._idle_from = 0.0, 1.0, 0, 0.0
 
@@ -261,9 +266,16 @@ class _World:
 
         def sampled() -> None:
             self.outcome.tail_s += self.events.now - (near[0] if near else self.events.now)
-            self._all(repairs, lambda: self._completed(number))
+            self._told(number, lambda: self._all(repairs, lambda: self._completed(number)))
 
         self._all(trajectories, sampled, left)
+
+    def _told(self, number: int, done: Callable[[], None]) -> None:
+        """Every process has sampled the trajectories of a round: they tell each other, rounds in order."""
+        if self.cluster.processes == 1 or number <= self._version or number - 1 in self._complete:
+            done()
+        else:
+            self._untold[number] = done
 
     def _all(self, rows: Sequence[Row], done: Callable[[], None], left: Callable[[int], None] = lambda _: None) -> None:
         """Sample rows, then do the next thing."""
@@ -278,9 +290,15 @@ class _World:
             if not count:
                 done()
 
-        for row in rows:
-            replica = min(self._replicas, key=lambda each: each.load)
+        for place, row in enumerate(rows):
+            replica = min(self._own(place, len(rows)), key=lambda each: each.load)
             self._turn(replica, row, 0, 0, ended)
+
+    def _own(self, place: int, count: int) -> Sequence[_Replica]:
+        """The replicas of the process that has a row of this place among so many."""
+        size, total = self.cluster.processes, len(self._replicas)
+        rank = next(rank for rank in range(size) if place < count * (rank + 1) // size)
+        return self._replicas[total * rank // size : total * (rank + 1) // size]
 
     def _turn(self, replica: _Replica, row: Row, number: int, context: int, ended: Callable[[], None]) -> None:
         turn = row[number]
@@ -301,6 +319,8 @@ class _World:
 
     def _completed(self, number: int) -> None:
         self._complete.add(number)
+        if number + 1 in self._untold:
+            self._untold.pop(number + 1)()
         self._learn()
 
     def _learn(self) -> None:

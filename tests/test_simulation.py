@@ -1,5 +1,6 @@
 """Rounds as discrete events: times that can be worked out by hand."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,6 +99,19 @@ def test_no_round_begins_more_than_the_bound_ahead() -> None:
     # Rounds 1 to 3 are sampled in the first seconds; the others as the learner lets them: it is never idle again.
     assert found.trained_at[-1] == pytest.approx(found.learner_idle_s + 50.0)
     assert found.learner_idle_s == pytest.approx(1.0)
+
+
+def test_processes_have_shares_of_a_round_and_tell_each_other_rounds_in_order() -> None:
+    long, short = Turn(tokens=30), Turn(tokens=10)
+    two = Cluster(replicas=2, processes=2, max_rows=1)
+    shares = Round(trajectories=[[long], [long], [short], [short]])
+    assert run(shares, cluster=two).round_s == pytest.approx(6.0)  # the first has both long rows
+    assert run(shares, cluster=replace(two, processes=1)).round_s == pytest.approx(4.0)
+    # Of the second round no repair begins before the first round is complete.
+    work = [Round(trajectories=[[long]], repairs=[[long]]), Round(trajectories=[[short]], repairs=[[long]])]
+    ahead = Cluster(max_staleness=1)
+    assert run(*work, cluster=ahead).trained_at == pytest.approx([6.0, 6.0])
+    assert run(*work, cluster=replace(ahead, processes=2, replicas=2)).trained_at == pytest.approx([6.0, 9.0])
 
 
 def test_what_shares_a_processor_takes_longer_together() -> None:

@@ -19,7 +19,9 @@ def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("group")
     server = Groups()
     (alone,) = server.run("everything", folder / "alone", size=1)
-    first, second = server.run("everything", folder / "pair")
+    first, second = server.run("in_parts", folder / "pair")
+    whole, other = server.run("whole_in_each", folder / "whole")
+    (after_whole,) = server.run("from_whole", folder / "after whole", size=1)
     (after,) = server.run("from_others", folder / "after", size=1)
     three = server.run("by_three", folder / "three", size=3)[0]
     (last,) = server.run("from_three", folder / "last", size=1)
@@ -28,7 +30,10 @@ def told(tmp_path_factory):
         "alone": alone,
         "first": first,
         "second": second,
+        "whole": whole,
+        "other": other,
         "after": after,
+        "after whole": after_whole,
         "three": three,
         "last": last,
         "folder": folder,
@@ -41,6 +46,22 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float = 1
     for name, weight in one["weights"].items():
         difference = (torch.tensor(weight) - torch.tensor(other["weights"][name])).abs().max()
         assert difference < tolerance, name
+
+
+def test_processes_that_hold_all_of_a_small_model_end_with_the_same_bits_and_the_weights_of_one(told):
+    assert told["whole"] == told["other"]
+    for case in ("rl", "adapters", "kl", "one row", "saved"):
+        assert_same(told["whole"][case], told["alone"][case])
+    assert told["whole"]["one row"]["nll"] == pytest.approx(told["alone"]["one row"]["nll"], rel=1e-6)
+    assert told["whole"]["bfloat16"]["losses"] == pytest.approx(told["alone"]["bfloat16"]["losses"], rel=1e-2)
+    assert told["whole"]["skipped"] == {"is_updated": False, "same": True}
+
+
+def test_checkpoints_of_whole_models_and_of_models_in_parts_go_on_in_each_other(told):
+    assert_same(told["whole"]["resumed from pair"], told["first"]["saved"])
+    assert_same(told["after whole"], told["first"]["saved"])
+    for case in ("resumed from whole", "saved beside", "hosts"):
+        assert told["whole"][case] == told["whole"]["saved"]
 
 
 @pytest.mark.parametrize("case", ["sft", "rl", "recomputed", "adapters", "kl", "one row"])

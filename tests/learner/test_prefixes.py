@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thor_tir.learner.batch import collate, plan
+from thor_tir.learner.batch import collate, plan, plans
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.prefixes import can_share, common_prefix, families
 from thor_tir.learner.sample import TrainingSample
@@ -86,6 +86,17 @@ def test_every_row_is_planned_once_and_parts_of_a_family_stay_within_the_budget(
     batches = [collate(group, shares_prefixes=True) for group in groups]
     assert max(batch.num_padded for batch in batches) <= 60
     assert sum(batch.shared is not None for batch in batches) >= 2
+
+
+def test_families_are_dealt_whole_where_the_process_with_most_to_read_has_less_of_it_then():
+    four = [row for n in range(4) for row in repairs(f"g{n}", prefix=20, own=[4, 5, 4, 5], seed=n)]
+    hands = plans(four, 2, micro_batch_tokens=60, shares_prefixes=True)
+    groups = [{row.group for part in hand for row in part} for hand in hands]
+    assert [len(found) for found in groups] == [2, 2]
+    assert not groups[0] & groups[1]
+    one = repairs("g", prefix=3, own=[20, 20, 20, 20])  # a single family is not left to one process
+    assert all(plans(one, 2, micro_batch_tokens=60, shares_prefixes=True))
+    assert plans(four, 1, micro_batch_tokens=60) == [plan(four, micro_batch_tokens=60)]
 
 
 def test_models_that_remember_otherwise_or_compute_layers_again_read_rows_whole():

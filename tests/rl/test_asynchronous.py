@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from thor_tir.distributed import Ranks
 from thor_tir.errors import UsageError
 from thor_tir.rl.ahead import Ahead
 from thor_tir.rl.collect import RoundSamples
@@ -70,6 +71,29 @@ def test_a_round_begins_when_all_but_so_many_steps_before_it_are_done(monkeypatc
 
     monkeypatch.setattr("thor_tir.rl.ahead.collect", collected)
     assert asyncio.run(reached()) == begun
+
+
+@pytest.mark.parametrize(("size", "found"), [(1, [2, 1]), (2, [1, 2])])
+def test_a_round_waits_for_the_one_before_only_where_several_processes_tell_each_other_rows(monkeypatch, size, found):
+    order: list[int] = []
+
+    async def collected(number: int, source: Any, _: Any) -> None:
+        await asyncio.sleep(0 if number else 0.001)  # the first round ends last
+        await source.setup.turn()
+        order.append(number + 1)
+
+    async def sampled() -> None:
+        source = ahead_source()
+        monkeypatch.setattr(Ranks, "on_their_own", lambda ranks: ranks)
+        ranks = Ranks(size=size)
+        async with Ahead(replace(source, setup=replace(source.setup, ranks=ranks)), CONFIG, first=0) as rounds:
+            rounds.reach(0)
+            await rounds.take(0)
+            await rounds.take(1)
+
+    monkeypatch.setattr("thor_tir.rl.ahead.collect", collected)
+    asyncio.run(sampled())
+    assert order == found
 
 
 def ahead_source() -> Any:

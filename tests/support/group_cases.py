@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from thor_tir.distributed import Ranks
+from thor_tir.learner import trainable
 from thor_tir.learner.checkpoint import CheckpointWriter, load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
@@ -75,6 +76,29 @@ def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return told | {f"resumed from {place.name}": resume(ranks, place) for place in places}
 
 
+def in_parts(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The same of a model that is spread over the processes, small as it is."""
+    trainable.WHOLE_UP_TO = 0
+    return everything(ranks, folder)
+
+
+def whole_in_each(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """What is done in another way where each process holds all of the model; the checkpoints are those of others."""
+    thirteen = [thirteen_rows(), thirteen_rows()]
+    told = {
+        "rl": trained(learner_of(ranks), thirteen),
+        "adapters": trained(learner_of(ranks, adapters=4), thirteen),
+        "kl": with_reference(ranks, folder),
+        "one row": one_row(ranks),
+        "bfloat16": bfloat16(ranks),
+        "skipped": skipped(ranks, folder),
+        "saved": save(ranks, folder),
+        "saved beside": saved_beside(ranks, folder / "beside"),
+        "hosts": hosts(ranks, folder / f"host{ranks.rank}"),
+    }
+    return told | {f"resumed from {place}": resume(ranks, folder.parent / place) for place in ("pair", "whole")}
+
+
 def from_others(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return resume(ranks, folder.parent / "pair")
 
@@ -83,8 +107,13 @@ def from_three(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return resume(ranks, folder.parent / "three")
 
 
+def from_whole(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    return resume(ranks, folder.parent / "whole")
+
+
 def by_three(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """From a checkpoint of two, of widths that three do not divide, and one of their own for whoever comes next."""
+    trainable.WHOLE_UP_TO = 0
     told = resume(ranks, folder.parent / "pair")
     save(ranks, folder)
     return told

@@ -128,7 +128,7 @@ def plan_cluster(
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     trained = training_parts(architecture, rl, shape, cluster.learners)
     free = {"CUDA, gaps and buffers": int(LEFT_FREE * chip.memory)}
-    size = trained[memory.WEIGHTS] * cluster.learners // memory.FULL
+    size = memory.parameters(architecture, rl.adapters)
     mean = cluster.mean_tokens or limit // 2
     trajectories, repairs = samples(rl)
     rows = min(engine.max_num_seqs, -(-trajectories // cluster.replicas))

@@ -22,7 +22,7 @@ from thor_tir.learner.batch import collate
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.forward import trained_logprobs
 from thor_tir.learner.sample import Term, TrainingSample
-from thor_tir.learner.trainable import layers_of, with_adapters
+from thor_tir.learner.trainable import WHOLE_UP_TO, layers_of, with_adapters
 
 FULL = 4
 """Bytes of a number in float32, in which weights are trained."""
@@ -60,9 +60,11 @@ def training_memory(
 ) -> dict[str, int]:
     """Bytes of each part while a micro-batch of that shape is trained.
 
-    `processes` share weights, gradients and moments; each gathers a layer's weights while it computes it, in the
-    type of the products.
+    `processes` share weights, gradients and moments of a model that is not small; each gathers a layer's weights while
+    it computes it, in the type of the products.
     """
+    if parameters(config, adapters) <= WHOLE_UP_TO:
+        processes = 1
     batch = collate([_row(shape, number) for number in range(shape.rows)])
     width = HALF if bf16 and processes > 1 else FULL  # alone, autocast makes copies, which are activations
     dtype = torch.float32 if width == FULL else torch.bfloat16

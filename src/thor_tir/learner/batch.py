@@ -156,20 +156,49 @@ def _size(group: Sequence[Family]) -> int:
     return num_rows * max(family.own for family in group) + len(group) * max(family.prefix for family in group)
 
 
+def plans(
+    rows: Sequence[TrainingSample], num_hands: int, *, micro_batch_tokens: int, shares_prefixes: bool = False
+) -> list[list[list[TrainingSample]]]:
+    """The micro-batches of each of `num_hands` processes.
+
+    Where prefixes are read once, families stay together if the process that has most to read has less of it then.
+    """
+    hands = [deal(rows, num_hands)]
+    if shares_prefixes and num_hands > 1:
+        related, alone = families(rows)
+        hands.append(_dealt([*related, *map(single, alone)], num_hands))
+
+    def planned(hand: Sequence[TrainingSample]) -> list[list[TrainingSample]]:
+        return plan(hand, micro_batch_tokens=micro_batch_tokens, shares_prefixes=shares_prefixes)
+
+    def most(each: Sequence[Sequence[Sequence[TrainingSample]]]) -> int:
+        return max(sum(_size(grouped(rows)) for rows in planned) for planned in each)
+
+    found = [[planned(hand) for hand in each] for each in hands]
+    return min(found, key=most) if len(found) > 1 else found[0]
+
+
 def deal(rows: Sequence[TrainingSample], num_hands: int) -> list[list[TrainingSample]]:
     """Every row to exactly one of `num_hands` processes, the longest first and each to whom has fewest tokens so far.
 
     A function of the rows alone, so that every process knows what the others got; a hand may stay empty.
     """
-    if num_hands == 1:
-        return [list(rows)]
+    return [list(rows)] if num_hands == 1 else _dealt([single(row) for row in rows], num_hands)
+
+
+def _dealt(units: Sequence[Family], num_hands: int) -> list[list[TrainingSample]]:
     hands: list[list[TrainingSample]] = [[] for _ in range(num_hands)]
     load = [0] * num_hands
-    for row in sorted(rows, key=num_inputs, reverse=True):
+    for unit in sorted(units, key=_read, reverse=True):
         lightest = load.index(min(load))
-        hands[lightest].append(row)
-        load[lightest] += num_inputs(row)
+        hands[lightest] += unit.rows
+        load[lightest] += _read(unit)
     return hands
+
+
+def _read(unit: Family) -> int:
+    """Tokens that are read of a family."""
+    return unit.prefix + sum(num_inputs(row) - unit.prefix for row in unit.rows)
 
 
 IDLE = TrainingSample(

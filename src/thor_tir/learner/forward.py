@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.attention import training_attention
-from thor_tir.learner.batch import IDLE, MicroBatch, collate, deal, plan
+from thor_tir.learner.batch import IDLE, MicroBatch, collate, plans
 from thor_tir.learner.fused import fused_layers
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.output_head import head_logprobs, is_linear
 from thor_tir.learner.prefixes import read
 from thor_tir.learner.sample import TrainingSample
+from thor_tir.learner.trainable import is_in_parts
 from thor_tir.pretrained import CausalLM
 from thor_tir.products import quick_products
 
@@ -78,17 +78,17 @@ def row_logprobs(
     """
     was_training = model.training
     model.eval()
-    hands = deal([row for row in rows if row.num_trained], ranks.size)
-    plans = [plan(hand, micro_batch_tokens=micro_batch_tokens) for hand in hands]
-    mine = plans[ranks.rank]
+    planned = plans([row for row in rows if row.num_trained], ranks.size, micro_batch_tokens=micro_batch_tokens)
+    mine = planned[ranks.rank]
+    idle = max(map(len, planned)) - len(mine) if is_in_parts(model) else 0
     scores: dict[str, tuple[float, ...]] = {}
-    for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
+    for group in [*mine, *[[IDLE]] * idle]:
         batch = collate(group).to(model.device)
         with quick_training(model):
             logprobs = iter(trained_logprobs(model, batch).tolist())
         for row in group:
             scores[row.id] = tuple(next(logprobs) if m else float("nan") for m in row.trained)
-    if isinstance(model, FSDPModule):
+    if is_in_parts(model):
         model.reshard()  # nothing goes backwards, after which the last layers would be parts again
     model.train(was_training)
     everywhere = {id: found for part in ranks.gather(scores) for id, found in part.items()}

@@ -20,19 +20,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import MachineFault, UsageError
-from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, deal, plan, totals
+from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, plans, totals
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.forward import quick_training, trained_logprobs
 from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term_sums
 from thor_tir.learner.objective import Objective, TokenInputs, token_sum
 from thor_tir.learner.prefixes import can_share
 from thor_tir.learner.sample import TrainingSample
-from thor_tir.learner.trainable import local, shard, sum_gradients_at, whole
+from thor_tir.learner.trainable import is_in_parts, local, shard, sum_gradients, whole
 from thor_tir.seeds import seed_of
 from thor_tir.storage.journal import write_atomically
 
@@ -100,8 +99,7 @@ class Learner:
         _refuse_half_precision([p for p in model.parameters() if p.requires_grad])
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if not ranks.is_alone:
-            shard(model, ranks, dtype=self._product_dtype)
+        shard(model, ranks, dtype=torch.bfloat16 if config.bf16 else None)
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         """Trained parameters, by name; of a shared model this process's parts."""
         self._parameters = list(self.weights.values())
@@ -142,11 +140,12 @@ class Learner:
         found = totals(rows, self.config.objective)
         tally = _Tally()
         with _mode(self.model, is_training=True):
-            for batch, is_last in _with_last(self._batches([row for row in rows if row.leaves_gradient])):
-                sum_gradients_at(self.model, is_last=is_last)
+            for batch in self._batches([row for row in rows if row.leaves_gradient]):
                 with self._autocast():
                     logp_N = trained_logprobs(self.model, batch)
                 self._objective(logp_N, batch, found, tally).backward()  # type: ignore[no-untyped-call]
+        if not (self.ranks.is_alone or is_in_parts(self.model)):
+            sum_gradients(self._parameters, self.ranks)
         tallies = self.ranks.gather(tally if self.ranks.is_alone else tally.cpu())
         return reduce(add, tallies).freeze(found)
 
@@ -160,7 +159,7 @@ class Learner:
                     logp_N = trained_logprobs(self.model, batch)
                 for name, share in batch.shares.items():
                     sums[name] += token_sum(-logp_N, share.is_carried_B[batch.row_N]).item()
-        if isinstance(self.model, FSDPModule):
+        if is_in_parts(self.model):
             self.model.reshard()  # without a backward call the last layers stay whole, and what is loaded is not seen
         everywhere = self.ranks.gather(sums)
         counts = {name: total.num_tokens for name, total in totals(rows, self.config.objective).items()}
@@ -182,13 +181,14 @@ class Learner:
         return {name: self.optimizer.state[parameter] for name, parameter in self.weights.items()}
 
     def _batches(self, rows: Sequence[TrainingSample]) -> Iterator[MicroBatch]:
-        """This process's micro-batches, and idle ones until it has as many as every other."""
+        """This process's micro-batches; of a model in parts also idle ones, until it has as many as every other."""
         dtype = torch.float64 if self._parameters[0].dtype == torch.float64 else torch.float32
         budget = self.config.micro_batch_tokens
         shares = self.config.shares_prefixes and can_share(self.model)
-        plans = [plan(hand, micro_batch_tokens=budget, shares_prefixes=shares) for hand in deal(rows, self.ranks.size)]
-        mine = plans[self.ranks.rank]
-        for group in [*mine, *[[IDLE]] * (max(map(len, plans)) - len(mine))]:
+        planned = plans(rows, self.ranks.size, micro_batch_tokens=budget, shares_prefixes=shares)
+        mine = planned[self.ranks.rank]
+        idle = max(map(len, planned)) - len(mine) if is_in_parts(self.model) else 0
+        for group in [*mine, *[[IDLE]] * idle]:
             yield collate(group, dtype=dtype, shares_prefixes=shares).to(self.model.device)
 
     def _objective(self, logp_N: Tensor, batch: MicroBatch, found: Mapping[str, TermTotals], tally: "_Tally") -> Tensor:
@@ -243,13 +243,9 @@ class Learner:
                 f"lower the learning rate or look at the rows{where}"
             )
 
-    @property
-    def _product_dtype(self) -> torch.dtype | None:
-        return torch.bfloat16 if self.config.bf16 else None
-
     def _autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision, in a single process only: a shared model casts its weights before it sends them round."""
-        is_on = self.config.bf16 and self.ranks.is_alone
+        """Mixed precision of a whole model: one in parts casts its weights before it sends them round."""
+        is_on = self.config.bf16 and not is_in_parts(self.model)
         return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=is_on)
 
 
@@ -312,15 +308,6 @@ def _inputs(logp_N: Tensor, batch: MicroBatch, share: Share) -> TokenInputs:
         adv_N=share.adv_N,
         row_N=batch.row_N,
     )
-
-
-def _with_last(batches: Iterator[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
-    """Each micro-batch, and True beside the last one."""
-    held = next(batches, None)
-    while held is not None:
-        following = next(batches, None)
-        yield held, following is None
-        held = following
 
 
 @contextmanager

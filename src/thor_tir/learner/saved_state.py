@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.learner import Learner
-from thor_tir.learner.trainable import local, whole
+from thor_tir.learner.trainable import is_in_parts, local, whole
 from thor_tir.storage.journal import JsonObject
 
 _PARTS, _RANDOM = "parts", "random-{}.pt"
@@ -57,9 +57,10 @@ class SavedState:
         states = io.BytesIO()  # a disk without room then fails as a file does
         torch.save(_random_states(), states)
         weights: Mapping[str, Any] | None = None
-        if not ranks.is_alone:
+        model: torch.nn.Module = learner.model
+        if is_in_parts(learner.model):
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-            weights = get_model_state_dict(learner.model, options=options)
+            weights = get_model_state_dict(model, options=options)
         elif is_copy:
             weights = _copied(learner.model.state_dict())
         return cls(

@@ -1,17 +1,19 @@
-"""A model as it is trained: with low-rank adapters beside it (LoRA, through `peft`), or spread over processes (FSDP2).
+"""A model as it is trained: with low-rank adapters beside it (LoRA, through `peft`), or by several processes.
 
 Adapters are small matrices beside a frozen model, trained in its place. The sum of both samples and learns, so an
 engine over the model uses them at once; what training leaves is the merged model, a folder like any other.
 
-Of a model that is spread out each process holds a part of every parameter, of its gradient and of its moments. A
+A small model is whole in each process, which computes gradients of its own rows; these are summed once a step. A
+larger one is spread out (FSDP2): each process holds a part of every parameter, of its gradient and of its moments. A
 layer's parameters are whole only while the layer computes. Every forward and backward call is a meeting of all
 processes, so all must make equally many of them; gradients are summed, not averaged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -50,17 +52,23 @@ def merged(model: CausalLM) -> CausalLM:
     return joined
 
 
-SUMMED_ONCE = 50_000_000
-"""Parameters up to which a process keeps its own sums of gradients until the last micro-batch of a step, instead of
-adding them up between processes for each: four bytes a parameter more."""
+WHOLE_UP_TO = 50_000_000
+"""Parameters up to which each process keeps a model whole, with gradients and moments: 16 bytes each, 800 MB at most.
+To gather such small layers for each micro-batch and to move their parts one by one costs time, for little memory."""
 
 
 def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) -> None:
-    """Spread `model`, which every process holds alike, over all of them, in place.
+    """Spread `model`, which every process holds alike, over all of them, in place, unless it is small.
 
     `dtype` is that of the matrix products, None for the parameters' own; sums of gradients stay in float32.
     """
-    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (ranks.size,))
+    if ranks.is_alone:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if sum(parameter.numel() for parameter in model.parameters()) <= WHOLE_UP_TO:
+        model.to(device)
+        return
+    mesh = init_device_mesh(device, (ranks.size,))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype and torch.float32)
     for module in [*layers_of(model), model]:
         fully_shard(module, mesh=mesh, mp_policy=policy)
@@ -71,11 +79,23 @@ def shard(model: torch.nn.Module, ranks: Ranks, *, dtype: torch.dtype | None) ->
             module.set_force_sum_reduction_for_comms(True)
 
 
-def sum_gradients_at(model: torch.nn.Module, *, is_last: bool) -> None:
-    """Let the next backward call add gradients up between processes, of a small sharded model only in the last call of
-    a step."""
-    if isinstance(model, FSDPModule) and sum(parameter.numel() for parameter in model.parameters()) <= SUMMED_ONCE:
-        model.set_requires_gradient_sync(is_last)
+def is_in_parts(model: object) -> TypeGuard[FSDPModule]:
+    """True for a model that is spread over processes."""
+    return isinstance(model, FSDPModule)
+
+
+def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
+    """Add up, in one message, the gradients of whole parameters that each process has of its own rows.
+
+    A parameter that no process has a gradient of keeps none, so that the optimiser leaves it alone.
+    """
+    present = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    sums = torch.cat([*(gradient.flatten() for gradient in gradients), present.to(gradients[0].dtype)])
+    distributed.all_reduce(sums, group=ranks.group)
+    *summed, counts = torch.split(sums, [*(p.numel() for p in parameters), len(parameters)])
+    for parameter, gradient, count in zip(parameters, summed, counts.tolist(), strict=True):
+        parameter.grad = gradient.view_as(parameter) if count else None
 
 
 def whole(tensor: Tensor) -> Tensor:

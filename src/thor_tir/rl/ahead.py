@@ -71,13 +71,14 @@ class Ahead:
 
     def _begin(self, number: int) -> None:
         self._work_begins()
-        before = self._tasks.get(number - 1)
+        before, setup = self._tasks.get(number - 1), self._source.setup
 
         async def turn() -> None:
             if before is not None:
                 await asyncio.shield(before)
 
-        setup = replace(self._source.setup, turn=turn)
+        if not setup.ranks.is_alone:  # alone there is nobody to be told, and repairs need not wait
+            setup = replace(setup, turn=turn)
         source = replace(self._source, setup=setup)
         task = asyncio.create_task(collect(number, source, self._config), name=f"round {number + 1}")
         task.add_done_callback(self._work_may_end)

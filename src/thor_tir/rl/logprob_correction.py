@@ -98,8 +98,7 @@ def frozen_reference(model: CausalLM, config: LossConfig, ranks: Ranks = ALONE) 
     if not config.beta:
         return None
     reference: CausalLM = deepcopy(model).requires_grad_(False)
-    if not ranks.is_alone:
-        shard(cast(Module, reference), ranks, dtype=None)
+    shard(cast(Module, reference), ranks, dtype=None)
     return reference
 
 

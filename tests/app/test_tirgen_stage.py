@@ -12,6 +12,7 @@ import pytest
 from thor_tir.app.config import ResourceConfig, RunConfig
 from thor_tir.app.runtime import LoadedModel, Runtime
 from thor_tir.app.stages.tirgen import generate_raw
+from thor_tir.engines.options import EngineOptions
 from thor_tir.engines.protocol import ContextFull
 from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.errors import SandboxUnavailable
@@ -59,9 +60,11 @@ class Stage(Runtime, Unseen):
         super().__init__(ResourceConfig(concurrency=4), sandbox, Grader())  # type: ignore[arg-type]
         self.policies = {"actor": Actor(tiny_tokenizer(), actor), "critic": ScriptedPolicy(tiny_tokenizer(), critic)}
         self.said: list[str] = []
+        self.engines: dict[str, EngineOptions | None] = {}
 
     @asynccontextmanager
-    async def load(self, name: str, *args: Any, **options: Any):
+    async def load(self, name: str, *args: Any, engine_options: EngineOptions | None = None, **options: Any):
+        self.engines[name] = engine_options
         yield LoadedModel(policy=self.policies[name], tokenizer=tiny_tokenizer(), model=None, about=dict)
 
     @contextmanager
@@ -117,6 +120,16 @@ def test_what_was_lost_to_the_machine_or_had_no_room_is_said_in_every_process_of
     assert "1 of 3 attempts wrote nothing: their prompts fill the actor's context" in again
     rows = {json.dumps(row.get("dropped")) for row in read_lines(tmp_path / "run" / "raw.jsonl")}
     assert rows == {"null", '"SandboxUnavailable"'}
+
+
+def test_the_critic_has_the_servers_that_are_named_for_it(tmp_path: Path):
+    stage = Stage({SUM: [STEP, ANSWER, ANSWER]}, {STEP.strip(): [PROGRAM], ANSWER: ["NONE"]})
+    engine = EngineOptions(name="vllm", address=("http://a:1",), critic_address=("http://b:1",))
+    stage.resources = replace(stage.resources, engine=engine)
+    stage.go(tmp_path, [SUM])
+    assert stage.engines["actor"] is None  # the run's own
+    assert stage.engines["critic"] is not None
+    assert stage.engines["critic"].address == ("http://b:1",)
 
 
 def test_a_run_that_lost_nothing_says_nothing_of_losses(tmp_path: Path):

@@ -193,6 +193,24 @@ def test_a_server_that_is_named_no_more_answers_what_it_was_asked_and_nothing_el
     asyncio.run(run())
 
 
+def test_a_server_that_left_and_hangs_owes_nothing(quick, monkeypatch) -> None:
+    monkeypatch.setattr("thor_tir.engines.vllm.fleet.SIGN_OF_LIFE_S", 0.05)
+
+    async def run() -> None:
+        async with named(2, []) as (engine, _, (leaver, other), present):
+            leaver.token_s = other.token_s = 0.005
+            asked = [asyncio.create_task(engine.sample([*PROMPT, n], SAMPLING)) for n in range(2)]
+            await until(lambda: leaver.in_flight == 1)
+            present.remove(leaver)
+            leaver.resumed.clear()
+            await until(lambda: not other.in_flight)
+            leaver.is_dead = True
+            await asyncio.gather(*asked)
+            assert len(other.seen_prompts) == 2
+
+    asyncio.run(run())
+
+
 def test_a_newcomer_that_does_not_hold_the_weights_is_given_up_and_the_run_goes_on(quick) -> None:
     async def run() -> None:
         said: list[str] = []

@@ -180,7 +180,7 @@ class VLLMEngine:
 
     def take_figures(self) -> Mapping[str, JsonObject]:
         """Requests, losses and prefix hits of each replica since they were last taken, by its address or number."""
-        asked = [each for each in self._fleet.replicas if each.state is not State.LEFT or each.counts != Counts()]
+        asked = [each for each in self._fleet.replicas if not each.has_left or each.counts != Counts()]
         taken = united([{replica.key: replica.counts.as_json()} for replica in asked])
         for replica in asked:
             replica.counts = Counts()
@@ -221,8 +221,7 @@ class VLLMEngine:
         the servers say which weights sampled which token; else ValueError is raised while there are any. Raises
         EngineFault where a server's log-probabilities are not those of the model afterwards.
         """
-        routes = [replica.route for replica in self._fleet.replicas]
-        if self._fleet.num_active and not all(route.has_labels for route in routes):
+        if any(replica.in_flight and not replica.route.has_labels for replica in self._fleet.replicas):
             raise ValueError(f"{self._fleet.num_active} requests are active; let them finish first")
 
         async def prepare() -> None:
@@ -267,7 +266,7 @@ class VLLMEngine:
             raise UsageError(
                 f"{replica.name} takes no weights: its administrative routes are closed; start it by `thor engine up`"
             )
-        here = [each for each in self._fleet.replicas if each.state is not State.LEFT]
+        here = [each for each in self._fleet.replicas if not each.has_left]
         lengths = [each.abilities.max_model_len for each in here if each.abilities is not None]
         self._max_model_len = min(lengths)
 
@@ -293,7 +292,7 @@ class VLLMEngine:
     @property
     def _addresses(self) -> set[str]:
         """The addresses of the servers that are asked, or will be once they are back."""
-        return {each.connection.address for each in self._fleet.replicas if each.state is not State.LEFT}
+        return {each.connection.address for each in self._fleet.replicas if not each.has_left}
 
     def _look(self) -> list[Replica]:
         """The servers that are named since the last look; those that are named no more are let go."""
@@ -301,10 +300,10 @@ class VLLMEngine:
             named = self._anew()
         except UsageError:  # the file is being written
             return []
-        ours = [each for each in self._fleet.replicas if each.server is None and each.state is not State.LEFT]
+        ours = [each for each in self._fleet.replicas if each.server is None and not each.has_left]
         if not ours:
             return []
-        fresh = [each for each in named if each not in self._addresses]
+        fresh = [each for each in named if each not in self._addresses and _TAKEN.get(each, self._run) == self._run]
         for replica in ours:
             if replica.connection.address in named:
                 continue

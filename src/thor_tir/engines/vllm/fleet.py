@@ -23,6 +23,8 @@ SIGN_OF_LIFE_S = 30.0
 """A replica that does not answer `/health` for so long is taken for lost."""
 RENEW_S = 900.0
 """A replica that takes longer to take weights is taken for lost."""
+_ASKED = (State.READY, State.RENEWING, State.LEFT)
+"""States of replicas that may owe an answer."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses before a replica is opened again, one after another; the last one repeats."""
 
@@ -178,7 +180,7 @@ class Fleet:
         """Give a replica the weights in force, then requests."""
         async with self._renewing:
             await self._renew_in_time(replica)
-            if replica.state is not State.LEFT:
+            if not replica.has_left:
                 replica.state, replica.has_served = State.READY, True
         self._tell()
 
@@ -210,7 +212,7 @@ class Fleet:
         await replica.connection.close()
         for number in count():
             await asyncio.sleep(self._pauses_s[min(number, len(self._pauses_s) - 1)])
-            if replica.state is State.LEFT:
+            if replica.has_left:
                 return
             try:
                 await self._start(replica)
@@ -230,7 +232,8 @@ class Fleet:
                 else:
                     self._end(fault)
                 return
-            self._say(f"{replica.name} {'has come' if is_new else 'is back'}, with the weights in force")
+            if not replica.has_left:
+                self._say(f"{replica.name} {'has come' if is_new else 'is back'}, with the weights in force")
             return
 
     def _give_up(self, replica: Replica, fault: MachineFault | UsageError) -> None:
@@ -246,9 +249,13 @@ class Fleet:
             for replica in self._look():
                 self.replicas.append(replica)
                 self._spawn(partial(self._reopened, replica))
-            for replica in [each for each in self.replicas if each.state in (State.READY, State.RENEWING)]:
+            for replica in [each for each in self.replicas if each.state in _ASKED]:
+                if replica.has_left and not replica.in_flight:
+                    continue
                 if not await is_healthy(replica.connection, within_s=SIGN_OF_LIFE_S):
                     self.lose(replica, "it does not say that it is well")
+                    if replica.has_left:
+                        await replica.connection.close()  # what it owes is asked of the others
 
     def _end(self, fault: MachineFault | UsageError) -> None:
         self._fault = self._fault or fault

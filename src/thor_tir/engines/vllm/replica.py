@@ -77,6 +77,11 @@ class Replica:
     """True for one that held the weights in force before."""
 
     @property
+    def has_left(self) -> bool:
+        """True for one that is named no more."""
+        return self.state is State.LEFT
+
+    @property
     def route(self) -> TokenRoute:
         """The way to ask it for tokens."""
         if self.abilities is None or not self.abilities.tokens:

@@ -16,7 +16,7 @@ from thor_tir.engines.vllm.engine import VLLMEngine
 from thor_tir.engines.vllm.opening import open_engine
 from thor_tir.engines.vllm.place import Place
 from thor_tir.engines.vllm.weights import ByPath
-from thor_tir.errors import UsageError
+from thor_tir.errors import EngineFault, UsageError
 from tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -106,6 +106,21 @@ def test_commands_that_sample_from_equal_weights_share_a_server_and_others_do_no
                 assert server.calls.count("/pause") == 1
             for unused in (other, trained):
                 await unused.__aexit__(None, None, None)
+
+    asyncio.run(run())
+
+
+def test_a_run_that_fights_with_another_for_a_server_ends_and_says_so(monkeypatch) -> None:
+    monkeypatch.setattr("thor_tir.engines.vllm.fleet.MOST_TAKEN", 3)
+
+    async def run() -> None:
+        async with fleet(1) as (engine, _, (server,)):
+            for _ in range(2):
+                server.label = "another:0"
+                await engine.sample(PROMPT, SAMPLING)
+            server.label = "another:0"
+            with pytest.raises(EngineFault, match="held other weights 3 times: another run puts its own there"):
+                await engine.sample(PROMPT, SAMPLING)
 
     asyncio.run(run())
 

@@ -21,6 +21,8 @@ WATCH_S = 5.0
 """Time between two looks at replicas that are not answering anything, in seconds."""
 SIGN_OF_LIFE_S = 30.0
 """A replica that does not answer `/health` for so long is taken for lost."""
+MOST_TAKEN = 20
+"""Times that a replica may be found with weights of somebody else before the run ends."""
 RENEW_S = 900.0
 """A replica that takes longer to take weights is taken for lost."""
 _ASKED = (State.READY, State.RENEWING, State.LEFT)
@@ -99,7 +101,7 @@ class Fleet:
                 continue
             if not is_current:
                 replica.counts.stale += 1
-                self.lose(replica, "it was started again and holds other weights")
+                self._lose_to_others(replica)
                 continue
             await self._settled(replica)
             replica.counts.requests += 1
@@ -152,6 +154,14 @@ class Fleet:
         self._families.forget(replica.name)
         self._say(f"{replica.name} is named no more: nothing else is asked of it")
         self._tell()
+
+    def _lose_to_others(self, replica: Replica) -> None:
+        """Take out a replica that holds weights which are not of this run, and end a run that only fights for it."""
+        replica.times_taken += replica.state is State.READY
+        if replica.times_taken >= MOST_TAKEN:
+            found = f"{replica.name} held other weights {replica.times_taken} times"
+            self._end(EngineFault(f"{found}: another run puts its own there, and each needs servers for itself"))
+        self.lose(replica, "it was started again and holds other weights")
 
     async def _chosen(self, ask: Ask) -> Replica:
         try:

@@ -73,6 +73,8 @@ class Replica:
     """Figures of its requests."""
     abilities: Abilities | None = None
     """Its routes and settings; None before it was asked."""
+    times_taken: int = 0
+    """Times that it was found with other weights than those of this run."""
     has_served: bool = False
     """True for one that held the weights in force before."""
 

@@ -64,8 +64,14 @@ INLINE vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
 /* Some numbers as a vector, zeros behind them. */
 INLINE vec some(const float *from, long count) {
     vec x = {0};
+    if (count == LANES) return floats(from);
     memcpy(&x, from, count * sizeof(float));
     return x;
+}
+
+INLINE void put_some(float *to, vec x, long count) {
+    if (count == LANES) put(to, x);
+    else memcpy(to, &x, count * sizeof(float));
 }
 
 /* y = silu(gate) up */
@@ -74,8 +80,8 @@ void gated(int64_t count, const float *gate, const float *up, float *y, int64_t 
     for (long start = 0; start < count; start += BLOCK)
         for (long i = start; i < MIN(count, start + BLOCK); i += LANES) {
             long here = MIN(LANES, count - i);
-            vec x = some(gate + i, here), found = x * sigmoid(x) * some(up + i, here);
-            memcpy(y + i, &found, here * sizeof(float));
+            vec x = some(gate + i, here);
+            put_some(y + i, x * sigmoid(x) * some(up + i, here), here);
         }
 }
 
@@ -87,9 +93,8 @@ void gated_gradient(int64_t count, const float *gate, const float *up, const flo
             long here = MIN(LANES, count - i);
             vec x = some(gate + i, here), given = some(grad + i, here), share = sigmoid(x);
             vec silu = x * share, slope = share * (1.0f + x - silu);
-            vec first = given * some(up + i, here) * slope, second = given * silu;
-            memcpy(of_gate + i, &first, here * sizeof(float));
-            memcpy(of_up + i, &second, here * sizeof(float));
+            put_some(of_gate + i, given * some(up + i, here) * slope, here);
+            put_some(of_up + i, given * silu, here);
         }
 }
 
@@ -150,7 +155,7 @@ static float dot(const float *a, const float *b, long count) {
 
 /* A vector, or as much of one as is left where sizes are not whole vectors. */
 #define PIECE(from) (whole ? floats(from) : some(from, MIN(LANES, half - i)))
-#define PUT(to, x) (whole ? put(to, x) : (void)({ vec kept = x; memcpy(to, &kept, MIN(LANES, half - i) * sizeof(float)); }))
+#define PUT(to, x) put_some(to, x, whole ? LANES : MIN(LANES, half - i))
 #define EACH for (long i = 0; i < half; i += LANES)
 
 /* A head of one token: normed where the family does that, turned by its position, and scaled. */

@@ -19,9 +19,9 @@ import tyro
 from subjects import subject
 from thor_tir.app.memory import WEIGHTS, Shape, training_memory
 from thor_tir.app.plan import resident
-from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
 from thor_tir.learner.sample import Term, TrainingSample
+from thor_tir.rl.config import RLConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,8 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     model, _ = subject(options.model)
     shape = Shape(rows=options.rows, tokens=options.tokens, trained=options.tokens * 3 // 4)
-    said = training_memory(
-        model.config,
-        shape,
-        AdapterConfig(),
-        bf16=options.bf16,
-        gradient_checkpointing=options.gradient_checkpointing,
-    )
+    training = RLConfig(bf16=options.bf16, gradient_checkpointing=options.gradient_checkpointing)
+    said = training_memory(model.config, shape, training)
     stepped(subject("nano/actor")[0], options, rows=options.rows, tokens=options.tokens)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)

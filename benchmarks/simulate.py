@@ -28,7 +28,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from simulation import Cluster, Costs, Outcome, Round, Row, Turn, simulate, turns_of
+from simulation import Cluster, Costs, Round, Row, Turn, simulate, turns_of
 
 DISTRIBUTION = Path(__file__).with_name("turns.json")
 """Rows of a measured run: of each turn its tokens, the tokens read before it and the seconds of its program."""
@@ -58,7 +58,9 @@ class Measured:
     """All of it."""
     rounds: Sequence[Round]
     train: Sequence[float]
-    """Seconds of training on each round, with all that is neither sampling nor waiting."""
+    """Seconds of training on each round."""
+    save_s: float
+    """Seconds of each round that are neither sampling nor training: checkpoints, files; 0 where they overlap."""
     steps: Sequence[tuple[int, float]]
     """Rows and seconds of each decode step."""
     read_s: float
@@ -98,11 +100,11 @@ def measured(options: Check, *, ahead: int, tool: float, processes: int = 1) -> 
         parts = [record["seconds"] for record in metrics]
         sampled = sum(each["rollout"] + each["repair"] for each in parts)
         besides = own["seconds"] - sampled - sum(each["train"] for each in parts)  # checkpoints, rows, files
-        extra = 0.0 if ahead else max(0.0, besides) / len(parts)
         return Measured(
             seconds=own["seconds"],
             rounds=rounds_of(Path(folder)),
-            train=[each["train"] + extra for each in parts],
+            train=[each["train"] for each in parts],
+            save_s=0.0 if ahead else max(0.0, besides) / len(parts),
             steps=[(int(rows), float(seconds)) for rows, seconds in own["steps"]],
             read_s=own["read_s"],
         )
@@ -147,9 +149,14 @@ def costs_of(run: Measured) -> Costs:
     kept = seconds < np.quantile(seconds, 0.98)
     b, a = np.polyfit(rows[kept], seconds[kept], 1)
     read = sum(turn.read for each in run.rounds for row in (*each.trajectories, *each.repairs) for turn in row)
-    plain = Costs(step=lambda count, held: a + b * count, read_token=run.read_s / read, train=run.train.__getitem__)
-    sampled = run.seconds - sum(run.train)
-    scale = sampled / (simulate(run.rounds, plain, Cluster()).trained_at[-1] - sum(run.train))
+    plain = Costs(
+        step=lambda count, held: a + b * count,
+        read_token=run.read_s / read,
+        train=run.train.__getitem__,
+        save_s=run.save_s,
+    )
+    others = sum(run.train) + run.save_s * len(run.rounds)
+    scale = (run.seconds - others) / (simulate(run.rounds, plain, Cluster()).trained_at[-1] - others)
     print(f"a step takes {1000 * a:.2f} + {1000 * b:.3f} B ms; all of sampling takes {scale:.2f} times what steps do")
     return replace(plain, step=lambda count, held: scale * (a + b * count), read_token=scale * plain.read_token)
 
@@ -180,7 +187,8 @@ def check(options: Check) -> None:
     sides = [("in turn", costs, Cluster(), 1), ("ahead", replace(scored, contention=factor), far, 1)]
     if options.two_processes:
         both = measured(options, ahead=0, tool=0.0, processes=2)
-        shared, pair = replace(costs, train=both.train.__getitem__), Cluster(replicas=2)
+        shared = replace(costs, train=both.train.__getitem__, save_s=both.save_s)
+        pair = Cluster(replicas=2, processes=2)
         found.append(("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1]))
         sides.append(("two processes", shared, pair, 2))
     for tool in options.tools:
@@ -242,14 +250,23 @@ def drawn_rows(count: int, *, mean: int, limit: int, prompt: float) -> list[Row]
     return rows
 
 
-def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 1) -> tuple[float, Outcome, float]:
-    """Seconds of a round on so many GPUs, what the simulation saw, and seconds of training."""
-    import torch
-    from transformers import AutoModelForCausalLM
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A round on GPUs."""
 
-    from thor_tir.app import memory
-    from thor_tir.app.chips import CHIPS
-    from thor_tir.app.cluster_plan import A_CALL, Decoder, samples, training_seconds, transfer_seconds
+    round_s: float
+    """Seconds of all of it, in the mean."""
+    train_s: float
+    """Seconds of training."""
+    transfer_s: float
+    """Seconds of weights on their way to the engines."""
+    tail_s: float
+    """Seconds in which fewer than a tenth of its trajectories were left."""
+
+
+def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 1) -> Planned:
+    """A round on so many GPUs: memory, rates and transfers are those of the plan (`app/cluster_plan.py`)."""
+    from thor_tir.app.cluster_plan import pace_of
     from thor_tir.app.known_models import known_config
     from thor_tir.app.plan import ASSUMED_PROMPT
     from thor_tir.commands.config_file import with_config
@@ -261,41 +278,36 @@ def planned(model: str, gpus: int, *, engine_gpus: int = 0, ahead_rounds: int = 
     args = with_config("rl", ["--config", str(file)])
     recipe = tyro.cli(Rl, args=args, default=defaults("rl", args))
     rl, cluster = recipe.rl, replace(recipe.cluster, gpus=gpus, engine_gpus=engine_gpus)
+    engine = recipe.resources.engine
+    if engine_gpus:
+        engine = replace(engine, placement="apart", weights="nccl", gpu_memory_utilization=None)
     architecture = known_config(cluster.model)
-    with torch.device("meta"):
-        size = AutoModelForCausalLM.from_config(architecture).num_parameters()
     prompt = ASSUMED_PROMPT
     limit = min(rl.rollout.max_completion_length, longest_context(architecture, None) - prompt)
-    mean = limit // 2
-    trajectories, repairs = samples(rl)
-    decoder = Decoder(
-        size=size,
-        token_bytes=memory.token_bytes(architecture, memory.HALF),
-        vocabulary=architecture.vocab_size,
-        gpus=1,
-        chip=CHIPS[cluster.gpu],
-        rows=min(recipe.resources.engine.max_num_seqs, -(-trajectories // cluster.replicas)),
-        efficiency=cluster.efficiency,
-    )
-    kept = memory.FULL * size * (1 if rl.adapters.lora_r else 3)  # weights, and moments unless adapters are trained
-    held = 0 if engine_gpus else kept // cluster.learners
-    at_once = max(1, min(decoder.rows, decoder.cached(held) // (prompt + mean)))
-    train_s = training_seconds(architecture, rl, cluster, size, row=prompt + mean)
+    pace = pace_of(architecture, rl, cluster, engine, prompt=prompt, limit=limit)
+    decoder, train_s = pace.decoder, pace.seconds["training"]
     shared = prompt / rl.episode.num_sampled  # a group reads its prompt once
-    again = [[Turn(tokens=min(limit, rl.step.suffix_tokens + A_CALL), read=int(shared), tool_s=0.0)]] * repairs
-    one_round = Round(trajectories=drawn_rows(trajectories, mean=mean, limit=limit, prompt=shared), repairs=again)
+    again = [[Turn(tokens=pace.repair, read=int(shared), tool_s=0.0)]] * pace.repairs
+    rows = drawn_rows(pace.trajectories, mean=pace.mean, limit=limit, prompt=shared)
     costs = Costs(
         step=lambda rows, tokens: decoder.step_seconds(rows, tokens // rows),
-        read_token=2 * size / (decoder.chip.flops * cluster.efficiency),
+        read_token=2 * decoder.size / (decoder.chip.flops * cluster.efficiency),
         train=lambda number: train_s,
-        transfer_s=transfer_seconds(cluster, size),
+        transfer_s=pace.seconds["weights to the engines"],
     )
     place = Cluster(
-        replicas=cluster.replicas, max_rows=at_once, sandboxes=SANDBOXES * gpus, max_staleness=int(ahead_rounds > 1)
+        replicas=cluster.replicas,
+        processes=cluster.learners,
+        max_rows=max(1, pace.at_once),
+        sandboxes=SANDBOXES * gpus,
+        max_staleness=int(ahead_rounds > 1),
     )
-    found = simulate([one_round] * ahead_rounds, costs, place)
+    found = simulate([Round(trajectories=rows, repairs=again)] * ahead_rounds, costs, place)
+    if ahead_rounds == 1:
+        return Planned(round_s=found.round_s, train_s=train_s, transfer_s=costs.transfer_s, tail_s=found.tail_s)
     first, last = found.trained_at[0], found.trained_at[-1]
-    return (found.round_s if ahead_rounds == 1 else (last - first) / (ahead_rounds - 1)), found, train_s
+    mean_s = (last - first) / (ahead_rounds - 1)
+    return Planned(round_s=mean_s, train_s=train_s, transfer_s=costs.transfer_s, tail_s=found.tail_s)
 
 
 SANDBOXES = 8
@@ -304,18 +316,18 @@ SANDBOXES = 8
 
 def table_lines(options: Table) -> Iterator[str]:
     """The table, a line at a time."""
-    yield "| model | GPUs | a step in turn | sampling | its last tenth | training | GPU hours | ahead, halves apart |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|model|GPUs|a step in turn|sampling|last tenth|training|weights|GPU hours|ahead, apart|"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for model in options.models:
         for gpus in options.gpus:
-            seconds, found, train_s = planned(model, gpus)
-            sampled = seconds - train_s
-            tail = f"{found.tail_s / sampled:.0%}"
-            ahead = "-"
+            found, ahead = planned(model, gpus), "-"
+            sampled = found.round_s - found.train_s - found.transfer_s
             if gpus > 1:
-                ahead = f"{planned(model, gpus, engine_gpus=gpus // 2, ahead_rounds=options.ahead_rounds)[0]:,.0f} s"
-            cells = [model, f"{gpus:,}", f"{seconds:,.0f} s", f"{sampled:,.0f} s", tail, f"{train_s:,.0f} s"]
-            yield "| " + " | ".join([*cells, f"{seconds * gpus / 3600:,.1f}", ahead]) + " |"
+                apart = planned(model, gpus, engine_gpus=gpus // 2, ahead_rounds=options.ahead_rounds)
+                ahead = f"{apart.round_s:,.0f} s"
+            seconds = [f"{s:,.0f} s" for s in (found.round_s, sampled, found.train_s, found.transfer_s)]
+            cells = [model, f"{gpus:,}", *seconds[:2], f"{found.tail_s / sampled:.0%}", *seconds[2:]]
+            yield f"|{'|'.join([*cells, f'{found.round_s * gpus / 3600:,.1f}', ahead])}|"
 
 
 def main() -> None:

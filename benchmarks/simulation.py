@@ -51,6 +51,8 @@ class Costs:
     """Training on the round of this number."""
     transfer_s: float = 0.0
     """Weights to the engines, after a round's training."""
+    save_s: float = 0.0
+    """Writing a checkpoint, after the engines have a round's weights; in turn nothing is sampled meanwhile."""
     contention: float = 1.0
     """Factor by which decoding and training take longer while both go on; 1 where they share no device."""
 
@@ -74,7 +76,7 @@ class Outcome:
     """What came out."""
 
     trained_at: list[float] = field(default_factory=list)
-    """Seconds at which each round was trained and its weights were with the engines."""
+    """Seconds at which each round was trained, its weights with the engines and its checkpoint written."""
     learner_idle_s: float = 0.0
     """Seconds in which nothing was trained."""
     engine_idle_s: float = 0.0
@@ -235,6 +237,7 @@ class _World:
         self._replicas = [_Replica(self) for _ in range(cluster.replicas)]
         self._pool = _Pool(self.events, cluster.sandboxes)
         self._version = self._begun = 0
+        self._learns = False
         self._complete: set[int] = set()
         self._untold: dict[int, Callable[[], None]] = {}  # what follows once the round before is complete
         self._work: float | None = None  # seconds of training that are left, were nothing else going on
@@ -297,11 +300,15 @@ class _World:
     def _own(self, place: int, count: int) -> Sequence[_Replica]:
         """The replicas of the process that has a row of this place among so many."""
         size, total = self.cluster.processes, len(self._replicas)
-        rank = next(rank for rank in range(size) if place < count * (rank + 1) // size)
+        rank = ((place + 1) * size - 1) // count  # neighbours stay together
         return self._replicas[total * rank // size : total * (rank + 1) // size]
 
-    def _turn(self, replica: _Replica, row: Row, number: int, context: int, ended: Callable[[], None]) -> None:
-        turn = row[number]
+    def _turn(
+        self, replica: _Replica, row: Row, number: int, context: int, ended: Callable[[], None], version: int = 0
+    ) -> None:
+        """A row's next turn. Where weights came while its program ran, the engine has forgotten it: it is read anew."""
+        turn, again = row[number], context if version < self._version else 0
+        asked = self._version
 
         def drawn() -> None:
             if turn.tool_s is None:
@@ -313,9 +320,9 @@ class _World:
             if number + 1 == len(row):
                 ended()
             else:
-                self._turn(replica, row, number + 1, context + turn.read + turn.tokens, ended)
+                self._turn(replica, row, number + 1, context + turn.read + turn.tokens, ended, asked)
 
-        replica.ask(_Request(tokens=turn.tokens, read=turn.read, context=context + turn.read, done=drawn))
+        replica.ask(_Request(tokens=turn.tokens, read=turn.read + again, context=context + turn.read, done=drawn))
 
     def _completed(self, number: int) -> None:
         self._complete.add(number)
@@ -324,8 +331,9 @@ class _World:
         self._learn()
 
     def _learn(self) -> None:
-        if self.is_training or self._version not in self._complete:
+        if self._learns or self._version not in self._complete:
             return
+        self._learns = True
         self.outcome.learner_idle_s += self.events.now - self._idle_from
         self._work, self._since = self.costs.train(self._version), self.events.now
         self._factor = 0.0  # so that it is balanced
@@ -353,14 +361,20 @@ class _World:
         if number != self._trainings:
             return
         self._trainings += 1
+        self._work = None
 
         def arrived() -> None:
-            self._work = None
             self._version += 1
-            self.outcome.trained_at.append(self.events.now)
-            self._idle_from = self.events.now
             for replica in self._replicas:
                 replica.renew()
+            if self.cluster.max_staleness:
+                self._reach()
+            self.events.after(self.costs.save_s, saved)
+
+        def saved() -> None:
+            self._learns = False
+            self.outcome.trained_at.append(self.events.now)
+            self._idle_from = self.events.now
             self._reach()
             self._learn()
 

@@ -101,6 +101,22 @@ def test_no_round_begins_more_than_the_bound_ahead() -> None:
     assert found.learner_idle_s == pytest.approx(1.0)
 
 
+def test_a_row_whose_program_ran_while_weights_came_is_read_anew() -> None:
+    costs = Costs(step=flat, read_token=0.01, train=lambda number: 1.0)
+    slow = Round(trajectories=[[Turn(tokens=10, read=50, tool_s=3.0), Turn(tokens=10)]])
+    # The first round's weights come after 2 s, while the program runs; 60 tokens take 0.6 s at 4.5 s.
+    found = run(rows(1, Turn(tokens=10)), slow, costs=costs, cluster=Cluster(max_staleness=1)).trained_at
+    assert found[1] == pytest.approx(0.5 + 1.0 + 3.0 + 0.6 + 1.0 + 1.0)
+
+
+def test_a_checkpoint_is_written_once_the_engines_have_the_weights() -> None:
+    costs = Costs(step=flat, train=lambda number: 1.0, save_s=0.5)
+    work = [rows(1, Turn(tokens=10))] * 3
+    assert run(*work, costs=costs).trained_at == pytest.approx([2.5, 5.0, 7.5])
+    # Ahead, the third round is sampled from 2.0 s on, while the first one's checkpoint is written.
+    assert run(*work, costs=costs, cluster=Cluster(max_staleness=1)).trained_at == pytest.approx([2.5, 4.0, 5.5])
+
+
 def test_processes_have_shares_of_a_round_and_tell_each_other_rounds_in_order() -> None:
     long, short = Turn(tokens=30), Turn(tokens=10)
     two = Cluster(replicas=2, processes=2, max_rows=1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from thor_tir import commands
+from thor_tir.app import memory
 from thor_tir.app.memory import (
     ACTIVATIONS,
     CACHE,
@@ -24,6 +25,7 @@ from thor_tir.engines.loading import load_model, model_config
 from thor_tir.engines.local.kv_cache import SlotCache
 from thor_tir.learner.config import AdapterConfig
 from thor_tir.learner.learner import Learner, LearnerConfig
+from thor_tir.rl.config import RLConfig
 
 SHAPE = Shape(rows=4, tokens=128, trained=100)
 WITHIN = 0.25
@@ -35,9 +37,7 @@ def test_the_parts_are_what_an_optimiser_step_allocates(
     checkpointing: bool, bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through torch alone: norms and gates that run fused keep less, and the parts are a bound then."""
-    said = training_memory(
-        model_config("nano/actor"), SHAPE, AdapterConfig(), bf16=bf16, gradient_checkpointing=checkpointing
-    )
+    said = training_memory(model_config("nano/actor"), SHAPE, RLConfig(bf16=bf16, gradient_checkpointing=checkpointing))
     model, _ = load_model("nano/actor", dtype=torch.float32)
     size = model.num_parameters()
     assert (said[WEIGHTS], said[GRADIENTS], said[OPTIMIZER]) == (4 * size, 4 * size, 8 * size)
@@ -71,8 +71,11 @@ def test_the_cache_is_that_of_the_engine() -> None:
     assert said[ACTIVATIONS] > 0
 
 
-def test_processes_share_all_but_the_activations() -> None:
-    one, four = (training_memory(model_config("nano/actor"), SHAPE, AdapterConfig(), processes=n) for n in (1, 4))
+def test_processes_share_all_but_the_activations_of_a_model_that_is_not_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, small = (training_memory(model_config("nano/actor"), SHAPE, RLConfig(), processes=n) for n in (1, 4))
+    assert small == one  # each process has all of it
+    monkeypatch.setattr(memory, "WHOLE_UP_TO", 0)
+    four = training_memory(model_config("nano/actor"), SHAPE, RLConfig(), processes=4)
     assert GATHERED not in one
     assert four.pop(GATHERED) > 0
     assert {part: one[part] // size for part, size in four.items()} == {
@@ -86,7 +89,7 @@ def test_processes_share_all_but_the_activations() -> None:
 def test_adapters_are_trained_in_place_of_the_model() -> None:
     pytest.importorskip("peft", reason="peft is not installed: adapters need it")
     config = model_config("nano/actor")
-    whole, few = (training_memory(config, SHAPE, AdapterConfig(lora_r=r)) for r in (0, 8))
+    whole, few = (training_memory(config, SHAPE, RLConfig(adapters=AdapterConfig(lora_r=r))) for r in (0, 8))
     added = few[WEIGHTS] - whole[WEIGHTS]
     assert (few[GRADIENTS], few[OPTIMIZER]) == (added, 2 * added)
     assert 0 < added < whole[WEIGHTS] // 8

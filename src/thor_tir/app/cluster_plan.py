@@ -128,14 +128,10 @@ def plan_cluster(
     shape = memory.Shape.within(rl.micro_batch_tokens, tokens=prompt + limit, trained=limit)
     trained = training_parts(architecture, rl, shape, cluster.learners)
     free = {"CUDA, gaps and buffers": int(LEFT_FREE * chip.memory)}
-    size = memory.parameters(architecture, rl.adapters)
-    mean = cluster.mean_tokens or limit // 2
-    trajectories, repairs = samples(rl)
-    rows = min(engine.max_num_seqs, -(-trajectories // cluster.replicas))
-    decoder = _decoder(architecture, size, cluster, rows, engine.gpu_share)
+    pace = pace_of(architecture, rl, cluster, engine, prompt=prompt, limit=limit)
+    decoder = pace.decoder
     kept = trained[memory.WEIGHTS] + trained[memory.OPTIMIZER]
     cached = decoder.cached(0)
-    at_once = min(decoder.rows, cached // (prompt + mean))
     sampled = {
         "weights in bfloat16": decoder.weights,
         "logits": decoder.logits,
@@ -148,22 +144,18 @@ def plan_cluster(
     else:
         asleep = {"trained weights and moments": kept}
         parts = {"training, vLLM asleep": trained | free, "sampling": asleep | sampled | free}
-    seconds = _seconds(architecture, rl, cluster, decoder, at_once, prompt=prompt, limit=limit, mean=mean)
-    if engine.weights == "path":
-        seconds["weights to the engines"] = (memory.HALF * size + _copies(cluster, size)) / DISK
     assumed = (
-        f"responses of {mean:,} tokens in the mean, {limit:,} at most; every problem has a failed call to repair"
-        if repairs
-        else f"responses of {mean:,} tokens in the mean, {limit:,} at most",
-        f"{at_once:,} sequences decoded together by each of {cluster.replicas:,} replicas",
+        f"responses of {pace.mean:,} tokens in the mean, {limit:,} at most"
+        + ("; every problem has a failed call to repair" if pace.repairs else ""),
+        f"{pace.at_once:,} sequences decoded together by each of {cluster.replicas:,} replicas",
         f"{cluster.efficiency:.0%} of the limits of {cluster.gpu} ({chip.flops / 1e12:,.0f} TFLOP/s, "
         f"{chip.bandwidth / 1e12:.2f} TB/s), {NETWORK / 1e9:.0f} GB/s between hosts for each GPU",
-        *_beside(rl, cluster, engine, size),
+        *_beside(rl, cluster, engine, decoder.size),
     )
     return ClusterPlan(
         parts=parts,
         chip=chip,
-        seconds=seconds,
+        seconds=pace.seconds,
         assumed=assumed,
         rounds=rl.num_rounds,
         gpus=cluster.gpus,
@@ -214,14 +206,7 @@ def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: 
 
 def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:
     """Bytes of each part of a process that trains, the reference of a KL included."""
-    parts = memory.training_memory(
-        architecture,
-        shape,
-        rl.adapters,
-        bf16=rl.bf16,
-        gradient_checkpointing=rl.gradient_checkpointing,
-        processes=processes,
-    )
+    parts = memory.training_memory(architecture, shape, rl, processes=processes)
     return parts | ({"reference": parts[memory.WEIGHTS]} if rl.loss.beta else {})
 
 
@@ -263,32 +248,44 @@ def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[tuple[str, RLCon
         yield " ".join([*said, f"--cluster.gpus {more.gpus}"]), rl, more
 
 
-def _decoder(architecture: Any, size: int, cluster: ClusterOptions, rows: int, share: float) -> Decoder:
-    return Decoder(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """The speed of a round."""
+
+    decoder: Decoder
+    """A replica."""
+    at_once: int
+    """Sequences that it decodes together."""
+    trajectories: int
+    """Trajectories of a round."""
+    repairs: int
+    """Repairs of a round, at most."""
+    mean: int
+    """Tokens of a mean response."""
+    repair: int
+    """Tokens of a repair."""
+    seconds: Mapping[str, float]
+    """Seconds of each part of a round."""
+
+
+def pace_of(
+    architecture: Any, rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, *, prompt: int, limit: int
+) -> Pace:
+    """The speed of a round on servers of vLLM, where the longest prompt and response have so many tokens."""
+    size, mean = memory.parameters(architecture, rl.adapters), cluster.mean_tokens or limit // 2
+    trajectories, repairs = samples(rl)
+    repair = min(limit, rl.step.suffix_tokens + A_CALL)
+    decoder = Decoder(
         size=size,
         token_bytes=memory.token_bytes(architecture, memory.HALF),
         vocabulary=architecture.get_text_config().vocab_size,
         gpus=cluster.tensor_parallel,
         chip=CHIPS[cluster.gpu],
-        rows=rows,
+        rows=min(engine.max_num_seqs, ceil(trajectories / cluster.replicas)),
         efficiency=cluster.efficiency,
-        share=share,
+        share=engine.gpu_share,
     )
-
-
-def _seconds(
-    architecture: Any,
-    rl: RLConfig,
-    cluster: ClusterOptions,
-    decoder: Decoder,
-    at_once: int,
-    *,
-    prompt: int,
-    limit: int,
-    mean: int,
-) -> dict[str, float]:
-    trajectories, repairs = samples(rl)
-    repair = min(limit, rl.step.suffix_tokens + A_CALL)
+    at_once = min(decoder.rows, decoder.cached(0) // (prompt + mean))
 
     def decoded(rows: int, tokens: int, longest: int) -> float:
         """Full batches until the rows are done, and at least the longest of them, alone at the end."""
@@ -298,13 +295,25 @@ def _seconds(
         tail = max(0.0, longest - steps) * decoder.step_seconds(1, prompt + longest)
         return steps * decoder.step_seconds(together, context) + tail
 
-    return {
+    transfer = transfer_seconds(cluster, size)
+    if engine.weights == "path":  # a host writes them once, and each process of it reads them
+        transfer = (memory.HALF * size + _copies(cluster, size)) / DISK
+    seconds = {
         "trajectories": decoded(trajectories, mean, limit),
         "programs": cluster.tool_seconds,
         "repairs": decoded(repairs, repair, repair) if repairs else 0.0,
-        "training": training_seconds(architecture, rl, cluster, decoder.size, row=prompt + mean),
-        "weights to the engines": transfer_seconds(cluster, decoder.size),
+        "training": training_seconds(architecture, rl, cluster, size, row=prompt + mean),
+        "weights to the engines": transfer,
     }
+    return Pace(
+        decoder=decoder,
+        at_once=at_once,
+        trajectories=trajectories,
+        repairs=repairs,
+        mean=mean,
+        repair=repair,
+        seconds=seconds,
+    )
 
 
 def training_seconds(architecture: Any, rl: RLConfig, cluster: ClusterOptions, size: int, *, row: int) -> float:

@@ -8,7 +8,7 @@ half precision as the trainer has them. Python and torch themselves are not in t
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -49,30 +49,39 @@ class Shape:
         return cls(rows=max(1, budget // tokens), tokens=tokens, trained=min(trained, tokens - 1))
 
 
-def training_memory(
-    config: Any,
-    shape: Shape,
-    adapters: AdapterConfig,
-    *,
-    bf16: bool = False,
-    gradient_checkpointing: bool = False,
-    processes: int = 1,
-) -> dict[str, int]:
+class Training(Protocol):
+    """The options of a command that trains on which its memory depends."""
+
+    @property
+    def adapters(self) -> AdapterConfig:
+        """Low-rank adapters."""
+
+    @property
+    def bf16(self) -> bool:
+        """True where products are computed in bfloat16."""
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """True where layers are computed again."""
+
+
+def training_memory(config: Any, shape: Shape, training: Training, *, processes: int = 1) -> dict[str, int]:
     """Bytes of each part while a micro-batch of that shape is trained.
 
     `processes` share weights, gradients and moments of a model that is not small; each gathers a layer's weights while
     it computes it, in the type of the products.
     """
-    if parameters(config, adapters) <= WHOLE_UP_TO:
+    bf16 = training.bf16
+    if parameters(config, training.adapters) <= WHOLE_UP_TO:
         processes = 1
     batch = collate([_row(shape, number) for number in range(shape.rows)])
     width = HALF if bf16 and processes > 1 else FULL  # alone, autocast makes copies, which are activations
     dtype = torch.float32 if width == FULL else torch.bfloat16
     with torch.device("meta"):
-        model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=dtype), adapters).train()
+        model = with_adapters(AutoModelForCausalLM.from_config(config, dtype=dtype), training.adapters).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu").tie_weights()  # peft moves adapters as they are made, and these cannot be moved
-        if gradient_checkpointing:
+        if training.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:  # those of the micro-batches before: this one's are added to them

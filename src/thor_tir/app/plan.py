@@ -207,15 +207,9 @@ def plan_sft(
         ("optimiser steps", f"{len(steps):,} in {epochs}"),
         ("micro-batches", f"at most {a_step:,} a step, {shape.rows:,} rows of {longest:,} tokens each"),
     ]
-    parts = memory.training_memory(
-        architecture,
-        shape,
-        config.adapters,
-        bf16=config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
-        processes=processes,
+    return Plan(
+        name="sft", counts=counts, memory=memory.training_memory(architecture, shape, config, processes=processes)
     )
-    return Plan(name="sft", counts=counts, memory=parts)
 
 
 def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
@@ -279,7 +273,7 @@ def plan_quickstart(config: RunConfig, say: Callable[[str], None], *, processes:
         ("rows", f"at most {rows:,}: what TIRGen's filter leaves"),
         ("optimiser steps", f"at most {steps:,} in {sft.num_train_epochs} epochs of {sft.train_batch_size:,} rows"),
     ]
-    parts = memory.training_memory(architecture, shape, sft.adapters, processes=processes)
+    parts = memory.training_memory(architecture, shape, sft, processes=processes)
     cold = Plan(name="sft", counts=counts, memory=parts)
     return [tirgen, cold, rl]
 

@@ -151,7 +151,7 @@ WORKS: Mapping[str, Work] = {
     "waiting": Work(script="", words=(*_PYTEST, "tests/engines/local/test_no_waiting.py"), saves=False),
 }
 """What is run, by the name that `--only` takes."""
-_SMALL = "[limits](limits.md)"
+_LIMITS = "[limits](limits.md)"
 _LINEAR = 12.0
 """Ratio for a tenfold that still counts as linear: caches of the processor are smaller than the rows."""
 
@@ -180,7 +180,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=60,
         unit=" %",
         peer="the machine",
-        why=_SMALL,
+        why=_LIMITS,
     ),
     Claim(
         title="decoding 64 rows at 30 M, of products",
@@ -189,7 +189,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=50,
         unit=" %",
         peer="the machine",
-        why=_SMALL,
+        why=_LIMITS,
     ),
     Claim(
         title="decoding 64 rows at 135 M, of products",
@@ -198,7 +198,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=50,
         unit=" %",
         peer="the machine",
-        why="[limits](limits.md)",
+        why=_LIMITS,
     ),
     *(
         Claim(
@@ -219,7 +219,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=55,
         unit=" %",
         peer="the machine",
-        why="[limits](limits.md)",
+        why=_LIMITS,
     ),
     Claim(
         title="training at 30 M, of products",
@@ -228,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=70,
         unit=" %",
         peer="the machine",
-        why="[limits](limits.md)",
+        why=_LIMITS,
     ),
     Claim(
         title="training at 135 M, of products",
@@ -237,7 +237,7 @@ CLAIMS: tuple[Claim, ...] = (
         least=70,
         unit=" %",
         peer="the machine",
-        why="[limits](limits.md)",
+        why=_LIMITS,
     ),
     Claim(
         title="the quickstart on two cores",
@@ -294,7 +294,7 @@ CLAIMS: tuple[Claim, ...] = (
         read=_start("first token", "cpu"),
         most=4,
         unit=" s",
-        why="imports of torch and transformers alone take 4.9",
+        why="imports of torch and transformers alone take 2.8",
     ),
     *(
         Claim(title=f"{name}, ten times the rows", work="growth", read=_tenfold(name), most=_LINEAR, unit="×")

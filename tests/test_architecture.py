@@ -40,7 +40,7 @@ ORDER = (
     rank(
         "errors execution hooks problem progress trajectory verdict address chat_template distributed pretrained "
         "on_ray native products ending "
-        "extras provenance seeds storage tools web_service",
+        "extras garbage provenance seeds storage tools web_service",
         may_meet=True,
     ),
     rank("sandbox grading dialect engines problems learner"),

@@ -15,6 +15,7 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.errors import UsageError
+from thor_tir.garbage import uncollected
 from thor_tir.inference.best_of_n import REWARDS, USABLE
 from thor_tir.inference.self_correction import SelfCorrectionConfig
 from thor_tir.rollout.loop import RolloutConfig
@@ -106,7 +107,8 @@ class Solve(AskOptions):
 
     def run(self) -> None:
         """Sample and print. Raises UsageError without a question."""
-        from thor_tir.app.solve import solve, solve_silently
+        with uncollected():
+            from thor_tir.app.solve import solve, solve_silently
 
         question, config = self._question(), self.config()
         if self.json:

@@ -11,6 +11,7 @@ from thor_tir.chat_template import PACKAGED, form_of, use_template
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.extras import need, need_of
+from thor_tir.garbage import uncollected
 from thor_tir.pretrained import CausalLM, ModelTokenizer
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def open_engine(
     Raises UsageError where the engine's packages are not installed.
     """
     try:
-        module = import_module(ENGINES[options.name])
+        with uncollected():
+            module = import_module(ENGINES[options.name])
     except ModuleNotFoundError as error:
         need_of(error, f"the engine {options.name}")
         raise
@@ -84,6 +86,18 @@ def load_model(
     """
     source = resolved(name_or_path)
     need("torch", f"the model {name_or_path!r}")
+    with uncollected():
+        return _loaded(name_or_path, source, dtype, device, end_tokens, chat_template)
+
+
+def _loaded(
+    name_or_path: str,
+    source: str,
+    dtype: "torch.dtype | None",
+    device: str | None,
+    end_tokens: Sequence[str],
+    chat_template: str,
+) -> tuple[CausalLM, ModelTokenizer]:
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -6,8 +6,9 @@
 
 `check` measures small runs of the embedded model on this machine and predicts them. The costs of decoding, reading and
 training come from one run whose programs take no time, sampled and trained in turn; the factor by which sampling and
-training slow each other down comes from one that samples ahead; the share of training that a second process takes away
-from one of two processes. Runs with programs of other lengths are predicted, and then measured.
+training slow each other down comes from one that samples ahead; training by two processes, and what they take to tell
+each other their rows, from one of two processes. Runs with programs of other lengths are predicted, and then measured;
+`two engines` is the sampling of two processes alone.
 
 `table` prints the table of docs/scaling.md: models of the paper on GPUs that are not here, from counted operations and
 bytes and the rates of data sheets, with the turns of a measured run. `distribution` reads these from runs' folders.
@@ -15,6 +16,7 @@ bytes and the rates of data sheets, with the turns of a measured run. `distribut
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,6 +63,8 @@ class Measured:
     """Seconds of training on each round."""
     save_s: float
     """Seconds of each round that are neither sampling nor training: checkpoints, files; 0 where they overlap."""
+    sampled_s: float
+    """Seconds of sampling, summed over the rounds."""
     steps: Sequence[tuple[int, float]]
     """Rows and seconds of each decode step."""
     read_s: float
@@ -68,10 +72,10 @@ class Measured:
 
 
 def rounds_of(folder: Path) -> list[Round]:
-    """What each round of a run sampled."""
+    """What each round of a run sampled, in the order in which processes share it."""
     found: dict[int, tuple[list[Row], list[Row]]] = {}
-    for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    rows = map(json.loads, (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines())
+    for row in sorted(rows, key=lambda row: [int(n) for n in re.findall(r"\d+", row["key"])]):
         parts = row["key"].split("/")
         is_repair = len(parts) > 3
         found.setdefault(int(parts[0].removeprefix("round")), ([], []))[is_repair].append(turns_of(row["trajectory"]))
@@ -104,6 +108,7 @@ def measured(options: Check, *, ahead: int, tool: float, processes: int = 1) -> 
             seconds=own["seconds"],
             rounds=rounds_of(Path(folder)),
             train=[each["train"] for each in parts],
+            sampled_s=sampled,
             save_s=0.0 if ahead else max(0.0, besides) / len(parts),
             steps=[(int(rows), float(seconds)) for rows, seconds in own["steps"]],
             read_s=own["read_s"],
@@ -183,24 +188,35 @@ def check(options: Check) -> None:
 
     factor = min((f / 100 for f in range(100, 301, 5)), key=lambda f: abs(in_ahead(f) - ahead.seconds))
     print(f"sampling and training at the same time take {factor:.2f} times as long")
-    found = [("in turn, 0 s", base.seconds, base.seconds), ("ahead, 0 s", ahead.seconds, in_ahead(factor))]
+    found: list[tuple[str, float, float]] = []
+
+    def compare(name: str, seconds: float, predicted: float) -> None:
+        found.append((name, seconds, predicted))
+        ratio = predicted / seconds
+        print(f"{name:22s} measured {seconds:6.1f} s, predicted {predicted:6.1f} s, {ratio:.2f}", flush=True)
+
+    compare("in turn, 0 s", base.seconds, base.seconds)
+    compare("ahead, 0 s", ahead.seconds, in_ahead(factor))
     sides = [("in turn", costs, Cluster(), 1), ("ahead", replace(scored, contention=factor), far, 1)]
     if options.two_processes:
         both = measured(options, ahead=0, tool=0.0, processes=2)
         shared = replace(costs, train=both.train.__getitem__, save_s=both.save_s)
         pair = Cluster(replicas=2, processes=2)
-        found.append(("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1]))
+        only = replace(shared, train=lambda number: 0.0, save_s=0.0)
+        wait = max(0.0, both.sampled_s - simulate(base.rounds, only, pair).trained_at[-1]) / (2 * len(base.rounds))
+        print(f"two processes take {1000 * wait:.0f} ms to tell each other their rows")
+        shared, only = replace(shared, tell_s=wait), replace(only, tell_s=wait)
         sides.append(("two processes", shared, pair, 2))
+        compare("two processes, 0 s", both.seconds, simulate(base.rounds, shared, pair).trained_at[-1])
+        compare("two engines, 0 s", both.sampled_s, simulate(base.rounds, only, pair).trained_at[-1])
     for tool in options.tools:
         rounds = with_tools(base.rounds, tool)
         for name, given, cluster, processes in sides:
             predicted = simulate(rounds, given, cluster).trained_at[-1]
-            seconds = measured(options, ahead=cluster.max_staleness, tool=tool, processes=processes).seconds
-            found.append((f"{name}, {tool:g} s", seconds, predicted))
-    for name, seconds, predicted in found:
-        print(
-            f"{name:22s} measured {seconds:6.1f} s, predicted {predicted:6.1f} s, {predicted / seconds:.2f}", flush=True
-        )
+            run = measured(options, ahead=cluster.max_staleness, tool=tool, processes=processes)
+            compare(f"{name}, {tool:g} s", run.seconds, predicted)
+            if processes > 1:
+                compare(f"two engines, {tool:g} s", run.sampled_s, simulate(rounds, only, cluster).trained_at[-1])
     if options.out is not None:
         options.out.write_text(json.dumps(found), encoding="utf-8")
 

@@ -51,6 +51,8 @@ class Costs:
     """Training on the round of this number."""
     transfer_s: float = 0.0
     """Weights to the engines, after a round's training."""
+    tell_s: float = 0.0
+    """Telling the other processes what was sampled, after trajectories and after repairs."""
     save_s: float = 0.0
     """Writing a checkpoint, after the engines have a round's weights; in turn nothing is sampled meanwhile."""
     contention: float = 1.0
@@ -269,16 +271,22 @@ class _World:
 
         def sampled() -> None:
             self.outcome.tail_s += self.events.now - (near[0] if near else self.events.now)
-            self._told(number, lambda: self._all(repairs, lambda: self._completed(number)))
+            self._told(number, lambda: self._all(repairs, lambda: self._tell(lambda: self._completed(number))))
 
         self._all(trajectories, sampled, left)
 
     def _told(self, number: int, done: Callable[[], None]) -> None:
         """Every process has sampled the trajectories of a round: they tell each other, rounds in order."""
         if self.cluster.processes == 1 or number <= self._version or number - 1 in self._complete:
+            self._tell(done)
+        else:
+            self._untold[number] = lambda: self._tell(done)
+
+    def _tell(self, done: Callable[[], None]) -> None:
+        if self.cluster.processes == 1:
             done()
         else:
-            self._untold[number] = done
+            self.events.after(self.costs.tell_s, done)
 
     def _all(self, rows: Sequence[Row], done: Callable[[], None], left: Callable[[int], None] = lambda _: None) -> None:
         """Sample rows, then do the next thing."""

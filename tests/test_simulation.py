@@ -123,6 +123,8 @@ def test_processes_have_shares_of_a_round_and_tell_each_other_rounds_in_order() 
     shares = Round(trajectories=[[long], [long], [short], [short]])
     assert run(shares, cluster=two).round_s == pytest.approx(6.0)  # the first has both long rows
     assert run(shares, cluster=replace(two, processes=1)).round_s == pytest.approx(4.0)
+    told = Costs(step=flat, tell_s=0.25)  # after trajectories and after repairs
+    assert run(shares, costs=told, cluster=two).round_s == pytest.approx(6.5)
     # Of the second round no repair begins before the first round is complete.
     work = [Round(trajectories=[[long]], repairs=[[long]]), Round(trajectories=[[short]], repairs=[[long]])]
     ahead = Cluster(max_staleness=1)

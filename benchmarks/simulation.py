@@ -11,6 +11,7 @@ handed in. Only the standard library is used.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Any
@@ -52,7 +53,7 @@ class Costs:
     transfer_s: float = 0.0
     """Weights to the engines, after a round's training."""
     tell_s: float = 0.0
-    """Telling the other processes what was sampled, after trajectories and after repairs."""
+    """Telling other processes what was sampled, after trajectories and after repairs."""
     save_s: float = 0.0
     """Writing a checkpoint, after the engines have a round's weights; in turn nothing is sampled meanwhile."""
     contention: float = 1.0
@@ -271,22 +272,17 @@ class _World:
 
         def sampled() -> None:
             self.outcome.tail_s += self.events.now - (near[0] if near else self.events.now)
-            self._told(number, lambda: self._all(repairs, lambda: self._tell(lambda: self._completed(number))))
+            self._tell(number, lambda: self._all(repairs, lambda: self._tell(number, lambda: self._completed(number))))
 
         self._all(trajectories, sampled, left)
 
-    def _told(self, number: int, done: Callable[[], None]) -> None:
-        """Every process has sampled the trajectories of a round: they tell each other, rounds in order."""
+    def _tell(self, number: int, done: Callable[[], None]) -> None:
+        """Processes tell each other the trajectories or repairs of a round: rounds in order."""
+        act = partial(self.events.after, self.costs.tell_s, done)
         if self.cluster.processes == 1 or number <= self._version or number - 1 in self._complete:
-            self._tell(done)
+            act()
         else:
-            self._untold[number] = lambda: self._tell(done)
-
-    def _tell(self, done: Callable[[], None]) -> None:
-        if self.cluster.processes == 1:
-            done()
-        else:
-            self.events.after(self.costs.tell_s, done)
+            self._untold[number] = act
 
     def _all(self, rows: Sequence[Row], done: Callable[[], None], left: Callable[[int], None] = lambda _: None) -> None:
         """Sample rows, then do the next thing."""
@@ -346,9 +342,6 @@ class _World:
         self._work, self._since = self.costs.train(self._version), self.events.now
         self._factor = 0.0  # so that it is balanced
         self.balance()
-        self._slow_down()
-
-    def _slow_down(self) -> None:
         if self.costs.contention != 1.0:
             for replica in self._replicas:
                 replica.interrupt()

@@ -118,15 +118,16 @@ _REAL = "models/smollm2-135m"
 _VLLM = ".venv-vllm/bin/python"
 """Where `make test-vllm` puts it."""
 _QUICK_ROUNDS = ("--rounds", "1")
+_ONE_THREAD = ("--batches", "64", "--clock", "cpu")
 _PYTEST = ("-m", "pytest", "-q", "-n0")
 WORKS: Mapping[str, Work] = {
     "rollout": Work(script="rollout_vs_hf.py", quick=_QUICK_ROUNDS),
     "trl": Work(script="step_vs_trl.py", quick=_QUICK_ROUNDS, needs="trl"),
     "overlap": Work(script="tool_overlap.py", quick=_QUICK_ROUNDS),
-    "limits": Work(script="limits.py", words=("--batches", "64"), quick=_QUICK_ROUNDS),
-    "limits-30M": Work(script="limits.py", words=("--model", "30M", "--batches", "64"), quick=_QUICK_ROUNDS),
+    "limits": Work(script="limits.py", words=_ONE_THREAD, quick=_QUICK_ROUNDS),
+    "limits-30M": Work(script="limits.py", words=("--model", "30M", *_ONE_THREAD), quick=_QUICK_ROUNDS),
     "limits-135M": Work(
-        script="limits.py", words=("--model", f"../{_REAL}", "--batches", "64"), quick=_QUICK_ROUNDS, place=_REAL
+        script="limits.py", words=("--model", f"../{_REAL}", *_ONE_THREAD), quick=_QUICK_ROUNDS, place=_REAL
     ),
     **{
         f"vllm-{size}": Work(

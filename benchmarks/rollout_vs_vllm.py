@@ -5,7 +5,8 @@
 The work is that of `rollout_vs_hf.py`: groups of trajectories that share a prompt, two tool calls each, turns of
 lengths that are drawn beforehand. Both keep log-probabilities, look for a stop string and get the same threads.
 vLLM's figure holds what a run pays for it: requests over HTTP from this process, which share its cores. Its server is
-started once, outside of what is measured; how long that took is said below the table.
+started once, outside of what is measured; how long that took is said below the table. `--clock cpu` counts processor
+time, of this process and of the server's: on a busy machine more processes get more of it.
 """
 
 import asyncio
@@ -15,12 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from time import perf_counter
 from typing import Any
 
+import psutil
 import torch
 import tyro
 
 from rollout_vs_hf import Options as Work
 from rollout_vs_hf import Plan, plans, sampled
-from rounds import interleaved, save, show
+from rounds import Clock, interleaved, save, show
 from subjects import parameters, subject
 from thor_tir.engines.local.engine import TransformersEngine
 from thor_tir.engines.options import EngineConfig
@@ -38,6 +40,13 @@ class Options(Work):
     """Interpreter of the environment that has vLLM."""
     arguments: str = ""
     """Further arguments of vLLM's server."""
+
+
+def spent(clock: Clock) -> float:
+    """Seconds on the wall, or of processor time of this process and of the servers that it started."""
+    mine = psutil.Process()
+    times = [each.cpu_times() for each in (mine, *mine.children(recursive=True))] if clock == "cpu" else []
+    return sum(each.user + each.system for each in times) or perf_counter()
 
 
 def main(options: Options) -> None:
@@ -64,9 +73,9 @@ def main(options: Options) -> None:
             await engine.update_weights(model.named_parameters(), 1)
 
         loop.run_until_complete(anew())
-        began = perf_counter()
+        began = spent(options.clock)
         loop.run_until_complete(run())
-        return wanted / (perf_counter() - began)
+        return wanted / (spent(options.clock) - began)
 
     began = perf_counter()
     loop.run_until_complete(ours.__aenter__())

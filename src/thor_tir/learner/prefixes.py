@@ -27,7 +27,7 @@ above it, a second call of the model, copied keys and a mask cost more than they
 
 def num_inputs(row: TrainingSample) -> int:
     """Tokens the model must read: nothing that follows the last trained token, nor that token itself, is needed."""
-    return max(t for t, is_trained in enumerate(row.trained) if is_trained)
+    return len(row.trained) - 1 - row.trained[::-1].index(True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

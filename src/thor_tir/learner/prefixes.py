@@ -94,6 +94,8 @@ def common_prefix(rows: Sequence[TrainingSample]) -> int:
     """Leading tokens that all rows share, less those whose own output is needed: it ends before the last token that
     stands in front of a trained one."""
     shortest = min(row.trained.index(True) - 1 for row in rows)
+    if len(rows) == 1:
+        return len(rows[0].token_ids[:shortest])
     columns = zip(*(row.token_ids[:shortest] for row in rows), strict=True)
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 

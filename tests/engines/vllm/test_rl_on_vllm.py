@@ -169,6 +169,21 @@ def test_a_server_that_is_named_later_is_asked_and_one_that_is_named_no_more_is_
         assert (line["levels"]["episode"]["mismatch"] or {"max_log_ratio": 0})["max_log_ratio"] < 1e-3
 
 
+def test_actor_and_critic_of_tirgen_have_a_server_each(up, tmp_path: Path) -> None:
+    actor, critic = up[0].read_text().split()
+    engine = ["--engine.name", "vllm", "--engine.address", actor, "--engine.critic-address", critic]
+    words = ["tirgen", "--problems", "reasoning_gym", "--count", "24", "--output", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "thor_tir", *words, *engine], check=True)
+    models = json.loads((tmp_path / "models.json").read_text())
+    asked = {name: model["engines"] for name, model in models.items()}
+    assert (list(asked["actor"]), list(asked["critic"])) == ([actor], [critic])
+    for engines in asked.values():
+        (figures,) = engines.values()
+        assert figures["requests"] > 0
+        assert (figures["losses"], figures["stale"]) == (0, 0)
+    assert lines(tmp_path / "dataset.jsonl")
+
+
 def test_a_server_that_is_killed_gets_the_current_weights_and_requests_again_and_sigterm_ends_the_run(
     up, tmp_path
 ) -> None:

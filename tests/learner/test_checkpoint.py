@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from small_disk import disk
+from thor_tir.distributed import ALONE
 from thor_tir.errors import DiskFull, UsageError
+from thor_tir.learner import saved_state
 from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
@@ -274,3 +276,11 @@ def test_what_the_caller_saves_beside_it_is_readable_json(tmp_path):
     assert json.loads((path / "manifest.json").read_text())["extra"] == {"seen": ["a", "b"]}
     shutil.rmtree(path)
     assert newest_checkpoint(tmp_path) is None
+
+
+def test_random_states_are_written_before_processes_meet_to_write_weights(tmp_path, monkeypatch):
+    found: list[str] = []
+    monkeypatch.setattr(saved_state, "save", lambda *_, **__: found.extend(f.name for f in tmp_path.iterdir()))
+    saved = saved_state.SavedState.of(learner_of(tiny_model()), extra={}, is_copy=False, ranks=ALONE)
+    saved_state.write_state(tmp_path, saved)
+    assert found == ["random-0.pt"]

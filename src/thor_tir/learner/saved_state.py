@@ -110,8 +110,13 @@ class Unfit(ValueError):
 
 
 def write_state(folder: Path, saved: SavedState) -> None:
-    """Weights and moments, and the random states of each process; all processes must call it."""
+    """Weights and moments, and the random states of each process; all processes must call it.
+
+    Random states first: when weights and moments are written all processes have met, and the first one may go on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for rank, states in saved.random.items():
+        (folder / _RANDOM.format(rank)).write_bytes(states)
     with _plainly():
         writer = _Writer(folder / _PARTS, sync_files=False)  # the checkpoint is synchronised as a whole
         save(
@@ -120,8 +125,6 @@ def write_state(folder: Path, saved: SavedState) -> None:
             process_group=saved.ranks.group,
             no_dist=saved.ranks.is_alone,
         )
-    for rank, states in saved.random.items():
-        (folder / _RANDOM.format(rank)).write_bytes(states)
 
 
 def export_model(folder: Path, saved: SavedState, tokenizer: PreTrainedTokenizerBase | None) -> None:

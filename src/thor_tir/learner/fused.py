@@ -129,10 +129,11 @@ class _Mixed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, query_norm, *_ = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once: with layers that are computed again a second look is refused
+        query, key, value, query_norm, *_ = saved
         gradients = [torch.empty_like(states) for states in (query, key, value)]
         of_norms = query.new_empty(len(key) * ctx.heads.shared, 2, ctx.heads.size)
-        _attend("attention_gradient", ctx.heads, *ctx.saved_tensors, grad.contiguous(), *gradients, of_norms)
+        _attend("attention_gradient", ctx.heads, *saved, grad.contiguous(), *gradients, of_norms)
         norms = (None, None) if query_norm is None else of_norms.sum(dim=0).unbind()
         return *gradients, *norms, None, None, None
 

@@ -62,3 +62,10 @@ def test_a_planted_field_without_a_sentence_or_without_a_subject_is_reported() -
 def test_a_page_is_short_enough_to_be_read(page: Path) -> None:
     read = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"))
     assert page.name in WHOLE or len(read.split()) <= MAX_WORDS
+
+
+def test_decisions_are_numbered_one_by_one() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(path.name.split("-")[0]) for path in files] == list(range(1, len(files) + 1))
+    titles = [path.read_text(encoding="utf-8").partition("\n")[0] for path in files]
+    assert [int(title.removeprefix("# ").split(".")[0]) for title in titles] == list(range(1, len(files) + 1))

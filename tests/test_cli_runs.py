@@ -262,6 +262,16 @@ def test_a_quickstart_hands_its_engine_to_every_stage_in_one_process(
     assert asked[1].of_critic.address == ("http://127.0.0.1:8101",)
 
 
+@pytest.mark.parametrize("command", [("rl",), ("eval",), ("eval", "select", "."), ("serve",)])
+def test_servers_of_a_critic_are_refused_where_none_is_asked(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(*command, "--engine.name", "vllm", "--engine.critic-address", "http://127.0.0.1:8101") == 2
+    said = capsys.readouterr().err
+    assert "--engine.critic-address is of TIRGen's critic, and `thor " in said
+    assert "asks none: leave it out" in said
+
+
 def test_two_words_that_ask_for_different_problems_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("rl", "--first", "4", "--count=10", "--dry-run") == 2
     assert "give one of them" in capsys.readouterr().err

@@ -76,6 +76,19 @@ def test_the_plan_refuses_what_the_run_refuses(rl: Any, cluster: Any, placement:
         )
 
 
+def test_processes_may_share_servers_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    config, cluster = model_config("nano/actor"), ClusterOptions(gpus=8, engine_gpus=2)
+    engine = EngineOptions(name="vllm", address=("http://a:1",))
+    assert plan_cluster(config, RLConfig(), cluster, engine, prompt=50, limit=100).fits
+    with pytest.raises(UsageError, match="weights by path"):
+        plan_cluster(config, RLConfig(), cluster, replace(engine, weights="nccl"), prompt=50, limit=100)
+    words = ["--model", "nano/actor", "--dry-run", "--engine.name", "vllm", "--engine.address", "http://a:1"]
+    commands.run("rl", [*words, "--processes", "4"])
+    assert "1 named, which 4 processes share" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="processes that share a server bring weights by path"):
+        commands.run("rl", [*words, "--processes", "4", "--engine.weights", "nccl"])
+
+
 def test_the_plan_reads_the_options_of_the_engine() -> None:
     config, cluster = model_config("nano/actor"), ClusterOptions(gpus=2, engine_gpus=1)
 

@@ -172,10 +172,11 @@ def _check_places(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions) 
         raise UsageError(
             "--cluster.engine-gpus 0 lets all GPUs sample and train in turns, which needs --engine.placement colocated"
         )
-    if cluster.replicas < learners and is_apart:
+    if cluster.replicas < learners and is_apart and not (engine.address and engine.weights == "path"):
         raise UsageError(
             f"{learners} processes train together, and {cluster.replicas} engines sample; each process needs one of "
-            f"its own: --cluster.engine-gpus is at least half of --cluster.gpus, more with --cluster.tensor-parallel"
+            "its own, or shares one at an --engine.address with weights by path: else --cluster.engine-gpus is at "
+            "least half of --cluster.gpus, more with --cluster.tensor-parallel"
         )
     if not is_apart and cluster.tensor_parallel > 1 and learners > 1:
         raise UsageError("colocated servers have a GPU each: --cluster.tensor-parallel needs --cluster.engine-gpus")

@@ -4,7 +4,7 @@ the run itself does it; no weights are read, nothing is sampled and nothing is w
 
 import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -29,6 +29,9 @@ from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
 from thor_tir.engines.loading import load_tokenizer, model_config
 from thor_tir.engines.local.model import longest_context
+from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.vllm.addresses import addresses_of
+from thor_tir.engines.vllm.place import Place
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.provenance import machine
@@ -94,6 +97,7 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, proces
     counts = [_problem_count(rl, len(train), prompt), *_round_counts(rl, limit, shape, _validated(rl, problems))]
     trained = training_parts(architecture, rl, shape, processes)
     is_local = resources.engine.name == "local"
+    counts += _servers(resources.engine, processes)
     samples_apart = processes > 1 or (rl.bf16 and is_local) or rl.max_staleness > 0
     width = memory.HALF if rl.bf16 else memory.FULL
     if not is_local:
@@ -104,6 +108,20 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, proces
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
     replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
     return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
+
+
+def _servers(engine: EngineOptions, processes: int) -> Iterator[tuple[str, str]]:
+    """The row on servers that are named. Raises UsageError for what the run would refuse."""
+    if not engine.address:
+        return
+    addresses, place = addresses_of(engine.address), Place(size=processes)
+    place.check_way(engine, addresses)
+    found = f"{len(addresses):,} named"
+    if place.has_to_share(addresses):
+        found = f"{found}, which {processes:,} processes share"
+    elif processes > 1:
+        found = f"{found}, dealt out to {processes:,} processes"
+    yield "servers", found
 
 
 ASSUMED_PROMPT = 512

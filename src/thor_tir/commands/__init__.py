@@ -14,6 +14,8 @@ SHARED = ("quickstart", "sft", "rl")
 """Commands that several processes can carry out together (docs/distributed.md)."""
 IN_PARTS = ("eval", "tirgen", "tirgen generate")
 """Commands whose problems are divided among processes that know nothing of each other."""
+TWO_MODELS = ("quickstart", "tirgen", "tirgen generate")
+"""Commands that sample from a critic beside the actor."""
 ENGINES = "engine up"
 """Command whose servers may stand on other hosts."""
 
@@ -33,6 +35,7 @@ def run(name: str, args: list[str]) -> None:
         _explain(name, [word for word in args if word not in asked], is_short="--help" not in asked)
         return
     options = _parsed(name, args)
+    _check_critic(name, options)
     is_ours = is_one_of_several() or is_started_together()
     if name in (*SHARED, *IN_PARTS, ENGINES) and not is_ours and (status := _started(name, options, args)) is not None:
         if status:
@@ -77,6 +80,13 @@ def _check_typed(args: list[str]) -> None:
         raise UsageError(
             "--first takes the first problems of a data set, --count draws some by the seed: give one of them"
         )
+
+
+def _check_critic(name: str, options: Any) -> None:
+    """Refuse servers of a critic where none is asked."""
+    engine = getattr(getattr(options, "resources", options), "engine", None)
+    if name not in TWO_MODELS and getattr(engine, "critic_address", ()):
+        raise UsageError(f"--engine.critic-address is of TIRGen's critic, and `thor {name}` asks none: leave it out")
 
 
 def _explain(name: str, args: list[str], *, is_short: bool) -> None:

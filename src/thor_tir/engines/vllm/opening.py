@@ -40,8 +40,7 @@ def open_engine(
     def addresses() -> list[str]:
         return place.share(addresses_of(options.address))
 
-    if options.weights == "nccl" and place.has_to_share(addresses_of(options.address)):
-        raise UsageError("processes that share a server bring weights by path: leave out --engine.weights nccl")
+    place.check_way(options, addresses_of(options.address))
     config = VLLMConfig(
         python=python_of(options.python),
         dtype=precision,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from thor_tir.distributed import Ranks
+from thor_tir.engines.options import EngineOptions
+from thor_tir.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,11 @@ class Place:
     def has_to_share(self, addresses: Sequence[str]) -> bool:
         """True where there are fewer addresses than processes."""
         return 0 < len(addresses) < self.size
+
+    def check_way(self, options: EngineOptions, addresses: Sequence[str]) -> None:
+        """Raise UsageError where weights cannot get into servers that are shared."""
+        if options.weights == "nccl" and self.has_to_share(addresses):
+            raise UsageError("processes that share a server bring weights by path: leave out --engine.weights nccl")
 
     def agreed(self, name: str) -> str:
         """The name that the first process gives. All must call it."""

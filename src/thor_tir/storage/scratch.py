@@ -63,12 +63,16 @@ def remove_dead(prefix: str, parent: Path) -> None:
 
 
 @asynccontextmanager
-async def in_turn(lock: Path) -> AsyncIterator[None]:
-    """Work that one process of this machine does at a time, by a file that it locks. Disks without locks let all."""
+async def in_turn(lock: Path, *, is_shared: bool = False) -> AsyncIterator[None]:
+    """Work that one process of this machine does at a time, by a file that it locks; all do at once what is shared.
+
+    Disks without locks let all.
+    """
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     with lock.open("a") as file:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 await asyncio.sleep(_LOOK_S)
                 continue

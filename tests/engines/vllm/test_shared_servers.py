@@ -91,6 +91,23 @@ def test_a_process_that_finds_a_restarted_server_brings_it_the_weights_for_all()
     asyncio.run(run())
 
 
+def test_a_process_that_is_behind_reads_no_newer_files_under_an_older_label() -> None:
+    async def run() -> None:
+        async with processes(servers=2) as (engines, models, (_, other)):
+            await engines[0].update_weights(moved(models[0]), 1)
+            await other.kill()
+            await other.start()
+            tries = len(other.calls)
+            asked = asyncio.create_task(engines[1].sample(PROMPT, SAMPLING))
+            await until(lambda: other.calls[tries:].count("/pause") >= 2)
+            assert other.label == "default"  # the files hold version 1, and this process version 0
+            await engines[1].update_weights(moved(models[1]), 1)
+            assert (await asked).policy_version == 1
+            assert other.label == "one:1"
+
+    asyncio.run(run())
+
+
 def test_commands_that_sample_from_equal_weights_share_a_server_and_others_do_not_mistake_it_for_theirs() -> None:
     async def run() -> None:
         async with FakeVLLM(tiny_model(seed=2), tiny_tokenizer()) as server:

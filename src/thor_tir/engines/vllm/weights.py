@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from safetensors.torch import save_file
 
+from thor_tir.engines.vllm.connection import ReplicaLost
 from thor_tir.engines.vllm.replica import Replica
 from thor_tir.pretrained import CausalLM, ModelTokenizer, beneath, plain_weights
 from thor_tir.storage.journal import write_atomically
@@ -68,6 +69,7 @@ class ByPath:
         """Weights are written in `dtype`, the server's precision; None stands for the model's."""
         self.folder = folder
         self._label = folder.with_name(f"{folder.name}.label")
+        self._turn = self._label.with_suffix(".turn")
         self._dtype = dtype or model.dtype
         self._model = model
         self._tokenizer = tokenizer
@@ -81,19 +83,31 @@ class ByPath:
         await self._once(label, self._write_weights)
 
     async def move(self, replica: Replica, label: str) -> None:
-        """Let the server read them."""
-        await replica.control.load(replica, self.folder, label)
+        """Let the server read them, while nobody writes others. Raises ReplicaLost where another process just did."""
+        async with in_turn(self._turn, is_shared=True):
+            if not self._holds(label):
+                raise ReplicaLost("another process has written newer weights, which this one will have soon")
+            await replica.control.load(replica, self.folder, label)
 
     def forget(self, replica: Replica) -> None:
         """Nothing was agreed."""
 
     async def _once(self, label: str, write: Callable[[], None]) -> None:
-        async with in_turn(self._label.with_suffix(".turn")):
-            if self._label.exists() and self._label.read_text(encoding="utf-8") == label:
+        if self._holds(label):
+            return
+        async with in_turn(self._turn):
+            if self._holds(label):
                 return
             self._label.unlink(missing_ok=True)  # a process that dies on the way leaves files of no label
             await asyncio.to_thread(write)
             write_atomically(self._label, label)
+
+    def _holds(self, label: str) -> bool:
+        """True where the files are whole and have this label."""
+        try:
+            return self._label.read_text(encoding="utf-8") == label
+        except FileNotFoundError:
+            return False
 
     def write_model(self) -> None:
         """Write the whole model folder."""

@@ -30,6 +30,7 @@ class FakeVLLM:
         self.seen_prompts: list[list[int]] = []
         self.port = 0
         self.token_s = 0.0
+        self.max_model_len = 256
         self.is_dead = False
         self.loading = asyncio.Event()
         """Cleared while calls to workers hang."""
@@ -106,7 +107,7 @@ class FakeVLLM:
         return {}
 
     async def models(self, body: Any, query: Any) -> Any:
-        return {"data": [{"id": "policy", "max_model_len": 256}]}
+        return {"data": [{"id": "policy", "max_model_len": self.max_model_len}]}
 
     async def version(self, body: Any, query: Any) -> Any:
         return {"version": "0.32.0"}

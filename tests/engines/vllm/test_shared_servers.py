@@ -97,10 +97,10 @@ def test_a_process_that_is_behind_reads_no_newer_files_under_an_older_label() ->
             await engines[0].update_weights(moved(models[0]), 1)
             await other.kill()
             await other.start()
-            tries = len(other.calls)
+            before = len(other.calls)
             asked = asyncio.create_task(engines[1].sample(PROMPT, SAMPLING))
-            await until(lambda: other.calls[tries:].count("/pause") >= 2)
-            assert other.label == "default"  # the files hold version 1, and this process version 0
+            await until(lambda: other.calls[before:].count("/weight_info") >= 4)
+            assert (other.label, other.is_paused) == ("default", False)  # the files hold version 1, and it version 0
             await engines[1].update_weights(moved(models[1]), 1)
             assert (await asked).policy_version == 1
             assert other.label == "one:1"
@@ -253,5 +253,47 @@ def test_a_newcomer_that_does_not_hold_the_weights_is_given_up_and_the_run_goes_
             await until(lambda: any("is given up: an engine does not hold" in line for line in said))
             await engine.sample(PROMPT, SAMPLING)
             assert not newcomer.seen_prompts
+
+    asyncio.run(run())
+
+
+def test_a_newcomer_with_a_shorter_context_is_given_up_and_cuts_no_answer_short(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        newcomer = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        newcomer.max_model_len = 128
+        async with newcomer, named(1, said) as (engine, _, _servers, present):
+            present.append(newcomer)
+            await until(lambda: any("has a context of 128 tokens, and this run samples with 256" in x for x in said))
+            assert engine.max_model_len == 256
+            await engine.sample(PROMPT, SAMPLING)
+            assert not newcomer.seen_prompts
+
+    asyncio.run(run())
+
+
+def test_a_server_that_leaves_while_it_is_opened_ends_nothing(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        newcomer = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        async with newcomer, named(1, said) as (engine, _, (server,), present):
+            await server.kill()
+            asked = asyncio.create_task(engine.sample(PROMPT, SAMPLING))
+            await until(lambda: said)
+            await server.start()
+            present[:] = [newcomer]
+            await asked
+            await engine.sample(PROMPT, SAMPLING)
+
+    asyncio.run(run())
+
+
+def test_a_fault_of_looking_after_servers_ends_the_run_and_not_in_silence(quick, monkeypatch) -> None:
+    async def run() -> None:
+        async with named(1, []) as (engine, _, _servers, _present):
+            monkeypatch.setattr(engine._fleet, "_look", lambda: 1 / 0)
+            await until(lambda: engine._fleet._fault is not None)
+            with pytest.raises(EngineFault, match="looking after the engines failed: ZeroDivisionError"):
+                await engine.sample(PROMPT, SAMPLING)
 
     asyncio.run(run())

@@ -125,6 +125,8 @@ class VLLMEngine:
             await end_idle()  # what this engine could not take nobody needs now
             await self._probe.read()
             await self._fleet.open()
+            lengths = [each.abilities.max_model_len for each in self._fleet.replicas if each.abilities is not None]
+            self._max_model_len = min(lengths)  # for good: no answer is cut short by a server that comes later
             await self._check_alike()
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -266,9 +268,11 @@ class VLLMEngine:
             raise UsageError(
                 f"{replica.name} takes no weights: its administrative routes are closed; start it by `thor engine up`"
             )
-        here = [each for each in self._fleet.replicas if not each.has_left]
-        lengths = [each.abilities.max_model_len for each in here if each.abilities is not None]
-        self._max_model_len = min(lengths)
+        if (length := found.max_model_len) < self._max_model_len:
+            raise UsageError(
+                f"{replica.name} has a context of {length} tokens, and this run samples with {self._max_model_len}: "
+                f"start it with --max-model-len {self._max_model_len}"
+            )
 
     async def _follow(self, replica: Replica) -> None:
         """Speak to a server at its present address. Raises ReplicaLost where it has none."""

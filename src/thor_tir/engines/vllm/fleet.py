@@ -281,8 +281,11 @@ class Fleet:
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
-            with suppress(asyncio.CancelledError):
-                await work()
+            try:
+                with suppress(asyncio.CancelledError):
+                    await work()
+            except Exception as error:  # nobody would hear of it, and requests would wait for ever
+                self._end(EngineFault(f"looking after the engines failed: {error!r}"))
 
         task = asyncio.create_task(run())
         self._tasks.add(task)

@@ -8,7 +8,8 @@ the next one to come begins again.
 import asyncio
 import base64
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,10 @@ class Way(Protocol):
         """Make ready what all servers share, once for each label, while nothing else moves weights."""
         ...
 
+    def holding(self, label: str) -> AbstractAsyncContextManager[None]:
+        """Keep what was made ready while a server takes it. Raises ReplicaLost where it is another label's by now."""
+        ...
+
     async def move(self, replica: Replica, label: str) -> None:
         """Put the model's weights into a paused server, under a label. Raises ReplicaLost and EngineFault."""
         ...
@@ -49,10 +54,11 @@ async def renew(replica: Replica, way: Way, label: str) -> None:
     under them."""
     if await replica.control.label(replica) == label and await replica.control.is_serving(replica):
         return
-    await replica.control.pause(replica)
-    await way.move(replica, label)
-    await replica.control.forget_prefixes(replica)
-    await replica.control.resume(replica)
+    async with way.holding(label):  # else nothing is paused: others may be asking this server
+        await replica.control.pause(replica)
+        await way.move(replica, label)
+        await replica.control.forget_prefixes(replica)
+        await replica.control.resume(replica)
 
 
 class ByPath:
@@ -83,11 +89,16 @@ class ByPath:
         await self._once(label, self._write_weights)
 
     async def move(self, replica: Replica, label: str) -> None:
-        """Let the server read them, while nobody writes others. Raises ReplicaLost where another process just did."""
+        """Let the server read them."""
+        await replica.control.load(replica, self.folder, label)
+
+    @asynccontextmanager
+    async def holding(self, label: str) -> AsyncIterator[None]:
+        """Let nobody write other files."""
         async with in_turn(self._turn, is_shared=True):
             if not self._holds(label):
                 raise ReplicaLost("another process has written newer weights, which this one will have soon")
-            await replica.control.load(replica, self.folder, label)
+            yield
 
     def forget(self, replica: Replica) -> None:
         """Nothing was agreed."""
@@ -198,6 +209,10 @@ class OverNCCL:
 
     async def prepare(self, label: str) -> None:
         """Nothing to write."""
+
+    def holding(self, label: str) -> AbstractAsyncContextManager[None]:
+        """Nothing to keep."""
+        return nullcontext()
 
     async def move(self, replica: Replica, label: str) -> None:
         """Start, send while the server receives, finish under the label."""

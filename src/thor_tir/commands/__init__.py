@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from thor_tir.commands.table import COMMANDS, members, options_of
 from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together, start_several
+from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 
 __all__ = ["COMMANDS", "members", "options_of", "run"]
@@ -85,7 +86,7 @@ def _check_typed(args: list[str]) -> None:
 def _check_critic(name: str, options: Any) -> None:
     """Refuse servers of a critic where none is asked."""
     engine = getattr(getattr(options, "resources", options), "engine", None)
-    if name not in TWO_MODELS and getattr(engine, "critic_address", ()):
+    if name not in TWO_MODELS and isinstance(engine, EngineOptions) and engine.critic_address:
         raise UsageError(f"--engine.critic-address is of TIRGen's critic, and `thor {name}` asks none: leave it out")
 
 

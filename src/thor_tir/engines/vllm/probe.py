@@ -57,8 +57,8 @@ class Probe:
             if not math.isclose(theirs[name], ours[name], rel_tol=1e-3, abs_tol=1e-3):
                 return f"the first weight that differs is {name}"
         return (
-            "no weight that can be compared differs: the precision (start the server with --dtype float32, or train with "
-            "--bf16), or a packed copy of a weight, is at fault"
+            "no weight that can be compared differs: the precision (start the server with --dtype float32, or train "
+            "with --bf16), or a packed copy of a weight, is at fault"
         )
 
 

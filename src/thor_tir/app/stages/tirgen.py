@@ -80,8 +80,13 @@ async def generate_raw(
     with shard.writing(folder):
         shard.check_division(folder, "raw")
         engine = runtime.resources.engine
-        of_critic = partial(runtime.load, config.critic, config.critic_served, end_tokens=(), chat_template="")
-        of_critic = partial(of_critic, engine_options=engine.of_critic if engine.critic_address else engine)
+        of_critic = partial(
+            runtime.load,
+            *(config.critic, config.critic_served),
+            end_tokens=(),
+            chat_template="",
+            engine_options=engine.of_critic if engine.critic_address else None,
+        )
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
             of_critic(reporter, barrier) as critic,

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from thor_tir.distributed import Ranks
 from thor_tir.learner.objective import Formula, Objective
 from thor_tir.learner.prefixes import Family, Shared, families, grouped, num_inputs, single
 from thor_tir.learner.sample import Term, TrainingSample
@@ -176,6 +177,20 @@ def plans(
 
     found = [[planned(hand) for hand in each] for each in hands]
     return min(found, key=most) if len(found) > 1 else found[0]
+
+
+def own_plan(
+    rows: Sequence[TrainingSample],
+    ranks: Ranks,
+    *,
+    micro_batch_tokens: int,
+    shares_prefixes: bool = False,
+    in_step: bool,
+) -> list[list[TrainingSample]]:
+    """This process's micro-batches; `in_step` adds idle ones, until it has as many as every other."""
+    planned = plans(rows, ranks.size, micro_batch_tokens=micro_batch_tokens, shares_prefixes=shares_prefixes)
+    mine = planned[ranks.rank]
+    return [*mine, *[[IDLE]] * (max(map(len, planned)) - len(mine))] if in_step else mine
 
 
 def deal(rows: Sequence[TrainingSample], num_hands: int) -> list[list[TrainingSample]]:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.learner.attention import training_attention
-from thor_tir.learner.batch import IDLE, MicroBatch, collate, plans
+from thor_tir.learner.batch import MicroBatch, collate, own_plan
 from thor_tir.learner.fused import fused_layers
 from thor_tir.learner.objective import token_logprobs
 from thor_tir.learner.output_head import head_logprobs, is_linear
@@ -98,11 +98,10 @@ def row_logprobs(
     """
     was_training = model.training
     model.eval()
-    planned = plans([row for row in rows if row.num_trained], ranks.size, micro_batch_tokens=micro_batch_tokens)
-    mine = planned[ranks.rank]
-    idle = max(map(len, planned)) - len(mine) if is_in_parts(model) else 0
+    trained = [row for row in rows if row.num_trained]
+    mine = own_plan(trained, ranks, micro_batch_tokens=micro_batch_tokens, in_step=is_in_parts(model))
     scores: dict[str, tuple[float, ...]] = {}
-    for group in [*mine, *[[IDLE]] * idle]:
+    for group in mine:
         batch = collate(group).to(model.device)
         with quick_training(model):
             logprobs = iter(trained_logprobs(model, batch).tolist())

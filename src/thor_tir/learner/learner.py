@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from thor_tir.distributed import ALONE, Ranks
 from thor_tir.errors import MachineFault, UsageError
-from thor_tir.learner.batch import IDLE, MicroBatch, Share, TermTotals, collate, plans, totals
+from thor_tir.learner.batch import MicroBatch, Share, TermTotals, collate, own_plan, totals
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.forward import quick_training, trained_logprobs
 from thor_tir.learner.metrics import StepMetrics, Sums, TermMetrics, fetch, term_sums
@@ -185,10 +185,8 @@ class Learner:
         dtype = torch.float64 if self._parameters[0].dtype == torch.float64 else torch.float32
         budget = self.config.micro_batch_tokens
         shares = self.config.shares_prefixes and can_share(self.model)
-        planned = plans(rows, self.ranks.size, micro_batch_tokens=budget, shares_prefixes=shares)
-        mine = planned[self.ranks.rank]
-        idle = max(map(len, planned)) - len(mine) if is_in_parts(self.model) else 0
-        for group in [*mine, *[[IDLE]] * idle]:
+        in_step = is_in_parts(self.model)
+        for group in own_plan(rows, self.ranks, micro_batch_tokens=budget, shares_prefixes=shares, in_step=in_step):
             yield collate(group, dtype=dtype, shares_prefixes=shares).to(self.model.device)
 
     def _objective(self, logp_N: Tensor, batch: MicroBatch, found: Mapping[str, TermTotals], tally: "_Tally") -> Tensor:

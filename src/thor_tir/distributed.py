@@ -152,8 +152,13 @@ async def in_a_thread(act: Callable[[], Message]) -> Message:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, settled)
 
-    threading.Thread(target=run, daemon=True).start()
-    return await result
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return await result
+    finally:
+        if result.done() and not result.cancelled():
+            thread.join()  # a thread that still frees tensors where Python ends would abort the process
 
 
 def _device() -> int | None:

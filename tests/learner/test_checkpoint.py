@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from small_disk import disk
 from thor_tir.distributed import ALONE
 from thor_tir.errors import DiskFull, UsageError
 from thor_tir.learner import saved_state
-from thor_tir.learner.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from thor_tir.learner.checkpoint import CheckpointWriter, load_checkpoint, newest_checkpoint, save_checkpoint
 from thor_tir.learner.config import Schedule
 from thor_tir.learner.learner import Learner, LearnerConfig
 from tiny_models import tiny_model, tiny_tokenizer
@@ -276,6 +278,20 @@ def test_what_the_caller_saves_beside_it_is_readable_json(tmp_path):
     assert json.loads((path / "manifest.json").read_text())["extra"] == {"seen": ["a", "b"]}
     shutil.rmtree(path)
     assert newest_checkpoint(tmp_path) is None
+
+
+def test_no_thread_is_left_that_frees_tensors_where_python_may_end(tmp_path, monkeypatch):
+    before = set(threading.enumerate())
+
+    class SlowToFree:
+        def __del__(self):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(saved_state.SavedState, "of", lambda *_, **__: SlowToFree())
+    monkeypatch.setattr(CheckpointWriter, "_write", lambda *_: tmp_path)
+    with CheckpointWriter(tmp_path, learner_of(tiny_model()), is_beside=True) as writer:
+        writer.save()
+    assert set(threading.enumerate()) == before
 
 
 def test_random_states_are_written_before_processes_meet_to_write_weights(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -88,7 +88,7 @@ class CheckpointWriter:
         self._options, self._keep, self._is_beside = options, keep, is_beside
         self._is_shared = learner.ranks.see_one(root)
         self._ranks = learner.ranks.on_their_own() if is_beside and self._is_shared else learner.ranks
-        self._writing: Future[Path] | None = None
+        self._writing: tuple[Thread, Future[Path]] | None = None
         self._mirror = Mirror(mirror) if mirror and learner.ranks.leads else None
 
     def __enter__(self) -> "CheckpointWriter":
@@ -100,7 +100,7 @@ class CheckpointWriter:
         if error is None:
             self._finish()
         elif self._writing is not None and self._ranks.is_alone:
-            wait([self._writing])  # what is being written may well be whole
+            self._writing[0].join()  # what is being written may well be whole
 
     def save(self, extra: Mapping[str, Any] | None = None) -> Path:
         """Save the learner as it is now; returns the directory, which is there once nothing is being written."""
@@ -112,8 +112,10 @@ class CheckpointWriter:
             if not self._ranks.leads:
                 return final
         if self._is_beside:
-            self._writing = Future()
-            Thread(target=_settle, args=(self._writing, partial(self._write, final, saved)), daemon=True).start()
+            result: Future[Path] = Future()
+            writer = Thread(target=_settle, args=(result, partial(self._write, final, saved)), daemon=True)
+            writer.start()
+            self._writing = writer, result
             return final
         return self._write(final, saved)
 
@@ -121,7 +123,9 @@ class CheckpointWriter:
         """Wait for what is being written; whatever it met is raised."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            writer, result = writing
+            writer.join()  # not its result alone: a thread that frees tensors where Python ends aborts the process
+            result.result()
 
     def _write(self, final: Path, saved: "SavedState") -> Path:
         draft = self._root / f"{_DRAFT}{final.name}"

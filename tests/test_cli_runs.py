@@ -272,8 +272,39 @@ def test_servers_of_a_critic_are_refused_where_none_is_asked(
     assert "asks none: leave it out" in said
 
 
-def test_two_words_that_ask_for_different_problems_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("rl", "--first", "4", "--count=10", "--dry-run") == 2
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("tirgen", "--critic", "http://c:1", "--engine.critic-address", "http://e:1"),
+            "the critic is asked at http://c",
+        ),
+        (("tirgen", "--actor", "http://a:1/v1", "--critic", "http://c:1/v1"), "the model is asked at http://a:1/v1"),
+        (("tirgen", "--actor", "http://a:1", "--engine.critic-address", "http://e:2"), "leave out --engine.address"),
+        (("eval", "--model", "http://a:1/v1"), "the model is asked at http://a:1/v1: leave out --engine.address"),
+    ],
+)
+def test_servers_that_nothing_would_be_asked_of_are_refused(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(*words, "--engine.name", "vllm", "--engine.address", "http://e:9") == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (("--first", "4", "--count=10"), ""),
+        (("--count", "10"), "first = 4"),
+        ((), "first = 4\ncount = 10"),
+        ((), "first = 4\n[rl]\ncount = 10"),
+    ],
+)
+def test_two_words_that_ask_for_different_problems_are_refused(
+    words: tuple[str, ...], content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text(content)
+    assert status_of("rl", "--config", str(tmp_path / "own.toml"), *words, "--dry-run") == 2
     assert "give one of them" in capsys.readouterr().err
 
 

@@ -110,7 +110,7 @@ def test_the_plan_reads_the_options_of_the_engine() -> None:
     long = replace(ahead, seconds={"trajectories": 3600.0, "training": 1800.0})
     assert dict(long.time_rows)["a round"] == "3,600 s"
     assert dict(replace(long, is_ahead=False).time_rows)["a round"] == "5,400 s"
-    assert any("of a host's memory" in sentence for sentence in ahead.assumed)
+    assert any("of the memory of a host of 8 GPUs" in sentence for sentence in ahead.assumed)
 
 
 def test_a_run_ahead_on_servers_is_planned_with_the_model_that_they_are_given(
@@ -147,8 +147,8 @@ def test_what_does_not_fit_says_so() -> None:
     ("fits", "said"),
     [
         (lambda rl, on: rl.bf16, "it fits with --bf16"),
-        (lambda rl, on: rl.micro_batch_tokens == 1024, "--bf16 --gradient-checkpointing --micro-batch-tokens 1024"),
-        (lambda rl, on: on.gpus == 8, "--micro-batch-tokens 1024 --cluster.gpus 8"),
+        (lambda rl, on: rl.micro_batch_tokens == 1024, "it fits with --micro-batch-tokens 1024"),
+        (lambda rl, on: rl.bf16 and on.gpus == 8, "it fits with --bf16 --cluster.gpus 8"),
         (lambda rl, on: False, "it fits with none of these"),
     ],
 )
@@ -160,7 +160,7 @@ def test_the_first_change_that_helps_is_named(fits: Callable[[RLConfig, ClusterO
         )
 
     (sentence,) = remedies(RLConfig(), ClusterOptions(gpus=1), plan)
-    assert said in sentence
+    assert sentence.startswith(said)
 
 
 @pytest.mark.parametrize(

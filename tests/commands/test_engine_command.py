@@ -39,7 +39,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[FakeVLLM]:
 def test_a_server_with_all_routes_is_fit_and_its_abilities_stand_in_one_table(served: FakeVLLM, capsys) -> None:
     commands.run("engine", ["check", served.address])
     text = capsys.readouterr().out
-    for expected in ("0.32.0", "processed_logprobs", "with the extension", "default", "awake", "fit for RL"):
+    for expected in ("0.32.0", "processed_logprobs", "float32", "with the extension", "default", "awake", "fit for RL"):
         assert expected in text
     assert "not fit" not in text
 

@@ -31,6 +31,7 @@ class FakeVLLM:
         self.port = 0
         self.token_s = 0.0
         self.max_model_len = 256
+        self.precision = "torch.float32"
         self.is_dead = False
         self.loading = asyncio.Event()
         """Cleared while calls to workers hang."""
@@ -203,7 +204,7 @@ class FakeVLLM:
         return {"checksums": {f"tp0:{n}": sha256(w).hexdigest() for n, w in weights.items()}}
 
     async def server_info(self, body: Any, query: Any) -> Any:
-        return {"vllm_config": {"model_config": {"logprobs_mode": "processed_logprobs"}}}
+        return {"vllm_config": {"model_config": {"logprobs_mode": "processed_logprobs", "dtype": self.precision}}}
 
     async def init_transfer(self, body: Any, query: Any) -> Any:
         info = body["init_info"]

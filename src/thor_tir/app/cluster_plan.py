@@ -4,8 +4,8 @@ Times are `max(bytes / bandwidth, operations / rate)` over the share of the chip
 stand beside each function and in docs/scaling.md.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -202,7 +202,9 @@ def _beside(rl: RLConfig, cluster: ClusterOptions, engine: EngineOptions, size: 
     copies = (cluster.learners > 1 or rl.max_staleness > 0) + (engine.placement == "colocated")
     if copies:
         held = _gb(copies * _copies(cluster, size))
-        yield f"{held} of a host's memory hold what servers are given, and what they keep asleep"
+        yield (
+            f"{held} of the memory of a host of {A_HOST} GPUs hold what servers are given, and what they keep asleep"
+        )
 
 
 def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, processes: int) -> dict[str, int]:
@@ -222,31 +224,61 @@ def samples(rl: RLConfig) -> tuple[int, int]:
 def remedies(
     rl: RLConfig, cluster: ClusterOptions, plan: Callable[[RLConfig, ClusterOptions], ClusterPlan]
 ) -> Iterator[str]:
-    """The first change that makes a plan fit, together with those that were tried before it, or that none does."""
-    for words, changed, on in _changes(rl, cluster):
-        if plan(changed, on).fits:
-            yield f"it fits with {words}"
-            return
+    """The first changes, taken together, that make a plan fit, less those that are not needed; or that none does."""
+
+    def fits(changes: Sequence[Change]) -> bool:
+        changed, on = rl, cluster
+        for change in changes:
+            changed, on = replace(changed, **change.fields), replace(on, **change.gpus)
+        return plan(changed, on).fits
+
+    for tried in _changes(rl, cluster):
+        if not fits(tried):
+            continue
+        needed = list(tried)
+        for change in reversed(tried[:-1]):
+            if fits(fewer := [each for each in needed if each is not change]):
+                needed = fewer
+        yield f"it fits with {' '.join(change.words for change in needed)}"
+        return
     yield "it fits with none of these: more GPUs, shorter responses or a smaller model"
 
 
-def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[tuple[str, RLConfig, ClusterOptions]]:
-    said: list[str] = []
-    for words, fields in (
-        ("--bf16", {"bf16": True}),
-        ("--gradient-checkpointing", {"gradient_checkpointing": True}),
-        ("--micro-batch-tokens 1024", {"micro_batch_tokens": 1024}),
-    ):
-        if all(getattr(rl, name) == value for name, value in fields.items()):
-            continue
-        rl, said = replace(rl, **fields), [*said, words]
-        yield " ".join(said), rl, cluster
-    few = replace(rl, adapters=AdapterConfig(lora_r=32))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing to ask for in another way."""
+
+    words: str
+    """Options that ask for it."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Changed fields of the run."""
+    gpus: Mapping[str, Any] = field(default_factory=dict)
+    """Changed fields of the cluster."""
+
+
+def _costs_more(now: int, changed: int) -> bool:
+    """True where memory is saved: a switch that is not set yet, or a number that is above the changed one."""
+    return not now if isinstance(now, bool) else now > changed
+
+
+def _changes(rl: RLConfig, cluster: ClusterOptions) -> Iterator[Sequence[Change]]:
+    """Changes to be tried together, the cheapest first."""
+    cheap = [
+        change
+        for change in (
+            Change(words="--bf16", fields={"bf16": True}),
+            Change(words="--gradient-checkpointing", fields={"gradient_checkpointing": True}),
+            Change(words="--micro-batch-tokens 1024", fields={"micro_batch_tokens": 1024}),
+        )
+        if any(_costs_more(getattr(rl, name), value) for name, value in change.fields.items())
+    ]
+    yield from (cheap[: number + 1] for number in range(len(cheap)))
     if not rl.adapters.lora_r:
-        yield " ".join([*said, "--lora-r 32, which trains adapters in place of the model"]), few, cluster
+        words = "--lora-r 32, which trains adapters in place of the model"
+        yield [*cheap, Change(words=words, fields={"adapters": AdapterConfig(lora_r=32)})]
     for factor in (2, 4, 8):
-        more = replace(cluster, gpus=factor * cluster.gpus, engine_gpus=factor * cluster.engine_gpus)
-        yield " ".join([*said, f"--cluster.gpus {more.gpus}"]), rl, more
+        more = {"gpus": factor * cluster.gpus, "engine_gpus": factor * cluster.engine_gpus}
+        yield [*cheap, Change(words=f"--cluster.gpus {more['gpus']}", gpus=more)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

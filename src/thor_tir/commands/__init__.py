@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+from thor_tir.address import is_address
 from thor_tir.commands.table import COMMANDS, members, options_of
 from thor_tir.distributed import end_with_starter, is_one_of_several, is_started_together, start_several
 from thor_tir.engines.options import EngineOptions
@@ -36,7 +37,7 @@ def run(name: str, args: list[str]) -> None:
         _explain(name, [word for word in args if word not in asked], is_short="--help" not in asked)
         return
     options = _parsed(name, args)
-    _check_critic(name, options)
+    _check_servers(name, options)
     is_ours = is_one_of_several() or is_started_together()
     if name in (*SHARED, *IN_PARTS, ENGINES) and not is_ours and (status := _started(name, options, args)) is not None:
         if status:
@@ -63,31 +64,36 @@ def _started(name: str, options: Any, args: list[str]) -> int | None:
 def _parsed(name: str, args: list[str]) -> Any:
     import tyro
 
-    from thor_tir.commands.config_file import with_config
+    from thor_tir.commands.config_file import FIRST_OR_COUNT, names_of, with_config
     from thor_tir.commands.options import defaults
 
-    _check_typed(args)
+    typed = names_of(args)
     args = with_config(name, args)
+    if "--count" in typed and "--first" in names_of(args):
+        raise UsageError(FIRST_OR_COUNT)
     try:
         return tyro.cli(options_of(name), args=args, prog=f"thor {name}", default=defaults(name, args))
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def _check_typed(args: list[str]) -> None:
-    """Refuse two words that ask for different problems, of which the one would win unsaid."""
-    typed = {word.partition("=")[0] for word in args}
-    if {"--first", "--count"} <= typed:
-        raise UsageError(
-            "--first takes the first problems of a data set, --count draws some by the seed: give one of them"
-        )
-
-
-def _check_critic(name: str, options: Any) -> None:
-    """Refuse servers of a critic where none is asked."""
+def _check_servers(name: str, options: Any) -> None:
+    """Refuse servers that nothing would be asked of."""
     engine = getattr(getattr(options, "resources", options), "engine", None)
-    if name not in TWO_MODELS and isinstance(engine, EngineOptions) and engine.critic_address:
+    if not isinstance(engine, EngineOptions):
+        return
+    if name not in TWO_MODELS and engine.critic_address:
         raise UsageError(f"--engine.critic-address is of TIRGen's critic, and `thor {name}` asks none: leave it out")
+    critic, actor = getattr(options, "critic", None), getattr(options, "actor", getattr(options, "model", None))
+    if _is_served(critic) and engine.critic_address:
+        raise UsageError(f"the critic is asked at {critic}: leave out --engine.critic-address")
+    is_for_critic = critic is not None and not _is_served(critic) and not engine.critic_address
+    if _is_served(actor) and engine.address and not is_for_critic:
+        raise UsageError(f"the model is asked at {actor}: leave out --engine.address")
+
+
+def _is_served(model: object) -> bool:
+    return isinstance(model, str) and is_address(model)
 
 
 def _explain(name: str, args: list[str], *, is_short: bool) -> None:

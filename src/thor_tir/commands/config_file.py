@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -24,6 +25,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problems.rows import unrepeated
 
 CONFIG = "--config"
+FIRST_OR_COUNT = "--first takes the first problems of a data set, --count draws some by the seed: give one of them"
 ALSO: Mapping[str, str] = {"chat": "solve"}
 """Section of another command that a command takes beside its own."""
 _OF_RUNS = frozenset({"command", "options", "versions", "commit", "machine", "inputs", "mended", "extended"})
@@ -93,7 +95,18 @@ def words_of(file: Path, command: str) -> list[str]:
     for name, table in sections.items():
         is_ours = name in (command, command.split()[0], ALSO.get(command))
         words += _words(file, table, own if is_ours else {}, partial(leaves_of, name), section=f"{name}.")
+    if not is_record and {"--first", "--count"} <= names_of(words):
+        raise UsageError(f"{file}: {FIRST_OR_COUNT}")
     return words
+
+
+def names_of(words: Sequence[str]) -> set[str]:
+    """The options to which words of a command line give another value than None."""
+    return {
+        word.partition("=")[0]
+        for word, value in zip_longest(words, words[1:])
+        if word.startswith("--") and value != "None" and not word.endswith("=None")
+    }
 
 
 def _is_section(name: str, value: object) -> bool:

@@ -49,8 +49,9 @@ class EngineUp:
     """True listens on an address that other networks may reach, which hands the machine to whoever finds it."""
     python: str = ""
     """Interpreter of the environment that has vLLM; by default that of THOR_VLLM_PYTHON, else this one."""
-    dtype: str = "auto"
-    """Precision of weights and cache."""
+    dtype: str = ""
+    """Precision of weights and cache; by default that of runs, float32 on a CPU and bfloat16 on a GPU. Training on a
+    GPU without --bf16 is in float32."""
     max_num_seqs: int = 128
     """Largest number of sequences that a server decodes together."""
     num_threads: int | None = None
@@ -107,9 +108,8 @@ class EngineUp:
         version = check_environment(python, "--python")
         reporter = ConsoleReporter()
         self._check_ports()
-        reporter.say(
-            f"vLLM {version or '(version not said)'} starts {self.replicas} x {self.model}; logs: {self._logs}"
-        )
+        started = f"vLLM {version or '(version not said)'} starts {self.replicas} x {self.model}"
+        reporter.say(f"{started}; logs: {self._logs.resolve()}")
         model = resolved(self.model)
         # One that was started by the command for a Ray cluster may come back while its lost self still runs elsewhere.
         with nullcontext() if is_started_together() else own_file(self.output):
@@ -156,7 +156,7 @@ class EngineUp:
         make_folder(self._logs)
         config = VLLMConfig(
             python=python,
-            dtype=self.dtype,
+            dtype=self.dtype or ("bfloat16" if self._gpus else "float32"),
             max_num_seqs=self.max_num_seqs,
             tensor_parallel_size=self.tensor_parallel,
             num_threads=self.num_threads,

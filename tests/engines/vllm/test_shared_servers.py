@@ -272,6 +272,39 @@ def test_a_newcomer_with_a_shorter_context_is_given_up_and_cuts_no_answer_short(
     asyncio.run(run())
 
 
+def test_a_server_of_another_precision_is_refused_in_words_that_say_how_to_start_it() -> None:
+    async def run() -> None:
+        server = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        server.precision = "torch.bfloat16"
+        async with fleet(servers=[server]):
+            pass
+
+    with pytest.raises(UsageError, match=r"bfloat16, and this run in float32: start it with --dtype float32"):
+        asyncio.run(run())
+
+
+def test_a_slip_in_the_file_of_addresses_is_said_once_and_the_servers_stay(quick) -> None:
+    async def run() -> None:
+        said: list[str] = []
+        looks, slip = [0], [""]
+
+        def look() -> list[str]:
+            looks[0] += 1
+            if slip[0]:
+                raise UsageError(slip[0])
+            return [server.address]
+
+        server = FakeVLLM(tiny_model(seed=2), tiny_tokenizer())
+        async with fleet(servers=[server], say=said.append, anew=look) as (engine, _, _servers):
+            for slip[0] in ("htp://a is no address", "", "htp://a is no address"):
+                before = looks[0]
+                await until(lambda before=before: looks[0] > before + 2)
+            await engine.sample(PROMPT, SAMPLING)
+        assert said == ["the servers stay those that were named: htp://a is no address"] * 2
+
+    asyncio.run(run())
+
+
 def test_a_server_that_leaves_while_it_is_opened_ends_nothing(quick) -> None:
     async def run() -> None:
         said: list[str] = []

@@ -32,6 +32,8 @@ class Abilities:
     """True while it has given its memory away; None where it does not say."""
     label: str
     """Label of the weights that it holds; empty where it does not say."""
+    precision: str
+    """Type of its weights, such as float32; empty where it does not say."""
     logprobs_mode: str
     """Distribution of its log-probabilities, as the server says; empty where it does not."""
     transfer: str
@@ -71,6 +73,7 @@ async def abilities_of(connection: Connection) -> Abilities:
         is_paused=paused,
         is_sleeping=sleeping,
         label=str(label or ""),
+        precision=str(_at(config, "model_config", "dtype") or "").removeprefix("torch."),
         logprobs_mode=str(_at(config, "model_config", "logprobs_mode") or ""),
         transfer=str(_at(config, "weight_transfer_config", "backend") or ""),
     )
@@ -90,6 +93,7 @@ async def _of_sglang(connection: Connection, model: str, longest: int, info: Map
         is_paused=None,
         is_sleeping=None,
         label=str(info["weight_version"]),
+        precision="",
         logprobs_mode="",
         transfer="",
     )

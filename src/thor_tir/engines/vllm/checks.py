@@ -35,6 +35,11 @@ def _program(found: Abilities) -> Sequence[Finding]:
     return (
         _finding("version", version, f"written against vLLM {' and '.join(TRIED)}", is_good=version.startswith(TRIED)),
         _finding("model", found.model, f"context {found.max_model_len}"),
+        _finding(
+            "precision",
+            found.precision or "not said",
+            "that of runs: float32 on a CPU, bfloat16 with --bf16 or --engine.bf16; `thor engine up --dtype`",
+        ),
     )
 
 

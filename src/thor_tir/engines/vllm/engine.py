@@ -84,13 +84,15 @@ class VLLMEngine:
         that all versions have in common, by default one of its own, and `first` the number of its first own server.
         """
         self.policy_version = 0
-        self._anew = anew or (lambda: addresses)
+        self._anew, self._say = anew or (lambda: addresses), say
+        self._unread = ""
         self._model = model
         self._end_ids = sorted(sampled_ends(model, tokenizer))
         self._run = run or uuid.uuid4().hex[:8]
         self._scratch = Scratch("thor-weights-", folder, name=self._run)
         config = config or VLLMConfig(dtype=str(model.dtype).removeprefix("torch."))
         dtype = getattr(torch, config.dtype, model.dtype)  # "auto" is the model's own
+        self._precision = str(dtype).removeprefix("torch.")
         self._files = ByPath(model, tokenizer, self._scratch.path / "model", dtype)
         self._way: Way = way or self._files
         self._rests = rests
@@ -268,6 +270,11 @@ class VLLMEngine:
             raise UsageError(
                 f"{replica.name} takes no weights: its administrative routes are closed; start it by `thor engine up`"
             )
+        if found.precision not in ("", self._precision):
+            raise UsageError(
+                f"{replica.name} computes in {found.precision}, and this run in {self._precision}: start it with "
+                f"--dtype {self._precision}, or change --bf16 of training, --engine.bf16 elsewhere"
+            )
         if (length := found.max_model_len) < self._max_model_len:
             raise UsageError(
                 f"{replica.name} has a context of {length} tokens, and this run samples with {self._max_model_len}: "
@@ -302,8 +309,12 @@ class VLLMEngine:
         """The servers that are named since the last look; those that are named no more are let go."""
         try:
             named = self._anew()
-        except UsageError:  # the file is being written
+        except UsageError as error:  # a file that is being written, or a slip in it
+            if str(error) != self._unread:
+                self._say(f"the servers stay those that were named: {error}")
+            self._unread = str(error)
             return []
+        self._unread = ""
         ours = [each for each in self._fleet.replicas if each.server is None and not each.has_left]
         if not ours:
             return []

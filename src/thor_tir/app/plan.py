@@ -187,13 +187,13 @@ def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int)
     groups = f"{rl.problems_per_round:,} of {rl.episode.num_sampled} trajectories"
     queries = repairs // rl.step.num_generations
     steps = f"{rl.updates_per_round} optimiser steps: {rl.num_rounds * rl.updates_per_round:,} in all"
-    batches = f"{shape.rows:,} rows of {shape.tokens:,} tokens each"
+    batches = f"of {shape.rows:,} x {shape.tokens:,} tokens"
     return [
         ("rounds", f"{rl.num_rounds:,}, each with {steps}"),
         ("groups a round", f"{groups}, and at most {queries:,} of {rl.step.num_generations} repairs"),
         ("rows a round", f"at most {rows:,}, {an_update:,} an optimiser step"),
         ("tokens a round", f"at most {(trajectories + repairs) * limit:,}, in responses of at most {limit:,}"),
-        ("micro-batches", f"at most {ceil(an_update / shape.rows):,} an optimiser step, {batches}"),
+        ("micro-batches", f"at most {ceil(an_update / shape.rows):,} an optimiser step {batches}"),
         ("generations", f"at most {rl.num_rounds * (trajectories + repairs) + validated:,} in all"),
         ("validation", f"{validated:,} of them"),
     ]
@@ -223,7 +223,7 @@ def plan_sft(
         ("rows", f"{len(data.train):,} trained, {len(data.validation):,} held out, {counted['too_long']:,} too long"),
         ("tokens an epoch", f"{tokens:,}, longest row {longest:,}"),
         ("optimiser steps", f"{len(steps):,} in {epochs}"),
-        ("micro-batches", f"at most {a_step:,} a step, {shape.rows:,} rows of {longest:,} tokens each"),
+        ("micro-batches", f"at most {a_step:,} a step of {shape.rows:,} x {longest:,} tokens"),
     ]
     return Plan(
         name="sft", counts=counts, memory=memory.training_memory(architecture, shape, config, processes=processes)

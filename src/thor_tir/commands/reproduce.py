@@ -158,7 +158,8 @@ class Reproduce:
         figure = picture.name if draw(result, picture) else ""
         write_atomically(place.with_suffix(".md"), markdown(result, figure))
         if self.measure or len(seeds) == self.seeds:
-            reporter.show(text_table(f"{result['title']}, {len(seeds)} seeds", *table(result)))
+            count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+            reporter.show(text_table(f"{result['title']}, {count}", *table(result)))
         reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
 
 

@@ -1,6 +1,7 @@
 """A benchmark run of a model behind an address: the same folder, and a record that says how it was reached."""
 
 import asyncio
+import json
 from pathlib import Path
 
 from endpoint_server import Server, completion, says, serving
@@ -48,7 +49,10 @@ def test_a_served_model_is_asked_and_scored_and_its_run_continues(tmp_path: Path
     assert results["sets"][0]["avg"]["value"] == 1.0
     known = run.folder.manifest
     assert (known["weights_sha256"], known["served"]["key_variable"]) == (None, "OPENAI_API_KEY")
-    assert '"address": "http://127.0.0.1:' in (tmp_path / "run" / "endpoint.json").read_text()
+    record = json.loads((tmp_path / "run" / "endpoint.json").read_text())
+    assert record["address"].startswith("http://127.0.0.1:")
+    assert record["calls"] == {"begun": 2, "ended": 2}
+    assert record["spent"]["calls"] == 2  # those of the first call are not forgotten by the second
 
 
 def test_a_judge_is_asked_only_about_what_stays_unscored_and_counted_apart(tmp_path: Path) -> None:

@@ -108,9 +108,12 @@ class TirgenGenerate(InParts):
 
     def unite(self) -> None:
         """Say where the parts are, once every one is there."""
+        from thor_tir.app.stages.tirgen import MODELS
+        from thor_tir.engines.model_record import unite_parts
         from thor_tir.view.export import leave_page
 
         reporter = ConsoleReporter()
+        unite_parts(self.output, MODELS)
         reporter.say(f"raw trajectories: {self.output}, {self.processes} parts")
         reporter.say(f"report: {leave_page(self.output)}")
 
@@ -203,10 +206,13 @@ class Tirgen(TirgenGenerate):
 
     def unite(self) -> None:
         """Filter what the parts made, and say what each stage left."""
+        from thor_tir.app.stages.tirgen import MODELS
         from thor_tir.app.stages.tirgen_data import filter_raw
+        from thor_tir.engines.model_record import unite_parts
         from thor_tir.storage.run_lock import claim, option_defaults
 
         with claim(self.output, self.options(), inputs=self.inputs, defaults=option_defaults(self)):
+            unite_parts(self.output, MODELS)
             filter_raw([self.output], self.filter, self.output, seed=self.seed)
         self._tell(ConsoleReporter())
 

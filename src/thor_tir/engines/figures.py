@@ -8,8 +8,8 @@ from thor_tir.storage.journal import JsonObject
 
 RATE = "prefix_hit_rate"
 """Share of the tokens of prompts that a server had in its cache: made of two counts, and never summed."""
-COUNTED = ("spent", "events")
-"""Counts of a client, which several clients have together."""
+COUNTED = ("spent", "events", "calls")
+"""Counts of a client, which several clients, or calls of a command, have together."""
 
 
 def united(parts: Sequence[Mapping[str, JsonObject]]) -> dict[str, JsonObject]:
@@ -25,10 +25,14 @@ def united(parts: Sequence[Mapping[str, JsonObject]]) -> dict[str, JsonObject]:
 def united_record(parts: Sequence[Mapping[str, Any]]) -> JsonObject:
     """The record of a model that several processes asked: the first's, with the counts of all."""
     record = dict(parts[0])
-    for name in set(COUNTED) & record.keys():
-        record[name] = dict(sum((Counter(part[name]) for part in parts), Counter()))
-    if "engines" in record:
-        record["engines"] = united([part["engines"] for part in parts])
+    for name in COUNTED:
+        if counts := [part[name] for part in parts if name in part]:
+            total = Counter[str]()
+            for each in counts:
+                total.update(each)
+            record[name] = dict(total)
+    if engines := [part["engines"] for part in parts if "engines" in part]:
+        record["engines"] = united(engines)
     return record
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 from thor_tir.address import is_address
@@ -17,6 +16,7 @@ from thor_tir.dialect.dialect import thinking_of, unless_cut_short
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CODE, CODE_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.figures import united_record
+from thor_tir.engines.model_record import ModelRecord, unite_parts
 from thor_tir.engines.openai_api.policy import ServedAs
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.engines.protocol import Policy
@@ -134,22 +134,20 @@ async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) ->
     spec, thinks = run.spec, run.config.reasoning and run.spec.has_tools
     run = replace(run, sets=tuple(with_reference_notes(asked, reporter.say) for asked in run.sets))
     with runtime.ranks.led(run.folder.writing(run.shard)):
+        record = ModelRecord(run.shard.file(run.folder.path, ENDPOINT).with_suffix(".json"))
+        is_served = is_address(spec.model) or run.config.resources.engine.name != "local"
         async with runtime.load(spec.model, spec.served, reporter, thinks=thinks) as loaded:
-            await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
+            if is_served and runtime.ranks.leads:
+                record.begin()
+            try:
+                await evaluate_loaded(run, loaded, runtime, reporter, weights=_weights(loaded))
+            except BaseException:
+                if is_served and runtime.ranks.is_alone:
+                    record.end(loaded.about())
+                raise
             about = united_record(runtime.ranks.gather(dict(loaded.about())))
-            if runtime.ranks.leads and (is_address(spec.model) or "engines" in about):
-                _record_model(run.shard.file(run.folder.path, ENDPOINT).with_suffix(".json"), about)
-
-
-def _record_model(path: Path, about: JsonObject) -> None:
-    write_atomically(path, json.dumps(about, indent=1) + "\n")
-
-
-def _unite_records(folder: Path) -> None:
-    """One record of the model from those of the parts, where there are some."""
-    parts = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob(f"{ENDPOINT}.*-of-*.json"))]
-    if parts:
-        _record_model(folder / f"{ENDPOINT}.json", united_record(parts))
+            if is_served and runtime.ranks.leads:
+                record.end(about)
 
 
 async def evaluate_loaded(
@@ -283,7 +281,7 @@ def write_results(folder: EvalFolder, reporter: Reporter) -> Results | None:
         reporter.say(f"opinions still missing: {counts}; the same command, or `thor eval select`, continues")
         return None
     results = record_results(folder)
-    _unite_records(folder.path)
+    unite_parts(folder.path, ENDPOINT)
     write_atomically(folder.path / "results.md", markdown(results) + selector_markdown(results))
     write_atomically(folder.path / "results.tex", latex(results))
     if not plot(results, folder.path / "results.png"):

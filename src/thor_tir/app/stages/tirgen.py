@@ -3,7 +3,6 @@
 The rows of `raw.jsonl` are all that later stages need: problem, trajectory, verdict, seed, and each step's fate.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.local.step_barrier import StepBarrier
+from thor_tir.engines.model_record import ModelRecord, unite_parts
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.data_set import DataSet
@@ -34,12 +34,15 @@ from thor_tir.rollout.sample_many import (
     record_all,
 )
 from thor_tir.seeds import seed_for, seed_of
-from thor_tir.storage.journal import WHOLE, Journal, JsonObject, Shard, write_atomically
+from thor_tir.storage.journal import WHOLE, Journal, JsonObject, Shard
 from thor_tir.tirgen.critic import Critic
 from thor_tir.tirgen.generate import StepForm, TirgenAgents, generate, reason
 from thor_tir.tirgen.raw_rows import PROVENANCE, prompt_digest, sign
 from thor_tir.tirgen.reasoning_actor import think
 from thor_tir.tirgen.schedule import AttemptKey, AttemptSchedule, ProgressLine, brief
+
+MODELS = "models"
+"""Name of the record of actor and critic."""
 
 
 async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
@@ -51,7 +54,12 @@ async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, repor
     alone = Runtime(runtime.resources, runtime.sandbox, runtime.grader)
     await generate_raw(config, folder, alone, reporter, Shard(index=ranks.rank + 1, count=ranks.size))
     ranks.wait()
-    return ranks.lead(lambda: filter_raw([folder], config.filter, folder, seed=config.seed))
+
+    def united() -> Path:
+        unite_parts(folder, MODELS)
+        return filter_raw([folder], config.filter, folder, seed=config.seed)
+
+    return ranks.lead(united)
 
 
 def tirgen_problems(config: RunConfig) -> DataSet:
@@ -72,7 +80,7 @@ async def generate_raw(
 ) -> None:
     """Write or continue `raw.jsonl` and `no_tools.jsonl`, or those of one shard.
 
-    `models.json` then says how the models were models and what they cost.
+    `models.json` then says how the models were reached and what they cost, in all calls.
     """
     everything = tirgen_problems(config)
     problems = [p for position, p in enumerate(everything.problems) if shard.owns(position)]
@@ -92,6 +100,8 @@ async def generate_raw(
             of_critic(reporter, barrier) as critic,
         ):
             report_problems(everything, config.problems, reporter.say, folder)
+            record = ModelRecord(shard.file(folder, MODELS).with_suffix(".json"))
+            record.begin()
             try:
                 maker = _maker(config, folder, runtime, actor, critic, reporter.say)
                 say_unread(problems, maker.agents.dialect, reporter.say)
@@ -101,8 +111,7 @@ async def generate_raw(
                 promising = [p for p in problems if _is_promising(p, raw, config)]
                 await _answer_without_tools(promising, maker, no_tools, reporter)
             finally:
-                models = {"actor": dict(actor.about()), "critic": dict(critic.about())}
-                write_atomically(shard.file(folder, "models").with_suffix(".json"), json.dumps(models, indent=1) + "\n")
+                record.end({"actor": dict(actor.about()), "critic": dict(critic.about())})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,8 @@ def markdown(result: Result, figure: str = "") -> str:
         f"{_count(len(seeds), 'seed')}, {_count(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
         "intervals."
         + (
-            f" {_count(missing, 'seed')} of the {result['seeds_wanted']} that were asked for are missing."
+            f" {_count(missing, 'seed')} of the {result['seeds_wanted']} that were asked for "
+            f"{'is' if missing == 1 else 'are'} missing."
             if missing
             else ""
         ),

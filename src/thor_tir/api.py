@@ -345,6 +345,7 @@ class _Host:
                 raise
             self._opened.set_exception(error)
         finally:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())  # closing it would not wait for it
             self._loop.close()
 
     async def _stay_open(self) -> None:

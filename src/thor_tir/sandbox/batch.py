@@ -129,6 +129,7 @@ class BlockingSandbox:
             raise
 
     def _stop(self) -> None:
+        self._wait(self._loop.shutdown_default_executor())  # closing the loop would not wait for its threads
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

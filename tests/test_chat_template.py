@@ -1,5 +1,6 @@
 """Templates of every kind: what reaches the prompt, what ends a turn, and what is refused in one sentence."""
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -145,6 +146,17 @@ def test_whatever_goes_wrong_in_a_template_is_one_sentence(template, named):
         Dialect(tokenizer_of(template))
     assert named in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_a_limit_around_a_template_goes_on_behind_it():
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        rendered(tiny_tokenizer(), [{"role": "user", "content": "Hello"}])
+        assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] < 100
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_template_that_never_ends_is_given_up(monkeypatch):

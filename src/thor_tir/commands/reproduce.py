@@ -66,6 +66,8 @@ class Reproduce:
         if self.preset:
             self._tell_paper(rows, reporter)
             return
+        if not self.measure:
+            self._check_data([word for job in layout.jobs(rows, [0]) for word in job.words])
         if self.dry_run:
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
@@ -83,6 +85,13 @@ class Reproduce:
                 return
             for each in experiments:
                 self._write(each, layout, list(range(seed + 1)), reporter)
+
+    def _check_data(self, words: "Sequence[str]") -> None:
+        """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""
+        folder = str(self.data)
+        for word in words:
+            if self.data and (word == folder or word.startswith(f"{folder}/")) and not Path(word).exists():
+                raise UsageError(f"{word} is not there, and a stage needs it: --data is the folder with the benchmark")
 
     def _measure(self, experiment: "Experiment", layout: "Layout", reporter: ConsoleReporter) -> None:
         from thor_tir.reproduce.runner import plan

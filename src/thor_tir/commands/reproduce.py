@@ -154,7 +154,7 @@ class Reproduce:
     def _write(
         self, experiment: "Experiment", layout: "Layout", seeds: Sequence[int], reporter: ConsoleReporter
     ) -> None:
-        from thor_tir.reproduce.report import draw, markdown, table
+        from thor_tir.reproduce.report import counted, draw, markdown, table
         from thor_tir.reproduce.results import result_of
         from thor_tir.storage.journal import make_folder, write_atomically
 
@@ -167,8 +167,7 @@ class Reproduce:
         figure = picture.name if draw(result, picture) else ""
         write_atomically(place.with_suffix(".md"), markdown(result, figure))
         if self.measure or len(seeds) == self.seeds:
-            count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-            reporter.show(text_table(f"{result['title']}, {count}", *table(result)))
+            reporter.show(text_table(f"{result['title']}, {counted(len(seeds), 'seed')}", *table(result)))
         reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
 
 

@@ -16,10 +16,10 @@ def markdown(result: Result, figure: str = "") -> str:
     missing = result["seeds_wanted"] - len(seeds)
     parts = [
         f"# {result['title']}: {result['subject']}",
-        f"{_count(len(seeds), 'seed')}, {_count(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
+        f"{counted(len(seeds), 'seed')}, {counted(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
         "intervals."
         + (
-            f" {_count(missing, 'seed')} of the {result['seeds_wanted']} that were asked for "
+            f" {counted(missing, 'seed')} of the {result['seeds_wanted']} that were asked for "
             f"{'is' if missing == 1 else 'are'} missing."
             if missing
             else ""
@@ -45,7 +45,8 @@ def markdown(result: Result, figure: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `1,200 seeds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from thor_tir import commands
+from thor_tir.commands.reproduce import Reproduce
 from thor_tir.errors import UsageError
 from thor_tir.progress import Unseen
 from thor_tir.reproduce.declared import Job, Layout
-from thor_tir.reproduce.runner import MARK, left, note_done, plan, run_missing
+from thor_tir.reproduce.runner import MARK, folder_name, left, note_done, plan, run_missing
 from thor_tir.reproduce.stages import STAGES, SUBJECTS
-from thor_tir.reproduce.tables import EXPERIMENTS, TABLE3, TABLE5
+from thor_tir.reproduce.tables import EXPERIMENTS, GSM8K, TABLE2, TABLE3, TABLE5
 
 
 class Heard(Unseen):
@@ -97,3 +99,78 @@ def test_a_folder_of_another_stage_is_refused_with_both_commands(tmp_path: Path)
     (jobs[0].folder / MARK).write_text(json.dumps({"words": 3}), encoding="utf-8")
     with pytest.raises(UsageError, match="damaged"):
         plan(jobs)
+
+
+def elsewhere(words: Sequence[str], root: Path) -> list[str]:
+    return [word.replace(f"{root}/", "../runs/") for word in words]
+
+
+def test_a_finished_stage_is_known_again_however_its_folders_are_spelled(tmp_path: Path) -> None:
+    jobs = layout(tmp_path).jobs([*TABLE2.rows, *GSM8K.rows], [1])
+    for job in jobs:
+        note_done(replace(job, words=tuple(elsewhere(job.words, tmp_path))), 1.0)
+    assert all(each.is_done for each in plan(jobs))
+    (chosen,) = [job for job in jobs if job.stage.name == "choose-reward"]
+    assert "reward:../runs/nano/seed-1/reward" in elsewhere(chosen.words, tmp_path)
+    mixed = [*elsewhere(chosen.words[:-1], tmp_path), "pass-rate-then-reward:/other/nano/seed-1/reward"]
+    note_done(replace(chosen, words=tuple(mixed)), 1.0)
+    with pytest.raises(UsageError, match="is another stage than"):
+        plan([chosen])
+
+
+def test_a_finished_stage_is_known_again_however_the_model_and_the_data_are_spelled(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subject = replace(SUBJECTS["nano"], actor="models/a", critic="models/a", data="bench")
+    jobs = Layout(subject=subject, root=tmp_path, stages=STAGES).jobs(GSM8K.rows, [0])
+    for job in jobs:
+        note_done(job, 1.0)
+    absolute = replace(subject, actor=f"{tmp_path}/models/a", data=f"{tmp_path}/./bench")
+    assert all(
+        each.is_done for each in plan(Layout(subject=absolute, root=Path(), stages=STAGES).jobs(GSM8K.rows, [0]))
+    )
+    other = Layout(subject=replace(subject, actor="models/b"), root=tmp_path, stages=STAGES)
+    with pytest.raises(UsageError, match="is another stage than"):
+        plan(other.jobs(GSM8K.rows, [0]))
+
+
+def test_a_model_by_its_folder_shares_no_runs_with_a_model_by_name_and_keeps_those_it_has(tmp_path: Path) -> None:
+    taken = ["nano", "results"]
+    assert folder_name("models/mine", tmp_path, taken=taken) == "mine"
+    assert folder_name("Qwen/Qwen3-8B", tmp_path, taken=taken) == "Qwen3-8B"
+    name = folder_name("/some/nano", tmp_path, taken=taken)
+    assert name.startswith("nano-")
+    assert name != folder_name("/other/nano", tmp_path, taken=taken)
+    assert folder_name("/some/results", tmp_path, taken=taken) != "results"
+    mine = Layout(subject=replace(SUBJECTS["nano"], actor="/some/nano"), root=tmp_path, stages=STAGES)
+    note_done(mine.jobs(TABLE3.rows[2:3], [0])[0], 1.0)
+    assert folder_name("/some/nano/", tmp_path, taken=taken) == "nano"  # made before folders had names of their own
+    assert folder_name("/other/nano", tmp_path, taken=taken) != "nano"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"preset": "paper", "model": "nano"}, "leave out --model"),
+        ({"preset": "paper", "like": "nano", "minutes": 3}, "leave out --like and --minutes"),
+        ({"like": "papr", "model": "x/y"}, "--like is one of nano, "),
+        ({"like": "paper"}, "nano has options of its own"),
+        ({"data": "bench"}, "none of table3 asks a benchmark"),
+        ({"measure": True, "dry_run": True}, "leave out --dry-run"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(options, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Reproduce(names=("table3",), output=tmp_path, **options).run()
+
+
+def test_the_presets_of_another_command_are_not_those_of_this_one(capsys) -> None:
+    with pytest.raises(SystemExit):
+        commands.run("reproduce", ["table3", "--preset", "papr"])
+    assert "nano-thinker" not in capsys.readouterr().err
+
+
+def test_counts_of_one_are_singular(tmp_path: Path, capsys) -> None:
+    Reproduce(names=("gsm8k",), preset="paper", seeds=1, output=tmp_path).run()
+    assert "9 stages of 1 seed: " in capsys.readouterr().out

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
@@ -151,6 +151,8 @@ def defaults(command: str, args: Sequence[str]) -> Any:
     fields = {f.name for f in dataclasses.fields(kind)}
     if "preset" not in fields:
         raise UsageError("this command has no --preset; tirgen, sft, rl, eval, solve, chat and serve have")
+    if get_type_hints(kind, include_extras=True)["preset"] != PresetOption:
+        return None  # an option of its own by that name, with values of its own
     is_reasoning = [word for word in args if word in ("--reasoning", "--no-reasoning")][-1:] == ["--reasoning"]
     if is_reasoning and name == "released":
         raise UsageError(

@@ -18,6 +18,9 @@ from thor_tir.errors import UsageError
 if TYPE_CHECKING:
     from thor_tir.reproduce.declared import Experiment, Job, Layout, Row, Subject
 
+RESULTS = "results"
+"""Folder of the tables beside the folders of the models."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
@@ -31,10 +34,11 @@ class Reproduce:
     """Tables: table2, table3, table4, table5, table6, table7, figure4; `all` for every one of these; `family` and
     `family-time` for the step methods side by side; `ladder` for
     the method in one run of RL a seed, `gsm8k` for that benchmark."""
-    model: str = "nano"
-    """Model that they are run on: nano, smollm2-135m, or a folder or hub name that begins from --like's options."""
-    like: str = "nano"
-    """Preset of a model that is given by its folder or hub name."""
+    model: str = ""
+    """Model that they are run on: nano (the default), nano-thinker, smollm2-135m, or a folder or hub name that begins
+    from --like's options."""
+    like: str = ""
+    """Preset of a model that is given by its folder or hub name; by default nano."""
     seeds: int = 5
     """Number of seeds: 0, 1 and so on."""
     preset: Literal["", "paper"] = ""
@@ -57,17 +61,15 @@ class Reproduce:
         from thor_tir.reproduce.runner import OutOfTime, run_missing
         from thor_tir.reproduce.stages import STAGES
 
-        if self.seeds < 1 or self.minutes < 0:
-            raise UsageError(f"--seeds is at least 1 and --minutes at least 0, found {self.seeds} and {self.minutes:g}")
+        self._check()
         reporter = ConsoleReporter()
-        layout = Layout(subject=replace(self._subject(), data=self.data), root=self.output, stages=STAGES)
         experiments = self._experiments()
         rows = [row for each in experiments for row in each.rows]
         if self.preset:
             self._tell_paper(rows, reporter)
             return
-        if not self.measure:
-            self._check_data([word for job in layout.jobs(rows, [0]) for word in job.words])
+        layout = Layout(subject=replace(self._subject(), data=self.data), root=self.output, stages=STAGES)
+        self._check_data(layout.jobs(rows, [0]))
         if self.dry_run:
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
@@ -86,11 +88,38 @@ class Reproduce:
             for each in experiments:
                 self._write(each, layout, list(range(seed + 1)), reporter)
 
-    def _check_data(self, words: "Sequence[str]") -> None:
+    def _check(self) -> None:
+        """Raise UsageError for numbers out of bounds, and for options that nothing would read."""
+        from thor_tir.commands.options import PRESETS
+        from thor_tir.reproduce.stages import SUBJECTS
+
+        if self.seeds < 1 or self.minutes < 0:
+            raise UsageError(f"--seeds is at least 1 and --minutes at least 0, found {self.seeds} and {self.minutes:g}")
+        of_runs = {"--model": self.model, "--like": self.like, "--minutes": self.minutes, "--measure": self.measure}
+        if self.preset and (given := [option for option, value in of_runs.items() if value]):
+            raise UsageError(
+                f"--preset paper says what the paper's own models would run, and runs nothing: leave out "
+                f"{' and '.join(given)}"
+            )
+        if self.measure and (self.dry_run or self.minutes):
+            raise UsageError(f"--measure runs nothing: leave out {'--dry-run' if self.dry_run else '--minutes'}")
+        if self.like and self.like not in PRESETS:
+            raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
+        if self.like and self._model in SUBJECTS:
+            raise UsageError(
+                f"--like {self.like} is for a model that is given by its folder or hub name, and {self._model} has "
+                "options of its own: leave it out"
+            )
+
+    def _check_data(self, jobs: "Sequence[Job]") -> None:
         """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""
-        folder = str(self.data)
+        if not self.data:
+            return
+        words = [word for job in jobs for word in job.words if word == self.data or word.startswith(f"{self.data}/")]
+        if not words:
+            raise UsageError(f"--data {self.data}: none of {', '.join(self.names)} asks a benchmark; leave it out")
         for word in words:
-            if self.data and (word == folder or word.startswith(f"{folder}/")) and not Path(word).exists():
+            if not self.measure and not Path(word).exists():
                 raise UsageError(f"{word} is not there, and a stage needs it: --data is the folder with the benchmark")
 
     def _measure(self, experiment: "Experiment", layout: "Layout", reporter: ConsoleReporter) -> None:
@@ -106,27 +135,32 @@ class Reproduce:
     def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
         from thor_tir.reproduce.cost import PAPER, hours
         from thor_tir.reproduce.declared import Layout
+        from thor_tir.reproduce.report import counted
         from thor_tir.reproduce.stages import STAGES
 
         for paper in PAPER:
-            jobs = Layout(subject=paper.subject, root=self.output, stages=STAGES).jobs(rows, range(self.seeds))
+            subject = replace(paper.subject, data=self.data or paper.subject.data)
+            jobs = Layout(subject=subject, root=self.output, stages=STAGES).jobs(rows, range(self.seeds))
             costs = [hours(paper, job.stage.command, job.words) for job in jobs]
             for job, cost in zip(jobs, costs, strict=True):
                 if job.seed in (None, 0):
                     reporter.say(f"{cost:9,.1f} h  thor {shlex.join([*job.stage.command.split(), *job.words])}")
-            total = f"{sum(costs):,.0f} hours of one H100 at least"
-            reporter.say(f"{paper.subject.actor}, {len(jobs)} stages of {self.seeds} seeds: {total}\n")
+            stages = f"{counted(len(jobs), 'stage')} of {counted(self.seeds, 'seed')}"
+            reporter.say(f"{subject.actor}, {stages}: {counted(round(sum(costs)), 'hour')} of one H100 at least\n")
+
+    @property
+    def _model(self) -> str:
+        return self.model or "nano"
 
     def _subject(self) -> "Subject":
-        from thor_tir.commands.options import PRESETS
         from thor_tir.reproduce.declared import Subject
+        from thor_tir.reproduce.runner import folder_name
         from thor_tir.reproduce.stages import SUBJECTS
 
-        if (known := SUBJECTS.get(self.model)) is not None:
+        if (known := SUBJECTS.get(self._model)) is not None:
             return known
-        if self.like not in PRESETS:
-            raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
-        return Subject(name=Path(self.model).name, actor=self.model, critic=self.model, preset=self.like)
+        name = folder_name(self.model, self.output, taken=[*SUBJECTS, RESULTS])
+        return Subject(name=name, actor=self.model, critic=self.model, preset=self.like or "nano")
 
     def _experiments(self) -> "list[Experiment]":
         from thor_tir.reproduce.tables import EXPERIMENTS, PAPER
@@ -158,17 +192,18 @@ class Reproduce:
         from thor_tir.reproduce.results import result_of
         from thor_tir.storage.journal import make_folder, write_atomically
 
-        command = f"thor reproduce {experiment.name} --model {self.model} --seeds {self.seeds}"
+        like = f" --like {self.like}" if self.like else ""
+        command = f"thor reproduce {experiment.name} --model {self._model}{like} --seeds {self.seeds}"
         result = result_of(experiment, layout, seeds, wanted=self.seeds, command=command)
-        make_folder(self.output / "results")
-        place = self.output / "results" / f"{experiment.name}_{layout.subject.name}"
+        make_folder(self.output / RESULTS)
+        place = self.output / RESULTS / f"{experiment.name}_{layout.subject.name}"
         write_atomically(place.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
         picture = place.with_suffix(".png")
         figure = picture.name if draw(result, picture) else ""
         write_atomically(place.with_suffix(".md"), markdown(result, figure))
         if self.measure or len(seeds) == self.seeds:
             reporter.show(text_table(f"{result['title']}, {counted(len(seeds), 'seed')}", *table(result)))
-        reporter.say(f"{experiment.name}, {len(seeds)} of {self.seeds} seeds: {place.with_suffix('.md')}")
+        reporter.say(f"{experiment.name}, {len(seeds)} of {counted(self.seeds, 'seed')}: {place.with_suffix('.md')}")
 
 
 def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
@@ -190,6 +225,7 @@ def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
 
 def _tell(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
     from thor_tir.progress import duration
+    from thor_tir.reproduce.report import counted
     from thor_tir.reproduce.runner import left, plan
 
     planned = plan(jobs)
@@ -199,4 +235,4 @@ def _tell(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
         words = shlex.join([*each.job.stage.command.split(), *each.job.words])
         reporter.say(f"{state:<6}{cost:>8}  {each.job.name}: thor {words}")
     todo = [each for each in planned if not each.is_done]
-    reporter.say(f"{len(planned)} stages, {len(planned) - len(todo)} of them done; {left(todo)}")
+    reporter.say(f"{counted(len(planned), 'stage')}, {len(planned) - len(todo)} of them done; {left(todo)}")

@@ -65,12 +65,13 @@ _WORDS = ("--problems", "train.jsonl")
 
 
 def _subject(name: str, actor: str, preset: str, *words: str) -> Subject:
-    asked = ("--problems", "six", "--data", "bench/", *words)
+    asked = ("--problems", "six", "--data", "{data}", *words)
     return Subject(
         name=name,
         actor=actor,
         critic="Qwen/Qwen3-32B",
         preset=preset,
+        data="bench",
         words={"tirgen": (*_WORDS, *words), "rl": (*_WORDS, *words), "sft": words, "eval": asked},
     )
 

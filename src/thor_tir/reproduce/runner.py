@@ -5,6 +5,7 @@ kept: a stage that was killed is run again by the same command, which continues 
 """
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from time import perf_counter
 
 from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
+from thor_tir.problem import digest
 from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
 from thor_tir.storage.journal import make_folder, write_atomically
@@ -115,22 +117,69 @@ def left(planned: Sequence[Planned]) -> str:
     return " and ".join(parts) or "nothing left"
 
 
+def folder_name(model: str, root: Path, *, taken: Sequence[str]) -> str:
+    """The name of the folder, below `root`, with the runs of a model that is given by its folder or hub name.
+
+    It is the model's own name, and for one that is `taken` that and some letters that go with its place, so that two
+    models never share a folder; runs that this model had already in a folder of its bare name stay there.
+    """
+    place = Path(model).absolute()
+    begun = (_read(mark)[0] for mark in root.glob(f"{place.name}/seed-*/tirgen/{MARK}"))
+    actors = [words[words.index("--actor") + 1] for words in begun if "--actor" in words[:-1]]
+    if place.name not in taken or any(_are_one(actor, model) for actor in actors):
+        return place.name
+    return f"{place.name}-{digest(str(place))[:8]}"
+
+
+def _read(path: Path) -> tuple[list[str], float]:
+    """The words of a finished stage and the seconds that it took. Raises UsageError for a damaged file."""
+    try:
+        found: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        words, seconds = found["words"], float(str(found["seconds"]))
+        if not isinstance(words, list):
+            raise ValueError("its words are no list")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; delete it, and the stage is looked at again") from error
+    return list(map(str, words)), seconds
+
+
 def _mark(job: Job) -> float | None:
     """Seconds that a finished stage took; None where it is not finished."""
     path: Path = job.folder / MARK
     if not path.exists():
         return None
-    try:
-        found: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
-        words, seconds = found["words"], float(str(found["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged: {error}; delete it, and the stage is looked at again") from error
-    if words != [job.stage.command, *job.words]:
+    words, seconds = _read(path)
+    if not _is_same(words, job):
         raise UsageError(
-            f"{job.folder} was made by `thor {' '.join(map(str, words)) if isinstance(words, list) else words}`, which "
-            f"is another stage than `thor {' '.join([job.stage.command, *job.words])}`; give another --output"
+            f"{job.folder} was made by `thor {' '.join(words)}`, which is another stage than "
+            f"`thor {' '.join([job.stage.command, *job.words])}`; give another --output"
         )
     return seconds
+
+
+def _is_same(old: Sequence[str], job: Job) -> bool:
+    """True for the words of this stage, however its folders, the model's and others are spelled.
+
+    The folder of all runs may have been elsewhere; it is one folder in all of the words.
+    """
+    new, spellings = [job.stage.command, *job.words], set()
+    model = job.folder.parts[-3]
+    root = str(job.folder).removesuffix(str(Path(*job.folder.parts[-3:])))
+    ours = re.compile(f"(.*?){re.escape(root)}({re.escape(model)}/(?:seed-[0-9]+|every-seed)/.*)")
+    for was, now in zip(old, new, strict=False):
+        own = ours.fullmatch(now)
+        if own is not None and was.startswith(own[1]) and was.endswith(own[2]):
+            spellings.add(was.removeprefix(own[1]).removesuffix(own[2]))
+        elif not _are_one(was, now):
+            return False
+    return len(old) == len(new) and len(spellings) < 2
+
+
+def _are_one(one: str, other: str) -> bool:
+    """True for two spellings of one place, perhaps behind the same word and a colon, and for equal words."""
+    (head, _, place), (head_of_other, _, other_place) = one.rpartition(":"), other.rpartition(":")
+    is_place = bool(place and other_place) and Path(place).resolve() == Path(other_place).resolve()
+    return one == other or (head == head_of_other and is_place)
 
 
 def _mean(values: Sequence[float] | None, otherwise: float | None) -> float | None:

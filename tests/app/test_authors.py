@@ -1,12 +1,19 @@
 """Texts of three authors: equal tokens, and another's words around the same programs."""
 
+import asyncio
 from dataclasses import replace
+from typing import Any, cast
+
+import pytest
 
 from called_attempts import attempt_of
+from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import dialect_of
-from thor_tir.app.stages.authors import by_another_hand, equal_tokens
+from thor_tir.app.stages import authors
+from thor_tir.app.stages.authors import by_another_hand, equal_tokens, first_passing, write_authors
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
+from thor_tir.errors import UsageError
 from thor_tir.trajectory import Author, Span, Thought
 
 
@@ -29,3 +36,21 @@ def test_another_hand_changes_words_and_neither_numbers_nor_programs() -> None:
     assert told.thought.text == "Hence Given are 84 and 68.\n"
     assert told.thought.span.token_ids == (*dialect.encode(told.thought.text), end)
     assert told.action == step.action
+
+
+def test_the_first_of_several_attempts_that_passes_is_the_actors_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, short, long = attempt_of("-"), attempt_of("+"), attempt_of("++")
+    monkeypatch.setattr(authors, "_passes", lambda attempt: attempt is not failed)
+    assert list(first_passing([(failed, short, long), (failed,), ()]).values()) == [short]
+
+
+def test_an_actor_that_solves_no_question_itself_is_said_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    async def none(*_: object) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(authors, "_own", none)
+    monkeypatch.setattr(authors, "read_dataset", lambda _: [attempt_of("+")])
+    config = RunConfig(actor="nano/actor", eval=EvalConfig(samples=4))
+    with pytest.raises(UsageError, match="none of TIRGen's 1 questions by TIRGen's rules with --attempts 4"):
+        asyncio.run(write_authors(config, tmp_path / "data.jsonl", tmp_path, *cast(Any, (None, None))))
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from thor_tir import commands
 from thor_tir.commands.reproduce import Reproduce
 from thor_tir.errors import UsageError
 from thor_tir.progress import Unseen
-from thor_tir.reproduce.declared import Job, Layout
+from thor_tir.reproduce.declared import Job, Layout, Row, Stage, Subject
 from thor_tir.reproduce.runner import MARK, folder_name, left, note_done, plan, run_missing
 from thor_tir.reproduce.stages import STAGES, SUBJECTS
 from thor_tir.reproduce.tables import EXPERIMENTS, GSM8K, TABLE2, TABLE3, TABLE5
@@ -174,3 +174,16 @@ def test_the_presets_of_another_command_are_not_those_of_this_one(capsys) -> Non
 def test_counts_of_one_are_singular(tmp_path: Path, capsys) -> None:
     Reproduce(names=("gsm8k",), preset="paper", seeds=1, output=tmp_path).run()
     assert "9 stages of 1 seed: " in capsys.readouterr().out
+
+
+def test_options_of_a_model_go_to_a_command_and_to_a_stage_of_it_once() -> None:
+    stages = {name: Stage(name=name, command="tirgen", words=("--count", "9")) for name in ("tirgen", "more")}
+    subject = Subject(
+        name="x", actor="a", critic="c", preset="nano", words={"tirgen": ("--attempts", "2"), "more": ("--count", "99")}
+    )
+    layout = Layout(subject=subject, root=Path("runs"), stages=stages)
+    jobs = layout.jobs([Row(name=name, evaluation=name) for name in stages], [0])
+    assert [job.words[:-2] for job in jobs] == [
+        ("--count", "9", "--attempts", "2"),
+        ("--count", "9", "--attempts", "2", "--count", "99"),
+    ]

@@ -23,12 +23,15 @@ class EvalAuthors:
     """Data set of `thor tirgen`, made with this model as actor."""
     model: str = NANO.actor
     """The actor: hub name, local folder, or nano/actor."""
+    attempts: int = 1
+    """The model's own attempts at a question, of which the first that passes TIRGen's rules is kept: more for a model
+    that seldom solves one alone."""
     output: Path = Path("runs/authors")
     """Folder of own.jsonl, tirgen.jsonl, reworded.jsonl and authors.json."""
     preset: PresetOption = "nano"
     """Name of the values that the options begin from."""
     eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval
-    """Sampling of the model's own attempts, one a question."""
+    """Sampling of the model's own attempts; `--attempts` says how many, not `--samples`."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
 
@@ -41,7 +44,9 @@ class EvalAuthors:
 
         if not self.data.is_file():
             raise UsageError(f"{self.data} is no file; give the dataset.jsonl of `thor tirgen`")
-        config = RunConfig(actor=self.model, eval=replace(self.eval, samples=1), resources=self.resources)
+        if self.attempts < 1:
+            raise UsageError(f"--attempts is {self.attempts}; the model has at least one attempt at a question")
+        config = RunConfig(actor=self.model, eval=replace(self.eval, samples=self.attempts), resources=self.resources)
 
         async def work() -> None:
             async with open_runtime(self.resources, Strictness.STRICT) as runtime:

@@ -6,6 +6,7 @@ A stage is named once and shared by every table that needs it. Its words hold pl
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from string import Formatter
 
@@ -45,7 +46,7 @@ class Subject:
     data: str = ""
     """Folder with the files of benchmarks."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Further options by command; the last ones win."""
+    """Further options by command and by stage; the last ones win, and those of the stage over those of its command."""
     stages: Mapping[str, Stage] = field(default_factory=dict)
     """Stages that this model needs beside the common ones, or in place of those of the same name."""
 
@@ -172,7 +173,8 @@ class Layout:
 
     def _with_needs(self, name: str, seed: int) -> Iterator[Job]:
         stage, folder = self.stage(name), self.folder(name, seed)
-        words = (*stage.words, *self.subject.words.get(stage.command, ()))
+        further = (self.subject.words.get(key, ()) for key in dict.fromkeys((stage.command, name)))
+        words = (*stage.words, *chain.from_iterable(further))
         for place in (place for word in words for place in _places(word)):
             if place not in self._common(seed):
                 yield from self._with_needs(place, seed)

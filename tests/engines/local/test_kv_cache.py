@@ -1,8 +1,11 @@
 import random
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from thor_tir.engines.local import kv_cache
 from thor_tir.engines.local.kv_cache import ParkedCache, SlotCache, Window
 from thor_tir.engines.local.scheduler import prefill_groups
 
@@ -112,7 +115,10 @@ def test_a_row_that_is_longer_than_a_block_is_seen_and_copied_whole():
     assert stored(cache, 2, 150) == [*(place_N[:100] + 1.0).tolist(), *[0.0] * 50]
 
 
-def test_growing_moving_and_copying_keep_what_is_stored():
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_growing_moving_and_copying_keep_what_is_stored(is_whole, monkeypatch):
+    if not is_whole:  # a buffer on a GPU, or where addresses are limited, is made anew when it grows
+        monkeypatch.setattr(kv_cache, "_zeros_where_written", lambda *_: None)
     cache = SlotCache(num_layers=1, max_num_seqs=8, max_tokens=1024)
     cache.reserve(rows=2, tokens=4)
     store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
@@ -123,6 +129,24 @@ def test_growing_moving_and_copying_keep_what_is_stored():
     cache.move(source=1, target=0, tokens=2)
     cache.copy_in(4, parked, 1)
     assert [stored(cache, row, 2) for row in (0, 4)] == [[2.0, 4.0], [1.0, 0.0]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory by the page is asked of Linux alone")
+def test_a_buffer_on_a_cpu_has_its_whole_size_at_once_and_takes_memory_where_something_is_written():
+    cache = SlotCache(num_layers=1, max_num_seqs=128, max_tokens=2**22)
+    cache.reserve(rows=2, tokens=4)
+    before = taken_bytes()
+    store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
+    keys, values = cache.buffers(shared=1, size=1, like=torch.zeros(1))
+    assert keys.nbytes == values.nbytes == 128 * 2**22 * 4
+    cache.reserve(rows=128, tokens=2**22)
+    assert cache.buffers(shared=1, size=1, like=torch.zeros(1))[0] is keys
+    assert taken_bytes() - before < 2**24
+
+
+def taken_bytes() -> int:
+    """Memory of this process that is not only addresses."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """One question, three authors: data sets for the claim that training texts should be the actor's own (figure 4).
 
-* `own`: the actor itself with tools, one attempt a question (rejection sampling);
+* `own`: the actor itself with tools, its first attempt at a question that passes, of one or more (rejection sampling);
 * `tirgen`: Algorithm 1, the actor's words with the critic's programs;
 * `reworded`: the same steps, programs and outputs with the prose reworded by rules, as another author would say it. A
   stronger model would be the natural other author; the embedded critic alone solves nothing.
@@ -25,6 +25,7 @@ from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_model
+from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.statistics import Interval, bootstrap
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
@@ -66,9 +67,13 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
     """Write a data set for each author of TIRGen's questions in `data`, and `authors.json` with what was measured."""
     tirgen = {attempt.problem.id: attempt for attempt in read_dataset(data)}
     own = await _own(config, list(tirgen.values()), folder, runtime, reporter)
+    if not (common := [id for id in tirgen if id in own]):
+        raise UsageError(
+            f"the actor itself solved none of TIRGen's {len(tirgen)} questions by TIRGen's rules with --attempts "
+            f"{config.eval.samples} at each; give it more"
+        )
     model, tokenizer = load_model(config.actor)
     dialect = dialect_of(tokenizer, TOOLS)
-    common = [id for id in tirgen if id in own]
     texts: Texts = {
         "own": [own[id] for id in common],
         "tirgen": [tirgen[id] for id in common],
@@ -89,7 +94,8 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
     found = {"questions": len(tirgen), "own_solved": len(own), "common": len(common), "authors": measured}
     write_atomically(folder / "authors.json", json.dumps(found, indent=1) + "\n")
     reporter.say(
-        f"{len(tirgen)} questions that TIRGen solved, of which the actor solved {len(own)} in one attempt each; "
+        f"{len(tirgen)} questions that TIRGen solved, of which the actor solved {len(own)} with --attempts "
+        f"{config.eval.samples} at each; "
         + ", ".join(f"{name} {found['samples']} samples" for name, found in measured.items())
     )
 
@@ -97,17 +103,23 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
 async def _own(
     config: RunConfig, samples: Sequence[Attempt], folder: Path, runtime: Runtime, reporter: Reporter
 ) -> dict[str, Attempt]:
-    """The actor's attempts at these questions that pass the rules which TIRGen's samples passed."""
+    """The actor's first attempt at each of these questions that passes the rules which TIRGen's samples passed."""
     problems = tuple(attempt.problem for attempt in samples)
     run = EvalRun(
-        spec=EvalSpec(name="own", model=config.actor, samples=1),
+        spec=EvalSpec(name="own", model=config.actor, samples=config.eval.samples),
         sets=(ProblemSet(name="questions", title="questions", problems=problems, sha256=digest_of(problems)),),
         config=config,
         folder=EvalFolder(path=folder / "attempts"),
         strictness=Strictness.STRICT,
     )
     await evaluate_within(run, runtime, reporter)
-    return {attempt.problem.id: attempt for attempt in run.folder.evaluation(run.sets[0]).attempts if _passes(attempt)}
+    return first_passing(run.folder.evaluation(run.sets[0]).groups)
+
+
+def first_passing(groups: Iterable[Sequence[Attempt]]) -> dict[str, Attempt]:
+    """The first attempt of each group that passes TIRGen's rules, by the id of its problem."""
+    passed = [list(filter(_passes, group)) for group in groups]
+    return {attempts[0].problem.id: attempts[0] for attempts in passed if attempts}
 
 
 def _passes(attempt: Attempt) -> bool:

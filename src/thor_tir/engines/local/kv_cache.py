@@ -1,4 +1,4 @@
-"""Keys and values of the rows that are being decoded, in slots of one growing buffer, and copies of finished ones.
+"""Keys and values of the rows that are being decoded, in slots of one buffer, and copies of finished ones.
 
 `SlotCache` stores new keys and values at each row's own position, in blocks of so many tokens of all rows, each of
 which lies in memory as one piece: a processor reads such a block three times as fast as rows cut out of a longer
@@ -10,6 +10,9 @@ Letters in names of tensors: J blocks, L layers, S slots, H key-value heads, C t
 B rows of one call, T tokens of one call, K tokens visible to it, N tokens stored by it.
 """
 
+import math
+import mmap
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,8 +93,13 @@ class SlotCache(Cache):  # type: ignore[misc]
         """All keys and values [J, L, S, H, C, D], allocated in the type of `like` if there are none yet."""
         if self._keys_JLSHCD is None or self._values_JLSHCD is None:
             # Zeros, not empty memory: hidden positions get weight 0, and 0 times a stray NaN would be NaN.
-            shape = (self._num_blocks, self.num_layers, self._num_slots, shared, CAPACITY_BLOCK, size)
-            self._keys_JLSHCD, self._values_JLSHCD = like.new_zeros(shape), like.new_zeros(shape)
+            whole = (num_blocks(self.max_tokens), self.num_layers, self.max_num_seqs, shared, CAPACITY_BLOCK, size)
+            keys, values = (_zeros_where_written(whole, like) for _ in range(2))
+            if keys is None or values is None:
+                shape = (self._num_blocks, self.num_layers, self._num_slots, shared, CAPACITY_BLOCK, size)
+                keys, values = like.new_zeros(shape), like.new_zeros(shape)
+            self._num_blocks, self._num_slots = keys.shape[0], keys.shape[2]
+            self._keys_JLSHCD, self._values_JLSHCD = keys, values
         return self._keys_JLSHCD, self._values_JLSHCD
 
     def update(
@@ -141,7 +149,13 @@ class SlotCache(Cache):  # type: ignore[misc]
     def copy_out(self, row: int, tokens: int) -> tuple[Tensor, ...]:
         """Keys and values of a row's first tokens, [L, H, tokens, D] each, independent of the buffers."""
         return tuple(
-            torch.cat([block[:, row] for block in buffer[: num_blocks(tokens)]], dim=2)[:, :, :tokens].clone()
+            torch.cat(
+                [
+                    block[:, row, :, : tokens - CAPACITY_BLOCK * number]
+                    for number, block in enumerate(buffer[: num_blocks(tokens)])
+                ],
+                dim=2,
+            )
             for buffer in self._buffers()
         )
 
@@ -165,6 +179,19 @@ class SlotCache(Cache):  # type: ignore[misc]
     def release(self) -> None:
         """Free the buffers; the next forward call allocates them anew, as large as they were."""
         self._keys_JLSHCD = self._values_JLSHCD = None
+
+
+def _zeros_where_written(shape: Sequence[int], like: Tensor) -> Tensor | None:
+    """Zeros on a CPU that take memory a page at a time, when something is written there, so that a buffer has its whole
+    size from the beginning and is never made anew; None where the system has no such memory."""
+    if sys.platform != "linux" or like.device.type != "cpu":
+        return None
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    try:
+        pages = mmap.mmap(-1, math.prod(shape) * like.element_size(), flags=flags)
+    except OSError:  # addresses are limited, or memory is promised to nobody who does not take it
+        return None
+    return torch.frombuffer(pages, dtype=like.dtype).view(*shape)
 
 
 def num_blocks(tokens: int) -> int:

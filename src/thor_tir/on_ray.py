@@ -78,12 +78,17 @@ class Group:
     """Name in sentences about it, where there are several groups."""
 
 
+def check_ray() -> None:
+    """Raise UsageError where there is no Ray."""
+    need("ray", "--launcher ray")
+
+
 def start_on_ray(groups: Sequence[Group], options: RayOptions, say: Callable[[str], None]) -> int:
     """Run `thor` in groups of processes of a Ray cluster until all have ended well, or one has not; its status.
 
     Raises UsageError without Ray, and MachineFault where the cluster has no places or a group is lost too often.
     """
-    need("ray", "--launcher ray")
+    check_ray()
     with _cluster(options):
         keeper = _Keeper(options, say)
         ends: SimpleQueue[int | BaseException] = SimpleQueue()

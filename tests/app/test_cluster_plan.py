@@ -20,6 +20,7 @@ from thor_tir.commands.options import defaults
 from thor_tir.commands.training import Rl
 from thor_tir.engines.loading import model_config
 from thor_tir.engines.options import EngineOptions
+from thor_tir.engines.vllm import opening
 from thor_tir.errors import UsageError
 from thor_tir.rl.config import RLConfig
 
@@ -114,8 +115,9 @@ def test_the_plan_reads_the_options_of_the_engine() -> None:
 
 
 def test_a_run_ahead_on_servers_is_planned_with_the_model_that_they_are_given(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "check_environment", lambda python: "0.32+cpu")
     args = ["--model", "nano/actor", "--engine.name", "vllm", "--dry-run", "--max-staleness"]
     commands.run("rl", [*args, "1"])
     assert "replica" in capsys.readouterr().out

@@ -18,15 +18,15 @@ from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples, training_parts
 from thor_tir.app.config import RunConfig
 from thor_tir.app.known_models import KNOWN, known_config
-from thor_tir.app.runtime import dialect_of
-from thor_tir.app.stages.evaluate import EvalRun, requests_of, rollout_of
-from thor_tir.app.stages.rl import TrainingProblems, check_functions, problems_of
+from thor_tir.app.runtime import check_resources, check_served, dialect_of
+from thor_tir.app.stages.evaluate import EvalRun, check_eval, requests_of, rollout_of
+from thor_tir.app.stages.rl import TrainingProblems, check_rl, problems_of
 from thor_tir.app.stages.sft import prepared
 from thor_tir.app.stages.sft_data import SftSource
-from thor_tir.app.stages.tirgen import tirgen_problems
+from thor_tir.app.stages.tirgen import check_spelling, engine_of_critic, tirgen_problems
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompt_file import read_prompts
-from thor_tir.dialect.prompts import NO_TOOLS, TOOLS
+from thor_tir.dialect.prompts import NO_TOOLS, TOOLS, PromptStyle
 from thor_tir.engines.loading import load_tokenizer, model_config
 from thor_tir.engines.local.model import longest_context
 from thor_tir.engines.options import EngineOptions
@@ -84,10 +84,16 @@ def room_here() -> tuple[str, int]:
     return "memory of this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, processes: int = 1) -> Plan:
-    """A run of RL by so many processes. Raises UsageError for whatever the run would refuse before it samples."""
+def plan_rl(
+    config: RunConfig, model: str, say: Callable[[str], None], *, processes: int = 1, is_here: bool = True
+) -> Plan:
+    """A run of RL by so many processes, on this machine or elsewhere.
+
+    Raises UsageError for whatever the run would refuse before it samples.
+    """
     rl, resources = config.rl, config.resources
-    check_functions(rl)
+    check_rl(config)
+    check_resources(resources, processes=processes, trains=True, is_here=is_here)
     architecture, dialect = _actor(config, model)
     problems = problems_of(config)
     say(f"problems: {config.problems}; {problems.remark}")
@@ -111,11 +117,10 @@ def plan_rl(config: RunConfig, model: str, say: Callable[[str], None], *, proces
 
 
 def _servers(engine: EngineOptions, processes: int) -> Iterator[tuple[str, str]]:
-    """The row on servers that are named. Raises UsageError for what the run would refuse."""
+    """The row on servers that are named."""
     if not engine.address:
         return
     addresses, place = addresses_of(engine.address), Place(size=processes)
-    place.check_way(engine, addresses)
     found = f"{len(addresses):,} named"
     if place.has_to_share(addresses):
         found = f"{found}, which {processes:,} processes share"
@@ -136,7 +141,8 @@ def plan_rl_on(
     A model of the paper needs no hub. Raises UsageError for whatever the run would refuse before it samples.
     """
     rl = config.rl
-    check_functions(rl)
+    check_rl(config)
+    check_resources(config.resources, is_here=False)
     problems = problems_of(config)
     say(f"problems: {config.problems}; {problems.remark}")
     train, limit = problems.train.problems, rl.rollout.max_completion_length
@@ -230,7 +236,7 @@ def plan_sft(
     )
 
 
-def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
+def plan_tirgen(config: RunConfig, say: Callable[[str], None], *, is_here: bool = True) -> Plan:
     """A run of TIRGen. Raises UsageError for whatever it would refuse before it samples."""
     found, tirgen, tries = tirgen_problems(config), config.tirgen, config.schedule.attempts
     if found.taken:
@@ -238,11 +244,20 @@ def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
     num, limit = len(found.problems), tirgen.max_completion_length
     critic = num * tries * tirgen.max_steps * (1 + tirgen.max_repairs)
     parts: dict[str, int] = {}
+    check_served(config.actor, config.actor_served, thinks=config.reasoning)
+    check_served(config.critic, config.critic_served, thinks=False)
+    engine = config.resources.engine
+    engines = {config.actor: engine, config.critic: engine_of_critic(engine)}
+    opened = [each for name, each in engines.items() if not is_address(name)]
+    check_resources(config.resources, opened, is_here=is_here)
     for role, name in (("actor", config.actor), ("critic", config.critic)):
         if is_address(name):
             continue
-        architecture, tokenizer = model_config(name), load_tokenizer(name)
-        dialect = dialect_of(tokenizer, NO_TOOLS, reasoning=config.reasoning and role == "actor")
+        if role == "actor":
+            architecture, dialect = _actor(config, name, NO_TOOLS)
+            check_spelling(dialect)
+        else:
+            architecture, dialect = model_config(name), dialect_of(load_tokenizer(name), NO_TOOLS)
         most = limit if role == "actor" else tirgen.critic.max_tokens
         most, prompt = _lengths(architecture, dialect, found.problems, most)
         found_parts = _sampled(config, architecture, num * tries, prompt + most)
@@ -256,9 +271,12 @@ def plan_tirgen(config: RunConfig, say: Callable[[str], None]) -> Plan:
     return Plan(name="tirgen", counts=counts, memory=parts)
 
 
-def plan_eval(run: EvalRun, say: Callable[[str], None]) -> Plan:
+def plan_eval(run: EvalRun, say: Callable[[str], None], *, is_here: bool = True) -> Plan:
     """An evaluation. Raises UsageError for whatever it would refuse before it samples."""
     config, rollout = run.config, rollout_of(run)
+    check_eval(run)
+    check_served(run.spec.model, run.spec.served, thinks=config.reasoning and run.spec.has_tools)
+    check_resources(config.resources, [] if is_address(run.spec.model) else None, is_here=is_here)
     asked = sum(len(requests_of(run, each)) for each in run.sets)
     problems = [problem for each in run.sets for problem in each.problems]
     for each in run.sets:
@@ -301,13 +319,13 @@ def headline() -> str:
     return f"dry run: nothing is loaded, sampled or written; {machine()}"
 
 
-def _actor(config: RunConfig, model: str) -> tuple[Any, Dialect]:
+def _actor(config: RunConfig, model: str, style: PromptStyle = TOOLS) -> tuple[Any, Dialect]:
     """Configuration and conventions of a model that solves problems."""
     resources, calls = config.resources, config.calls
     tokenizer = load_tokenizer(model, resources.end_token, resources.chat_template)
     dialect = dialect_of(
         tokenizer,
-        read_prompts(calls.prompts).get(TOOLS, TOOLS),
+        read_prompts(calls.prompts).get(style, style),
         reasoning=config.reasoning,
         observation=config.observation,
         calls=calls.dialect,

@@ -17,7 +17,7 @@ from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.dialect.prompt_file import Prompts, read_prompts
 from thor_tir.dialect.prompts import PromptStyle
 from thor_tir.distributed import ALONE, Ranks
-from thor_tir.engines.loading import keeping_servers, load_model, open_engine, stored_dtype
+from thor_tir.engines.loading import check_engines, keeping_servers, load_model, open_engine, stored_dtype
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.openai_api.policy import EndpointPolicy, ServedAs
 from thor_tir.engines.options import EngineOptions
@@ -135,18 +135,12 @@ class Runtime:
         """
         ends = self.resources.end_token if end_tokens is None else end_tokens
         template = self.resources.chat_template if chat_template is None else chat_template
+        check_served(name, served, thinks=thinks)
         if is_address(name):
-            if thinks and not served.tokenizer:
-                raise UsageError(
-                    f"the thoughts of {name} could not go on after a program, because chat templates rewrite the "
-                    "thoughts in messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
-                )
             endpoint = self.resources.endpoint
             async with EndpointPolicy(name, served, endpoint, reporter.say, ends, template) as policy:
                 yield LoadedModel(policy=policy, tokenizer=policy.tokenizer, model=None, about=lambda: policy.about)
             return
-        if served.model or served.tokenizer:
-            raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
         need("torch", f"the model {name!r}")
         import torch
 
@@ -202,6 +196,36 @@ class Runtime:
     def journal(self, path: Path, brief: Brief | None = None) -> Journal:
         """A journal that is committed unit by unit, or chunk by chunk where bits must not depend on a kill."""
         return open_shared(path, self.ranks, hold=self.resources.deterministic, brief=brief)
+
+
+def check_served(name: str, served: ServedAs, *, thinks: bool) -> None:
+    """Raise UsageError for a model at an address that could not think on, and one here with options of addresses."""
+    if not is_address(name) and (served.model or served.tokenizer):
+        raise UsageError(f"{name!r} is no address, so it has no name on a server and brings its own tokenizer")
+    if is_address(name) and thinks and not served.tokenizer:
+        raise UsageError(
+            f"the thoughts of {name} could not go on after a program, because chat templates rewrite the thoughts in "
+            "messages: name the model's tokenizer (--model-tokenizer, or --actor-tokenizer)"
+        )
+
+
+def check_resources(
+    resources: ResourceConfig,
+    engines: Sequence[EngineOptions] | None = None,
+    *,
+    processes: int = 1,
+    trains: bool = False,
+    is_here: bool = True,
+) -> None:
+    """Raise UsageError for a sandbox or engines that no run could open, those of the run where none are named."""
+    _sandbox(resources)
+    check_engines(
+        [resources.engine] if engines is None else engines,
+        deterministic=resources.deterministic,
+        processes=processes,
+        trains=trains,
+        is_here=is_here,
+    )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from thor_tir.distributed import end_with_starter, is_one_of_several, is_started
 from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 
-__all__ = ["COMMANDS", "members", "options_of", "run"]
+__all__ = ["COMMANDS", "members", "options_of", "parsed", "run"]
 
 
 SHARED = ("quickstart", "sft", "rl")
@@ -36,7 +36,7 @@ def run(name: str, args: list[str]) -> None:
     if asked := {"-h", "--help"}.intersection(args):
         _explain(name, [word for word in args if word not in asked], is_short="--help" not in asked)
         return
-    options = _parsed(name, args)
+    options = parsed(name, args)
     _check_servers(name, options)
     is_ours = is_one_of_several() or is_started_together()
     if name in (*SHARED, *IN_PARTS, ENGINES) and not is_ours and (status := _started(name, options, args)) is not None:
@@ -52,16 +52,21 @@ def run(name: str, args: list[str]) -> None:
 def _started(name: str, options: Any, args: list[str]) -> int | None:
     """The status of processes that carry it out in place of this one; None where this one does."""
     words, count, in_parts = [*name.split(), *args], options.num_processes, name in IN_PARTS
-    if in_parts and count > 1 and options.shard:
+    if in_parts and options.processes > 1 and options.shard:
         raise UsageError(
-            f"--shard {options.shard} is one part, and --processes {count} makes {count}: give one of them"
+            f"--shard {options.shard} is one part, and --processes {options.processes} makes {options.processes}: give "
+            "one of them"
         )
-    if getattr(options, "launcher", "local") == "ray" and not options.dry_run:
-        return cast(int, options.on_ray(words))
+    if getattr(options, "launcher", "local") == "ray":
+        if name != ENGINES:
+            options.check_places()
+        if not options.dry_run:
+            return cast(int, options.on_ray(words))
     return start_several(count, words, in_parts=in_parts) if count > 1 else None
 
 
-def _parsed(name: str, args: list[str]) -> Any:
+def parsed(name: str, args: list[str]) -> Any:
+    """The options of a command by its words. Raises UsageError for contradictions between them."""
     import tyro
 
     from thor_tir.commands.config_file import FIRST_OR_COUNT, names_of, with_config

@@ -13,6 +13,7 @@ import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
 from thor_tir.commands.options import NANO, NO_JUDGE, InParts, JudgeOptions, PresetOption, check_size, identity
+from thor_tir.commands.plans import tell_plans
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.distributed import is_started_together
@@ -114,8 +115,7 @@ class Eval(InParts):
             judge=self.judge.config(output / f"judge{shard.index if self.shard else ''}.jsonl"),
         )
         reporter = self.reporter_of(shard)
-        limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
-        check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
+        self.check_limits(reporter)
         claimed: Claimed = {
             "inputs": self._inputs(),
             "functions": hook_files(self.select),
@@ -123,15 +123,19 @@ class Eval(InParts):
         }
         if self.dry_run:
             from thor_tir.app.plan import plan_eval
-            from thor_tir.commands.training import tell_plans
 
             check_claim(output, options, **claimed)
-            tell_plans([plan_eval(run, reporter.say)], reporter)
+            tell_plans([plan_eval(run, reporter.say, is_here=self.is_here)], reporter)
             return
         with claim(output, options, shard, **claimed):
             asyncio.run(evaluate(run, reporter))
         if not is_started_together():  # else whoever started the parts unites them
             finish(run.folder, reporter)
+
+    def check_limits(self, reporter: ConsoleReporter) -> None:
+        """Refuse a large model under the length of the embedded one."""
+        limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
+        check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
 
     def unite(self) -> None:
         """Write and print the results, once every part is there."""

@@ -16,7 +16,7 @@ from thor_tir.console import ConsoleReporter
 from thor_tir.distributed import is_started_together, part_words
 from thor_tir.engines.loading import EMBEDDED
 from thor_tir.errors import UsageError
-from thor_tir.on_ray import Group, RayOptions, start_on_ray
+from thor_tir.on_ray import Group, RayOptions, check_ray, start_on_ray
 from thor_tir.storage.journal import Shard
 
 PresetName = Literal[
@@ -65,9 +65,18 @@ class Sharing:
         return 1 if self.dry_run else self.processes
 
     @property
+    def is_here(self) -> bool:
+        """True where this machine does the work."""
+        return self.launcher == "local"
+
+    @property
     def _sharing(self) -> int:
         """Processes that share the memory: those that are asked for, or those that torchrun started."""
         return max(self.processes, int(os.environ.get("WORLD_SIZE", "1")))
+
+    def check_places(self) -> None:
+        """Raise UsageError where there is no Ray, or for places on a cluster that this run cannot have."""
+        check_ray()
 
     def on_ray(self, words: Sequence[str]) -> int:
         """Carry out the command that has these words by processes that work together on a Ray cluster; their status."""

@@ -71,6 +71,7 @@ class Reproduce:
         layout = Layout(subject=replace(self._subject(), data=self.data), root=self.output, stages=STAGES)
         self._check_data(layout.jobs(rows, [0]))
         if self.dry_run:
+            _check_models(layout.jobs(rows, [0]), reporter)
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
         if self.measure:
@@ -221,6 +222,22 @@ def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
             commands.run(name, [*rest, *words])
     finally:
         sys.argv = before
+
+
+def _check_models(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
+    """Raise UsageError for models that the stages that come first would refuse."""
+    from thor_tir import commands
+    from thor_tir.engines.loading import EMBEDDED, model_config
+    from thor_tir.reproduce.runner import plan
+
+    for each in plan([job for job in jobs if job.begins]):
+        if each.is_done:
+            continue
+        options = commands.parsed(each.job.stage.command, list(each.job.words))
+        options.check_limits(reporter)
+        for model in {getattr(options, name) for name in ("model", "actor", "critic") if hasattr(options, name)}:
+            if model not in EMBEDDED:
+                model_config(model)
 
 
 def _tell(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:

@@ -11,6 +11,7 @@ import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
 from thor_tir.commands.options import NANO, InParts, PresetOption, check_size, identity
+from thor_tir.commands.plans import tell_plans
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.distributed import is_started_together
@@ -120,9 +121,8 @@ class TirgenGenerate(InParts):
     def plan(self, reporter: ConsoleReporter) -> None:
         """Say what would be made, and what memory it takes."""
         from thor_tir.app.plan import plan_tirgen
-        from thor_tir.commands.training import tell_plans
 
-        tell_plans([plan_tirgen(self.config(), reporter.say)], reporter)
+        tell_plans([plan_tirgen(self.config(), reporter.say, is_here=self.is_here)], reporter)
 
     def check_limits(self, reporter: ConsoleReporter) -> None:
         """Refuse a large actor under the length of the embedded one."""

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ import tyro
 from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
 from thor_tir.commands.options import NANO, DryRun, PresetOption, Sharing, check_size, identity
+from thor_tir.commands.plans import tell_plans
 from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -27,7 +28,6 @@ from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
 from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim, option_defaults
 
 if TYPE_CHECKING:
-    from thor_tir.app.plan import Plan
     from thor_tir.distributed import Ranks
 
 
@@ -255,17 +255,6 @@ class Sft(Training):
         tell_plans([plan], reporter)
 
 
-def tell_plans(plans: "Sequence[Plan]", reporter: ConsoleReporter) -> None:
-    """Print the arithmetic and the memory of each stage."""
-    from thor_tir.app.plan import headline
-
-    for plan in plans:
-        reporter.show(text_table(f"{plan.name}: what is made", ("", ""), plan.counts, left=True))
-        if plan.memory:
-            reporter.show(text_table(f"{plan.name}: memory of one process", ("", ""), plan.memory_rows, left=True))
-    reporter.say(headline())
-
-
 def _push(folder: Path, name: str, ranks: "Ranks", reporter: ConsoleReporter) -> None:
     """Push the model of a run, by the process that leads, where a name is given."""
     from thor_tir.app.push import find_upload, push
@@ -314,13 +303,13 @@ class Rl(Training):
     cluster: ClusterOptions = dataclasses.field(default_factory=ClusterOptions)
     """GPUs that --dry-run plans for; the run itself does not read it."""
 
-    def on_ray(self, words: Sequence[str]) -> int:
-        """Carry it out by processes on a Ray cluster; their status."""
+    def check_places(self) -> None:
+        """Raise UsageError for places on a Ray cluster that this run cannot have."""
+        super().check_places()
         if self.resources.deterministic and self.ray.min_processes:
             raise UsageError(
                 "--deterministic gives the same bits for the same number of processes: leave out --ray.min-processes"
             )
-        return super().on_ray(words)
 
     def run(self) -> None:
         """Train or continue, and say where the model is."""
@@ -388,7 +377,8 @@ class Rl(Training):
         if not self.cluster.gpus:
             if self.cluster != ClusterOptions():
                 reporter.say("--cluster.*: not read without --cluster.gpus; this plan is for this machine")
-            tell_plans([plan_rl(config, self.model, reporter.say, processes=self._sharing)], reporter)
+            plan = plan_rl(config, self.model, reporter.say, processes=self._sharing, is_here=self.is_here)
+            tell_plans([plan], reporter)
             return
         plan, planned = plan_rl_on(config, self.model, self.cluster, reporter.say)
         for role in planned.parts:

@@ -1,5 +1,6 @@
 """Models and tokenizers by name: the two that come with the package, local folders, and names of the model hub."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from importlib import import_module
@@ -55,6 +56,33 @@ def open_engine(
         model, tokenizer, options, deterministic=deterministic, barrier=barrier, trains=trains, say=say
     )
     return engine
+
+
+def check_engines(
+    engines: Sequence[EngineOptions],
+    *,
+    deterministic: bool = False,
+    processes: int = 1,
+    trains: bool = False,
+    is_here: bool = True,
+) -> None:
+    """Raise UsageError where `open_engine` would for these options, of engines that are open together.
+
+    No server is started, and none is asked. `is_here` is False for a run on other machines than this one.
+    """
+    if all(options.name == "local" for options in engines):
+        return
+    from thor_tir.engines.vllm.addresses import addresses_of, refuse_two_models
+    from thor_tir.engines.vllm.opening import check_machine, check_options
+    from thor_tir.engines.vllm.place import Place
+
+    for options in engines:
+        check_options(options, Place(size=processes), deterministic=deterministic)
+    named = Counter(address for options in engines for address in addresses_of(options.address))
+    if both := [address for address, count in named.items() if count > 1]:
+        refuse_two_models(min(both))
+    if is_here:
+        check_machine(engines, processes=processes, trains=trains)
 
 
 def keeping_servers(options: EngineOptions) -> AbstractAsyncContextManager[None]:

@@ -125,6 +125,8 @@ class Job:
     """Words of its command behind its name."""
     seconds: float | None = None
     """Time that it may take where no seed has had it yet; None where nobody knows."""
+    begins: bool = False
+    """True for a stage that needs no other one."""
 
     @property
     def name(self) -> str:
@@ -175,9 +177,9 @@ class Layout:
         stage, folder = self.stage(name), self.folder(name, seed)
         further = (self.subject.words.get(key, ()) for key in dict.fromkeys((stage.command, name)))
         words = (*stage.words, *chain.from_iterable(further))
-        for place in (place for word in words for place in _places(word)):
-            if place not in self._common(seed):
-                yield from self._with_needs(place, seed)
+        needs = [place for word in words for place in _places(word) if place not in self._common(seed)]
+        for place in needs:
+            yield from self._with_needs(place, seed)
         filled = [self.filled(word, seed) for word in words]
         if stage.output:
             filled += [stage.output, str(folder)]
@@ -187,6 +189,7 @@ class Layout:
             folder=folder,
             words=tuple(filled),
             seconds=stage.seconds if self.subject.name == "nano" else None,
+            begins=not needs,
         )
 
     def _common(self, seed: int) -> dict[str, str]:

@@ -117,16 +117,21 @@ async def evaluate(run: EvalRun, reporter: Reporter) -> None:
 
     Raises UsageError for a model that does not load or a folder that another process fills, and the machine's faults.
     """
+    check_eval(run)
+    with opened(run.judge) as judge:
+        async with open_runtime(run.config.resources, run.strictness, judge=judge, calls=run.config.calls) as runtime:
+            await evaluate_within(run, runtime, reporter)
+
+
+def check_eval(run: EvalRun) -> None:
+    """Raise UsageError for sets and selectors that do not go together, and for a reward model that is not there."""
     names = [each.name for each in run.sets]
     if len(set(names)) < len(names):
         raise UsageError(f"two sets have one name: {', '.join(names)}; name each once, or rename a file")
     for each in run.sets:
         if run.spec.select is not None and not is_asked_about(selector(run.spec.select).asks, each.kind):
             raise UsageError(f"{each.name} asks for programs, which {run.spec.select} does not compare; take pass-rate")
-    asked_with(run.spec.selectors, run.rewards)  # before anything is sampled
-    with opened(run.judge) as judge:
-        async with open_runtime(run.config.resources, run.strictness, judge=judge, calls=run.config.calls) as runtime:
-            await evaluate_within(run, runtime, reporter)
+    asked_with(run.spec.selectors, run.rewards)
 
 
 async def evaluate_within(run: EvalRun, runtime: Runtime, reporter: Reporter) -> None:

@@ -55,9 +55,7 @@ MIN_VALIDATION = 30
 
 async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: Runtime, reporter: Reporter) -> Path:
     """Hierarchical RL from a model; returns the folder of the trained model."""
-    check_functions(config.rl)
-    if config.rl.max_staleness and config.resources.deterministic:
-        raise UsageError("a deterministic run samples and trains in turn: --deterministic needs --max-staleness 0")
+    check_rl(config)
     ranks = runtime.ranks
     resources = config.resources
     model, tokenizer = load_trainable(
@@ -111,12 +109,15 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     return ranks.lead(lambda: publish(whole, tokenizer, folder / "model", dtype=dtype, say=reporter.say))
 
 
-def check_functions(config: RLConfig) -> None:
-    """Load what a run names of one's own, before anything else. Raises UsageError for what cannot be had."""
-    load_rewards(config.reward)
-    load_repair_rewards(config.step.reward)
-    rules_of(config.episode.filters, min_tokens=0, box_window=1, decode=None)
-    load_shape(config.loss.advantages)
+def check_rl(config: RunConfig) -> None:
+    """Load what a run names of one's own, before anything else. Raises UsageError for what cannot be had or done."""
+    rl = config.rl
+    load_rewards(rl.reward)
+    load_repair_rewards(rl.step.reward)
+    rules_of(rl.episode.filters, min_tokens=0, box_window=1, decode=None)
+    load_shape(rl.loss.advantages)
+    if rl.max_staleness and config.resources.deterministic:
+        raise UsageError("a deterministic run samples and trains in turn: --deterministic needs --max-staleness 0")
 
 
 def _precision(config: RLConfig) -> torch.dtype:

@@ -18,6 +18,7 @@ from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.model_record import ModelRecord, unite_parts
+from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.problem import Problem
 from thor_tir.problems.data_set import DataSet
@@ -87,13 +88,12 @@ async def generate_raw(
     barrier = StepBarrier()
     with shard.writing(folder):
         shard.check_division(folder, "raw")
-        engine = runtime.resources.engine
         of_critic = partial(
             runtime.load,
             *(config.critic, config.critic_served),
             end_tokens=(),
             chat_template="",
-            engine_options=engine.of_critic if engine.critic_address else None,
+            engine_options=engine_of_critic(runtime.resources.engine),
         )
         async with (
             runtime.load(config.actor, config.actor_served, reporter, barrier, thinks=config.reasoning) as actor,
@@ -148,6 +148,20 @@ class _Maker:
         }
 
 
+def check_spelling(dialect: Dialect) -> None:
+    """Raise UsageError for a dialect in which a reasoning actor could not write programs."""
+    if dialect.config.is_reasoning and not dialect.is_fenced:
+        raise UsageError(
+            "a reasoning actor's programs stand within its thoughts, where a call cannot end the turn: TIRGen writes "
+            "them between fences (--dialect fences)"
+        )
+
+
+def engine_of_critic(engine: EngineOptions) -> EngineOptions:
+    """The engine of the critic: that of the actor, or servers of its own."""
+    return engine.of_critic if engine.critic_address else engine
+
+
 def _maker(
     config: RunConfig,
     folder: Path,
@@ -157,11 +171,7 @@ def _maker(
     say: Callable[[str], None],
 ) -> _Maker:
     dialect = runtime.dialect(actor.tokenizer, NO_TOOLS, reasoning=config.reasoning, observation=config.observation)
-    if config.reasoning and not dialect.is_fenced:
-        raise UsageError(
-            "a reasoning actor's programs stand within its thoughts, where a call cannot end the turn: TIRGen writes "
-            "them between fences (--dialect fences)"
-        )
+    check_spelling(dialect)
     announce(dialect, folder, say)
     critics = runtime.dialect if config.calls.tool else dialect_of  # who writes programs alone writes them in fences
     of_critic = critics(critic.tokenizer, runtime.prompts.get(CRITIC, CRITIC))

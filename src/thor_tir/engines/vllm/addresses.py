@@ -4,6 +4,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from thor_tir.address import check_address, is_address
@@ -32,6 +33,14 @@ def _lines(file: Path) -> list[str]:
     if not lines:
         raise UsageError(f"{file} holds no address")
     return lines
+
+
+def refuse_two_models(address: str) -> NoReturn:
+    """Raise UsageError for a server that two models would be sampled from."""
+    raise UsageError(
+        f"the engine at {address} holds one model, and this command samples from two: name servers of the other one "
+        "too (--engine.critic-address), or leave out --engine.address, so that each has its own"
+    )
 
 
 def is_public(address: str) -> bool:

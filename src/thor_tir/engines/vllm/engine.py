@@ -17,6 +17,7 @@ from thor_tir.chat_template import sampled_ends
 from thor_tir.engines.figures import united
 from thor_tir.engines.protocol import ContextFull, Sampling
 from thor_tir.engines.vllm.abilities import abilities_of, is_healthy
+from thor_tir.engines.vllm.addresses import refuse_two_models
 from thor_tir.engines.vllm.connection import Connection, ReplicaLost
 from thor_tir.engines.vllm.devices import give_back
 from thor_tir.engines.vllm.fleet import PAUSES_S, Fleet
@@ -159,10 +160,7 @@ class VLLMEngine:
 
     def _claim(self, addresses: set[str]) -> None:
         if both := {address for address in addresses if _TAKEN.get(address, self._run) != self._run}:
-            raise UsageError(
-                f"the engine at {min(both)} holds one model, and this command samples from two: name servers of the "
-                "other one too (--engine.critic-address), or leave out --engine.address, so that each has its own"
-            )
+            refuse_two_models(min(both))
         for address in addresses:
             _TAKEN[address] = self._run
             self._claimed[address] = self._run

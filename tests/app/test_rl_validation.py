@@ -239,3 +239,13 @@ def test_an_accuracy_of_nothing_or_everything_has_an_interval_with_a_width(tmp_p
     assert found.ci95[1] - found.ci95[0] > 0.2
     assert low is None or found.ci95[0] == pytest.approx(low, abs=1e-9)
     assert high is None or found.ci95[1] == pytest.approx(high, abs=1e-9)
+
+
+def test_questions_that_are_named_for_validation_are_not_trained_on_by_a_run_that_never_validates(own, tmp_path):
+    write_problems(tmp_path / "apart.jsonl", MANY[:150])
+    config = config_of(own, validate_every=0, num_validation=5, validation_problems=str(tmp_path / "apart.jsonl"))
+    found = problems_of(config)
+    assert questions(found.train.problems) == questions(MANY[150:])
+    assert "150 problems of" in found.remark
+    with pytest.raises(UsageError, match="every problem of"):
+        problems_of(config_of(own, validate_every=0, validation_problems=str(own)))

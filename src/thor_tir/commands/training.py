@@ -13,7 +13,7 @@ import tyro
 
 from thor_tir.app.chips import ClusterOptions
 from thor_tir.app.config import CallConfig, EndTokens, ResourceConfig, RunConfig, SandboxState, quickstart
-from thor_tir.commands.options import NANO, DryRun, PresetOption, Sharing, check_size, identity
+from thor_tir.commands.options import NANO, DryRun, PresetOption, Sharing, check_size, defaults, identity
 from thor_tir.commands.plans import tell_plans
 from thor_tir.commands.stage import rl_options, sft_options
 from thor_tir.console import ConsoleReporter, text_table
@@ -25,7 +25,7 @@ from thor_tir.problems.columns import ANY_FIELDS, ProblemFields
 from thor_tir.problems.sources import EVERY, ProblemChoice, is_generated, local_inputs
 from thor_tir.rl.config import RLConfig
 from thor_tir.sft.config import ChatConfig, ChatFields, SftConfig
-from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim, option_defaults
+from thor_tir.storage.run_lock import Claimed, Growth, check_claim, claim, is_begun, option_defaults
 
 if TYPE_CHECKING:
     from thor_tir.distributed import Ranks
@@ -320,6 +320,7 @@ class Rl(Training):
 
         if self.push_to_hub:
             check_push(self.push_to_hub)
+        self._check_meaning()
         limits = (self.rl.rollout.max_completion_length, NANO.rl.rollout.max_completion_length)
         rates = (self.rl.learning_rate, NANO.rl.learning_rate)
         if not (self.dry_run and self.cluster.gpus and self.cluster.model):  # else --model need not be there yet
@@ -370,6 +371,14 @@ class Rl(Training):
             is_wanted=self.extend,
             begun_as=rl_options(self.output, model=self.model, problems=self.problems, preset=self.preset),
         )
+
+    def _check_meaning(self) -> None:
+        """Raise UsageError for options of a new run that would be without effect."""
+        from thor_tir.rl.meaning import check_meaning
+
+        if not is_begun(self.output):
+            words = ["--preset", self.preset, *(["--reasoning"] if self.reasoning else [])]
+            check_meaning(self.rl, defaults("rl", words).rl)
 
     def _plan(self, config: RunConfig, reporter: ConsoleReporter) -> None:
         from thor_tir.app.plan import plan_rl, plan_rl_on

@@ -299,9 +299,9 @@ class RLConfig:
     num_validation: int = 96
     """Most problems of a validation."""
     validation_problems: str = ""
-    """Problems of validation, in the spellings of `--problems`; questions that stand there are not trained on. Empty
-    holds problems of a file out by a digest of their questions, at most a tenth, and draws others from a split of their
-    own."""
+    """Problems of validation, in the spellings of `--problems`; questions that stand there are not trained on, not even
+    where no round validates. Empty holds problems of a file out by a digest of their questions, at most a tenth, and
+    draws others from a split of their own."""
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -316,6 +316,9 @@ class RLConfig:
                 "refill": (self.refill, 0),
                 "max-staleness": (self.max_staleness, 0),
                 "max-sampled-tokens": (self.max_sampled_tokens, 0),
+                "max-seconds": (self.max_seconds, 0),
+                "calls-grow-over": (self.calls_grow_over, 0),
+                "step.suffix-tokens": (self.step.suffix_tokens, 0),
                 "seed": (self.seed, 0),
             },
             {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},

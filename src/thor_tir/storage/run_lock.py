@@ -143,6 +143,11 @@ def check_claim(
         check_record(folder, inputs, functions=functions, moved=moved)
 
 
+def is_begun(folder: Path) -> bool:
+    """True where a folder holds a run, finished or not."""
+    return (folder / _CONFIG).exists()
+
+
 def _begun_as(folder: Path, growth: Growth | None) -> Any:
     """The options of the run in a folder; None where there is none. Raises UsageError where that should be extended."""
     if (folder / _CONFIG).exists():

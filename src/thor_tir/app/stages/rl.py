@@ -67,7 +67,7 @@ async def reinforce(config: RunConfig, model_name: str, folder: Path, runtime: R
     actor = model if replica is None else replica
     dialect = runtime.dialect(tokenizer, TOOLS, reasoning=config.reasoning, observation=config.observation)
     problems = problems_of(config)
-    if config.rl.validate_every:
+    if config.rl.validate_every or config.rl.validation_problems:
         reporter.say(problems.remark)
     if ranks.leads:
         announce(dialect, folder, reporter.say)
@@ -154,13 +154,13 @@ def problems_of(config: RunConfig) -> TrainingProblems:
     train = partial(load, spec, split=Split.TRAIN, seed=seed)
     if not rl.validate_every:
         whole = train(count=config.num_rl, choice=config.choice)
-        return TrainingProblems(train=whole, validation=None, remark="no validation")
+        return _without_validation(config, whole)
     found = train(count=config.num_rl if is_generated(spec) else None)
     if not rl.validation_problems and not is_generated(spec):
         problems, kept = held_out(found.problems, rl.num_validation)
         origin = f"held out of {spec} by a digest of the question"
     else:
-        asked = _validation_set(config, rl.validation_problems or spec)
+        asked = _validation_set(config, rl.validation_problems or spec, count=rl.num_validation)
         kept = list(asked.problems)
         origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
         origin = "; ".join([origin, *filter(None, [asked.taken]), *asked.left_out])
@@ -182,9 +182,27 @@ def problems_of(config: RunConfig) -> TrainingProblems:
     return TrainingProblems(train=data, validation=validation if kept else None, remark=remark)
 
 
-def _validation_set(config: RunConfig, spec: str) -> DataSet:
+def _without_validation(config: RunConfig, whole: DataSet) -> TrainingProblems:
+    """Problems of a run that never validates: questions that are named for validation are not trained on all the same.
+
+    Raises UsageError where nothing is left.
+    """
+    named, remark = config.rl.validation_problems, "no validation"
+    if named:
+        apart = _validation_set(config, named, count=config.rl.num_validation if is_generated(named) else None)
+        questions = {bare_question(problem.question) for problem in apart.problems}
+        kept = tuple(problem for problem in whole.problems if bare_question(problem.question) not in questions)
+        gone = len(whole.problems) - len(kept)
+        remark = f"no validation; {gone} problems of {config.problems} that stand in {named} too are not trained on"
+        whole = replace(whole, problems=kept)
+    if not whole.problems:
+        raise UsageError(f"every problem of {config.problems} stands in {named} too; give other problems")
+    return TrainingProblems(train=whole, validation=None, remark=remark)
+
+
+def _validation_set(config: RunConfig, spec: str, *, count: int | None) -> DataSet:
     """Problems to validate on. Columns that the run names for its problems count here too, if they are there."""
-    load = partial(load_problems, spec, split=Split.VALIDATION, count=config.rl.num_validation, configs=config.families)
+    load = partial(load_problems, spec, split=Split.VALIDATION, count=count, configs=config.families)
     seed = seed_for("validation", config.seed)
     try:
         return load(seed=seed, fields=config.fields)

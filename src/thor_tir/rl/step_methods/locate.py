@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from thor_tir.rl.algorithms import Advantages, compose
 from thor_tir.rl.step import StepPrompt, drawn
 from thor_tir.rl.step_methods.branches import after, as_evidence, branches_of
-from thor_tir.rl.step_methods.method import Evidence, StepMethod, StepRound
+from thor_tir.rl.step_methods.method import OF_GROUPS, Evidence, StepMethod, StepRound
 from thor_tir.rollout.sample_many import Attempt
 from thor_tir.seeds import seed_of
 from thor_tir.verdict import Outcome
@@ -103,4 +103,4 @@ def global_advantages(
     return standings
 
 
-METHOD = StepMethod(gather=gather)
+METHOD = StepMethod(reads=OF_GROUPS | {"max_queries_share", "probes"}, gather=gather)

@@ -70,9 +70,16 @@ async def nothing(found: StepRound) -> Evidence:
     return Evidence()
 
 
+OF_GROUPS = frozenset({"num_generations", "nll_weight", "min_survivors"})
+"""Fields of the step options that rows of groups with a common prefix are made by."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMethod:
     """One way to credit single steps."""
+
+    reads: frozenset[str] = frozenset()
+    """Fields of the step options that it reads; others would be without effect, and are refused."""
 
     gather: Gather = nothing
     """Samples and rewards of groups that share a prefix."""

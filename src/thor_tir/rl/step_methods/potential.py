@@ -125,4 +125,6 @@ def credit(config: RLConfig, evidence: Evidence) -> Shape:
     return partial(_shape, config, evidence)
 
 
-METHOD = StepMethod(gather=gather, credit=credit)
+METHOD = StepMethod(
+    reads=frozenset({"num_generations", "probe", "probe_tokens", "shaping"}), gather=gather, credit=credit
+)

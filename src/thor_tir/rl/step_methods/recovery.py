@@ -12,7 +12,7 @@ own failures.
 from thor_tir.rl.config import StepConfig
 from thor_tir.rl.step import StepPrompt
 from thor_tir.rl.step_methods.branches import after, as_evidence, branches_of
-from thor_tir.rl.step_methods.method import Evidence, StepMethod, StepRound
+from thor_tir.rl.step_methods.method import OF_GROUPS, Evidence, StepMethod, StepRound
 from thor_tir.rl.step_methods.repairs import failed_calls, repairs_of
 from thor_tir.trajectory import Trajectory
 
@@ -32,4 +32,4 @@ async def gather(found: StepRound) -> Evidence:
     return as_evidence(prompts, made, found.config.step.num_generations)
 
 
-METHOD = StepMethod(gather=gather)
+METHOD = StepMethod(reads=OF_GROUPS | {"which", "max_queries_share", "horizon", "reward"}, gather=gather)

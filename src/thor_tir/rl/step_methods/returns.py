@@ -82,4 +82,4 @@ def credit(config: RLConfig, evidence: Evidence) -> Shape:
     return partial(_shape, config)
 
 
-METHOD = StepMethod(credit=credit)
+METHOD = StepMethod(reads=frozenset({"gamma", "turn_reward"}), credit=credit)

@@ -5,7 +5,7 @@ was executed and succeeded. Advantage: among the group, for the rewritten suffix
 """
 
 from thor_tir.rl.step import before_the_call
-from thor_tir.rl.step_methods.method import Evidence, StepMethod, StepRound
+from thor_tir.rl.step_methods.method import OF_GROUPS, Evidence, StepMethod, StepRound
 from thor_tir.rl.step_methods.repairs import failed_calls, repairs_of
 
 
@@ -14,4 +14,4 @@ async def gather(found: StepRound) -> Evidence:
     return await repairs_of(found, failed_calls(found, before_the_call))
 
 
-METHOD = StepMethod(gather=gather)
+METHOD = StepMethod(reads=OF_GROUPS | {"which", "max_queries_share", "suffix_tokens", "cut", "reward"}, gather=gather)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from thor_tir import commands
 from thor_tir.app import memory
 from thor_tir.app.chips import CHIPS, ClusterOptions
-from thor_tir.app.cluster_plan import ClusterPlan, Decoder, plan_cluster, remedies, samples
+from thor_tir.app.cluster_plan import ClusterPlan, Decoder, plan_cluster, remedies
 from thor_tir.app.known_models import KNOWN, known_config
 from thor_tir.commands.config_file import with_config
 from thor_tir.commands.options import defaults
@@ -56,7 +56,7 @@ def test_sampling_and_training_apart_share_no_memory(monkeypatch: pytest.MonkeyP
     assert together.fits
     assert apart.fits
     assert sum(together.seconds.values()) > 0
-    assert samples(replace(rl, levels="episode"))[1] == 0
+    assert replace(rl, levels="episode").most_samples[1] == 0
 
 
 @pytest.mark.parametrize(

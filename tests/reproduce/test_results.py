@@ -13,7 +13,6 @@ from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet
-from thor_tir.reproduce.cost import PAPER, Model, hours
 from thor_tir.reproduce.declared import Experiment, Layout, Pair, Reported, Row, Stage, Subject
 from thor_tir.reproduce.report import markdown
 from thor_tir.reproduce.results import Result, read_result, result_of
@@ -142,15 +141,6 @@ def test_a_result_file_is_read_again_and_another_file_refused(tmp_path: Path) ->
     path.write_text("[]", encoding="utf-8")
     with pytest.raises(UsageError, match="no result of `thor reproduce`"):
         read_result(path)
-
-
-def test_hours_on_a_gpu_are_those_that_memory_allows() -> None:
-    # 256 sequences, weights of 2e9 bytes and 256 * 500 * 1e4 = 1.28e9 of keys and values a step:
-    # 3.28e9 / 3.35e12 = 0.979 ms a step of 256 tokens, so 1e9 tokens take 3,824 s.
-    assert Model(parameters=1e9, cache=1e4).decode_hours(1e9, 1000) == pytest.approx(3824 / 3600, rel=1e-3)
-    small = PAPER[0]
-    once, eight = (hours(small, "eval", ("--samples", n)) for n in ("1", "8"))
-    assert eight == pytest.approx(8 * once)
 
 
 def test_what_would_be_run_on_the_papers_models_is_printed_and_nothing_is_run(

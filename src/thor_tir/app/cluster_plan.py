@@ -14,7 +14,7 @@ from thor_tir.app.chips import A_HOST, CHIPS, NETWORK, Chip, ClusterOptions
 from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.learner.config import AdapterConfig
-from thor_tir.rl.config import TURN_METHODS, RLConfig
+from thor_tir.rl.config import RLConfig
 
 DISK = 2e9
 """Bytes a second that a host writes to its disk, or reads from it: one NVMe drive."""
@@ -213,14 +213,6 @@ def training_parts(architecture: Any, rl: RLConfig, shape: memory.Shape, process
     return parts | ({"reference": parts[memory.WEIGHTS]} if rl.loss.beta else {})
 
 
-def samples(rl: RLConfig) -> tuple[int, int]:
-    """Trajectories of a round, and its repairs at most."""
-    has_none = rl.levels == "episode" or rl.step.method in ("none", *TURN_METHODS)
-    queries = 0 if has_none else round(rl.step.max_queries_share * rl.problems_per_round)
-    prefixes = queries * (rl.step.probes if rl.step.method == "locate" else 1)
-    return rl.problems_per_round * rl.episode.num_sampled, prefixes * rl.step.num_generations
-
-
 def remedies(
     rl: RLConfig, cluster: ClusterOptions, plan: Callable[[RLConfig, ClusterOptions], ClusterPlan]
 ) -> Iterator[str]:
@@ -306,7 +298,7 @@ def pace_of(
 ) -> Pace:
     """The speed of a round on servers of vLLM, where the longest prompt and response have so many tokens."""
     size, mean = memory.parameters(architecture, rl.adapters), cluster.mean_tokens or limit // 2
-    trajectories, repairs = samples(rl)
+    trajectories, repairs = rl.most_samples
     repair = min(limit, rl.step.suffix_tokens + A_CALL)
     decoder = Decoder(
         size=size,
@@ -356,7 +348,7 @@ def training_seconds(architecture: Any, rl: RLConfig, cluster: ClusterOptions, s
     passes = (
         (8 if rl.gradient_checkpointing else 6) + 2 * bool(rl.loss.beta) + 2 * bool(rl.loss.importance_sampling_cap)
     )
-    trajectories, repairs = samples(rl)
+    trajectories, repairs = rl.most_samples
     tokens = {"joint": trajectories + repairs, "episode": trajectories, "step": repairs}[rl.levels] * row
     attended = passes * text.num_hidden_layers * width * row  # causal: half of 2 products, forward and twice backward
     computed: float = tokens * (passes * size + attended) / (cluster.learners * chip.flops * cluster.efficiency)

@@ -15,7 +15,7 @@ import torch
 from thor_tir.address import is_address
 from thor_tir.app import memory
 from thor_tir.app.chips import ClusterOptions
-from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, samples, training_parts
+from thor_tir.app.cluster_plan import ClusterPlan, plan_cluster, remedies, training_parts
 from thor_tir.app.config import RunConfig
 from thor_tir.app.known_models import KNOWN, known_config
 from thor_tir.app.runtime import check_resources, check_served, dialect_of
@@ -110,7 +110,7 @@ def plan_rl(
         copy = memory.parameters(architecture, rl.adapters) * width if samples_apart else 0
         beside = ", in the machine's memory" if torch.cuda.is_available() else ""
         return Plan(name="rl", counts=counts, memory=trained | ({f"replica{beside}": copy} if copy else {}))
-    at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(samples(rl)))
+    at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(rl.most_samples))
     sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
     replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
     return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
@@ -187,7 +187,7 @@ def _validated(rl: RLConfig, problems: TrainingProblems) -> int:
 
 def _round_counts(rl: RLConfig, limit: int, shape: memory.Shape, validated: int) -> list[tuple[str, str]]:
     """The arithmetic of a round, and of all."""
-    trajectories, repairs = samples(rl)
+    trajectories, repairs = rl.most_samples
     rows = (0 if rl.levels == "step" else trajectories) + repairs
     an_update = ceil(rows / rl.updates_per_round)
     groups = f"{rl.problems_per_round:,} of {rl.episode.num_sampled} trajectories"

@@ -134,7 +134,8 @@ class Reproduce:
             reporter.say(f"{experiment.name}: no row is finished")
 
     def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
-        from thor_tir.reproduce.cost import PAPER, hours
+        from thor_tir import commands
+        from thor_tir.reproduce.cost import PAPER, costs
         from thor_tir.reproduce.declared import Layout
         from thor_tir.reproduce.report import counted
         from thor_tir.reproduce.stages import STAGES
@@ -142,12 +143,17 @@ class Reproduce:
         for paper in PAPER:
             subject = replace(paper.subject, data=self.data or paper.subject.data)
             jobs = Layout(subject=subject, root=self.output, stages=STAGES).jobs(rows, range(self.seeds))
-            costs = [hours(paper, job.stage.command, job.words) for job in jobs]
-            for job, cost in zip(jobs, costs, strict=True):
+            options = {
+                job.stage.name: commands.parsed(job.stage.command, list(job.words))
+                for job in jobs
+                if job.seed in (None, 0)  # other seeds differ in nothing that costs
+            }
+            hours = costs(paper, [(job, options[job.stage.name]) for job in jobs])
+            for job, cost in zip(jobs, hours, strict=True):
                 if job.seed in (None, 0):
                     reporter.say(f"{cost:9,.1f} h  thor {shlex.join([*job.stage.command.split(), *job.words])}")
             stages = f"{counted(len(jobs), 'stage')} of {counted(self.seeds, 'seed')}"
-            reporter.say(f"{subject.actor}, {stages}: {counted(round(sum(costs)), 'hour')} of one H100 at least\n")
+            reporter.say(f"{subject.actor}, {stages}: {counted(round(sum(hours)), 'hour')} of one H100 at least\n")
 
     @property
     def _model(self) -> str:

@@ -45,6 +45,10 @@ class Subject:
     """Preset of its commands."""
     data: str = ""
     """Folder with the files of benchmarks."""
+    limit: str = "--num-problems"
+    """Option that bounds the problems of an evaluation: another one for problems that are made than for files."""
+    begins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options by command where a stage does not name them."""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further options by command and by stage; the last ones win, and those of the stage over those of its command."""
     stages: Mapping[str, Stage] = field(default_factory=dict)
@@ -176,7 +180,8 @@ class Layout:
     def _with_needs(self, name: str, seed: int) -> Iterator[Job]:
         stage, folder = self.stage(name), self.folder(name, seed)
         further = (self.subject.words.get(key, ()) for key in dict.fromkeys((stage.command, name)))
-        words = (*stage.words, *chain.from_iterable(further))
+        begins = _unless_named(self.subject.begins.get(stage.command, ()), stage.words)
+        words = (*stage.words, *chain.from_iterable(further), *begins)
         needs = [place for word in words for place in _places(word) if place not in self._common(seed)]
         for place in needs:
             yield from self._with_needs(place, seed)
@@ -200,7 +205,18 @@ class Layout:
             "critic": subject.critic,
             "preset": subject.preset,
             "data": subject.data,
+            "limit": subject.limit,
         }
+
+
+def _unless_named(options: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+    """The options, each with its value, that the words do not name."""
+    is_kept = True
+    for word in options:
+        if word.startswith("--"):
+            is_kept = word not in words
+        if is_kept:
+            yield word
 
 
 def _places(text: str) -> list[str]:

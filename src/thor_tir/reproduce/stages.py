@@ -82,12 +82,12 @@ _ALL = (
     ),
     *(tuned(f"sft-{author}", f"{{authors}}/{author}.jsonl") for author in ("own", "tirgen", "reworded")),
     *(
-        evaluated(f"eval-sft-{author}", f"{{sft-{author}}}/model", 16, "--num-problems", "120")
+        evaluated(f"eval-sft-{author}", f"{{sft-{author}}}/model", 16, "{limit}", "120")
         for author in ("own", "tirgen", "reworded")
     ),
     tuned("sft-all", "{tirgen-more}/dataset.jsonl"),
-    evaluated("eval-sft-all", "{sft-all}/model", 16, "--num-problems", "120"),
-    evaluated("eval-base-16", "{actor}", 16, "--num-problems", "120", is_of_seed=False),
+    evaluated("eval-sft-all", "{sft-all}/model", 16, "{limit}", "120"),
+    evaluated("eval-base-16", "{actor}", 16, "{limit}", "120", is_of_seed=False),
 )
 
 

@@ -364,6 +364,14 @@ class RLConfig:
         return number * self.updates_per_round
 
     @property
+    def most_samples(self) -> tuple[int, int]:
+        """Trajectories of a round, and its repairs at most."""
+        has_none = self.levels == "episode" or self.step.method in ("none", *TURN_METHODS)
+        queries = 0 if has_none else round(self.step.max_queries_share * self.problems_per_round)
+        prefixes = queries * (self.step.probes if self.step.method == "locate" else 1)
+        return self.problems_per_round * self.episode.num_sampled, prefixes * self.step.num_generations
+
+    @property
     def correction_cap(self) -> float:
         """Cap of the correction for another policy than the trainer's; 0 corrects nothing."""
         return self.loss.importance_sampling_cap or (STALE_CAP if self.max_staleness else 0.0)

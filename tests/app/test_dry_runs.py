@@ -45,6 +45,8 @@ def test_the_engine_itself_refuses_the_same_in_the_same_sentence() -> None:
         (("rl", "--model", "nano/actor", "--cluster.gpus", "8", "--deterministic", *VLLM), "the same bits"),
         (("eval", "--sandbox.endpoints", "here"), "'here' is no plain http"),
         (("eval", "--select", "reward:/nowhere"), "no reward model in /nowhere"),
+        (("eval", "--window", "2024-01-01.."), "--window is of contests"),
+        (("rl", "--engine.python", "/x", "--engine.weights", "nccl"), "--engine.python and --engine.weights would not"),
         (("eval", "--model-name", "x"), "is no address, so it has no name on a server"),
         (("eval", "--shard", "1/2", "--processes", "2"), "is one part, and --processes 2 makes 2"),
         (("tirgen", *VLLM, "--engine.address", "http://a:1"), "http://a:1 holds one model, and this command samples"),

@@ -87,6 +87,11 @@ def _check_servers(name: str, options: Any) -> None:
     engine = getattr(getattr(options, "resources", options), "engine", None)
     if not isinstance(engine, EngineOptions):
         return
+    if engine.name == "local" and (of_servers := engine.of_servers):
+        raise UsageError(
+            f"{' and '.join(of_servers)} would not be read with --engine.name local: leave it out, or give "
+            "--engine.name vllm"
+        )
     if name not in TWO_MODELS and engine.critic_address:
         raise UsageError(f"--engine.critic-address is of TIRGen's critic, and `thor {name}` asks none: leave it out")
     critic, actor = getattr(options, "critic", None), getattr(options, "actor", getattr(options, "model", None))

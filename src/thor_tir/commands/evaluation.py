@@ -149,6 +149,8 @@ class Eval(InParts):
 
         count, seed = self.limit or self.eval.num_problems, self.eval.seed
         if is_generated(self.problems):
+            if self.window:
+                raise UsageError(f"--window is of contests, and {self.problems} has no days: leave it out")
             families = self._config().families
             return (generated_set(self.problems, families, count=count, seed=seed, fields=self.fields),)
         load = partial(

@@ -77,6 +77,18 @@ class EngineOptions:
         return replace(self, address=self.critic_address)
 
     @property
+    def of_servers(self) -> list[str]:
+        """The options that are set and that servers alone read."""
+        given = {
+            "--engine.python": self.python,
+            "--engine.arguments": self.arguments,
+            "--engine.weights": self.weights != "path",
+            "--engine.folder": self.folder,
+            "--engine.gpu-memory-utilization": self.gpu_memory_utilization,
+        }
+        return [option for option, value in given.items() if value]
+
+    @property
     def gpu_share(self) -> float:
         """Share of a GPU's memory that a server fills."""
         return self.gpu_memory_utilization or (0.5 if self.placement == "colocated" else 0.9)

@@ -81,7 +81,7 @@ class TextTokenizer:
 
     def decode(self, token_ids: Sequence[int], **_: Any) -> str:
         """The text of ids; control tokens by their names."""
-        return "".join(_NAMES.get(token_id) or _text(token_id) for token_id in token_ids)
+        return "".join(map(_text, token_ids))
 
     def apply_chat_template(
         self,
@@ -169,5 +169,7 @@ def _instructions(token_ids: tuple[int, ...]) -> str:
 
 @lru_cache(maxsize=2**16)
 def _text(token_id: int) -> str:
+    if (name := _NAMES.get(token_id)) is not None:
+        return name
     head, *_ = blob = token_id.to_bytes(8).lstrip(b"\0")
     return blob[-(head - 16) :].decode("utf-8", errors="surrogatepass")

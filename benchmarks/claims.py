@@ -132,7 +132,7 @@ WORKS: Mapping[str, Work] = {
     **{
         f"vllm-{size}": Work(
             script="rollout_vs_vllm.py",
-            words=("--model", model, "--python", f"../{_VLLM}", "--clock", "cpu"),
+            words=("--model", model, "--python", f"../{_VLLM}"),
             quick=_QUICK_ROUNDS,
             place=_VLLM,
         )

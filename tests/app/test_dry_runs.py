@@ -45,6 +45,8 @@ def test_the_engine_itself_refuses_the_same_in_the_same_sentence() -> None:
         (("rl", "--model", "nano/actor", "--cluster.gpus", "8", "--deterministic", *VLLM), "the same bits"),
         (("eval", "--sandbox.endpoints", "here"), "'here' is no plain http"),
         (("eval", "--select", "reward:/nowhere"), "no reward model in /nowhere"),
+        (("eval", "--rewards.model", "x"), "--rewards.model x is a model on a reward model's server"),
+        (("tirgen", "--filter.benchmarks", "nowhere.jsonl"), "no problem file at nowhere.jsonl"),
         (("eval", "--window", "2024-01-01.."), "--window is of contests"),
         (("rl", "--engine.python", "/x", "--engine.weights", "nccl"), "--engine.python and --engine.weights would not"),
         (("eval", "--model-name", "x"), "is no address, so it has no name on a server"),

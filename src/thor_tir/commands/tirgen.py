@@ -177,18 +177,21 @@ class Tirgen(TirgenGenerate):
         """Files and folders that the run is made from, where they are local."""
         return *super().inputs, *self.filter.benchmarks
 
+    def config(self) -> RunConfig:
+        """The options as a run's configuration."""
+        return dataclasses.replace(super().config(), filter=self.filter)
+
     def run(self) -> None:
         """Generate, filter, and say what each stage of the filter left."""
         from thor_tir.app.runtime import open_runtime
         from thor_tir.app.stages.tirgen import generate_data
         from thor_tir.storage.run_lock import check_claim, claim, option_defaults
 
-        config = dataclasses.replace(self.config(), filter=self.filter)
         reporter = ConsoleReporter()
 
         async def work() -> None:
             async with open_runtime(self.resources, calls=self.calls) as runtime:
-                await generate_data(config, self.output, runtime, reporter)
+                await generate_data(self.config(), self.output, runtime, reporter)
 
         if self.shard and not is_started_together():
             raise UsageError("a shard is generated alone: `thor tirgen generate --shard`, then `merge` and `filter`")

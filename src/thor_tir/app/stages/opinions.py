@@ -9,6 +9,7 @@ from pathlib import Path
 from thor_tir.address import is_address
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
 from thor_tir.engines.reward_model import REWARD_FILE, reward_folder
+from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder, is_asked_about
 from thor_tir.inference.asking import AskingSetup, open_asker, timed
 from thor_tir.inference.best_of_n import selector
@@ -38,9 +39,14 @@ class OpinionPlace:
 def asked_with(names: Sequence[str], rewards: RewardOptions) -> dict[str, JsonObject]:
     """The opinions that these selectors ask for, each once, with all that decides the answers besides the attempts.
 
-    Raises UsageError for a reward model that is not there.
+    Raises UsageError for a reward model that is not there, and for the name of one that nothing asks.
     """
     asks = dict.fromkeys(asks for name in names if (asks := selector(name).asks))
+    if rewards.model and not any(is_address(each.partition(":")[2]) for each in asks):
+        raise UsageError(
+            f"--rewards.model {rewards.model} is a model on a reward model's server, and no selector asks one: add "
+            "--select reward:http://HOST:PORT, or leave it out"
+        )
     return {each: _about(each, rewards) for each in asks}
 
 

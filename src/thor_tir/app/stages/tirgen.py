@@ -12,7 +12,7 @@ from pathlib import Path
 from thor_tir.app.config import RunConfig
 from thor_tir.app.reference_report import report_problems, say_unread
 from thor_tir.app.runtime import LoadedModel, Runtime, announce, dialect_of, without_tools
-from thor_tir.app.stages.tirgen_data import filter_raw
+from thor_tir.app.stages.tirgen_data import benchmark_questions, filter_raw
 from thor_tir.dialect.dialect import Dialect, thinking_of
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import CRITIC, NO_TOOLS
@@ -64,7 +64,9 @@ async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, repor
 
 
 def tirgen_problems(config: RunConfig) -> DataSet:
-    """The questions that TIRGen is run on."""
+    """The questions that TIRGen is run on. Raises UsageError, before anything is sampled, also for benchmarks of the
+    filter that hold no question."""
+    benchmark_questions(config.filter.benchmarks)
     return load_problems(
         config.problems,
         split=Split.TRAIN,

@@ -68,6 +68,7 @@ def test_the_cache_is_that_of_the_engine() -> None:
     keys, values = cache.buffers(shared=config.num_key_value_heads, size=config.head_dim, like=torch.zeros(1))
     assert said[CACHE] == keys.untyped_storage().nbytes() + values.untyped_storage().nbytes()
     assert sampling_memory(config, rows=3, tokens=200)[CACHE] == 2 * said[CACHE]  # the same once more for who waits
+    assert sampling_memory(config, rows=9, tokens=200, pool=768)[CACHE] == said[CACHE]  # 3 rows of 4 blocks of 64
     assert said[ACTIVATIONS] > 0
 
 

@@ -125,13 +125,16 @@ def token_bytes(config: Any, width: int) -> int:
     return int(2 * text.num_hidden_layers * heads * head_size(config) * width)
 
 
-def sampling_memory(config: Any, *, rows: int, tokens: int, parked: bool = True, width: int = FULL) -> dict[str, int]:
+def sampling_memory(
+    config: Any, *, rows: int, tokens: int, parked: bool = True, width: int = FULL, pool: int | None = None
+) -> dict[str, int]:
     """Bytes of each part while `rows` sequences of `tokens` are decoded, in numbers of `width` bytes.
 
-    The cache is that of sequences that all reach their limit, and what is kept of those that wait for tools or ended.
+    The cache is that of sequences that all reach their limit, and what is kept of those that wait for tools or ended;
+    or else the `pool` of so many tokens in which both are.
     """
-    kept = rows * -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
-    waiting = min(EngineConfig().parked_tokens, kept) * token_bytes(config, width) if parked else 0
+    kept = pool or rows * -(-tokens // CAPACITY_BLOCK) * CAPACITY_BLOCK
+    waiting = min(EngineConfig().parked_tokens, kept) * token_bytes(config, width) if parked and not pool else 0
     read = collate([_row(Shape(rows=1, tokens=min(EngineConfig().prefill_tokens, rows * tokens), trained=1), 0)])
     dtype = torch.float32 if width == FULL else torch.bfloat16
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():

@@ -111,7 +111,9 @@ def plan_rl(
         beside = ", in the machine's memory" if torch.cuda.is_available() else ""
         return Plan(name="rl", counts=counts, memory=trained | ({f"replica{beside}": copy} if copy else {}))
     at_once = min(resources.engine.max_num_seqs, resources.concurrency, max(rl.most_samples))
-    sampling = memory.sampling_memory(architecture, rows=at_once, tokens=prompt + limit, width=width)
+    sampling = memory.sampling_memory(
+        architecture, rows=at_once, tokens=prompt + limit, width=width, pool=resources.engine.cache_tokens
+    )
     replica = {"replica": sampling[memory.WEIGHTS]} if samples_apart else {}
     return Plan(name="rl", counts=counts, memory=memory.of_both(trained, sampling) | replica)
 
@@ -349,7 +351,7 @@ def _sampled(config: RunConfig, architecture: Any, asked: int, tokens: int) -> d
         return {}
     rows = min(engine.max_num_seqs, config.resources.concurrency, asked)
     width = memory.HALF if torch.cuda.is_available() or engine.bf16 else memory.FULL
-    return memory.sampling_memory(architecture, rows=rows, tokens=tokens, width=width)
+    return memory.sampling_memory(architecture, rows=rows, tokens=tokens, width=width, pool=engine.cache_tokens)
 
 
 def _bytes(size: int) -> str:

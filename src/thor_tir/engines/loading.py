@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thor_tir.address import is_address
 from thor_tir.chat_template import PACKAGED, form_of, use_template
+from thor_tir.distributed import gpus
 from thor_tir.engines.options import ENGINES, EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.extras import need, need_of
@@ -70,6 +71,8 @@ def check_engines(
 
     No server is started, and none is asked. `is_here` is False for a run on other machines than this one.
     """
+    if is_here and any(options.cuda_graphs for options in engines) and not gpus():
+        raise UsageError("--engine.cuda-graphs needs a GPU with CUDA, and there is none here; leave it out")
     if all(options.name == "local" for options in engines):
         return
     from thor_tir.engines.vllm.addresses import addresses_of, refuse_two_models

@@ -50,6 +50,11 @@ class EngineOptions:
     compiled: bool = True
     """False leaves the compiled decoding step of the local engine aside: one of a plain model on a CPU is C, compiled
     once by this machine's compiler; where there is none, a warning says so and torch decodes."""
+    cuda_graphs: bool = False
+    """True lets the local engine capture decoding steps on a GPU as CUDA graphs and replay them, over a pool of pages
+    of keys and values (docs/cuda_graphs.md). It was proven on a CPU and never ran on a GPU."""
+    cache_tokens: int | None = None
+    """Tokens of that pool; by default what `max_num_seqs` longest sequences need, in half of the free memory."""
     bf16: bool = False
     """True loads a model that is only sampled from in bfloat16, which a GPU does in any case: half the memory, and
     faster on processors with products in bfloat16. In RL `--bf16` says it."""
@@ -62,6 +67,10 @@ class EngineOptions:
         named = self.address or self.critic_address
         if self.name == "local" and (self.replicas > 1 or named or self.placement == "colocated"):
             raise ValueError("--engine.replicas, --engine.address and --engine.placement need --engine.name vllm")
+        if self.cuda_graphs and self.name != "local":
+            raise ValueError(f"--engine.cuda-graphs is of the engine `local`; {self.name} has graphs of its own")
+        if self.cache_tokens is not None and (self.cache_tokens < 1 or not self.cuda_graphs):
+            raise ValueError("--engine.cache-tokens is the size of the pool of --engine.cuda-graphs, 1 or more tokens")
         if self.gpu_memory_utilization is not None and not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"--engine.gpu-memory-utilization is {self.gpu_memory_utilization}; a share above 0 to 1")
         if self.placement == "colocated" and self.weights == "nccl":
@@ -112,6 +121,8 @@ class EngineConfig:
     """CPU threads of a step; None leaves torch's setting. Small models decode fastest on one."""
     compiled: bool = True
     """Decode a plain model on a CPU by the compiled step, where this machine has a C compiler; False never does."""
+    cache_tokens: int | None = None
+    """Tokens of the pool of captured steps; None for what the rows need at most, in half of a GPU's free memory."""
     deterministic: bool = False
     """Step only when every attending trajectory waits, so that equal seeds give equal bits whatever time tools take.
     Whoever starts another trajectory when one ends must do so without waiting for anything else in between."""

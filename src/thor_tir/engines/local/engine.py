@@ -12,12 +12,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from time import perf_counter
 from types import TracebackType
 
 import torch
 
 from thor_tir.chat_template import sampled_ends
+from thor_tir.engines.local.captured import CudaRecorder, Recorder
 from thor_tir.engines.local.kv_cache import ParkedCache
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, Uniforms
@@ -25,7 +28,7 @@ from thor_tir.engines.local.scheduler import SamplingRequest, prefill_groups, wa
 from thor_tir.engines.local.step_barrier import StepBarrier
 from thor_tir.engines.local.stop_strings import StopFinder, byte_pieces
 from thor_tir.engines.options import EngineConfig, EngineOptions
-from thor_tir.engines.protocol import ContextFull, Sampling, Serverless
+from thor_tir.engines.protocol import Sampling, Serverless
 from thor_tir.errors import EngineFault
 from thor_tir.pretrained import CausalLM, ModelTokenizer, copy_weights
 from thor_tir.products import quick_products, threads
@@ -73,9 +76,11 @@ def open_engine(
         max_num_seqs=options.max_num_seqs,
         num_threads=options.num_threads,
         compiled=options.compiled,
+        cache_tokens=options.cache_tokens,
         deterministic=deterministic,
     )
-    return TransformersEngine(model, tokenizer, config, barrier)
+    recorder = partial(CudaRecorder, model.device) if options.cuda_graphs else None
+    return TransformersEngine(model, tokenizer, config, barrier, recorder)
 
 
 class TransformersEngine(Serverless):
@@ -87,8 +92,9 @@ class TransformersEngine(Serverless):
         tokenizer: ModelTokenizer,
         config: EngineConfig | None = None,
         barrier: StepBarrier | None = None,
+        recorder: Callable[[], Recorder] | None = None,
     ) -> None:
-        """Engines that serve the same trajectories share a `barrier`."""
+        """Engines that serve the same trajectories share a `barrier`. With a `recorder` decoding steps are captured."""
         self.config = config or EngineConfig()
         self.stats = Stats()
         self.policy_version = 0
@@ -97,8 +103,14 @@ class TransformersEngine(Serverless):
             max_num_seqs=self.config.max_num_seqs,
             max_model_len=self.config.max_model_len,
             compiles=self.config.compiled,
+            recorder=recorder,
+            cache_tokens=self.config.cache_tokens,
         )
-        self._parked = ParkedCache(max_tokens=self.config.parked_tokens, max_bytes=self.config.parked_bytes)
+        self._parked = ParkedCache(
+            max_tokens=self.config.parked_tokens,
+            max_bytes=self.config.parked_bytes,
+            let_go=self._model.cache.let_go,
+        )
         self._tokenizer = tokenizer
         self._end_ids = sampled_ends(model, tokenizer)
         self._pieces = byte_pieces(tokenizer, vocabulary=self._model.vocabulary)
@@ -137,15 +149,17 @@ class TransformersEngine(Serverless):
     async def sample(self, token_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Continue `token_ids`; see `Policy.sample`. A completion also ends, with LENGTH, where the context is full.
 
-        Raises ValueError for ids that are no prompt of this model, and EngineFault when the model failed.
+        Raises ValueError for ids that are no prompt of this model, UsageError where keys and values of that many tokens
+        find no room, and EngineFault when the model failed.
         """
-        self._refuse_unfit(token_ids)
+        longest = min(len(token_ids) + sampling.max_tokens, self.max_model_len)
+        self._model.refuse_unfit(token_ids, longest)
         if self._task is None or self._task.done():
             raise EngineFault("the engine is not running: use it within `async with engine:`, and anew after a fault")
         request = SamplingRequest(
             ids=list(token_ids),
             prompt_tokens=len(token_ids),
-            longest=min(len(token_ids) + sampling.max_tokens, self.max_model_len),
+            longest=longest,
             sampling=sampling,
             finder=self._finder(sampling.stop),
             uniforms=Uniforms(sampling.seed),
@@ -188,15 +202,6 @@ class TransformersEngine(Serverless):
             raise ValueError(f"{len(self._rows) + len(self._pending)} requests are active; let them finish first")
         self._parked.clear()
         self._model.release()
-
-    def _refuse_unfit(self, token_ids: Sequence[int]) -> None:
-        if not token_ids:
-            raise ValueError("a prompt has at least one token, found none")
-        if len(token_ids) >= self.max_model_len:
-            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_model_len}")
-        if min(token_ids) < 0 or max(token_ids) >= self._model.vocabulary:
-            # Left to the model, this would take down every other request, and on a GPU the whole process.
-            raise ValueError(f"the prompt has ids outside the model's vocabulary of {self._model.vocabulary} tokens")
 
     def _finder(self, stop: tuple[str, ...]) -> StopFinder:
         if stop not in self._finders:
@@ -285,7 +290,12 @@ class TransformersEngine(Serverless):
         self._steps_waited = 0
         if self.config.deterministic:
             self._pending.sort(key=lambda request: request.order)
-        chosen, self._pending = self._pending[:num_free], self._pending[num_free:]
+        chosen = list(takewhile(lambda request: self._model.cache.admits(request.longest), self._pending[:num_free]))
+        if not chosen:
+            return
+        self._pending = self._pending[len(chosen) :]
+        while self._model.cache.is_short:
+            self._parked.forget_oldest()
         self._draws = None
         rows = len(self._rows) + len(chosen)
         self._model.cache.reserve(rows=rows, tokens=max(len(request.ids) for request in chosen))
@@ -299,9 +309,8 @@ class TransformersEngine(Serverless):
         finds.sort(key=lambda find: len(find[0].ids) - 1 - find[2])
         for row, (request, entry, num_reused) in enumerate(finds, first_row):
             self._rows.append(request)
-            self._model.cache.loans.enter(row, request.ids[:-1])
-            if entry is not None:
-                self._model.cache.copy_in(row, entry.states, num_reused)
+            states = None if entry is None else entry.states
+            self._model.cache.enter(row, request.ids, longest=request.longest, states=states, reused=num_reused)
         starts = [num_reused for _, _, num_reused in finds]
         self.stats.reused_tokens += sum(starts)
         missing = [len(request.ids) - 1 - num_reused for request, _, num_reused in finds]
@@ -368,10 +377,9 @@ class TransformersEngine(Serverless):
         if is_kept:
             self._park(row)
         last = self._rows.pop()
-        self._model.cache.loans.leave(row, last=len(self._rows))
+        self._model.cache.leave(row, last=len(self._rows), tokens=len(last.ids) - 1)
         if row < len(self._rows):
             self._rows[row] = last
-            self._model.cache.move(source=len(self._rows), target=row, tokens=len(last.ids) - 1)
         self._draws = None
 
     def _park(self, row: int) -> None:

@@ -26,6 +26,7 @@ from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_
 
 from thor_tir.engines.local.compiled import compiled_step
 from thor_tir.engines.local.kv_cache import SlotCache, Window
+from thor_tir.engines.local.pages import PagedCache, attend_pages
 from thor_tir.products import usual_products
 
 _LOG = logging.getLogger(__name__)
@@ -62,9 +63,10 @@ class Layer:
 class Decoder:
     """A model's layers, applied to the tokens of many rows at once."""
 
-    def __init__(self, model: Any, cache: SlotCache, *, max_model_len: int, compiles: bool = True) -> None:
+    def __init__(self, model: Any, cache: SlotCache | PagedCache, *, max_model_len: int, compiles: bool = True) -> None:
         body, config = model.model, model.config
         self._cache = cache
+        self._attend = attend_pages if isinstance(cache, PagedCache) else attend
         self._embedding: Tensor = body.embed_tokens.weight
         self._layers = [_layer(layer) for layer in body.layers]
         self._norm: Tensor = body.norm.weight
@@ -77,7 +79,9 @@ class Decoder:
         cos_1PD, sin_1PD = body.rotary_emb(self._embedding[:1], positions)
         self._cos_PD, self._sin_PD = cos_1PD[0], sin_1PD[0, :, : self._size // 2].contiguous()
         self.step = (
-            compiled_step(model, cache, (self._cos_PD[:, : self._size // 2], self._sin_PD)) if compiles else None
+            compiled_step(model, cache, (self._cos_PD[:, : self._size // 2], self._sin_PD))
+            if compiles and isinstance(cache, SlotCache)
+            else None
         )
         """The compiled step, where there is one."""
         self._places = [
@@ -101,7 +105,7 @@ class Decoder:
         cos_B1D, sin_B1D = self._angles(position_B)
         for number, layer in enumerate(self._layers):
             query_BHD = self._store(number, layer, hidden_BE, cos_B1D, sin_B1D)
-            hidden_BE = self._rest(layer, hidden_BE, attend(query_BHD, *self._cache.blocks(number), mask_B1K))
+            hidden_BE = self._rest(layer, hidden_BE, self._attend(query_BHD, *self._cache.blocks(number), mask_B1K))
         return linear(self._normed(hidden_BE, self._norm), self._output)
 
     def prefill(self, ids_N: Tensor, position_N: Tensor, window: Window, mask_BTK: Tensor) -> None:
@@ -220,9 +224,11 @@ def _joined(scores: Sequence[Tensor]) -> Tensor:
     return scores[0] if len(scores) == 1 else torch.cat(list(scores), dim=2)
 
 
-def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int, compiles: bool = True) -> Decoder | None:
+def decoder_of(
+    model: Any, cache: SlotCache | PagedCache, *, max_model_len: int, compiles: bool = True
+) -> Decoder | None:
     """A decoder for this model that stores into `cache`, or None where it would not compute the same as the model."""
-    if type(model).__name__ not in FAMILIES or not _is_plain(model):
+    if not is_plain(model):
         return None
     error, error_compiled = _errors(model, compiles=compiles)
     tolerance = TOLERANCE.get(model.dtype, 0.0)
@@ -241,8 +247,10 @@ def decoder_of(model: Any, cache: SlotCache, *, max_model_len: int, compiles: bo
     return Decoder(model, cache, max_model_len=max_model_len, compiles=compiles)
 
 
-def _is_plain(model: Any) -> bool:
-    """True if nothing but the family's own layers, whole and on one device, makes the logits."""
+def is_plain(model: Any) -> bool:
+    """True if nothing but the layers of a family that is known, whole and on one device, makes the logits."""
+    if type(model).__name__ not in FAMILIES:
+        return False
     plain = [module for layer in model.model.layers for module in (*_biased(layer), *_unbiased(layer))]
     return (
         model.model.rotary_emb.rope_type in ROTARY

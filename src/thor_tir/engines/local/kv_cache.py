@@ -14,7 +14,7 @@ import math
 import mmap
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,29 @@ class SlotCache(Cache):  # type: ignore[misc]
         self._place: tuple[Tensor | slice, ...] = ()
         self.loans = Loans(max_num_seqs=max_num_seqs, max_tokens=max_tokens)
         """Rows that may read their first keys and values at another row's place."""
+
+    def admits(self, tokens: int) -> bool:
+        """True: a row has room for its longest length from the beginning, or gets it when it grows."""
+        return True
+
+    @property
+    def is_short(self) -> bool:
+        """False: what is parked takes nothing from rows."""
+        return False
+
+    def enter(
+        self, row: int, ids: Sequence[int], *, longest: int, states: tuple[Tensor, ...] | None = None, reused: int = 0
+    ) -> None:
+        """Take in a row behind those that are there, with the first tokens of what `copy_out` gave."""
+        self.loans.enter(row, ids[:-1])
+        if states is not None:
+            self.copy_in(row, states, reused)
+
+    def leave(self, row: int, *, last: int, tokens: int) -> None:
+        """Let a row go, whose place the last one takes, which stores so many tokens."""
+        self.loans.leave(row, last=last)
+        if row != last:
+            self.move(source=last, target=row, tokens=tokens)
 
     def aim(self, window: Window) -> None:
         """Choose the rows and positions of the next forward call; the buffers must have room for them."""
@@ -159,6 +182,9 @@ class SlotCache(Cache):  # type: ignore[misc]
             for buffer in self._buffers()
         )
 
+    def let_go(self, states: tuple[Tensor, ...]) -> None:
+        """What `copy_out` gave is not needed any more; it is independent of the rows."""
+
     def copy_in(self, row: int, states: Sequence[Tensor], tokens: int) -> None:
         """The inverse of `copy_out`, for the first tokens of what it returned."""
         for buffer, state in zip(self._buffers(), states, strict=True):
@@ -222,8 +248,16 @@ class ParkedCache:
     prefixes under one block are not reused at all: computing them again costs less than a copy.
     """
 
-    def __init__(self, *, max_tokens: int, max_bytes: int = 2**30) -> None:
+    def __init__(
+        self,
+        *,
+        max_tokens: int,
+        max_bytes: int = 2**30,
+        let_go: Callable[[tuple[Tensor, ...]], None] = lambda states: None,
+    ) -> None:
+        """`let_go` hears of what is forgotten."""
         self.max_tokens, self.max_bytes = max_tokens, max_bytes
+        self._let_go = let_go
         self.num_tokens = self.num_bytes = 0
         self._entries: OrderedDict[Parked, None] = OrderedDict()
         self._index: dict[int, list[Parked]] = {}
@@ -250,7 +284,11 @@ class ParkedCache:
         self.num_tokens += len(entry.ids)
         self.num_bytes += entry.num_bytes
         while self.num_tokens > self.max_tokens or self.num_bytes > self.max_bytes:
-            self._forget(next(iter(self._entries)))
+            self.forget_oldest()
+
+    def forget_oldest(self) -> None:
+        """Forget the sequence that was not looked for the longest time."""
+        self._forget(next(iter(self._entries)))
 
     def find(self, token_ids: Sequence[int]) -> tuple[Parked | None, int]:
         """A parked sequence and how many of its first tokens these ids begin with; (None, 0) if there is none."""
@@ -271,12 +309,15 @@ class ParkedCache:
 
     def clear(self) -> None:
         """Forget everything."""
+        for entry in self._entries:
+            self._let_go(entry.states)
         self._entries.clear()
         self._index.clear()
         self.num_tokens = self.num_bytes = 0
 
     def _forget(self, entry: Parked) -> None:
         del self._entries[entry]
+        self._let_go(entry.states)
         self.num_tokens -= len(entry.ids)
         self.num_bytes -= entry.num_bytes
         for key in _prefix_hashes(entry.ids):

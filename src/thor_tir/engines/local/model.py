@@ -6,7 +6,7 @@ Letters in names of tensors: B rows of one call, T tokens of one call, K visible
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from random import Random
@@ -17,9 +17,12 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from thor_tir.engines.local.fast_decoder import TOLERANCE, Decoder, attend, decoder_of
+from thor_tir.engines.local.captured import CapturedSteps, Recorder
+from thor_tir.engines.local.fast_decoder import FAMILIES, TOLERANCE, Decoder, attend, decoder_of, is_plain
 from thor_tir.engines.local.kv_cache import CAPACITY_BLOCK, SlotCache, Window, num_blocks
+from thor_tir.engines.local.pages import PagedCache
 from thor_tir.engines.local.sampling import Draws, draw, sent
+from thor_tir.engines.protocol import ContextFull
 from thor_tir.errors import UsageError
 from thor_tir.pretrained import CausalLM, attending
 
@@ -81,13 +84,23 @@ class MaskForm(StrEnum):
 class CachedModel:
     """A causal language model with the keys and values of its active rows."""
 
-    def __init__(self, model: CausalLM, *, max_num_seqs: int, max_model_len: int | None, compiles: bool = True) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        *,
+        max_num_seqs: int,
+        max_model_len: int | None,
+        compiles: bool = True,
+        recorder: Callable[[], Recorder] | None = None,
+        cache_tokens: int | None = None,
+    ) -> None:
+        """With a `recorder`, made anew for each decoder, steps are captured over a pool of so many tokens."""
         config = model.config.get_text_config()
         self.model = model
         self.device: torch.device = model.device
         self.max_model_len = longest_context(config, max_model_len)
         self.vocabulary: int = config.vocab_size
-        self.cache = SlotCache(
+        self.cache: SlotCache | PagedCache = SlotCache(
             num_layers=config.num_hidden_layers, max_num_seqs=max_num_seqs, max_tokens=self.max_model_len
         )
         longest = max(max_num_seqs, self.cache.max_tokens)
@@ -99,7 +112,31 @@ class CachedModel:
         self._compiles = compiles
         self._window: int | None = None
         self._form = MaskForm.CAUSAL
+        self._recorder: Callable[[], Recorder] | None = None
+        self._captured: CapturedSteps | None = None
         self._respect_windows(config)
+        if recorder is not None:
+            self._capture(recorder, max_num_seqs, cache_tokens)
+
+    def _capture(self, recorder: Callable[[], Recorder], max_num_seqs: int, cache_tokens: int | None) -> None:
+        """Decode by captured steps from now on. Raises UsageError where they do not compute the same as the model."""
+        if self._form is MaskForm.BY_LAYER or not is_plain(self.model):
+            raise self._unknown()
+        self._recorder = recorder
+        self.cache = PagedCache(
+            self.model, max_num_seqs=max_num_seqs, max_model_len=self.max_model_len, tokens=cache_tokens
+        )
+        error = self._error(min(CAPACITY_BLOCK + BEYOND, self.max_model_len, self.cache.max_tokens))
+        if not error <= TOLERANCE.get(self.model.dtype, 0.0):
+            raise UsageError(
+                f"the captured step's logits differ by {error:.1g} from the model's: leave out --engine.cuda-graphs"
+            )
+
+    def _unknown(self) -> UsageError:
+        return UsageError(
+            f"--engine.cuda-graphs knows {', '.join(sorted(FAMILIES))}, whole and without adapters or hooks, and this "
+            f"{type(self.model).__name__} is none of them or does not compute as they do: leave the option out"
+        )
 
     def _respect_windows(self, config: Any) -> None:
         """Find the masks under which this pass computes what the model does beyond its window.
@@ -128,7 +165,6 @@ class CachedModel:
                 self.max_model_len,
             )
 
-    @torch.inference_mode()
     def _computes_the_same(self, form: MaskForm) -> bool:
         """True if these masks give the model's own logits right behind its window. Keeps the form if so."""
         assert self._window is not None
@@ -136,23 +172,46 @@ class CachedModel:
         if self.device.type == "cpu" and 2.0 * length * self.model.num_parameters() > AFFORDABLE:
             return False
         self._form = form
-        draw_id = Random(0)
-        ids = [draw_id.randrange(self.vocabulary) for _ in range(length)]
-        was_training = self.model.training
-        self.model.eval()
         try:
-            middle = length // 2
-            self.prefill(0, [ids[:middle]], [0])
-            self.prefill(0, [ids[middle:-1]], [middle])
-            found = self.decode(ids[-1:], [length - 1])
-            expected = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[:, -1]
+            return self._error(length) <= TOLERANCE.get(self.model.dtype, 0.0)
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):  # not the form that it takes
             return False
+
+    @torch.inference_mode()
+    def _error(self, length: int) -> float:
+        """Largest difference from the model's own logits behind a text of this length, as a share of the largest logit.
+        It is read in two pieces, and its last two tokens are decoded: a step that is captured is replayed once."""
+        draw_id = Random(0)
+        ids = [draw_id.randrange(self.vocabulary) for _ in range(length)]
+        was_training, middle = self.model.training, length // 2
+        self.model.eval()
+        try:
+            self.cache.admits(length)
+            self.cache.enter(0, ids, longest=length)
+            self.prefill(0, [ids[:middle]], [0])
+            self.prefill(0, [ids[middle:-2]], [middle])
+            self.decode(ids[-2:-1], [length - 2])
+            found = self.decode(ids[-1:], [length - 1])
+            expected = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[:, -1]
         finally:
             self.model.train(was_training)
             self.release()
-        error = float((found - expected).abs().max() / expected.abs().max())
-        return error <= TOLERANCE.get(self.model.dtype, 0.0)
+        return float((found - expected).abs().max() / expected.abs().max())
+
+    def refuse_unfit(self, token_ids: Sequence[int], longest: int) -> None:
+        """Raise ValueError for ids that are no prompt of this model, or that may grow beyond what has room here."""
+        if not token_ids:
+            raise ValueError("a prompt has at least one token, found none")
+        if len(token_ids) >= self.max_model_len:
+            raise ContextFull(f"the prompt has {len(token_ids)} tokens, which fill the context of {self.max_model_len}")
+        if min(token_ids) < 0 or max(token_ids) >= self.vocabulary:
+            # Left to the model, this would take down every other request, and on a GPU the whole process.
+            raise ValueError(f"the prompt has ids outside the model's vocabulary of {self.vocabulary} tokens")
+        if longest > self.cache.max_tokens:
+            raise UsageError(
+                f"a prompt of {len(token_ids)} tokens that may grow to {longest} never fits into the pool of keys and "
+                f"values, which holds {self.cache.max_tokens}: raise --engine.cache-tokens, or allow fewer tokens"
+            )
 
     def sample(
         self, last_B: Sequence[int], position_B: Sequence[int], draws: Draws, uniform_B: Sequence[float]
@@ -167,12 +226,17 @@ class CachedModel:
 
     def decode(self, last_B: Sequence[int], position_B: Sequence[int]) -> Tensor:
         """Store one more token in each of the first rows and return the logits [B, V] of what follows."""
-        visible = self._make_room(rows=len(last_B), tokens=max(position_B) + 1)
         decoder = self._quick()
+        if self._captured is not None:
+            return self._captured.logits(last_B, position_B)
+        visible = self._make_room(rows=len(last_B), tokens=max(position_B) + 1)
         if decoder is not None and decoder.step is not None:
             return decoder.step.logits(last_B, position_B, window=self._window)
-        rows = slice(0, len(last_B))
         ids_B, place_B = sent([last_B, position_B], self.device).unbind()
+        return self._logits(ids_B, place_B, visible)
+
+    def _logits(self, ids_B: Tensor, place_B: Tensor, visible: int) -> Tensor:
+        rows, decoder = slice(0, len(ids_B)), self._decoder
         window = Window(rows=rows, visible=visible, slot_N=self._count[rows], position_N=place_B)
         mask_BK = self._mask(place_B, visible, self._window if self._form is MaskForm.SLIDING else None)
         if decoder is not None:
@@ -206,21 +270,27 @@ class CachedModel:
         self._forward(sent(padded, self.device), position_BT, mask_BTK, window)
 
     def release(self) -> None:
-        """Free keys and values; whether the model can be decoded quickly is tried anew at the next call."""
+        """Free keys and values; whether the model can be decoded quickly is tried anew at the next call. Captured steps
+        stay, which read whatever weights lie where they were."""
         self.cache.release()
-        self._decoder, self._is_tried = None, False
+        if self._captured is None or not is_plain(self.model):
+            self._decoder, self._is_tried, self._captured = None, False, None
 
     def _quick(self) -> Decoder | None:
         if self._decoder is not None and not self._decoder.is_current:
             self._is_tried = False
         if not self._is_tried:
-            is_plain = self._form is not MaskForm.BY_LAYER
+            may_be_quick = self._form is not MaskForm.BY_LAYER
             self._is_tried = True
             self._decoder = (
                 decoder_of(self.model, self.cache, max_model_len=self.max_model_len, compiles=self._compiles)
-                if is_plain
+                if may_be_quick
                 else None
             )
+            if self._recorder is not None and isinstance(self.cache, PagedCache):
+                if self._decoder is None:
+                    raise self._unknown()
+                self._captured = CapturedSteps(self._recorder(), self.cache, self._logits, vocabulary=self.vocabulary)
         return self._decoder
 
     def _make_room(self, *, rows: int, tokens: int) -> int:

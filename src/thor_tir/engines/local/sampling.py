@@ -81,7 +81,7 @@ def _column(numbers: Sequence[float], device: torch.device) -> Tensor:
     return sent(numbers, device, dtype=torch.float32)[:, None]
 
 
-def sent(values: Sequence[Any], device: torch.device, *, dtype: torch.dtype | None = None) -> Tensor:
+def sent(values: Sequence[Any] | NDArray[Any], device: torch.device, *, dtype: torch.dtype | None = None) -> Tensor:
     """The numbers on a device; from pinned memory to a GPU, so that nobody waits until they are there."""
     made = torch.tensor(values, dtype=dtype)
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -157,7 +157,9 @@ def test_as_many_steps_are_recorded_as_there_are_sizes() -> None:
         sample_all(engine, asks)
     # five rows are filled up to six, of one page and, from token 65 on, of two; then four (three), two and one
     assert set(engine._model._captured._replays) == {(1, 2), (6, 1), (6, 2), (4, 2), (2, 2)}
-    assert recorder.num_recorded == 5
+    sample_all(engine, [([5], Sampling(max_tokens=140))])  # alone, into a third page, for which there are four
+    assert set(engine._model._captured._replays) == {(1, 1), (1, 2), (1, 4), (6, 1), (6, 2), (4, 2), (2, 2)}
+    assert recorder.num_recorded == 7
 
 
 def test_sizes_are_powers_of_two_up_to_the_most() -> None:
@@ -188,6 +190,23 @@ def test_rows_that_fill_up_a_batch_and_pages_that_nobody_has_change_nothing() ->
         assert torch.equal(found, expected)
         assert found.isfinite().all()
     assert len(poisoned.cache._rows[0].pages) == 2
+
+
+@torch.inference_mode()
+def test_what_fills_up_the_place_of_a_row_that_left_writes_no_longer_where_that_row_did() -> None:
+    left, never = (read(MODEL, RunAgain()) for _ in range(2))
+    left.cache.admits(20)
+    left.cache.enter(3, [1, 2], longest=20)
+    left.prefill(3, [[1]], [0])
+    left.decode([1, 2, 3, 4], [6, 2, 3, 1])
+    [page] = left.cache._rows[3].pages
+    left.cache.leave(3, last=3, tokens=2)
+    never.decode([1, 2, 3], [6, 2, 3])
+    for place in range(7, 70):
+        asked = [1, 2, 3], [place, 3, 4]
+        found, expected = (cached.decode(*asked) for cached in (left, never))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert left.cache._rows[0].pages[1] == page  # which the first row has by now
 
 
 def test_what_a_recording_knows_are_tensors_not_names() -> None:
@@ -270,11 +289,16 @@ def test_a_model_that_is_changed_later_ends_requests_with_the_reason() -> None:
             await engine.update_weights((), 1)
             await engine.sample([5], Sampling(max_tokens=2))
 
-    with pytest.raises(
-        EngineFault, match=r"the engine stopped: --engine\.cuda-graphs knows LlamaFor.*leave the option out"
-    ):
-        asyncio.run(run())
-    assert_all_free(engine)
+    async def again() -> None:
+        async with engine:
+            await engine.sample([5], Sampling(max_tokens=2))
+
+    for ask in (run, again):
+        with pytest.raises(
+            EngineFault, match=r"the engine stopped: --engine\.cuda-graphs knows Llama.*leave the option out"
+        ):
+            asyncio.run(ask())
+        assert_all_free(engine)
 
 
 def test_a_fault_in_a_step_and_logits_that_are_no_numbers_leave_no_page_behind() -> None:

@@ -288,9 +288,9 @@ class CachedModel:
                 else None
             )
             if self._recorder is not None and isinstance(self.cache, PagedCache):
-                if self._decoder is None:
-                    raise self._unknown()
                 self._captured = CapturedSteps(self._recorder(), self.cache, self._logits, vocabulary=self.vocabulary)
+        if self._recorder is not None and self._decoder is None:
+            raise self._unknown()
         return self._decoder
 
     def _make_room(self, *, rows: int, tokens: int) -> int:

@@ -29,6 +29,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "entropy": ("--step.method", "none", "--grouping", "entropy"),
     "tree": ("--step.method", "none", "--grouping", "tree"),
     "none-kept": ("--step.method", "none", *_KEPT),
+    "thor-kept": ("--step.method", "thor", *_KEPT),
     "roc": ("--step.method", "none", "--oversample", "2", *_KEPT),
     "returns": ("--step.method", "returns", *_KEPT),
 }
@@ -44,12 +45,12 @@ def _experiment(name: str, title: str) -> Experiment:
         measures=("accuracy", "calls_ran", "right_if_clean", "tokens"),
         pairs=(
             *(Pair(ours=method, theirs="thor") for method in METHODS if method != "thor"),
-            *(Pair(ours=method, theirs="none-kept") for method in ("returns", "roc")),
+            *(Pair(ours=method, theirs="none-kept") for method in ("thor-kept", "returns", "roc")),
         ),
         compared=("accuracy", "calls_ran"),
         is_family=True,
         notes=(
-            "`none-kept`, `roc` and `returns` let trajectories go on after a failed call and count them all the same.",
+            "`-kept`, `roc` and `returns` let trajectories go on after a failed call and count them all the same.",
             "Every run has the nano preset's learning rate from its third step to its end; what differs is the method.",
         ),
     )

@@ -144,6 +144,15 @@ def test_a_buffer_on_a_cpu_has_its_whole_size_at_once_and_takes_memory_where_som
     assert taken_bytes() - before < 2**24
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory by the page is asked of Linux alone")
+def test_where_addresses_are_limited_a_buffer_takes_no_more_of_them_than_its_rows_need(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda which: (2**32, -1))
+    cache = SlotCache(num_layers=1, max_num_seqs=128, max_tokens=2**16)
+    cache.reserve(rows=2, tokens=4)
+    store(cache, slice(0, 2), [0, 0], [1.0, 2.0])
+    assert cache.buffers(shared=1, size=1, like=torch.zeros(1))[0].shape == (1, 1, 2, 1, 64, 1)
+
+
 def taken_bytes() -> int:
     """Memory of this process that is not only addresses."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -209,15 +209,22 @@ class SlotCache(Cache):  # type: ignore[misc]
 
 def _zeros_where_written(shape: Sequence[int], like: Tensor) -> Tensor | None:
     """Zeros on a CPU that take memory a page at a time, when something is written there, so that a buffer has its whole
-    size from the beginning and is never made anew; None where the system has no such memory."""
-    if sys.platform != "linux" or like.device.type != "cpu":
+    size from the beginning and is never made anew; None where the system has no such memory, or counts addresses."""
+    if sys.platform != "linux" or like.device.type != "cpu" or _limits_addresses():
         return None
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     try:
         pages = mmap.mmap(-1, math.prod(shape) * like.element_size(), flags=flags)
-    except OSError:  # addresses are limited, or memory is promised to nobody who does not take it
+    except OSError:  # memory is promised to nobody who does not take it
         return None
     return torch.frombuffer(pages, dtype=like.dtype).view(*shape)
+
+
+def _limits_addresses() -> bool:
+    """True where addresses of this process are limited (`ulimit -v`): those of empty pages would be missing later."""
+    import resource  # Linux has it
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def num_blocks(tokens: int) -> int:

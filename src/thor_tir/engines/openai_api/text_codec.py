@@ -61,6 +61,8 @@ class TextTokenizer:
     eos_token_id = CONTROLS[END]
     all_special_tokens = tuple(CONTROLS)
     chat_template = "messages"
+    is_of_package = True
+    """Turns are written by a method of this package, which needs no limit of time."""
 
     def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
         """Ids; with `split_special_tokens=True` names of control tokens are text like any other."""

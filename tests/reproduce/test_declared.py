@@ -96,9 +96,10 @@ def test_a_folder_of_another_stage_is_refused_with_both_commands(tmp_path: Path)
     other = Job(stage=jobs[0].stage, seed=0, folder=jobs[0].folder, words=(*jobs[0].words, "--count", "7"))
     with pytest.raises(UsageError, match="is another stage than"):
         plan([other])
-    (jobs[0].folder / MARK).write_text(json.dumps({"words": 3}), encoding="utf-8")
-    with pytest.raises(UsageError, match="damaged"):
-        plan(jobs)
+    for damaged in ({"words": 3}, {"words": [], "seconds": float("nan")}, {"words": [], "seconds": -1}):
+        (jobs[0].folder / MARK).write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(UsageError, match="damaged"):
+            plan(jobs)
 
 
 def elsewhere(words: Sequence[str], root: Path) -> list[str]:
@@ -139,6 +140,7 @@ def test_a_model_by_its_folder_shares_no_runs_with_a_model_by_name_and_keeps_tho
     taken = ["nano", "results"]
     assert folder_name("models/mine", tmp_path, taken=taken) == "mine"
     assert folder_name("Qwen/Qwen3-8B", tmp_path, taken=taken) == "Qwen3-8B"
+    assert folder_name("models/mine/sft/..", tmp_path, taken=taken) == "mine"  # not the folder above all runs
     name = folder_name("/some/nano", tmp_path, taken=taken)
     assert name.startswith("nano-")
     assert name != folder_name("/other/nano", tmp_path, taken=taken)

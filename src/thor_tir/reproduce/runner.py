@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
+from os.path import abspath
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -123,7 +125,7 @@ def folder_name(model: str, root: Path, *, taken: Sequence[str]) -> str:
     It is the model's own name, and for one that is `taken` that and some letters that go with its place, so that two
     models never share a folder; runs that this model had already in a folder of its bare name stay there.
     """
-    place = Path(model).absolute()
+    place = Path(abspath(model))
     begun = (_read(mark)[0] for mark in root.glob(f"{place.name}/seed-*/tirgen/{MARK}"))
     actors = [words[words.index("--actor") + 1] for words in begun if "--actor" in words[:-1]]
     if place.name not in taken or any(_are_one(actor, model) for actor in actors):
@@ -138,6 +140,8 @@ def _read(path: Path) -> tuple[list[str], float]:
         words, seconds = found["words"], float(str(found["seconds"]))
         if not isinstance(words, list):
             raise ValueError("its words are no list")
+        if not 0 <= seconds < inf:
+            raise ValueError(f"no stage takes {seconds} seconds")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged: {error}; delete it, and the stage is looked at again") from error
     return list(map(str, words)), seconds

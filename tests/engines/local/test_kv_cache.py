@@ -142,6 +142,9 @@ def test_a_buffer_on_a_cpu_has_its_whole_size_at_once_and_takes_memory_where_som
     cache.reserve(rows=128, tokens=2**22)
     assert cache.buffers(shared=1, size=1, like=torch.zeros(1))[0] is keys
     assert taken_bytes() - before < 2**24
+    if Path("/sys/kernel/mm/transparent_hugepage").exists():  # "always" would take two megabytes for a token
+        areas = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        assert any(" nh" in flags.splitlines()[0] for flags in areas[1:])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory by the page is asked of Linux alone")

@@ -15,6 +15,7 @@ import mmap
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -217,6 +218,8 @@ def _zeros_where_written(shape: Sequence[int], like: Tensor) -> Tensor | None:
         pages = mmap.mmap(-1, math.prod(shape) * like.element_size(), flags=flags)
     except OSError:  # memory is promised to nobody who does not take it
         return None
+    with suppress(OSError):  # a kernel without huge pages, of which one would be taken for each row's first few tokens
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(pages, dtype=like.dtype).view(*shape)
 
 

@@ -53,3 +53,20 @@ def test_a_row_whose_logits_are_not_numbers_ends_alone_and_the_engine_goes_on(mo
     assert tokens(other) == tokens(alone) == tokens(after)
     assert poison[-1] not in {*sound, *tokens(alone)}
     assert isinstance(broken, EngineFault)
+
+
+def test_keys_that_are_not_numbers_leave_nothing_to_who_comes_into_their_place():
+    model = tiny_model()
+    sound = encoded("So")
+    poison = next(token for token in range(len(model.model.embed_tokens.weight)) if token not in sound)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[poison] = torch.nan
+        model.lm_head.weight[poison] = 0  # tied or not, it is not what makes the sound one's logits
+
+    async def run():
+        async with engine_of(model, compiled=False) as engine:
+            with pytest.raises(EngineFault, match="are not numbers"):
+                await engine.sample([poison] * 40, Sampling(max_tokens=2))
+            return await engine.sample(sound, Sampling(max_tokens=6, temperature=0))
+
+    assert len(asyncio.run(run()).span) > 0

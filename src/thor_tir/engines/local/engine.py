@@ -358,6 +358,7 @@ class TransformersEngine(Serverless):
     def _refuse(self, row: int) -> None:
         """End a request whose logits are not numbers; the others go on, and nothing of it is kept."""
         request = self._rows[row]
+        self._model.cache.blank(row, len(request.ids))
         self._leave(row, is_kept=False)
         if not request.future.done():
             request.future.set_exception(

@@ -34,8 +34,9 @@ _LOG = logging.getLogger(__name__)
 FAMILIES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
 """Kinds of rotary positions whose angles depend on the position alone."""
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""Largest difference of logits from the model's, as a share of the largest: a few roundings."""
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+"""Largest difference of logits from the model's, as a share of the largest: a few roundings. In double precision
+they are those of float32, in which models compute norms and angles whatever they are in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,11 @@ class SlotCache(Cache):  # type: ignore[misc]
         if row != last:
             self.move(source=last, target=row, tokens=tokens)
 
+    def blank(self, row: int, tokens: int) -> None:
+        """Overwrite a row's first tokens, which are no numbers: hidden ones get weight 0, and 0 times them is none."""
+        for buffer in self._buffers():
+            buffer[: num_blocks(tokens), :, row] = 0
+
     def aim(self, window: Window) -> None:
         """Choose the rows and positions of the next forward call; the buffers must have room for them."""
         self._window = window

@@ -122,6 +122,9 @@ class PagedCache:
         self._known_SW[row] = self._known_SW[last]
         self._known_SW[last] = RUBBISH
 
+    def blank(self, row: int, tokens: int) -> None:
+        """No effect: pages are blank when a row gets them."""
+
     def copy_out(self, row: int, tokens: int) -> tuple[Tensor, ...]:
         """The pages of a row's first tokens, by number; they stay until `let_go`."""
         pages = self._rows[row].pages[: num_blocks(tokens)]

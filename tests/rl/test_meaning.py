@@ -79,6 +79,7 @@ def test_presets_go_with_every_method_and_level() -> None:
             config = replace(kept, episode=replace(kept.episode, filters=()), step=replace(kept.step, method=method))
             check_meaning(config, usual)
         check_meaning(replace(usual, levels="episode"), usual)
+        check_meaning(replace(usual, levels="episode", step=replace(usual.step, method="none")), usual)
 
 
 def test_a_run_that_was_begun_before_goes_on(tmp_path: Path, monkeypatch) -> None:

@@ -42,7 +42,7 @@ def _meaningless(config: RLConfig) -> Iterator[str]:
 
 def _unread(config: RLConfig, usual: RLConfig) -> Iterator[str]:
     method, is_off = config.step.method, config.levels == "episode"
-    if is_off and method != usual.step.method:
+    if is_off and method not in (usual.step.method, "none"):
         yield (
             f"--levels episode credits no single steps, so --step.method {method} would not be read: leave one of them "
             "out"

@@ -60,7 +60,7 @@ def test_a_method_reads_the_options_that_it_says(tmp_path: Path, method: str) ->
         ("--step.probes 5 --step.method potential", "--step.probes 5 would not be read .* --step.method locate"),
         ("--step.shaping 1 --step.method none", "--step.shaping 1.0 would not be read with --step.method none"),
         ("--step.reward runs --step.method locate", "or give --step.method thor or recovery"),
-        ("--step.num-generations 4 --levels episode", "would not be read with --levels episode: leave it out$"),
+        ("--step.num-generations 4 --levels episode", r"leave it out \(the preset has 8\)$"),
         ("--preset paper --step.suffix-tokens 8 --step.method none", "--step.suffix-tokens 8 would not be read"),
         ("--min-tokens 5", "--min-tokens 5 is of the filter too-short"),
         ("--lora-alpha 5", "give --lora-r"),

@@ -47,26 +47,36 @@ def _unread(config: RLConfig, usual: RLConfig) -> Iterator[str]:
             f"--levels episode credits no single steps, so --step.method {method} would not be read: leave one of them "
             "out"
         )
-    for name, value in _changed(config.step, usual.step):
+    for name, value, preset in _changed(config.step, usual.step):
         if name == "method" or name in method_of(config).reads:
             continue
         readers = " or ".join(other for other, known in METHODS.items() if name in known.reads)
         with_what = "--levels episode" if is_off else f"--step.method {method}"
         instead = "" if is_off else f", or give --step.method {readers}"
-        yield f"--step.{_flag(name)} {value} would not be read with {with_what}: leave it out{instead}"
-    for name, value in _changed(config.episode, usual.episode):
+        yield (
+            f"--step.{_flag(name)} {value} would not be read with {with_what}: leave it out (the preset has {preset})"
+            f"{instead}"
+        )
+    for name, value, preset in _changed(config.episode, usual.episode):
         if (needed := _OF_FILTERS.get(name)) is not None and needed not in config.episode.filters:
-            yield f"--{_flag(name)} {value} is of the filter {needed}, which --filters lacks: leave it out, or add it"
+            yield (
+                f"--{_flag(name)} {value} is of the filter {needed}, which --filters lacks: leave it out (the preset "
+                f"has {preset}), or add it"
+            )
     if not config.adapters.lora_r and config.adapters.lora_alpha != usual.adapters.lora_alpha:
         yield f"--lora-alpha {config.adapters.lora_alpha} is the scale of adapters, and there are none: give --lora-r"
 
 
-def _changed(options: object, usual: object) -> Iterator[tuple[str, str]]:
-    """The fields whose values differ, with the words of the value."""
+def _changed(options: object, usual: object) -> Iterator[tuple[str, str, str]]:
+    """The fields whose values differ, with the words of both values."""
     for field in fields(options):  # type: ignore[arg-type]
-        value = getattr(options, field.name)
-        if value != getattr(usual, field.name):
-            yield field.name, shlex.join(map(str, value if isinstance(value, tuple) else (value,)))
+        value, preset = getattr(options, field.name), getattr(usual, field.name)
+        if value != preset:
+            yield field.name, _words(value), _words(preset)
+
+
+def _words(value: object) -> str:
+    return shlex.join(map(str, value if isinstance(value, tuple) else (value,)))
 
 
 def _flag(name: str) -> str:

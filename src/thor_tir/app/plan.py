@@ -23,7 +23,7 @@ from thor_tir.app.stages.evaluate import EvalRun, check_eval, requests_of, rollo
 from thor_tir.app.stages.rl import TrainingProblems, check_rl, problems_of
 from thor_tir.app.stages.sft import prepared
 from thor_tir.app.stages.sft_data import SftSource
-from thor_tir.app.stages.tirgen import check_spelling, engine_of_critic, tirgen_problems
+from thor_tir.app.stages.tirgen import check_spelling, check_tirgen, engine_of_critic, tirgen_problems
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompt_file import read_prompts
 from thor_tir.dialect.prompts import NO_TOOLS, TOOLS, PromptStyle
@@ -240,6 +240,7 @@ def plan_sft(
 
 def plan_tirgen(config: RunConfig, say: Callable[[str], None], *, is_here: bool = True) -> Plan:
     """A run of TIRGen. Raises UsageError for whatever it would refuse before it samples."""
+    check_tirgen(config)
     found, tirgen, tries = tirgen_problems(config), config.tirgen, config.schedule.attempts
     if found.taken:
         say(found.taken)

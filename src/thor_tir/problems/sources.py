@@ -96,6 +96,12 @@ def bare_question(text: str) -> str:
     return bare.rstrip(".?!:;") or normalised(text)
 
 
+def not_asked_in(problems: Sequence[Problem], others: Sequence[Problem]) -> list[Problem]:
+    """The problems whose question none of the others asks, in their order."""
+    asked = {bare_question(other.question) for other in others}
+    return [problem for problem in problems if bare_question(problem.question) not in asked]
+
+
 def split_of(question: str) -> Split:
     """The one split that a question belongs to, from a digest of its normal form."""
     tenth = int(digest(normalised(question)), 16) % 10
@@ -115,10 +121,8 @@ def held_out(
         alike.setdefault(bare_question(problem.question), []).append(problem)
     spelled = {min(normalised(p.question) for p in same): bare for bare, same in alike.items()}
     owned = sorted((spelling for spelling in spelled if split_of(spelling) is split), key=digest)
-    kept = [spelled[spelling] for spelling in owned[:most]]
-    apart = set(kept)
-    train = [p for p in problems if bare_question(p.question) not in apart]
-    return train, [alike[bare][0] for bare in kept]
+    kept = [alike[spelled[spelling]][0] for spelling in owned[:most]]
+    return not_asked_in(problems, kept), kept
 
 
 @dataclass(frozen=True, kw_only=True)

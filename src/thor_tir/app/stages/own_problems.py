@@ -9,7 +9,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problem import Problem, write_problems
 from thor_tir.problems.columns import ANY_FIELDS
 from thor_tir.problems.sets import load_set
-from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
+from thor_tir.problems.sources import Split, held_out, is_generated, load_problems, not_asked_in
 from thor_tir.seeds import seed_for
 
 TRAIN, TEST = Path("problems/train.jsonl"), Path("problems/test.jsonl")
@@ -36,8 +36,7 @@ def parts_of(config: RunConfig) -> Parts:
     found = load_problems(spec, seed=seed_for("tirgen", config.seed), fields=config.fields, choice=config.choice)
     if config.test_problems:
         test = list(load_set(config.test_problems, fields=config.fields).problems[:most])
-        asked = {bare_question(problem.question) for problem in test}
-        train = [problem for problem in found.problems if bare_question(problem.question) not in asked]
+        train = not_asked_in(found.problems, test)
         gone = len(found.problems) - len(train)
         origin = f"from {config.test_problems}" + (
             f", {gone} of which are in {spec} too and are left out" if gone else ""

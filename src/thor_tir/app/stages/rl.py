@@ -31,7 +31,7 @@ from thor_tir.pretrained import CausalLM
 from thor_tir.problems.benchmarks import ProblemSet, digest_of
 from thor_tir.problems.columns import ANY_FIELDS
 from thor_tir.problems.data_set import DataSet
-from thor_tir.problems.sources import Split, bare_question, held_out, is_generated, load_problems
+from thor_tir.problems.sources import Split, held_out, is_generated, load_problems, not_asked_in
 from thor_tir.progress import UNSEEN, Progress, Reporter
 from thor_tir.rl import train as rl
 from thor_tir.rl.collect import RoundSamples
@@ -164,8 +164,7 @@ def problems_of(config: RunConfig) -> TrainingProblems:
         kept = list(asked.problems)
         origin = f"from {rl.validation_problems}" if rl.validation_problems else f"of the validation split of {spec}"
         origin = "; ".join([origin, *filter(None, [asked.taken]), *asked.left_out])
-        questions = {bare_question(problem.question) for problem in kept}
-        problems = [problem for problem in found.problems if bare_question(problem.question) not in questions]
+        problems = not_asked_in(found.problems, kept)
         if gone := len(found.problems) - len(problems):
             origin += f"; {gone} that were also in {spec} are not trained on"
     if not problems:
@@ -190,8 +189,7 @@ def _without_validation(config: RunConfig, whole: DataSet) -> TrainingProblems:
     named, remark = config.rl.validation_problems, "no validation"
     if named:
         apart = _validation_set(config, named, count=config.rl.num_validation if is_generated(named) else None)
-        questions = {bare_question(problem.question) for problem in apart.problems}
-        kept = tuple(problem for problem in whole.problems if bare_question(problem.question) not in questions)
+        kept = tuple(not_asked_in(whole.problems, apart.problems))
         gone = len(whole.problems) - len(kept)
         remark = f"no validation; {gone} problems of {config.problems} that stand in {named} too are not trained on"
         whole = replace(whole, problems=kept)

@@ -64,9 +64,7 @@ async def generate_data(config: RunConfig, folder: Path, runtime: Runtime, repor
 
 
 def tirgen_problems(config: RunConfig) -> DataSet:
-    """The questions that TIRGen is run on. Raises UsageError, before anything is sampled, also for benchmarks of the
-    filter that hold no question."""
-    benchmark_questions(config.filter.benchmarks)
+    """The questions that TIRGen is run on."""
     return load_problems(
         config.problems,
         split=Split.TRAIN,
@@ -85,6 +83,7 @@ async def generate_raw(
 
     `models.json` then says how the models were reached and what they cost, in all calls.
     """
+    check_tirgen(config)
     everything = tirgen_problems(config)
     problems = [p for position, p in enumerate(everything.problems) if shard.owns(position)]
     barrier = StepBarrier()
@@ -148,6 +147,11 @@ class _Maker:
             "problem": asdict(problem),
             "provenance": self.signed,
         }
+
+
+def check_tirgen(config: RunConfig) -> None:
+    """Raise UsageError, before anything is sampled, for benchmarks of the filter that hold no question."""
+    benchmark_questions(config.filter.benchmarks)
 
 
 def check_spelling(dialect: Dialect) -> None:

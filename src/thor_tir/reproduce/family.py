@@ -6,7 +6,7 @@ from thor_tir.reproduce.declared import Experiment, Pair, Row
 
 BUDGET = 300_000
 """Tokens that each run may sample: about eighteen rounds of the paper's method on the embedded model."""
-SECONDS = 240
+SECONDS = 150
 """Seconds of sampling and training of each run where these are what is equal."""
 _CONSTANT = ("--num-rounds", "1000", "--lr-scheduler-type", "constant")
 SAME = {

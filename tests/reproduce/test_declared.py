@@ -7,25 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from heard import Heard
 from thor_tir import commands
 from thor_tir.commands.reproduce import Reproduce
 from thor_tir.errors import UsageError
-from thor_tir.progress import Unseen
 from thor_tir.reproduce.declared import Job, Layout, Row, Stage, Subject
 from thor_tir.reproduce.runner import MARK, folder_name, left, note_done, plan, run_missing
 from thor_tir.reproduce.stages import STAGES, SUBJECTS
 from thor_tir.reproduce.tables import EXPERIMENTS, GSM8K, TABLE2, TABLE3, TABLE5
-
-
-class Heard(Unseen):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def stage(self, title: str, total: int):
-        raise AssertionError("stages have their own bars")
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def layout(root: Path, model: str = "nano") -> Layout:
@@ -67,10 +56,10 @@ def test_only_what_is_missing_is_run_and_a_stage_that_broke_off_is_run_again(tmp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_missing(jobs, execute, Heard(), among=jobs)
-    run_missing(jobs, execute, Heard(), among=jobs)
+        list(run_missing(jobs, execute, Heard()))
+    assert len(list(run_missing(jobs, execute, Heard()))) == 2  # it stops behind each stage
     assert ran == ["eval", "eval", "tirgen", "sft", "sft", "eval"]
-    run_missing(jobs, execute, Heard(), among=jobs)
+    assert not list(run_missing(jobs, execute, Heard()))
     assert len(ran) == 6
 
 

@@ -27,7 +27,8 @@ class Reproduce:
     """Run a table of the paper: what is missing is run, over several seeds, and tables with intervals are written.
 
     Every stage is a run of an ordinary command of THOR in a folder of its own, shared by all tables; killed at any
-    instant, the same command continues.
+    instant, the same command continues. Given in several shells, or on machines that share the folder, it divides the
+    stages among them.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]]
@@ -58,7 +59,6 @@ class Reproduce:
     def run(self) -> None:
         """Run what is missing, measure, print and write."""
         from thor_tir.reproduce.declared import Layout
-        from thor_tir.reproduce.runner import OutOfTime, run_missing
         from thor_tir.reproduce.stages import STAGES
 
         self._check()
@@ -78,16 +78,37 @@ class Reproduce:
             for each in experiments:
                 self._measure(each, layout, reporter)
             return
-        execute = partial(_carry_out, minutes=self.minutes)
-        for seed in range(self.seeds):
-            try:
-                run_missing(layout.jobs(rows, [seed]), execute, reporter, among=layout.jobs(rows, range(self.seeds)))
-            except OutOfTime:
-                reporter.say(f"the stage has used its {self.minutes:g} minutes: the same command goes on with it")
-                self._write_what_there_is(experiments, layout, seed, reporter)
-                return
-            for each in experiments:
-                self._write(each, layout, list(range(seed + 1)), reporter)
+        self._run(experiments, layout, reporter)
+
+    def _run(self, experiments: "Sequence[Experiment]", layout: "Layout", reporter: ConsoleReporter) -> None:
+        """Run what is missing; tables are written whenever a seed is finished."""
+        from thor_tir.reproduce.runner import OutOfTime, run_missing
+
+        rows = [row for each in experiments for row in each.rows]
+        jobs, execute = layout.jobs(rows, range(self.seeds)), partial(_carry_out, minutes=self.minutes)
+        written: list[int] = []
+
+        def write() -> None:
+            nonlocal written
+            if (done := self._finished(rows, layout)) != written:
+                written = done
+                for each in experiments:
+                    self._write(each, layout, done, reporter)
+
+        try:
+            write()
+            for _ in run_missing(jobs, execute, reporter):
+                write()
+        except OutOfTime:
+            reporter.say(f"the stage has used its {self.minutes:g} minutes: the same command goes on with it")
+            if not written:
+                self._write_what_there_is(experiments, layout, reporter)
+
+    def _finished(self, rows: "Sequence[Row]", layout: "Layout") -> list[int]:
+        """The seeds whose stages are all done."""
+        from thor_tir.reproduce.runner import plan
+
+        return [s for s in range(self.seeds) if all(each.is_done for each in plan(layout.jobs(rows, [s])))]
 
     def _check(self) -> None:
         """Raise UsageError for numbers out of bounds, and for options that nothing would read."""
@@ -124,13 +145,9 @@ class Reproduce:
                 raise UsageError(f"{word} is not there, and a stage needs it: --data is the folder with the benchmark")
 
     def _measure(self, experiment: "Experiment", layout: "Layout", reporter: ConsoleReporter) -> None:
-        from thor_tir.reproduce.runner import plan
-
-        seeds = range(self.seeds)
-        done = [s for s in seeds if all(each.is_done for each in plan(layout.jobs(experiment.rows, [s])))]
-        if done:
+        if done := self._finished(experiment.rows, layout):
             self._write(experiment, layout, done, reporter)
-        elif not self._write_what_there_is([experiment], layout, 0, reporter):
+        elif not self._write_what_there_is([experiment], layout, reporter):
             reporter.say(f"{experiment.name}: no row is finished")
 
     def _tell_paper(self, rows: "Sequence[Row]", reporter: ConsoleReporter) -> None:
@@ -178,7 +195,7 @@ class Reproduce:
         return [EXPERIMENTS[name] for name in names]
 
     def _write_what_there_is(
-        self, experiments: "Sequence[Experiment]", layout: "Layout", seed: int, reporter: ConsoleReporter
+        self, experiments: "Sequence[Experiment]", layout: "Layout", reporter: ConsoleReporter
     ) -> bool:
         """Write tables of the first seed's finished rows; those of whole seeds are written when a seed ends.
 
@@ -186,7 +203,7 @@ class Reproduce:
         """
         from thor_tir.reproduce.runner import measurable
 
-        found = [measurable(each, layout, [0]) for each in experiments if seed == 0]
+        found = [measurable(each, layout, [0]) for each in experiments]
         for each in found:
             if each.rows:
                 self._write(each, layout, [0], reporter)
@@ -236,7 +253,7 @@ def _check_models(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
     from thor_tir.engines.loading import EMBEDDED, model_config
     from thor_tir.reproduce.runner import plan
 
-    for each in plan([job for job in jobs if job.begins]):
+    for each in plan([job for job in jobs if not job.needs]):
         if each.is_done:
             continue
         options = commands.parsed(each.job.stage.command, list(each.job.words))

@@ -129,8 +129,8 @@ class Job:
     """Words of its command behind its name."""
     seconds: float | None = None
     """Time that it may take where no seed has had it yet; None where nobody knows."""
-    begins: bool = False
-    """True for a stage that needs no other one."""
+    needs: tuple[Path, ...] = ()
+    """Folders of the stages that come before it."""
 
     @property
     def name(self) -> str:
@@ -194,7 +194,7 @@ class Layout:
             folder=folder,
             words=tuple(filled),
             seconds=stage.seconds if self.subject.name == "nano" else None,
-            begins=not needs,
+            needs=tuple(self.folder(place, seed) for place in dict.fromkeys(needs)),
         )
 
     def _common(self, seed: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A result as people read it: Markdown with the paper's numbers beside ours, and a figure."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def draw(result: Result, path: Path) -> bool:
             axes.axvline(0, color="#888888", linewidth=1)
         axes.set_xlabel(f"{label}; 95 % intervals{'; a bar is a seed' if len(result['seeds']) > 1 else ''}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.tmp.png")
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp.png")
     with told_when_full(path):
         figure.savefig(draft, dpi=130)
         draft.replace(path)

@@ -1,9 +1,11 @@
 """Stages that are not done yet, run one after the other. Each is a command of THOR in a folder of its own.
 
 A stage that has ended leaves `reproduced.json` in its folder: its words and the seconds that it took. Nothing else is
-kept: a stage that was killed is run again by the same command, which continues what its folder holds.
+kept: a stage that was killed is run again by the same command, which continues what its folder holds. Processes that
+share the folders divide the stages: each claims one that is not done and whose needs are.
 """
 
+import fcntl
 import json
 import re
 import signal
@@ -14,7 +16,7 @@ from math import inf
 from os.path import abspath
 from pathlib import Path
 from statistics import fmean
-from time import perf_counter
+from time import perf_counter, sleep
 
 from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
@@ -89,16 +91,49 @@ def measurable(experiment: Experiment, layout: Layout, seeds: Sequence[int]) -> 
     )
 
 
-def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, among: Sequence[Job]) -> None:
-    """Run the stages that are not done, in their order, and say before each how long the rest of all may take."""
-    for job in jobs:
-        if _mark(job) is not None:
-            continue
-        todo = [each for each in plan(among) if not each.is_done]
-        reporter.say(f"stage {len(among) - len(todo) + 1} of {len(among)}, {job.name}; {left(todo)}")
-        began = perf_counter()
-        execute(job.stage.command, job.words)
-        note_done(job, perf_counter() - began)
+def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, wait: float = 2.0) -> Iterator[None]:
+    """Run the stages that are not done, in their order, and say before each how long the rest of all may take.
+
+    It stops behind each, so that who asks can look at what there is. Where every stage that could be run is run by
+    other processes, it looks again every `wait` seconds, and stops then too.
+    """
+    awaited: list[str] = []
+    while todo := [job for job in jobs if _mark(job) is None]:
+        unfinished = {job.folder for job in todo}
+        if any(_ran(job, jobs, execute, reporter) for job in todo if unfinished.isdisjoint(job.needs)):
+            awaited = []
+        else:
+            names = [job.name for job in todo if unfinished.isdisjoint(job.needs)]
+            if names != awaited:
+                reporter.say(f"waits for other processes, which run {'; '.join(names)}")
+            awaited = names
+            sleep(wait)
+        yield
+
+
+def _ran(job: Job, among: Sequence[Job], execute: Execute, reporter: Reporter) -> bool:
+    """Run a stage; False where another process runs it."""
+    with _claimed(job) as is_ours:
+        if is_ours and _mark(job) is None:  # another process may just have ended it
+            todo = [each for each in plan(among) if not each.is_done]
+            reporter.say(f"stage {len(among) - len(todo) + 1} of {len(among)}, {job.name}; {left(todo)}")
+            began = perf_counter()
+            execute(job.stage.command, job.words)
+            note_done(job, perf_counter() - began)
+        return is_ours
+
+
+@contextmanager
+def _claimed(job: Job) -> Iterator[bool]:
+    """Hold a stage, so that no other process runs it. The operating system gives it back when a process dies."""
+    make_folder(job.folder.parent)
+    with (job.folder.parent / f".{job.folder.name}.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def note_done(job: Job, seconds: float) -> None:

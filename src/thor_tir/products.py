@@ -6,6 +6,7 @@ first. It does round them only on processors with AMX; on the others with AVX-51
 products are float32 as ever and take half of the time. So the permission is given there, once a product has shown it.
 """
 
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -64,6 +65,17 @@ def _precision(least: str) -> Iterator[None]:
         with _LOCK:
             first = _FOUND.pop()
             _MATMUL.fp32_precision = before if _FOUND else first
+
+
+@cache
+def multiplies_halves() -> bool:
+    """True where this machine's GPU or processor has products in bfloat16: others take several times as long for them
+    as in float32."""
+    if torch.cuda.is_available():
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore
 
 
 def product_dtype(factor: Tensor) -> torch.dtype:

@@ -14,7 +14,10 @@ import tyro
 
 from real_model.critic_corpus import write_corpus, write_questions
 from real_model.form import write_form
+from thor_tir.products import multiplies_halves
+from thor_tir.reproduce.stages import IN_FLOAT32
 
+PRESET = "--preset smollm2-135m"
 ASKED = "--samples 1 --no-tools --rollout.max-completion-length 224"
 TRAINED = "--ask-as data"
 FORM = "--num-train-epochs 6 --train-batch-size 8 --learning-rate 1e-4"
@@ -51,7 +54,8 @@ class MakeModels:
         questions, words = self.work / "questions.jsonl", self.work / "words"
         if not questions.exists():
             write_questions(questions, self.questions, self.seed)
-        _thor(f"eval --preset smollm2-135m --model {self.model} --problems {questions} {ASKED} --output {words}")
+        asked = f"{PRESET} --model {self.model} --problems {questions} {ASKED}"
+        _thor("eval", asked, f"--output {words}")
         if not (corpus := self.work / "corpus.jsonl").exists():
             write_corpus(corpus, words / "attempts" / "questions.jsonl", count=self.samples, seed=0)
         if not (form := self.work / "form.jsonl").exists():
@@ -60,14 +64,16 @@ class MakeModels:
     def _train(self, name: str, options: str, place: Path) -> None:
         if not place.exists():
             data, output = self.work / f"{name}.jsonl", self.work / name
-            trained = f"sft --preset smollm2-135m --model {self.model} --data {data} {TRAINED} {options}"
-            _thor(f"{trained} --output {output}")
+            trained = f"{PRESET} --model {self.model} --data {data} {TRAINED} {options}"
+            _thor("sft", trained, f"--output {output}")
             place.parent.mkdir(parents=True, exist_ok=True)
             (output / "model").rename(place)
         sys.stdout.write(f"{place}\n")
 
 
-def _thor(words: str) -> None:
+def _thor(command: str, *options: str) -> None:
+    precision = () if multiplies_halves() else (IN_FLOAT32[command],)
+    words = " ".join((command, *options, *precision))
     sys.stdout.write(f"thor {words}\n")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-m", "thor_tir", *words.split()], check=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from thor_tir.app.config import EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, PresetOption, identity
+from thor_tir.commands.options import NANO, PresetOption, identity, tell_precision
 from thor_tir.console import ConsoleReporter
 from thor_tir.errors import UsageError
 
@@ -46,6 +46,7 @@ class EvalAuthors:
             raise UsageError(f"{self.data} is no file; give the dataset.jsonl of `thor tirgen`")
         if self.attempts < 1:
             raise UsageError(f"--attempts is {self.attempts}; the model has at least one attempt at a question")
+        tell_precision(ConsoleReporter().say, engine=self.resources.engine, models=[self.model])
         config = RunConfig(actor=self.model, eval=replace(self.eval, samples=self.attempts), resources=self.resources)
 
         async def work() -> None:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from thor_tir.app.config import CallConfig, EvalConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, NO_JUDGE, InParts, JudgeOptions, PresetOption, check_size, identity
+from thor_tir.commands.options import (
+    NANO,
+    NO_JUDGE,
+    InParts,
+    JudgeOptions,
+    PresetOption,
+    check_size,
+    identity,
+    tell_precision,
+)
 from thor_tir.commands.plans import tell_plans
 from thor_tir.console import ConsoleReporter, text_table
 from thor_tir.dialect.observation import ObservationConfig
@@ -136,6 +145,8 @@ class Eval(InParts):
         """Refuse a large model under the length of the embedded one."""
         limits = (self.eval.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
         check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
+        if self.is_here:
+            tell_precision(reporter.say, engine=self.resources.engine, models=[self.model])
 
     def unite(self) -> None:
         """Write and print the results, once every part is there."""

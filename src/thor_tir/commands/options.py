@@ -74,6 +74,11 @@ class Sharing:
         """Processes that share the memory: those that are asked for, or those that torchrun started."""
         return max(self.processes, int(os.environ.get("WORLD_SIZE", "1")))
 
+    def tell_precision(self, *, trains: bool) -> None:
+        """Say that bfloat16 is the slow way, where training asks for it on this machine and it is."""
+        if self.is_here:
+            tell_precision(say, trains=trains)
+
     def check_places(self) -> None:
         """Raise UsageError where there is no Ray, or for places on a cluster that this run cannot have."""
         check_ray()
@@ -173,7 +178,31 @@ def defaults(command: str, args: Sequence[str]) -> Any:
     return tyro.cli(kind, args=preset_words(name, command))
 
 
+def tell_precision(
+    say: Callable[[str], None],
+    *,
+    trains: bool = False,
+    engine: "EngineOptions | None" = None,
+    models: Sequence[str] = (),
+) -> None:
+    """Say that bfloat16 is the slow way on a machine without a GPU or such products, where training asks for it, or an
+    engine that samples from these models. Servers have precisions of their own; of processes together the first speaks.
+    """
+    samples = engine is not None and engine.bf16 and engine.name == "local" and not all(map(is_address, models))
+    better = [option for option, is_asked in (("--no-bf16", trains), ("--engine.no-bf16", samples)) if is_asked]
+    if not better or os.environ.get("RANK", "0") != "0":
+        return
+    from thor_tir.products import multiplies_halves
+
+    if not multiplies_halves():
+        say(
+            "this processor has no products in bfloat16, and takes several times as long for them as in float32: "
+            f"{' and '.join(better)} is faster here"
+        )
+
+
 if TYPE_CHECKING:
+    from thor_tir.engines.options import EngineOptions
     from thor_tir.grading.judge import JudgeConfig
 
 

@@ -59,7 +59,7 @@ class Reproduce:
     def run(self) -> None:
         """Run what is missing, measure, print and write."""
         from thor_tir.reproduce.declared import Layout
-        from thor_tir.reproduce.stages import STAGES
+        from thor_tir.reproduce.stages import STAGES, here
 
         self._check()
         reporter = ConsoleReporter()
@@ -68,7 +68,8 @@ class Reproduce:
         if self.preset:
             self._tell_paper(rows, reporter)
             return
-        layout = Layout(subject=replace(self._subject(), data=self.data), root=self.output, stages=STAGES)
+        subject = here(replace(self._subject(), data=self.data), reporter.say)
+        layout = Layout(subject=subject, root=self.output, stages=STAGES)
         self._check_data(layout.jobs(rows, [0]))
         if self.dry_run:
             _check_models(layout.jobs(rows, [0]), reporter)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig
-from thor_tir.commands.options import NANO, PresetOption, check_size
+from thor_tir.commands.options import NANO, PresetOption, check_size, tell_precision
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
 from thor_tir.engines.openai_api.reward_endpoint import RewardOptions
@@ -107,6 +107,7 @@ class Serve:
         if self.model:
             limits = (self.rollout.max_completion_length, NANO.eval.rollout.max_completion_length)
             check_size(self.model, {"--rollout.max-completion-length": limits}, reporter.say)
+            tell_precision(reporter.say, engine=self.resources.engine, models=[self.model])
 
         async def work() -> None:
             async with (

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from thor_tir.app.config import CallConfig, ResourceConfig, RunConfig
-from thor_tir.commands.options import NANO, InParts, PresetOption, check_size, identity
+from thor_tir.commands.options import NANO, InParts, PresetOption, check_size, identity, tell_precision
 from thor_tir.commands.plans import tell_plans
 from thor_tir.console import ConsoleReporter
 from thor_tir.dialect.observation import ObservationConfig
@@ -128,6 +128,8 @@ class TirgenGenerate(InParts):
         """Refuse a large actor under the length of the embedded one."""
         limits = (self.tirgen.max_completion_length, NANO.tirgen.max_completion_length)
         check_size(self.actor, {"--max-completion-length": limits}, reporter.say)
+        if self.is_here:
+            tell_precision(reporter.say, engine=self.resources.engine, models=[self.actor, self.critic])
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -113,9 +113,7 @@ class Quickstart:
             resources=dataclasses.replace(config.resources, engine=self.engine),
         )
         if bool(self.engine.address) != bool(self.engine.critic_address):
-            raise UsageError(
-                "two models sample at once: name servers of both, with --engine.critic-address, or neither"
-            )
+            raise UsageError("two models sample: name servers of both, with --engine.critic-address, or neither")
         if self.test_problems and is_generated(self.problems):
             raise UsageError(f"--test-problems are for problems of your own, and {self.problems} makes its own test")
         if self.dry_run:
@@ -205,6 +203,7 @@ class Sft(Training):
         if self.push_to_hub:
             check_push(self.push_to_hub)
         check_size(self.model, {"--learning-rate": (self.sft.learning_rate, NANO.sft.learning_rate)})
+        self.tell_precision(trains=self.sft.bf16)
         claimed: Claimed = {
             "inputs": (self.model, *sft_inputs(self.data), *self.calls.inputs),
             "defaults": option_defaults(self),
@@ -325,6 +324,7 @@ class Rl(Training):
         rates = (self.rl.learning_rate, NANO.rl.learning_rate)
         if not (self.dry_run and self.cluster.gpus and self.cluster.model):  # else --model need not be there yet
             check_size(self.model, {"--rollout.max-completion-length": limits, "--learning-rate": rates})
+            self.tell_precision(trains=self.rl.bf16)
         config = RunConfig(
             problems=self.problems,
             fields=self.fields,

@@ -23,6 +23,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problem import digest
 from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
+from thor_tir.reproduce.stages import IN_FLOAT32
 from thor_tir.storage.journal import make_folder, write_atomically
 
 MARK = "reproduced.json"
@@ -199,9 +200,12 @@ def _mark(job: Job) -> float | None:
 def _is_same(old: Sequence[str], job: Job) -> bool:
     """True for the words of this stage, however its folders, the model's and others are spelled.
 
-    The folder of all runs may have been elsewhere; it is one folder in all of the words.
+    The folder of all runs may have been elsewhere; it is one folder in all of the words. The precision may be that of
+    another machine.
     """
-    new, spellings = [job.stage.command, *job.words], set()
+    apart = set(IN_FLOAT32.values())
+    old, new = ([word for word in words if word not in apart] for words in (old, [job.stage.command, *job.words]))
+    spellings = set()
     model = job.folder.parts[-3]
     root = str(job.folder).removesuffix(str(Path(*job.folder.parts[-3:])))
     ours = re.compile(f"(.*?){re.escape(root)}({re.escape(model)}/(?:seed-[0-9]+|every-seed)/.*)")

@@ -14,7 +14,7 @@ from thor_tir.eval.folder import EvalFolder
 from thor_tir.problem import Problem
 from thor_tir.problems.benchmarks import ProblemSet
 from thor_tir.reproduce.declared import Experiment, Layout, Pair, Reported, Row, Stage, Subject
-from thor_tir.reproduce.report import markdown
+from thor_tir.reproduce.report import SPENT, markdown, table
 from thor_tir.reproduce.results import Result, read_result, result_of
 from thor_tir.rollout.sample_many import attempt_to_json
 from thor_tir.verdict import Outcome
@@ -104,6 +104,34 @@ def test_a_row_without_calls_has_no_share_of_them_and_no_difference_in_it(tmp_pa
     assert result["rows"][0]["measures"]["calls_ok"] is None
     assert [each["measure"] for each in result["differences"]] == ["accuracy"]
     assert "| old | 1 | 0.0 (0.0 to " in markdown(result)
+
+
+def test_methods_of_rl_have_the_rounds_and_tokens_of_the_run_behind_each_evaluation(tmp_path: Path) -> None:
+    stages = {
+        "sft": Stage(name="sft", command="sft", words=()),
+        "rl-x": Stage(name="rl-x", command="rl", words=("--model", "{sft}/model")),
+        "eval-x": Stage(name="eval-x", command="eval", words=("--model", "{rl-x}/model")),
+        "eval-sft": Stage(name="eval-sft", command="eval", words=("--model", "{sft}/model")),
+    }
+    place = Layout(subject=SUBJECT, root=tmp_path, stages=stages)
+    rows = (Row(name="cold start", evaluation="eval-sft"), Row(name="x", evaluation="eval-x"))
+    for seed, tokens in enumerate(([10_000, 20_000], [31_000])):
+        for row in rows:
+            stored(place.folder(row.evaluation, seed), HALF)
+        metrics = place.folder("rl-x", seed) / "metrics.jsonl"
+        metrics.parent.mkdir()
+        lines = (json.dumps({"key": str(i), "sampled_tokens": each}) for i, each in enumerate(tokens))
+        metrics.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    family = replace(EXPERIMENT, rows=rows, pairs=(), paper=(), is_family=True)
+    result = result_of(family, place, [0, 1], wanted=2, command="thor reproduce family")
+    assert "spent" not in result["rows"][0]
+    assert result["rows"][1]["spent"] == {"rounds": [2, 1], "sampled_tokens": [30_000, 31_000]}
+    head, (cold, tuned) = table(result)
+    assert tuple(head[-2:]) == SPENT
+    assert (cold[-2:], tuned[-2:]) == (("-", "-"), ("1.5", "30"))
+    for row in result["rows"]:
+        row.pop("spent", None)
+    assert SPENT[0] not in table(result)[0]
 
 
 def test_the_page_says_how_many_seeds_are_missing_and_what_the_paper_has(tmp_path: Path) -> None:

@@ -30,4 +30,6 @@ class ModelGet:
 
         reporter = ConsoleReporter()
         folder = get_model(self.name, self.output or Path("models") / self.name, self.source, reporter.say)
-        reporter.say(f'model: {folder} (try: thor solve --preset paper --model {folder} "What is 1234 times 5678?")')
+        reporter.say(
+            f'model: {folder} (try: thor solve --preset {self.name} --model {folder} "What is 1234 times 5678?")'
+        )

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from thor_tir.eval.tables import pipe_table
 from thor_tir.reproduce.measures import MEASURES
-from thor_tir.reproduce.results import Difference, Result, Value
+from thor_tir.reproduce.results import Difference, Result, ResultRow, Value
 from thor_tir.storage.journal import told_when_full
 
 
@@ -68,16 +69,29 @@ def gap(entry: Difference) -> str:
 def table(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Head and rows of the measures."""
     names = list(result["rows"][0]["measures"])
-    head = ("", "seeds", *(MEASURES[name].title for name in names), "lost")
+    has_spent = any("spent" in row for row in result["rows"])
+    head = ("", "seeds", *(MEASURES[name].title for name in names), "lost", *(SPENT if has_spent else ()))
     return head, [
         (
             row["name"],
             str(len(row["seeds"])),
             *(shown(row["measures"][name]) for name in names),
             f"{row['lost']} of {row['attempts']}" if row["lost"] else "0",
+            *(_spent(row) if has_spent else ()),
         )
         for row in result["rows"]
     ]
+
+
+SPENT = ("rounds of RL", "tokens it sampled, thousands")
+"""Heads of what runs of RL spent."""
+
+
+def _spent(row: ResultRow) -> tuple[str, str]:
+    """Means over seeds of rounds and of thousands of sampled tokens; dashes for a row without RL."""
+    if (spent := row.get("spent")) is None:
+        return "-", "-"
+    return f"{fmean(spent['rounds']):.1f}", f"{fmean(spent['sampled_tokens']) / 1000:.0f}"
 
 
 def differences(result: Result) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

@@ -14,6 +14,7 @@ from thor_tir.eval.statistics import Array, association
 from thor_tir.provenance import RUN, commit, machine, versions
 from thor_tir.reproduce.declared import Experiment, Job, Layout, Pair, Row
 from thor_tir.reproduce.measures import MEASURES, Measured, measured
+from thor_tir.storage.journal import Journal
 
 INTERVAL = (
     "95 %, Student's, of the mean of seeds by problems, both drawn at random (two-way random effects, Satterthwaite's "
@@ -49,6 +50,8 @@ class ResultRow(TypedDict):
     """Values in the units of the columns; null where there is nothing to divide by."""
     tool_success: NotRequired[dict[str, Any]]
     """Tool success against correctness, where the experiment is about it."""
+    spent: NotRequired[dict[str, list[int]]]
+    """Rounds of RL and tokens that it sampled in each seed, where the experiment is about methods of RL."""
 
 
 class Difference(TypedDict):
@@ -180,7 +183,26 @@ def _row(
             "p": test.p_value,
             "phi": test.phi,
         }
+    if experiment.is_family and (spent := _spent(row, layout, seeds)):
+        found["spent"] = spent
     return found
+
+
+def _spent(row: Row, layout: Layout, seeds: Sequence[int]) -> dict[str, list[int]]:
+    """Rounds and sampled tokens of the run of RL whose model a row evaluates; empty where it evaluates another one."""
+    folders = [layout.jobs([row], [seed])[-1].needs for seed in seeds]
+    rounds = [
+        list(Journal(need / "metrics.jsonl", is_ours=False))
+        for needs in folders
+        for need in needs
+        if layout.stage(need.name).command == "rl"
+    ]
+    if len(rounds) < len(seeds):
+        return {}
+    return {
+        "rounds": [len(each) for each in rounds],
+        "sampled_tokens": [sum(record["sampled_tokens"] for record in each) for each in rounds],
+    }
 
 
 def _stacked(name: str, tables: Sequence[Measured]) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """Options that mean nothing, or that nothing would read: which they are, and that runs are not begun with them."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_method_reads_the_options_that_it_says(tmp_path: Path, method: str) ->
         ("--step.probes 5 --step.method potential", "--step.probes 5 would not be read .* --step.method locate"),
         ("--step.shaping 1 --step.method none", "--step.shaping 1.0 would not be read with --step.method none"),
         ("--step.reward runs --step.method locate", "or give --step.method thor or recovery"),
-        ("--step.num-generations 4 --levels episode", r"leave it out \(the preset has 8\)$"),
+        ("--step.num-generations 4 --levels episode", r"leave it out \(then it is 8\)$"),
         ("--preset paper --step.suffix-tokens 8 --step.method none", "--step.suffix-tokens 8 would not be read"),
         ("--min-tokens 5", "--min-tokens 5 is of the filter too-short"),
         ("--lora-alpha 5", "give --lora-r"),
@@ -80,6 +81,37 @@ def test_presets_go_with_every_method_and_level() -> None:
             check_meaning(config, usual)
         check_meaning(replace(usual, levels="episode"), usual)
         check_meaning(replace(usual, levels="episode", step=replace(usual.step, method="none")), usual)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("--levels episode", ""),
+        ("--step.method none", ""),
+        ("--levels episode --step.probes 5", r"--step.probes 5 would not be read .*leave it out \(then it is 3\)"),
+        ("--levels episode --step.max-queries-share 0.5", r"leave it out \(then it is 0.75\)"),
+        ("--levels episode --step.method locate", "--step.method locate would not be read"),
+    ],
+)
+def test_options_of_another_runs_record_need_no_reader_but_those_that_are_typed_do(
+    typed: str, sentence: str, tmp_path: Path
+) -> None:
+    record = tmp_path / "run.toml"
+    record.write_text("[step]\nmax-queries-share = 0.75\nprobes = 3\nmethod = 'locate'\n", encoding="utf-8")
+    if "probes" not in typed:
+        record.write_text("[step]\nmax-queries-share = 0.75\n", encoding="utf-8")
+    words = ["--config", str(record), "--model", "nano/actor", "--dry-run", "--output", str(tmp_path), *typed.split()]
+    with pytest.raises(UsageError, match=sentence) if sentence else nullcontext():
+        commands.run("rl", words)
+
+
+def test_a_file_that_contradicts_itself_is_refused_unless_the_command_line_sets_it_right(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("levels = 'episode'\n[step]\nprobes = 3\nmethod = 'locate'\n", encoding="utf-8")
+    words = ["--config", str(file), "--model", "nano/actor", "--dry-run", "--output", str(tmp_path)]
+    with pytest.raises(UsageError, match="--levels episode credits no single steps"):
+        commands.run("rl", words)
+    commands.run("rl", [*words, "--levels", "joint"])
 
 
 def test_a_run_that_was_begun_before_goes_on(tmp_path: Path, monkeypatch) -> None:

@@ -69,15 +69,23 @@ def parsed(name: str, args: list[str]) -> Any:
     """The options of a command by its words. Raises UsageError for contradictions between them."""
     import tyro
 
-    from thor_tir.commands.config_file import FIRST_OR_COUNT, names_of, with_config
+    from thor_tir.commands.config_file import FIRST_OR_COUNT, names_of, with_config, without_config
     from thor_tir.commands.options import defaults
 
-    typed = names_of(args)
+    typed, own = names_of(args), without_config(args)
     args = with_config(name, args)
     if "--count" in typed and "--first" in names_of(args):
         raise UsageError(FIRST_OR_COUNT)
+
+    def read(words: list[str]) -> Any:
+        return tyro.cli(options_of(name), args=words, prog=f"thor {name}", default=defaults(name, words))
+
     try:
-        return tyro.cli(options_of(name), args=args, prog=f"thor {name}", default=defaults(name, args))
+        options = read(args)
+        if hasattr(options, "check_typed"):
+            of_files = args[: len(args) - len(own)]
+            options.check_typed(read(of_files) if of_files else None)
+        return options
     except ValueError as error:
         raise UsageError(str(error)) from error
 

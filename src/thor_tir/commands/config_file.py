@@ -65,6 +65,16 @@ def with_config(command: str, args: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for a name in it that is no option.
     """
+    files, rest = _files_and_rest(args)
+    return [word for file in files for word in words_of(Path(file), command)] + rest
+
+
+def without_config(args: Sequence[str]) -> list[str]:
+    """The arguments of a command without the files that they name. Raises UsageError where a name is missing."""
+    return _files_and_rest(args)[1]
+
+
+def _files_and_rest(args: Sequence[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     rest: list[str] = []
     words = iter(args)
@@ -77,7 +87,7 @@ def with_config(command: str, args: Sequence[str]) -> list[str]:
             files.append(word.removeprefix(f"{CONFIG}="))
         else:
             rest.append(word)
-    return [word for file in files for word in words_of(Path(file), command)] + rest
+    return files, rest
 
 
 def words_of(file: Path, command: str) -> list[str]:

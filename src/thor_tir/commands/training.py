@@ -319,7 +319,6 @@ class Rl(Training):
 
         if self.push_to_hub:
             check_push(self.push_to_hub)
-        self._check_meaning()
         limits = (self.rl.rollout.max_completion_length, NANO.rl.rollout.max_completion_length)
         rates = (self.rl.learning_rate, NANO.rl.learning_rate)
         if not (self.dry_run and self.cluster.gpus and self.cluster.model):  # else --model need not be there yet
@@ -372,13 +371,13 @@ class Rl(Training):
             begun_as=rl_options(self.output, model=self.model, problems=self.problems, preset=self.preset),
         )
 
-    def _check_meaning(self) -> None:
-        """Raise UsageError for options of a new run that would be without effect."""
+    def check_typed(self, given: "Rl | None") -> None:
+        """Raise UsageError for options of a new run without effect; `given` are those of files, where there are any."""
         from thor_tir.rl.meaning import check_meaning
 
         if not is_begun(self.output):
             words = ["--preset", self.preset, *(["--reasoning"] if self.reasoning else [])]
-            check_meaning(self.rl, defaults("rl", words).rl)
+            check_meaning(self.rl, defaults("rl", words).rl, None if given is None else given.rl)
 
     def _plan(self, config: RunConfig, reporter: ConsoleReporter) -> None:
         from thor_tir.app.plan import plan_rl, plan_rl_on

@@ -15,8 +15,14 @@ _OF_FILTERS = {"min_tokens": "too-short", "box_window": "no-box"}
 """Fields of the episode level that one filter alone reads, and that filter."""
 
 
-def check_meaning(config: RLConfig, usual: RLConfig) -> None:
-    """Raise UsageError for an option without a meaning or a reader; `usual` are the values that the preset gives."""
+def check_meaning(config: RLConfig, usual: RLConfig, given: RLConfig | None = None) -> None:
+    """Raise UsageError for an option without a meaning or a reader; `usual` are the values that the preset gives.
+
+    `given` are those that a file gives, such as the record of another run, which holds every option: where they make
+    sense by themselves, only what differs from them is looked at.
+    """
+    if given is not None and not [*_unread(given, usual), *_meaningless(given)]:
+        usual = given
     for sentence in (*_unread(config, usual), *_meaningless(config)):
         raise UsageError(sentence)
 
@@ -54,14 +60,14 @@ def _unread(config: RLConfig, usual: RLConfig) -> Iterator[str]:
         with_what = "--levels episode" if is_off else f"--step.method {method}"
         instead = "" if is_off else f", or give --step.method {readers}"
         yield (
-            f"--step.{_flag(name)} {value} would not be read with {with_what}: leave it out (the preset has {preset})"
+            f"--step.{_flag(name)} {value} would not be read with {with_what}: leave it out (then it is {preset})"
             f"{instead}"
         )
     for name, value, preset in _changed(config.episode, usual.episode):
         if (needed := _OF_FILTERS.get(name)) is not None and needed not in config.episode.filters:
             yield (
-                f"--{_flag(name)} {value} is of the filter {needed}, which --filters lacks: leave it out (the preset "
-                f"has {preset}), or add it"
+                f"--{_flag(name)} {value} is of the filter {needed}, which --filters lacks: leave it out (then it is "
+                f"{preset}), or add it"
             )
     if not config.adapters.lora_r and config.adapters.lora_alpha != usual.adapters.lora_alpha:
         yield f"--lora-alpha {config.adapters.lora_alpha} is the scale of adapters, and there are none: give --lora-r"

@@ -3,7 +3,7 @@
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, in .venv-oldest; make test-newest: the newest
 # make test-vllm    set up vLLM in an environment of its own, then its tests (slow)
 # make check        set up once, then lint, types, import order and the wheel
-# make real-model   the method on a small pretrained model, hours on two cores; the same command continues
+# make real-model   the method on a small pretrained model, hours on two cores, in pieces; the same command continues
 # make docs         set up once, then write pages of every module to build/api
 # Chosen by the environment: PYTHON, VENV, THOR_TORCH (docs/install.md says what each does), JOBS (processes of the tests).
 
@@ -30,12 +30,13 @@ setup:
 quickstart: setup
 	$(VENV)/bin/thor quickstart $(ARGS)
 
-# A stage that needs more than MINUTES in one call ends the call; ARGS="--data FOLDER gsm8k" asks GSM8K as well.
+# A stage that needs more than MINUTES in one call ends the call; TABLES="ladder gsm8k" ARGS="--data FOLDER" asks GSM8K too.
 MINUTES ?= 60
+TABLES ?= ladder
 real-model: setup
 	$(VENV)/bin/thor model get smollm2-135m
 	PYTHONPATH=tools $(VENV)/bin/python -m real_model
-	$(VENV)/bin/thor reproduce ladder --model smollm2-135m --seeds 2 --minutes $(MINUTES) $(ARGS)
+	$(VENV)/bin/thor reproduce $(TABLES) --model smollm2-135m --seeds 2 --minutes $(MINUTES) $(ARGS)
 
 # Tiny models gain nothing from a second thread, and nothing in the default tests may reach for a model hub.
 test test-oldest test-newest check: export OMP_NUM_THREADS ?= 1

@@ -83,7 +83,7 @@ class Reproduce:
 
     def _run(self, experiments: "Sequence[Experiment]", layout: "Layout", reporter: ConsoleReporter) -> None:
         """Run what is missing; tables are written whenever a seed is finished."""
-        from thor_tir.reproduce.runner import OutOfTime, run_missing
+        from thor_tir.reproduce.runner import OutOfTime, held, run_missing
 
         rows = [row for each in experiments for row in each.rows]
         jobs, execute = layout.jobs(rows, range(self.seeds)), partial(_carry_out, minutes=self.minutes)
@@ -91,25 +91,31 @@ class Reproduce:
 
         def write() -> None:
             nonlocal written
-            if (done := self._finished(rows, layout)) != written:
-                written = done
+            if self._finished(rows, layout) == written:
+                return
+            with held(self.output / RESULTS / ".lock", waits=True):  # so that an older table never replaces a newer one
+                written = self._finished(rows, layout)
                 for each in experiments:
-                    self._write(each, layout, done, reporter)
+                    self._write(each, layout, written, reporter)
 
         try:
             write()
             for _ in run_missing(jobs, execute, reporter):
                 write()
+            write()
         except OutOfTime:
             reporter.say(f"the stage has used its {self.minutes:g} minutes: the same command goes on with it")
             if not written:
                 self._write_what_there_is(experiments, layout, reporter)
 
     def _finished(self, rows: "Sequence[Row]", layout: "Layout") -> list[int]:
-        """The seeds whose stages are all done."""
+        """The seeds whose stages are all done, those that this call did not ask for too."""
         from thor_tir.reproduce.runner import plan
 
-        return [s for s in range(self.seeds) if all(each.is_done for each in plan(layout.jobs(rows, [s])))]
+        folders = layout.folder("tirgen", 0).parents[1].glob("seed-*")
+        known = {int(number) for folder in folders if (number := folder.name.removeprefix("seed-")).isdecimal()}
+        seeds = sorted(known.union(range(self.seeds)))
+        return [s for s in seeds if all(each.is_done for each in plan(layout.jobs(rows, [s])))]
 
     def _check(self) -> None:
         """Raise UsageError for numbers out of bounds, and for options that nothing would read."""
@@ -218,17 +224,18 @@ class Reproduce:
         from thor_tir.storage.journal import make_folder, write_atomically
 
         like = f" --like {self.like}" if self.like else ""
-        command = f"thor reproduce {experiment.name} --model {self._model}{like} --seeds {self.seeds}"
-        result = result_of(experiment, layout, seeds, wanted=self.seeds, command=command)
+        wanted = max(self.seeds, *(seed + 1 for seed in seeds))
+        command = f"thor reproduce {experiment.name} --model {self._model}{like} --seeds {wanted}"
+        result = result_of(experiment, layout, seeds, wanted=wanted, command=command)
         make_folder(self.output / RESULTS)
         place = self.output / RESULTS / f"{experiment.name}_{layout.subject.name}"
         write_atomically(place.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
         picture = place.with_suffix(".png")
         figure = picture.name if draw(result, picture) else ""
         write_atomically(place.with_suffix(".md"), markdown(result, figure))
-        if self.measure or len(seeds) == self.seeds:
+        if self.measure or len(seeds) >= self.seeds:
             reporter.show(text_table(f"{result['title']}, {counted(len(seeds), 'seed')}", *table(result)))
-        reporter.say(f"{experiment.name}, {len(seeds)} of {counted(self.seeds, 'seed')}: {place.with_suffix('.md')}")
+        reporter.say(f"{experiment.name}, {len(seeds)} of {counted(wanted, 'seed')}: {place.with_suffix('.md')}")
 
 
 def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:

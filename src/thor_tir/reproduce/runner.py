@@ -10,8 +10,9 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from errno import EACCES, EAGAIN
 from math import inf
 from os.path import abspath
 from pathlib import Path
@@ -23,7 +24,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problem import digest
 from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
-from thor_tir.reproduce.stages import IN_FLOAT32
+from thor_tir.reproduce.stages import HALVES, IN_FLOAT32
 from thor_tir.storage.journal import make_folder, write_atomically
 
 MARK = "reproduced.json"
@@ -114,27 +115,70 @@ def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, wa
 
 def _ran(job: Job, among: Sequence[Job], execute: Execute, reporter: Reporter) -> bool:
     """Run a stage; False where another process runs it."""
-    with _claimed(job) as is_ours:
-        if is_ours and _mark(job) is None:  # another process may just have ended it
+    with held(job.folder.parent / f".{job.folder.name}.lock") as seconds:
+        if seconds is not None and _mark(job) is None:  # another process may just have ended it
             todo = [each for each in plan(among) if not each.is_done]
             reporter.say(f"stage {len(among) - len(todo) + 1} of {len(among)}, {job.name}; {left(todo)}")
             began = perf_counter()
-            execute(job.stage.command, job.words)
-            note_done(job, perf_counter() - began)
-        return is_ours
+            try:
+                execute(job.stage.command, _as_begun(job))
+            finally:
+                seconds.append(perf_counter() - began)
+            note_done(job, sum(seconds))
+        return seconds is not None
 
 
 @contextmanager
-def _claimed(job: Job) -> Iterator[bool]:
-    """Hold a stage, so that no other process runs it. The operating system gives it back when a process dies."""
-    make_folder(job.folder.parent)
-    with (job.folder.parent / f".{job.folder.name}.lock").open("a") as file:
+def held(path: Path, *, waits: bool = False) -> Iterator[list[float] | None]:
+    """Hold a file for this process, with the numbers that those who held it before left there; None where another
+    process holds it and this one does not wait. What is added to the numbers stays in the file.
+
+    A record lock: network disks have it too, no child inherits it, and the system gives it back when a process dies.
+    Raises UsageError on a disk without such locks.
+    """
+    make_folder(path.parent)
+    with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in (EACCES, EAGAIN):
+                raise UsageError(f"{path} cannot be locked ({error.strerror}); give an --output that can") from error
+            yield None
+            return
+        list(path.parent.iterdir())  # a network disk may remember that a file was not there
+        file.seek(0)
+        numbers = [float(line) for line in file if _is_number(line)]
+        known = len(numbers)
+        try:
+            yield numbers
+        finally:
+            file.writelines(f"{number:.3f}\n" for number in numbers[known:])
+
+
+def _is_number(line: str) -> bool:
+    with suppress(ValueError):
+        return 0 <= float(line) < inf
+    return False
+
+
+def _as_begun(job: Job) -> tuple[str, ...]:
+    """The words of a stage, which goes on in the precision in which it was begun, perhaps on another machine."""
+    record, option = job.folder / "config.json", IN_FLOAT32.get(job.stage.command)
+    if option is None or not set(HALVES) & set(job.words) or not record.is_file():
+        return job.words
+    words = tuple(word for word in job.words if word != option)
+    try:
+        is_half = _asks_for_halves(json.loads(record.read_text(encoding="utf-8")))
+    except ValueError:  # the command itself says that it is damaged
+        return job.words
+    return words if is_half else (option, *words)
+
+
+def _asks_for_halves(options: object) -> bool:
+    """True where a record of options, or of groups of them, has a `bf16` that is on."""
+    if not isinstance(options, Mapping):
+        return False
+    return any(value is True if name == "bf16" else _asks_for_halves(value) for name, value in options.items())
 
 
 def note_done(job: Job, seconds: float) -> None:

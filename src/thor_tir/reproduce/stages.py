@@ -1,6 +1,6 @@
 """The stages that tables share, and the models that they are run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from thor_tir.reproduce import family
@@ -165,5 +165,10 @@ def here(subject: Subject, say: Callable[[str], None]) -> Subject:
     if multiplies_halves():
         return subject
     say(f"in float32: this processor has no products in bfloat16, which --preset {subject.preset} asks for")
+    return replace(subject, words=in_float32(subject))
+
+
+def in_float32(subject: Subject) -> Mapping[str, tuple[str, ...]]:
+    """The further options of a subject's commands, with those that take back bfloat16."""
     words = {command: (*subject.words.get(command, ()), option) for command, option in IN_FLOAT32.items()}
-    return replace(subject, words={**subject.words, **words})
+    return {**subject.words, **words}

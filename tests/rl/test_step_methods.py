@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from thor_tir.engines.scripted import ScriptedPolicy
 from thor_tir.execution import Status
 from thor_tir.problem import Problem
 from thor_tir.rl.algorithms import group_advantages
-from thor_tir.rl.config import EpisodeConfig, LossConfig, RLConfig, StepConfig
+from thor_tir.rl.config import TURN_METHODS, EpisodeConfig, LossConfig, RLConfig, StepConfig, StepMethodName
 from thor_tir.rl.episode import episode_rows
 from thor_tir.rl.source import RoundSource
 from thor_tir.rl.step import step_rows
@@ -359,3 +360,8 @@ def test_budgets_are_counted_from_the_finished_rounds():
     assert spent_budget(rounds, RLConfig(max_sampled_tokens=1201)) == ""
     assert "1,200 tokens" in spent_budget(rounds, RLConfig(max_sampled_tokens=1200))
     assert "12 seconds" in spent_budget(rounds, RLConfig(max_seconds=12))
+
+
+def test_every_method_that_credits_turns_is_known_to_the_options_as_such() -> None:
+    assert {name for name, method in METHODS.items() if method.credit is not None} == set(TURN_METHODS)
+    assert set(METHODS) == set(get_args(StepMethodName))

@@ -13,7 +13,7 @@ RIDDLE = re.compile(r"^(Of|So (many|much|long|often)|What|Whether|How)\b")
 """Docstrings that begin so have no subject."""
 MAX_WORDS = 1200
 """Of a page. Longer ones are split: details behind links."""
-WHOLE = {"follow_one_sample.md", "family_nano.md"}
+WHOLE = {"follow_one_sample.md", "family_nano.md", "family-time_nano.md"}
 """Pages that are no prose: a program, which is read and run from one end to the other, and a table of comparisons."""
 
 

@@ -18,6 +18,7 @@ from os.path import abspath
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter, sleep
+from typing import TextIO
 
 from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
@@ -102,10 +103,11 @@ def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, wa
     awaited: list[str] = []
     while todo := [job for job in jobs if _mark(job) is None]:
         unfinished = {job.folder for job in todo}
-        if any(_ran(job, jobs, execute, reporter) for job in todo if unfinished.isdisjoint(job.needs)):
+        ready = [job for job in todo if unfinished.isdisjoint(job.needs)]
+        if any(_ran(job, jobs, execute, reporter) for job in ready):
             awaited = []
         else:
-            names = [job.name for job in todo if unfinished.isdisjoint(job.needs)]
+            names = [job.name for job in ready]
             if names != awaited:
                 reporter.say(f"waits for other processes, which run {'; '.join(names)}")
             awaited = names
@@ -114,24 +116,24 @@ def run_missing(jobs: Sequence[Job], execute: Execute, reporter: Reporter, *, wa
 
 
 def _ran(job: Job, among: Sequence[Job], execute: Execute, reporter: Reporter) -> bool:
-    """Run a stage; False where another process runs it."""
-    with held(job.folder.parent / f".{job.folder.name}.lock") as seconds:
-        if seconds is not None and _mark(job) is None:  # another process may just have ended it
+    """Run a stage; False where another process runs it. The lock's file holds the seconds of calls that broke off."""
+    with held(job.folder.parent / f".{job.folder.name}.lock") as file:
+        if file is not None and _mark(job) is None:  # another process may just have ended it
             todo = [each for each in plan(among) if not each.is_done]
             reporter.say(f"stage {len(among) - len(todo) + 1} of {len(among)}, {job.name}; {left(todo)}")
-            began = perf_counter()
+            before, began = sum(float(line) for line in file if _is_number(line)), perf_counter()
             try:
                 execute(job.stage.command, _as_begun(job))
             finally:
-                seconds.append(perf_counter() - began)
-            note_done(job, sum(seconds))
-        return seconds is not None
+                file.write(f"{perf_counter() - began:.3f}\n")
+            note_done(job, before + perf_counter() - began)
+        return file is not None
 
 
 @contextmanager
-def held(path: Path, *, waits: bool = False) -> Iterator[list[float] | None]:
-    """Hold a file for this process, with the numbers that those who held it before left there; None where another
-    process holds it and this one does not wait. What is added to the numbers stays in the file.
+def held(path: Path, *, waits: bool = False) -> Iterator[TextIO | None]:
+    """Hold a file for this process, at its beginning and written to at its end; None where another process holds it and
+    this one does not wait.
 
     A record lock: network disks have it too, no child inherits it, and the system gives it back when a process dies.
     Raises UsageError on a disk without such locks.
@@ -147,12 +149,7 @@ def held(path: Path, *, waits: bool = False) -> Iterator[list[float] | None]:
             return
         list(path.parent.iterdir())  # a network disk may remember that a file was not there
         file.seek(0)
-        numbers = [float(line) for line in file if _is_number(line)]
-        known = len(numbers)
-        try:
-            yield numbers
-        finally:
-            file.writelines(f"{number:.3f}\n" for number in numbers[known:])
+        yield file
 
 
 def _is_number(line: str) -> bool:

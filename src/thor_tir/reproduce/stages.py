@@ -147,9 +147,12 @@ SUBJECTS = {
 }
 """Models that --model knows by name."""
 
-IN_FLOAT32 = {"tirgen": "--engine.no-bf16", "eval": "--engine.no-bf16", "eval authors": "--engine.no-bf16"} | {
+IN_FLOAT32 = {
+    "tirgen": "--engine.no-bf16",
     "sft": "--no-bf16",
     "rl": "--no-bf16",
+    "eval": "--engine.no-bf16",
+    "eval authors": "--engine.no-bf16",
 }
 """Options of commands that take back a preset's bfloat16."""
 

@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from thor_tir.sandbox.local.sandbox import LocalSandboxConfig
 
+pytest_plugins = ("processors",)
+
 # Two spinning threads a process make tiny models many times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

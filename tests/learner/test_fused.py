@@ -25,6 +25,7 @@ def reference(states, weight, gate, up):
     return norm, torch.nn.functional.silu(gate) * up
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(("rows", "width"), [(7, 8), (50, 40), (33, 64)])
 def test_values_and_gradients_are_those_of_the_formulas_and_alike_on_several_threads(rows, width):
     draw = torch.Generator().manual_seed(0)
@@ -63,6 +64,7 @@ def attended(query, key, value, query_norm, key_norm, cosine, sine, numbers):
     return mixed.transpose(1, 2).flatten(2)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(
     ("rows", "length", "heads", "shared", "size", "is_normed", "is_by_row"),
     [(2, 19, 4, 2, 8, True, False), (3, 70, 6, 2, 32, True, True), (1, 96, 3, 3, 40, False, False)],

@@ -8,8 +8,14 @@
 
 #include "vectors.h"
 
+#if defined(__AVX512F__) || defined(__aarch64__)
 #define ROWS_AT_ONCE 6    /* rows of a tile, and */
-#define WEIGHTS_AT_ONCE 4 /* weights' rows of it: 24 vectors of sums */
+#define MORE(weights, rest) CASE(4, weights, rest) CASE(5, weights, rest) CASE(6, weights, rest)
+#else
+#define ROWS_AT_ONCE 3    /* half as many where there are sixteen registers and not thirty-two */
+#define MORE(weights, rest)
+#endif
+#define WEIGHTS_AT_ONCE 4 /* weights' rows of it: 24 vectors of sums, or 12 */
 #define PANEL 8           /* weights' rows that stay in the nearest cache while all rows of the batch meet them */
 #define DEPTH 768         /* numbers of a row that are multiplied before sums are stored */
 #define MOST_ROWS 16      /* rows of a group that read shared keys together */
@@ -19,7 +25,6 @@
 #define KEPT(x)
 #endif
 #ifdef WITH_BF16
-#include <immintrin.h>
 typedef uint16_t number;
 #define STRIDE 32 /* numbers that one multiplication takes */
 typedef __m512bh factors;
@@ -109,13 +114,13 @@ INLINE vec multiplied(vec sum, factors a, factors b) {
 #ifdef WITH_BF16
     return (vec)_mm512_dpbf16_ps((__m512)sum, a, b);
 #else
-    return sum + a * b;
+    return plus_product(sum, a, b);
 #endif
 }
 
 /* ---- products ---- */
 
-/* out[row, weight] (+)= x[row] . w[weight], for up to six rows and one or four rows of weights; `rest` is 0 where the
+/* out[row, weight] (+)= x[row] . w[weight], for up to ROWS_AT_ONCE rows and one or four rows of weights; `rest` is 0 where the
    depth is whole strides. */
 INLINE void tile(const int rows, const int weights, const int rest, const number *x, long x_stride, const number *w,
                  long w_stride, long depth, float *out, long out_stride, int adds) {
@@ -157,8 +162,7 @@ INLINE void tile(const int rows, const int weights, const int rest, const number
     static void name(int rows, const number *x, long x_stride, long count, const number *w, long w_stride,      \
                      long depth, float *out, long out_stride, int adds) {                                       \
         switch (rows) {                                                                                         \
-            CASE(1, weights, rest) CASE(2, weights, rest) CASE(3, weights, rest)                                \
-            CASE(4, weights, rest) CASE(5, weights, rest) CASE(6, weights, rest)                                \
+            CASE(1, weights, rest) CASE(2, weights, rest) CASE(3, weights, rest) MORE(weights, rest)            \
         }                                                                                                       \
     }
 TILES(four, WEIGHTS_AT_ONCE, 0)
@@ -309,10 +313,14 @@ INLINE void mixed_in(const float *weights, long count, const number *values, lon
             e = floats(sums + size + d + LANES);
         const number *value = values + d;
         for (long t = 0; t < even; t += 2, value += 2 * size) {
-            a += weights[t] * loaded(value), b += weights[t] * loaded(value + LANES);
-            c += weights[t + 1] * loaded(value + size), e += weights[t + 1] * loaded(value + size + LANES);
+            vec x = spread(weights[t]), y = spread(weights[t + 1]);
+            a = plus_product(a, x, loaded(value)), b = plus_product(b, x, loaded(value + LANES));
+            c = plus_product(c, y, loaded(value + size)), e = plus_product(e, y, loaded(value + size + LANES));
         }
-        if (even < count) a += weights[even] * loaded(value), b += weights[even] * loaded(value + LANES);
+        if (even < count) {
+            vec x = spread(weights[even]);
+            a = plus_product(a, x, loaded(value)), b = plus_product(b, x, loaded(value + LANES));
+        }
         memcpy(sums + d, &a, sizeof a), memcpy(sums + d + LANES, &b, sizeof b);
         memcpy(sums + size + d, &c, sizeof c), memcpy(sums + size + d + LANES, &e, sizeof e);
     }

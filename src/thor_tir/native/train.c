@@ -104,8 +104,12 @@ void gated_gradient(int64_t count, const float *gate, const float *up, const flo
    mixed and, backwards, taken the same way back while they are in the nearest caches. Scores lie with queries side by
    side, so that a softmax adds vectors up. */
 
-#define TILE 8             /* rows of a tile of sums, two vectors wide */
-#define WIDE (2 * LANES)   /* its width, and the queries that are taken at once */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TILE 8    /* rows of a tile of sums, two vectors wide: half of the registers */
+#else
+#define TILE 4
+#endif
+#define WIDE 32   /* queries that are taken at once */
 #define DEEP _Pragma("GCC unroll 8")
 #define SIXTEEN _Pragma("GCC unroll 16")
 
@@ -122,7 +126,7 @@ typedef struct {
 /* out[rows, width] (+)= a b, where rows are whole tiles and the width is whole pairs of vectors */
 INLINE void times(const long rows, long depth, long width, const float *a, const long a_row, const long a_step,
                   const float *b, long b_stride, float *out, long out_stride, const int adds) {
-    for (long n = 0; n < width; n += WIDE)
+    for (long n = 0; n < width; n += 2 * LANES)
         for (long m = 0; m < rows; m += TILE) {
             vec sums[TILE][2];
             float *place = out + m * out_stride + n;
@@ -135,7 +139,7 @@ INLINE void times(const long rows, long depth, long width, const float *a, const
                 vec first = floats(of_b), second = floats(of_b + LANES);
                 DEEP for (int r = 0; r < TILE; r++) {
                     vec x = spread(of_a[r * a_row]);
-                    sums[r][0] += x * first, sums[r][1] += x * second;
+                    sums[r][0] = plus_product(sums[r][0], x, first), sums[r][1] = plus_product(sums[r][1], x, second);
                 }
             }
             DEEP for (int r = 0; r < TILE; r++) {
@@ -210,16 +214,16 @@ static void turned_back(const Attention *a, const float *head, const float *norm
     else turned_back_by(1, 0, half, a->eps, head, norm, cosine, sine, scale, grad, of_head, of_norm);
 }
 
-/* [WIDE, width] to [width, WIDE], sixteen by sixteen: four times, the first eight vectors between the last eight. */
+/* [WIDE, width] to [width, WIDE], squares of LANES: as often as halving takes, the first vectors between the last. */
 static void transposed(const float *from, long width, float *to) {
     for (long d = 0; d < width; d += LANES)
         for (long m = 0; m < WIDE; m += LANES) {
             vec x[LANES], y[LANES];
             SIXTEEN for (int i = 0; i < LANES; i++) x[i] = floats(from + (m + i) * width + d);
-            SIXTEEN for (int turn = 0; turn < 4; turn++) {
+            SIXTEEN for (int turn = 0; turn < TURNS; turn++) {
                 SIXTEEN for (int i = 0; i < LANES / 2; i++) {
-                    y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-                    y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+                    y[2 * i] = FIRST(x[i], x[i + LANES / 2]);
+                    y[2 * i + 1] = LAST(x[i], x[i + LANES / 2]);
                 }
                 SIXTEEN for (int i = 0; i < LANES; i++) x[i] = y[i];
             }
@@ -271,7 +275,9 @@ static void scored(const Attention *a, const Desk *desk, long row, long head, lo
 
 /* Where a key stands behind a query of the block, nothing is seen. */
 INLINE vec seen(vec x, long key, long query, float otherwise) {
-    ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    static const int32_t counted[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    ints lane;
+    memcpy(&lane, counted, sizeof lane);
     ints is_seen = lane >= (int)(key - query);
     return (vec)(((ints)x & is_seen) | ((ints)spread(otherwise) & ~is_seen));
 }

@@ -10,6 +10,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from engine_cases import GREEDY, TEXTS, encoded, engine_of, sample_all, tokens
+from processors import forget
 from thor_tir.engines.local import compiled
 from thor_tir.engines.local.model import CachedModel
 from thor_tir.engines.local.sampling import Draws, draw
@@ -54,6 +55,7 @@ def read(model, **config) -> CachedModel:
 MODELS = [tiny_model, lambda: tiny_model("qwen2"), lambda: tiny_model("llama"), uneven, long_model]
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("make", MODELS, ids=["qwen3", "qwen2", "llama", "uneven", "long"])
 def test_logits_and_what_is_stored_are_those_of_torch(make):
     model = make()
@@ -67,6 +69,7 @@ def test_logits_and_what_is_stored_are_those_of_torch(make):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("make", [tiny_model, uneven])
 def test_the_bits_of_a_row_depend_neither_on_the_others_nor_on_threads(make):
     model, threads = make(), torch.get_num_threads()
@@ -108,6 +111,7 @@ def test_a_group_of_one_prompt_writes_what_each_would_write_alone():
     assert [tokens(c) for c in together] == [tokens(c) for c in alone]
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("vocabulary", [5, 320, 4097])
 def test_drawing_takes_the_tokens_that_torch_takes(vocabulary):
     generator = torch.Generator().manual_seed(vocabulary)
@@ -177,11 +181,6 @@ def test_layers_that_are_not_alike_are_decoded_through_torch():
         part.weight, part.out_features = torch.nn.Parameter(part.weight[:8].detach().clone()), 8
     narrow.down_proj.weight = torch.nn.Parameter(narrow.down_proj.weight[:, :8].detach().clone())
     assert compiled.compiled_step(model, None, None) is None
-
-
-def forget() -> None:
-    compiled.library.cache_clear()
-    library.compiled_library.cache_clear()
 
 
 def test_without_a_compiler_torch_decodes_and_a_warning_says_so_once(monkeypatch, caplog, tmp_path):

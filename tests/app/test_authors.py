@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from called_attempts import attempt_of
+from heard import Heard
 from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import dialect_of
 from thor_tir.app.stages import authors
@@ -54,3 +55,20 @@ def test_an_actor_that_solves_no_question_itself_is_said_before_anything_is_writ
     with pytest.raises(UsageError, match="none of TIRGen's 1 questions by TIRGen's rules with --attempts 4"):
         asyncio.run(write_authors(config, tmp_path / "data.jsonl", tmp_path, *cast(Any, (None, None))))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_of_tirgens_samples_are_reworded_beside_the_sets_of_equal_tokens(tmp_path, monkeypatch) -> None:
+    first, second = attempt_of("+"), attempt_of("++")
+    second = replace(second, problem=replace(second.problem, id="other"))
+
+    async def one(*_: object) -> dict[str, Any]:
+        return {first.problem.id: first}
+
+    monkeypatch.setattr(authors, "_own", one)
+    monkeypatch.setattr(authors, "read_dataset", lambda _: [first, second])
+    monkeypatch.setattr(authors, "alignment", lambda *_: {})
+    config, data = RunConfig(actor="nano/actor", eval=EvalConfig(samples=1)), tmp_path / "data.jsonl"
+    asyncio.run(write_authors(config, data, tmp_path, *cast(Any, (None, Heard()))))
+    lines = {path.stem: len(path.read_text().splitlines()) for path in tmp_path.glob("*.jsonl")}
+    assert lines["reworded-all"] == 2
+    assert max(lines[name] for name in authors.AUTHORS) <= 1

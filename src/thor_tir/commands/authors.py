@@ -27,7 +27,7 @@ class EvalAuthors:
     """The model's own attempts at a question, of which the first that passes TIRGen's rules is kept: more for a model
     that seldom solves one alone."""
     output: Path = Path("runs/authors")
-    """Folder of own.jsonl, tirgen.jsonl, reworded.jsonl and authors.json."""
+    """Folder of own.jsonl, tirgen.jsonl, reworded.jsonl; reworded-all.jsonl: all of `--data`; authors.json."""
     preset: PresetOption = "nano"
     """Name of the values that the options begin from."""
     eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval

@@ -89,7 +89,11 @@ _ALL = (
         for author in ("own", "tirgen", "reworded")
     ),
     tuned("sft-all", "{tirgen-more}/dataset.jsonl"),
-    evaluated("eval-sft-all", "{sft-all}/model", 16, "{limit}", "120"),
+    tuned("sft-reworded-all", "{authors}/reworded-all.jsonl"),
+    *(
+        evaluated(f"eval-sft-{texts}", f"{{sft-{texts}}}/model", 16, "{limit}", "120")
+        for texts in ("all", "reworded-all")
+    ),
     evaluated("eval-base-16", "{actor}", 16, "{limit}", "120", is_of_seed=False),
 )
 

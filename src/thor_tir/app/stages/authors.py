@@ -7,6 +7,7 @@
 
 All texts are right and passed the same rules. The questions are those that both authors solved, in one order, and each
 data set ends where its model-written tokens reach those of the shortest, so that the sets have equal numbers of tokens.
+A fourth, `reworded-all`, is all that TIRGen made, reworded: beside TIRGen's own data set it has equal questions.
 """
 
 import json
@@ -40,7 +41,9 @@ from thor_tir.trajectory import Author, Span, Step, Thought, Trajectory
 from thor_tir.verdict import Strictness
 
 AUTHORS = ("own", "tirgen", "reworded")
-"""Names of the data sets."""
+"""Names of the data sets of equal tokens."""
+ALL_REWORDED = "reworded-all"
+"""Name of the data set of all that TIRGen made, in another's words."""
 _REWORDED = (
     (r"greatest common divisor|GCD", "largest shared factor"),
     (r"\bLCM\b", "smallest shared multiple"),
@@ -74,13 +77,11 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
         )
     model, tokenizer = load_model(config.actor)
     dialect = dialect_of(tokenizer, TOOLS)
-    texts: Texts = {
-        "own": [own[id] for id in common],
-        "tirgen": [tirgen[id] for id in common],
-        "reworded": [by_another_hand(tirgen[id], dialect) for id in common],
-    }
+    reworded = {id: by_another_hand(attempt, dialect) for id, attempt in tirgen.items()}
+    by_author = dict(zip(AUTHORS, (own, tirgen, reworded), strict=True))
+    texts: Texts = {name: [attempts[id] for id in common] for name, attempts in by_author.items()}
     kept = equal_tokens(texts)
-    for name, attempts in kept.items():
+    for name, attempts in {**kept, ALL_REWORDED: list(reworded.values())}.items():
         with writing_atomically(folder / f"{name}.jsonl") as out:
             out.writelines(line_of(to_row(attempt, SampleFacts())) for attempt in attempts)
     measured = {

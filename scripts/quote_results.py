@@ -8,6 +8,8 @@ A page quotes a table by a pair of comments around it, and a single figure by a 
     ...
     <!-- end results -->
 
+    <!--=ladder_smollm2-135m:rows/cold start/accuracy, %-->39.5 %<!--=-->     a cell by row and column, without interval
+
 A result file is what `thor reproduce` writes, whose tables are `rows`, `differences`, `success` and `paper`, or a
 record of something else that was measured: `made` (command, date, machine), `tables` of head and rows, and `figures` by
 name.
@@ -29,7 +31,7 @@ TABLE = re.compile(
     r"(?: columns (?P<columns>[\d,-]+))? -->\n)(?P<body>.*?)(?P<close><!-- end results -->)",
     re.DOTALL,
 )
-FIGURE = re.compile(r"(?P<open><!--=(?P<name>[\w.-]+):(?P<key>[\w.-]+)-->)(?P<body>.*?)(?P<close><!--=-->)")
+FIGURE = re.compile(r"(?P<open><!--=(?P<name>[\w.-]+):(?P<key>[^>]+?)-->)(?P<body>.*?)(?P<close><!--=-->)")
 _PARTS: Mapping[str, Callable[[Any], tuple[Sequence[str], Sequence[Sequence[str]]]]] = {
     "rows": report.table,
     "differences": report.differences,
@@ -57,13 +59,15 @@ def quoted(text: str, results: Results) -> str:
     return FIGURE.sub(lambda match: f"{match['open']}{_figure(match, results)}{match['close']}", text)
 
 
-def _table(match: re.Match[str], results: Results) -> str:
-    found = results[match["name"]]
+def _part(found: Any, name: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     if "experiment" in found:
-        head, rows = _PARTS[match["part"]](found)
-    else:
-        table = found["tables"][match["part"]]
-        head, rows = table["head"], table["rows"]
+        return _PARTS[name](found)
+    table = found["tables"][name]
+    return table["head"], table["rows"]
+
+
+def _table(match: re.Match[str], results: Results) -> str:
+    head, rows = _part(results[match["name"]], match["part"])
     columns = _chosen(match["columns"], len(head))
     chosen = [[rows[j][i] for i in columns] for j in _chosen(match["rows"], len(rows))]
     first, rule, *rest = pipe_table([head[i] for i in columns], chosen).replace("|  |", "| |").split("\n")
@@ -71,7 +75,13 @@ def _table(match: re.Match[str], results: Results) -> str:
 
 
 def _figure(match: re.Match[str], results: Results) -> str:
-    return str(results[match["name"]]["figures"][match["key"]])
+    found, key = results[match["name"]], match["key"]
+    if "/" not in key:
+        return str(found["figures"][key])
+    part, row, column = key.split("/")
+    head, rows = _part(found, part)
+    cell = {each[0]: each for each in rows}[row][{name: place for place, name in enumerate(head)}[column]]
+    return cell.split(" (")[0] + (" %" if "%" in column + row else "")
 
 
 def _chosen(words: str | None, number: int) -> list[int]:

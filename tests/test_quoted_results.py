@@ -58,7 +58,7 @@ def planted(tmp_path: Path, text: str) -> list[str]:
 def test_rows_and_columns_are_chosen_and_a_figure_stands_in_a_line(tmp_path: Path) -> None:
     table = "| | b |\n|---|---|\n| y | 4.5 |\n"
     text = f"<!-- results run/main rows 1 columns 0,2 -->\n{table}<!-- end results -->\n"
-    assert planted(tmp_path, text + "A vote has <!--=run:best-->72.5 %<!--=-->.") == []
+    assert planted(tmp_path, text + "It has <!--=run:best-->72.5 %<!--=-->, y <!--=run:main/y/b-->4.5<!--=-->.") == []
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,8 @@ def test_rows_and_columns_are_chosen_and_a_figure_stands_in_a_line(tmp_path: Pat
     [
         ("A vote has <!--=run:best-->72.6 %<!--=-->.", "differ"),
         ("A vote has <!--=run:worst-->1 %<!--=-->.", "holds no 'worst'"),
+        ("It has <!--=run:main/y/b-->4.6<!--=-->.", "differ"),
+        ("It has <!--=run:main/z/b-->4.5<!--=-->.", "holds no 'z'"),
         ("<!-- results gone/main -->\n| |\n<!-- end results -->", "holds no 'gone'"),
         ("<!-- results run/main rows 7 -->\n| |\n<!-- end results -->", "holds no list index"),
     ],
@@ -74,6 +76,13 @@ def test_a_number_that_no_result_file_holds_is_reported(tmp_path: Path, text: st
     (found,) = planted(tmp_path, text)
     assert found.startswith("README.md")
     assert complaint in found
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/real_model.md", "docs/step_results.md", "docs/why.md"])
+def test_pages_of_results_quote_their_prose_too(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rest = QUOTING.FIGURE.sub("", QUOTING.TABLE.sub("", text))
+    assert [line for line in rest.splitlines() if NUMBER.search(line)] == []
 
 
 def test_a_measured_table_outside_of_quotations_is_found() -> None:

@@ -142,7 +142,7 @@ SUBJECTS = {
         preset="smollm2-135m",
         words={
             "tirgen": ("--count", "320", "--attempts", "2", "--until-solved", "--concurrency", "48"),
-            "tirgen-more": ("--count", "960"),
+            "tirgen-more": ("--count", "640"),
             "eval": ("--num-problems", "100", "--concurrency", "48"),  # a kill costs what is in flight
             "eval authors": ("--attempts", "16", "--concurrency", "48"),  # it solves about one question in thirty alone
         },

@@ -17,9 +17,10 @@ from thor_tir.commands import parsed
 from thor_tir.commands import reproduce as command
 from thor_tir.errors import UsageError
 from thor_tir.reproduce.declared import Job, Layout
-from thor_tir.reproduce.runner import MARK, held, note_done, run_missing
+from thor_tir.reproduce.runner import MARK, note_done, run_missing
 from thor_tir.reproduce.stages import STAGES, SUBJECTS, in_float32
 from thor_tir.reproduce.tables import TABLE3
+from thor_tir.storage.record_lock import held
 
 FORK = multiprocessing.get_context("fork")
 
@@ -170,7 +171,7 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("thor_tir.reproduce.runner.fcntl.lockf", refuse)
+    monkeypatch.setattr("thor_tir.storage.record_lock.fcntl.lockf", refuse)
     with pytest.raises(UsageError, match=r"cannot be locked \(No locks available\)"):
         list(run_missing(jobs_of(tmp_path, [0])[:1], lambda name, words: None, Heard()))
 

@@ -83,7 +83,8 @@ class Reproduce:
 
     def _run(self, experiments: "Sequence[Experiment]", layout: "Layout", reporter: ConsoleReporter) -> None:
         """Run what is missing; tables are written whenever a seed is finished."""
-        from thor_tir.reproduce.runner import OutOfTime, held, run_missing
+        from thor_tir.reproduce.runner import OutOfTime, run_missing
+        from thor_tir.storage.record_lock import held
 
         rows = [row for each in experiments for row in each.rows]
         jobs, execute = layout.jobs(rows, range(self.seeds)), partial(_carry_out, minutes=self.minutes)

@@ -5,20 +5,17 @@ kept: a stage that was killed is run again by the same command, which continues 
 share the folders divide the stages: each claims one that is not done and whose needs are.
 """
 
-import fcntl
 import json
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EACCES, EAGAIN
 from math import inf
 from os.path import abspath
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter, sleep
-from typing import TextIO
 
 from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
@@ -27,6 +24,7 @@ from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
 from thor_tir.reproduce.stages import HALVES, IN_FLOAT32
 from thor_tir.storage.journal import make_folder, write_atomically
+from thor_tir.storage.record_lock import held
 
 MARK = "reproduced.json"
 """File that a finished stage leaves in its folder."""
@@ -128,28 +126,6 @@ def _ran(job: Job, among: Sequence[Job], execute: Execute, reporter: Reporter) -
                 file.write(f"{perf_counter() - began:.3f}\n")
             note_done(job, before + perf_counter() - began)
         return file is not None
-
-
-@contextmanager
-def held(path: Path, *, waits: bool = False) -> Iterator[TextIO | None]:
-    """Hold a file for this process, at its beginning and written to at its end; None where another process holds it and
-    this one does not wait.
-
-    A record lock: network disks have it too, no child inherits it, and the system gives it back when a process dies.
-    Raises UsageError on a disk without such locks.
-    """
-    make_folder(path.parent)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except OSError as error:
-            if error.errno not in (EACCES, EAGAIN):
-                raise UsageError(f"{path} cannot be locked ({error.strerror}); give an --output that can") from error
-            yield None
-            return
-        list(path.parent.iterdir())  # a network disk may remember that a file was not there
-        file.seek(0)
-        yield file
 
 
 def _is_number(line: str) -> bool:

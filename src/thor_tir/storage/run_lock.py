@@ -1,6 +1,5 @@
 """A run's folder belongs to one run at a time: its options are written down, and no second process may write there."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, TypedDict
 from thor_tir.errors import UsageError
 from thor_tir.provenance import RUN, check_record, is_same_input, note_extension, record_run, recorded_inputs
 from thor_tir.storage.journal import SHARD_LOCK, WHOLE, Shard, make_folder, write_atomically
+from thor_tir.storage.record_lock import held
 
 Options = Mapping[str, Any]
 """Options by name, groups of them nested."""
@@ -291,16 +291,13 @@ def _read(path: Path) -> Any:
 
 @contextmanager
 def _locked(folder: Path, *, is_shared: bool) -> Iterator[None]:
-    """Hold the folder for this process. A record lock: it also works on network disks, and no child inherits it."""
-    with (folder / _LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+    """Hold the folder for this process."""
+    with held(folder / _LOCK, is_shared=is_shared) as file:
+        if file is None:
+            owner = (folder / _LOCK).read_text(encoding="utf-8").strip() or "unknown"
             raise UsageError(
                 f"another process (number {owner}) works in {folder}: wait until it has ended, or give another --output"
-            ) from error
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -4,7 +4,6 @@ A line belongs to one engine for as long as the file exists, so that a run which
 """
 
 import asyncio
-import fcntl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from thor_tir.engines.vllm.abilities import is_healthy
 from thor_tir.engines.vllm.connection import Connection
 from thor_tir.engines.vllm.server import address_of
 from thor_tir.errors import UsageError
-from thor_tir.storage.journal import make_folder, write_atomically
+from thor_tir.storage.journal import write_atomically
+from thor_tir.storage.record_lock import held
 
 LOOK_S = 0.5
 """Time between two looks at engines that do not serve yet, in seconds."""
@@ -27,13 +27,10 @@ def own_file(path: Path) -> Iterator[None]:
 
     The lock goes with the process, however that ends. A file that was there before is replaced once ours is written.
     """
-    make_folder(path.parent)
     before = _version(path)
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(f"another `thor engine up` keeps {path}: end it, or give another --output") from error
+    with held(path.with_name(f".{path.name}.lock")) as lock:
+        if lock is None:
+            raise UsageError(f"another `thor engine up` keeps {path}: end it, or give another --output")
         try:
             yield
         finally:

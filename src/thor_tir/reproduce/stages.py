@@ -29,6 +29,12 @@ def evaluated(name: str, model: str, samples: int, *words: str, is_of_seed: bool
     )
 
 
+_TEXTS = {
+    **{author: f"{{authors}}/{author}.jsonl" for author in ("own", "tirgen", "reworded", "reworded-all")},
+    "all": "{tirgen-more}/dataset.jsonl",
+}
+"""Data sets of figure 4 by the names of its cold starts."""
+
 _ALL = (
     Stage(
         name="tirgen",
@@ -83,16 +89,13 @@ _ALL = (
         command="eval authors",
         words=(*_PRESET, "--data", "{tirgen-more}/dataset.jsonl", "--model", "{actor}", "--seed", "{seed}"),
     ),
-    *(tuned(f"sft-{author}", f"{{authors}}/{author}.jsonl") for author in ("own", "tirgen", "reworded")),
     *(
-        evaluated(f"eval-sft-{author}", f"{{sft-{author}}}/model", 16, "{limit}", "120")
-        for author in ("own", "tirgen", "reworded")
-    ),
-    tuned("sft-all", "{tirgen-more}/dataset.jsonl"),
-    tuned("sft-reworded-all", "{authors}/reworded-all.jsonl"),
-    *(
-        evaluated(f"eval-sft-{texts}", f"{{sft-{texts}}}/model", 16, "{limit}", "120")
-        for texts in ("all", "reworded-all")
+        stage
+        for texts, data in _TEXTS.items()
+        for stage in (
+            tuned(f"sft-{texts}", data),
+            evaluated(f"eval-sft-{texts}", f"{{sft-{texts}}}/model", 16, "{limit}", "120"),
+        )
     ),
     evaluated("eval-base-16", "{actor}", 16, "{limit}", "120", is_of_seed=False),
 )
@@ -142,9 +145,9 @@ SUBJECTS = {
         preset="smollm2-135m",
         words={
             "tirgen": ("--count", "320", "--attempts", "2", "--until-solved", "--concurrency", "48"),
-            "tirgen-more": ("--count", "640"),
             "eval": ("--num-problems", "100", "--concurrency", "48"),  # a kill costs what is in flight
-            "eval authors": ("--attempts", "16", "--concurrency", "48"),  # it solves about one question in thirty alone
+            "eval authors": ("--attempts", "8", "--concurrency", "48"),  # it solves few questions alone
+            **{f"eval-{texts}": ("--num-problems", "60") for texts in ("base-16", *(f"sft-{each}" for each in _TEXTS))},
         },
         stages={stage.name: stage for stage in _OF_SMALL},
     ),

@@ -252,8 +252,8 @@ FIGURE4 = Experiment(
         ),
     ),
     notes=(
-        "120 problems, sixteen attempts each; questions, programs and numbers of tokens are the same for the texts of "
-        "the first three cold starts.",
+        "Sixteen attempts at each problem; questions, programs and numbers of tokens are the same for the texts of the "
+        "first three cold starts.",
         "The paper's other authors are data sets of other questions (ReTool, Nemotron); ours is TIRGen's text reworded "
         "by rules. Its pass@16 are means of six sets, read off its figure where no label is printed.",
         "The paper has no row for the actor's own samples. The last two rows have all that TIRGen made, also "

@@ -241,7 +241,7 @@ static Desk desk_of(const Attention *a, long thread) {
     long length = (a->length + WIDE - 1) / WIDE * WIDE, size = (a->size + WIDE - 1) / WIDE * WIDE;
     long of_keys = length * size, of_queries = WIDE * size, of_scores = length * WIDE;
     float *at = a->scratch + thread * (4 * of_keys + 5 * of_queries + 2 * of_scores);
-    Desk desk = {length, size};
+    Desk desk = {.length = length, .size = size};
     float **keys[] = {&desk.key, &desk.value, &desk.of_key, &desk.of_value};
     float **queries[] = {&desk.query, &desk.sideways, &desk.grad, &desk.grad_sideways, &desk.other};
     for (int i = 0; i < 4; i++, at += of_keys) *keys[i] = at;

@@ -15,7 +15,7 @@
 #else
 #define LANES 4
 #endif
-#if defined(__FMA__)
+#if defined(__FMA__) || defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -35,8 +35,8 @@ INLINE vec floats(const float *from) {
     return x;
 }
 
-/* sum + a b, rounded once where the processor does that: left to GCC, it depends on the loop around it, as it parts some
-   of these chains where it thinks them slow. */
+/* sum + a b, rounded once on x86 and ARM where the processor can: left to GCC, that depends on the loop around it, as it
+   parts some of these chains where it thinks them slow. */
 INLINE vec plus_product(vec sum, vec a, vec b) {
 #if defined(__AVX512F__)
     return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);

@@ -7,11 +7,10 @@ from typing import Any, cast
 import pytest
 
 from called_attempts import attempt_of
-from heard import Heard
 from thor_tir.app.config import EvalConfig, RunConfig
 from thor_tir.app.runtime import dialect_of
 from thor_tir.app.stages import authors
-from thor_tir.app.stages.authors import by_another_hand, equal_tokens, first_passing, write_authors
+from thor_tir.app.stages.authors import by_another_hand, equal_tokens, first_passing, write_authors, write_reworded
 from thor_tir.dialect.prompts import TOOLS
 from thor_tir.engines.loading import load_tokenizer
 from thor_tir.errors import UsageError
@@ -52,23 +51,27 @@ def test_an_actor_that_solves_no_question_itself_is_said_before_anything_is_writ
     monkeypatch.setattr(authors, "_own", none)
     monkeypatch.setattr(authors, "read_dataset", lambda _: [attempt_of("+")])
     config = RunConfig(actor="nano/actor", eval=EvalConfig(samples=4))
-    with pytest.raises(UsageError, match="none of TIRGen's 1 questions by TIRGen's rules with --attempts 4"):
+    with pytest.raises(UsageError, match="solved 0 of TIRGen's 1 questions by TIRGen's rules with --attempts 4"):
         asyncio.run(write_authors(config, tmp_path / "data.jsonl", tmp_path, *cast(Any, (None, None))))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_of_tirgens_samples_are_reworded_beside_the_sets_of_equal_tokens(tmp_path, monkeypatch) -> None:
+def test_all_of_tirgens_samples_are_reworded_without_any_of_the_actors(tmp_path, monkeypatch) -> None:
     first, second = attempt_of("+"), attempt_of("++")
-    second = replace(second, problem=replace(second.problem, id="other"))
+    monkeypatch.setattr(authors, "read_dataset", lambda _: [first, second])
+    write_reworded("nano/actor", tmp_path / "data.jsonl", tmp_path)
+    assert len((tmp_path / "reworded-all.jsonl").read_text().splitlines()) == 2
+
+
+def test_sets_of_equal_tokens_that_would_be_empty_are_refused(tmp_path, monkeypatch) -> None:
+    attempt = attempt_of("+")
 
     async def one(*_: object) -> dict[str, Any]:
-        return {first.problem.id: first}
+        return {attempt.problem.id: attempt}
 
     monkeypatch.setattr(authors, "_own", one)
-    monkeypatch.setattr(authors, "read_dataset", lambda _: [first, second])
-    monkeypatch.setattr(authors, "alignment", lambda *_: {})
-    config, data = RunConfig(actor="nano/actor", eval=EvalConfig(samples=1)), tmp_path / "data.jsonl"
-    asyncio.run(write_authors(config, data, tmp_path, *cast(Any, (None, Heard()))))
-    lines = {path.stem: len(path.read_text().splitlines()) for path in tmp_path.glob("*.jsonl")}
-    assert lines["reworded-all"] == 2
-    assert max(lines[name] for name in authors.AUTHORS) <= 1
+    monkeypatch.setattr(authors, "read_dataset", lambda _: [attempt])
+    config = RunConfig(actor="nano/actor", eval=EvalConfig(samples=1))
+    with pytest.raises(UsageError, match=r"solved 1 of TIRGen's 1 questions .* too few for data sets of equal tokens"):
+        asyncio.run(write_authors(config, tmp_path / "data.jsonl", tmp_path, *cast(Any, (None, None))))
+    assert list(tmp_path.iterdir()) == []

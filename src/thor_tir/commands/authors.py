@@ -25,9 +25,9 @@ class EvalAuthors:
     """The actor: hub name, local folder, or nano/actor."""
     attempts: int = 1
     """The model's own attempts at a question, of which the first that passes TIRGen's rules is kept: more for a model
-    that seldom solves one alone."""
+    that seldom solves one alone. 0 for nothing but all of `--data` reworded."""
     output: Path = Path("runs/authors")
-    """Folder of own.jsonl, tirgen.jsonl, reworded.jsonl; reworded-all.jsonl: all of `--data`; authors.json."""
+    """Folder of own.jsonl, tirgen.jsonl, reworded.jsonl and authors.json, or of reworded-all.jsonl."""
     preset: PresetOption = "nano"
     """Name of the values that the options begin from."""
     eval: Annotated[EvalConfig, tyro.conf.arg(name="")] = NANO.eval
@@ -38,20 +38,25 @@ class EvalAuthors:
     def run(self) -> None:
         """Sample, write, and say how many there are."""
         from thor_tir.app.runtime import open_runtime
-        from thor_tir.app.stages.authors import write_authors
+        from thor_tir.app.stages.authors import write_authors, write_reworded
         from thor_tir.storage.run_lock import claim, option_defaults
         from thor_tir.verdict import Strictness
 
         if not self.data.is_file():
             raise UsageError(f"{self.data} is no file; give the dataset.jsonl of `thor tirgen`")
-        if self.attempts < 1:
-            raise UsageError(f"--attempts is {self.attempts}; the model has at least one attempt at a question")
-        tell_precision(ConsoleReporter().say, engine=self.resources.engine, models=[self.model])
-        config = RunConfig(actor=self.model, eval=replace(self.eval, samples=self.attempts), resources=self.resources)
+        if self.attempts < 0:
+            raise UsageError(f"--attempts is {self.attempts}; the model has some attempts at a question, or none")
 
         async def work() -> None:
+            tell_precision(ConsoleReporter().say, engine=self.resources.engine, models=[self.model])
+            config = RunConfig(
+                actor=self.model, eval=replace(self.eval, samples=self.attempts), resources=self.resources
+            )
             async with open_runtime(self.resources, Strictness.STRICT) as runtime:
                 await write_authors(config, self.data, self.output, runtime, ConsoleReporter())
 
         with claim(self.output, identity(self), inputs=(self.model, self.data), defaults=option_defaults(self)):
-            asyncio.run(work())
+            if self.attempts:
+                asyncio.run(work())
+            else:
+                write_reworded(self.model, self.data, self.output)

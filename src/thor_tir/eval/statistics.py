@@ -246,11 +246,13 @@ def bootstrap(values_P: Sequence[float], *, seed: int, num_resamples: int = NUM_
 
     Problems are drawn with replacement, each with all its attempts (its value is their mean), so attempts at one
     problem are never taken for independent ones. Equal values all through: see `unseen`. Raises ValueError without
-    problems.
+    problems, and for equal values outside of [0, 1], whose bounds nobody knows.
     """
     if not len(values_P):
         raise ValueError("no problems: the mean of nothing has no interval")
     if min(values_P) == max(values_P):
+        if not 0 <= values_P[0] <= 1:
+            raise ValueError(f"all {len(values_P)} values are {values_P[0]}: a mean without bounds has no interval")
         return unseen(values_P[0], len(values_P), lowest=0.0, highest=1.0)
     return _interval(_resampled(np.asarray(values_P), seed, num_resamples), math.fsum(values_P) / len(values_P))
 

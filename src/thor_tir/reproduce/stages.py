@@ -30,8 +30,9 @@ def evaluated(name: str, model: str, samples: int, *words: str, is_of_seed: bool
 
 
 _TEXTS = {
-    **{author: f"{{authors}}/{author}.jsonl" for author in ("own", "tirgen", "reworded", "reworded-all")},
     "all": "{tirgen-more}/dataset.jsonl",
+    "reworded-all": "{reworded}/reworded-all.jsonl",
+    **{author: f"{{authors}}/{author}.jsonl" for author in ("own", "tirgen", "reworded")},
 }
 """Data sets of figure 4 by the names of its cold starts."""
 
@@ -84,10 +85,16 @@ _ALL = (
             *("--count", "480", "--no-tools-samples", "0"),
         ),
     ),
-    Stage(
-        name="authors",
-        command="eval authors",
-        words=(*_PRESET, "--data", "{tirgen-more}/dataset.jsonl", "--model", "{actor}", "--seed", "{seed}"),
+    *(
+        Stage(
+            name=name,
+            command="eval authors",
+            words=(
+                *(*_PRESET, "--data", "{tirgen-more}/dataset.jsonl", "--model", "{actor}", "--seed", "{seed}"),
+                *words,
+            ),
+        )
+        for name, words in (("reworded", ("--attempts", "0")), ("authors", ()))
     ),
     *(
         stage
@@ -146,7 +153,7 @@ SUBJECTS = {
         words={
             "tirgen": ("--count", "320", "--attempts", "2", "--until-solved", "--concurrency", "48"),
             "eval": ("--num-problems", "100", "--concurrency", "48"),  # a kill costs what is in flight
-            "eval authors": ("--attempts", "8", "--concurrency", "48"),  # it solves few questions alone
+            "authors": ("--attempts", "8", "--concurrency", "48"),  # it solves few questions alone
             **{f"eval-{texts}": ("--num-problems", "60") for texts in ("base-16", *(f"sft-{each}" for each in _TEXTS))},
         },
         stages={stage.name: stage for stage in _OF_SMALL},

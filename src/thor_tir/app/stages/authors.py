@@ -7,7 +7,8 @@
 
 All texts are right and passed the same rules. The questions are those that both authors solved, in one order, and each
 data set ends where its model-written tokens reach those of the shortest, so that the sets have equal numbers of tokens.
-A fourth, `reworded-all`, is all that TIRGen made, reworded: beside TIRGen's own data set it has equal questions.
+A fourth, `reworded-all`, is all that TIRGen made, reworded, to stand beside TIRGen's own data set. It needs no samples
+of the actor's, which may solve too few of the questions for the other three.
 """
 
 import json
@@ -25,7 +26,7 @@ from thor_tir.app.runtime import Runtime, dialect_of
 from thor_tir.app.stages.evaluate import EvalRun, EvalSpec, evaluate_within
 from thor_tir.dialect.dialect import Dialect
 from thor_tir.dialect.prompts import TOOLS
-from thor_tir.engines.loading import load_model
+from thor_tir.engines.loading import load_model, load_tokenizer
 from thor_tir.errors import UsageError
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.statistics import Interval, bootstrap
@@ -66,24 +67,36 @@ Texts = Mapping[str, Sequence[Attempt]]
 """Samples by author, the same questions in the same order."""
 
 
+def write_reworded(model: str, data: Path, folder: Path) -> None:
+    """Write TIRGen's whole data set in another's words."""
+    dialect = dialect_of(load_tokenizer(model), TOOLS)
+    _write(folder, ALL_REWORDED, [by_another_hand(attempt, dialect) for attempt in read_dataset(data)])
+
+
 async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Runtime, reporter: Reporter) -> None:
-    """Write a data set for each author of TIRGen's questions in `data`, and `authors.json` with what was measured."""
+    """Write a data set for each author of TIRGen's questions in `data`, and `authors.json` with what was measured.
+
+    Raises UsageError where the actor solves so few of them alone that a data set of equal tokens would be empty.
+    """
     tirgen = {attempt.problem.id: attempt for attempt in read_dataset(data)}
     own = await _own(config, list(tirgen.values()), folder, runtime, reporter)
-    if not (common := [id for id in tirgen if id in own]):
-        raise UsageError(
-            f"the actor itself solved none of TIRGen's {len(tirgen)} questions by TIRGen's rules with --attempts "
-            f"{config.eval.samples} at each; give it more"
-        )
     model, tokenizer = load_model(config.actor)
     dialect = dialect_of(tokenizer, TOOLS)
-    reworded = {id: by_another_hand(attempt, dialect) for id, attempt in tirgen.items()}
-    by_author = dict(zip(AUTHORS, (own, tirgen, reworded), strict=True))
-    texts: Texts = {name: [attempts[id] for id in common] for name, attempts in by_author.items()}
+    common = [id for id in tirgen if id in own]
+    texts: Texts = {
+        "own": [own[id] for id in common],
+        "tirgen": [tirgen[id] for id in common],
+        "reworded": [by_another_hand(tirgen[id], dialect) for id in common],
+    }
     kept = equal_tokens(texts)
-    for name, attempts in {**kept, ALL_REWORDED: list(reworded.values())}.items():
-        with writing_atomically(folder / f"{name}.jsonl") as out:
-            out.writelines(line_of(to_row(attempt, SampleFacts())) for attempt in attempts)
+    if len(common) < 2 or not all(kept.values()):  # one text has no interval
+        raise UsageError(
+            f"the actor itself solved {len(common)} of TIRGen's {len(tirgen)} questions by TIRGen's rules with "
+            f"--attempts {config.eval.samples} at each, too few for data sets of equal tokens; give it "
+            "more, or ask more questions"
+        )
+    for name, attempts in kept.items():
+        _write(folder, name, attempts)
     measured = {
         name: {
             "samples": len(kept[name]),
@@ -99,6 +112,11 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
         f"{config.eval.samples} at each; "
         + ", ".join(f"{name} {found['samples']} samples" for name, found in measured.items())
     )
+
+
+def _write(folder: Path, name: str, attempts: Iterable[Attempt]) -> None:
+    with writing_atomically(folder / f"{name}.jsonl") as out:
+        out.writelines(line_of(to_row(attempt, SampleFacts())) for attempt in attempts)
 
 
 async def _own(

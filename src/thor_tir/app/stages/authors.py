@@ -80,8 +80,7 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
     """
     tirgen = {attempt.problem.id: attempt for attempt in read_dataset(data)}
     own = await _own(config, list(tirgen.values()), folder, runtime, reporter)
-    model, tokenizer = load_model(config.actor)
-    dialect = dialect_of(tokenizer, TOOLS)
+    dialect = dialect_of(load_tokenizer(config.actor), TOOLS)
     common = [id for id in tirgen if id in own]
     texts: Texts = {
         "own": [own[id] for id in common],
@@ -97,6 +96,7 @@ async def write_authors(config: RunConfig, data: Path, folder: Path, runtime: Ru
         )
     for name, attempts in kept.items():
         _write(folder, name, attempts)
+    model, _ = load_model(config.actor)
     measured = {
         name: {
             "samples": len(kept[name]),

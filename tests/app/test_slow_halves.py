@@ -11,8 +11,9 @@ from thor_tir.commands.options import tell_precision
 from thor_tir.engines.options import EngineOptions
 from thor_tir.errors import UsageError
 from thor_tir.reproduce.declared import Layout, Subject
+from thor_tir.reproduce.precision import HALVES, IN_FLOAT32, here
 from thor_tir.reproduce.runner import note_done, plan
-from thor_tir.reproduce.stages import HALVES, IN_FLOAT32, STAGES, SUBJECTS, here
+from thor_tir.reproduce.stages import STAGES, SUBJECTS
 from thor_tir.reproduce.tables import LADDER
 
 HALF = EngineOptions(bf16=True)

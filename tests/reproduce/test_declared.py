@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,10 @@ def test_a_model_by_its_folder_shares_no_runs_with_a_model_by_name_and_keeps_tho
         ({"preset": "paper", "like": "nano", "minutes": 3}, "leave out --like and --minutes"),
         ({"like": "papr", "model": "x/y"}, "--like is one of nano, "),
         ({"like": "paper"}, "nano has options of its own"),
+        ({"critic": "x/y"}, "--critic x/y is for a model that is given by its folder"),
+        ({"preset": "paper", "critic": "x/y"}, "leave out --critic"),
+        ({"model": "x/y", "problems": "./none.jsonl"}, "none.jsonl"),
+        ({"model": "x/y", "test_problems": Path("none.jsonl")}, "--test-problems none.jsonl is not there"),
         ({"data": "bench"}, "none of table3 asks a benchmark"),
         ({"measure": True, "dry_run": True}, "leave out --dry-run"),
     ],
@@ -178,3 +183,33 @@ def test_options_of_a_model_go_to_a_command_and_to_a_stage_of_it_once() -> None:
         ("--count", "9", "--attempts", "2"),
         ("--count", "9", "--attempts", "2", "--count", "99"),
     ]
+
+
+def test_a_model_by_its_folder_has_a_critic_and_problems_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    """Each command reads them by its own option, and is not trained on what its rows are asked."""
+    train, asked = tmp_path / "{mine}.jsonl", tmp_path / "test.jsonl"
+    for file, number in ((train, 3), (asked, 4)):
+        file.write_text(f'{{"question": "What is {number} + {number}?", "answer": "{2 * number}"}}\n', encoding="utf-8")
+    ran: dict[str, Any] = {}
+
+    def carry_out(name: str, words: list[str], minutes: float) -> None:
+        ran.setdefault(name, commands.parsed(name, words))
+
+    monkeypatch.setattr("thor_tir.commands.reproduce._carry_out", carry_out)
+    monkeypatch.setattr(Reproduce, "_write", lambda *_: None)
+    command = Reproduce(
+        names=("table3", "figure4"),
+        model="models/mine",
+        critic="models/other",
+        problems=str(train),
+        test_problems=asked,
+        seeds=1,
+        output=tmp_path,
+    )
+    command.run()
+    assert (ran["tirgen"].actor, ran["tirgen"].critic) == ("models/mine", "models/other")
+    assert (ran["tirgen"].problems, ran["rl"].problems, ran["eval"].problems) == (str(train), str(train), str(asked))
+    assert ran["tirgen"].filter.benchmarks == (str(asked),)
+    assert ran["rl"].rl.validation_problems == str(asked)
+    with pytest.raises(UsageError, match="is another stage than"):
+        replace(command, critic="").run()

@@ -192,3 +192,18 @@ def test_nothing_is_measured_where_no_evaluation_is_finished(
     Reproduce(names=("table6",), measure=True, output=tmp_path / "runs").run()
     assert capsys.readouterr().out == "table6: no row is finished\n"
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_names_the_stages_in_another_precision_than_most(tmp_path: Path) -> None:
+    def page(**asked: bool) -> str:
+        for name, is_half in asked.items():
+            record = layout(tmp_path).folder(f"eval-{name}", 0) / "config.json"
+            record.write_text(json.dumps({"resources": {"engine": {"bf16": is_half}}}), encoding="utf-8")
+        return markdown(result_of(EXPERIMENT, layout(tmp_path), [0, 1], wanted=2, command="thor reproduce table"))
+
+    told = markdown(found(tmp_path, HALF, {0: HALF, 1: HALF}))
+    assert "float" not in told  # nothing is known of it
+    assert ", float32. Intervals" in page(old=False, new=False)
+    second = layout(tmp_path).folder("eval-new", 1) / "config.json"
+    second.write_text('{"bf16": false}', encoding="utf-8")
+    assert ", float32, but bfloat16 in seed 0, eval-new. Intervals" in page(new=True)

@@ -17,8 +17,9 @@ from thor_tir.commands import parsed
 from thor_tir.commands import reproduce as command
 from thor_tir.errors import UsageError
 from thor_tir.reproduce.declared import Job, Layout
+from thor_tir.reproduce.precision import in_float32
 from thor_tir.reproduce.runner import MARK, note_done, run_missing
-from thor_tir.reproduce.stages import STAGES, SUBJECTS, in_float32
+from thor_tir.reproduce.stages import STAGES, SUBJECTS
 from thor_tir.reproduce.tables import TABLE3
 from thor_tir.storage.record_lock import held
 

@@ -15,7 +15,7 @@ import tyro
 from real_model.critic_corpus import write_corpus, write_questions
 from real_model.form import write_form
 from thor_tir.products import multiplies_halves
-from thor_tir.reproduce.stages import IN_FLOAT32
+from thor_tir.reproduce.precision import IN_FLOAT32
 
 PRESET = "--preset smollm2-135m"
 ASKED = "--samples 1 --no-tools --rollout.max-completion-length 224"

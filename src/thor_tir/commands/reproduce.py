@@ -36,10 +36,18 @@ class Reproduce:
     `family-time` for the step methods side by side; `ladder` for
     the method in one run of RL a seed, `gsm8k` for that benchmark."""
     model: str = ""
-    """Model that they are run on: nano (the default), nano-thinker, smollm2-135m, or a folder or hub name that begins
-    from --like's options."""
+    """Model that they are run on: nano (the default), nano-thinker, smollm2-135m, or a folder or hub name, for which
+    the four options that follow are."""
     like: str = ""
     """Preset of a model that is given by its folder or hub name; by default nano."""
+    critic: str = ""
+    """Model that rewrites the steps of such a model as programs; by default that model itself."""
+    problems: str = ""
+    """Problems that such a model is trained on, as `thor tirgen` and `thor rl` take them; by default those of its
+    preset."""
+    test_problems: Path | None = None
+    """File or folder of the problems that its rows are asked; questions that stand there are not trained on. By default
+    reasoning-gym makes them."""
     seeds: int = 5
     """Number of seeds: 0, 1 and so on."""
     preset: Literal["", "paper"] = ""
@@ -59,7 +67,8 @@ class Reproduce:
     def run(self) -> None:
         """Run what is missing, measure, print and write."""
         from thor_tir.reproduce.declared import Layout
-        from thor_tir.reproduce.stages import STAGES, here
+        from thor_tir.reproduce.precision import here
+        from thor_tir.reproduce.stages import STAGES
 
         self._check()
         reporter = ConsoleReporter()
@@ -121,11 +130,12 @@ class Reproduce:
     def _check(self) -> None:
         """Raise UsageError for numbers out of bounds, and for options that nothing would read."""
         from thor_tir.commands.options import PRESETS
+        from thor_tir.problems.sources import local_inputs
         from thor_tir.reproduce.stages import SUBJECTS
 
         if self.seeds < 1 or self.minutes < 0:
             raise UsageError(f"--seeds is at least 1 and --minutes at least 0, found {self.seeds} and {self.minutes:g}")
-        of_runs = {"--model": self.model, "--like": self.like, "--minutes": self.minutes, "--measure": self.measure}
+        of_runs = {"--model": self.model, **self._of_own, "--minutes": self.minutes, "--measure": self.measure}
         if self.preset and (given := [option for option, value in of_runs.items() if value]):
             raise UsageError(
                 f"--preset paper says what the paper's own models would run, and runs nothing: leave out "
@@ -135,11 +145,14 @@ class Reproduce:
             raise UsageError(f"--measure runs nothing: leave out {'--dry-run' if self.dry_run else '--minutes'}")
         if self.like and self.like not in PRESETS:
             raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
-        if self.like and self._model in SUBJECTS:
+        if self._model in SUBJECTS and any(self._of_own.values()):
             raise UsageError(
-                f"--like {self.like} is for a model that is given by its folder or hub name, and {self._model} has "
-                "options of its own: leave it out"
+                f"{shlex.join(self._words_of_own)} is for a model that is given by its folder or hub name, and "
+                f"{self._model} has options of its own: leave it out"
             )
+        if self.test_problems and not self.test_problems.exists():
+            raise UsageError(f"--test-problems {self.test_problems} is not there; it is a file or folder of problems")
+        local_inputs(self.problems)  # refused before the first stage that would read them
 
     def _check_data(self, jobs: "Sequence[Job]") -> None:
         """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""
@@ -184,15 +197,41 @@ class Reproduce:
     def _model(self) -> str:
         return self.model or "nano"
 
+    @property
+    def _of_own(self) -> dict[str, str]:
+        """Options of a model that is given by its folder or hub name, and their values; empty ones were not given."""
+        return {
+            "--like": self.like,
+            "--critic": self.critic,
+            "--problems": self.problems,
+            "--test-problems": str(self.test_problems or ""),
+        }
+
+    @property
+    def _words_of_own(self) -> list[str]:
+        return [word for option, value in self._of_own.items() if value for word in (option, value)]
+
     def _subject(self) -> "Subject":
-        from thor_tir.reproduce.declared import Subject
+        from thor_tir.reproduce.declared import Subject, verbatim
         from thor_tir.reproduce.runner import folder_name
         from thor_tir.reproduce.stages import SUBJECTS
 
         if (known := SUBJECTS.get(self._model)) is not None:
             return known
-        name = folder_name(self.model, self.output, taken=[*SUBJECTS, RESULTS])
-        return Subject(name=name, actor=self.model, critic=self.model, preset=self.like or "nano")
+        trained = ("--problems", verbatim(self.problems)) if self.problems else ()
+        asked = verbatim(str(self.test_problems or ""))
+        return Subject(
+            name=folder_name(self.model, self.output, taken=[*SUBJECTS, RESULTS]),
+            actor=self.model,
+            critic=self.critic or self.model,
+            preset=self.like or "nano",
+            limit="--limit" if asked else "--num-problems",
+            begins={
+                "tirgen": (*trained, *(("--filter.benchmarks", asked) if asked else ())),
+                "rl": (*trained, *(("--validation-problems", asked) if asked else ())),
+                "eval": ("--problems", asked) if asked else (),
+            },
+        )
 
     def _experiments(self) -> "list[Experiment]":
         from thor_tir.reproduce.tables import EXPERIMENTS, PAPER
@@ -224,9 +263,11 @@ class Reproduce:
         from thor_tir.reproduce.results import result_of
         from thor_tir.storage.journal import make_folder, write_atomically
 
-        like = f" --like {self.like}" if self.like else ""
         wanted = max(self.seeds, *(seed + 1 for seed in seeds))
-        command = f"thor reproduce {experiment.name} --model {self._model}{like} --seeds {wanted}"
+        asks = any(self.data in job.words for job in layout.jobs(experiment.rows, seeds[:1])) if self.data else False
+        words = ["--model", self._model, *self._words_of_own, "--seeds", str(wanted)]
+        words += ["--data", self.data] if asks else []
+        command = shlex.join(["thor", "reproduce", experiment.name, *words])
         result = result_of(experiment, layout, seeds, wanted=wanted, command=command)
         make_folder(self.output / RESULTS)
         place = self.output / RESULTS / f"{experiment.name}_{layout.subject.name}"

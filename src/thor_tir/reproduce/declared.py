@@ -219,6 +219,11 @@ def _unless_named(options: Sequence[str], words: Sequence[str]) -> Iterator[str]
             yield word
 
 
+def verbatim(text: str) -> str:
+    """A text as a word of a stage, without places, whatever braces it has."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def _places(text: str) -> list[str]:
     """Names in braces, in their order."""
     return [name for _, name, _, _ in Formatter().parse(text) if name]

@@ -42,9 +42,18 @@ def markdown(result: Result, figure: str = "") -> str:
         parts.append("\n".join(f"* {note}" for note in result["notes"]))
     parts += [
         f"Made by `{result['command']}` at {', '.join(result['commits']) or 'an installed package'}, "
-        f"{result['machine']}. Intervals: {result['interval']}."
+        f"{result['machine']}{_precision(result)}. Intervals: {result['interval']}."
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _precision(result: Result) -> str:
+    """What the stages computed in; where they differ, the fewer ones by their names."""
+    found = sorted(result.get("precisions", {}).items(), key=lambda each: len(each[1]))
+    if len(found) < 2:
+        return "".join(f", {name}" for name, _ in found)
+    *fewer, (most, _) = found
+    return f", {most}, but " + " and ".join(f"{name} in {', '.join(stages)}" for name, stages in fewer)
 
 
 def counted(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from thor_tir.eval.statistics import Array, association
 from thor_tir.provenance import RUN, commit, machine, versions
 from thor_tir.reproduce.declared import Experiment, Job, Layout, Pair, Row
 from thor_tir.reproduce.measures import MEASURES, Measured, measured
+from thor_tir.reproduce.precision import precisions
 from thor_tir.storage.journal import Journal
 
 INTERVAL = (
@@ -114,6 +115,8 @@ class Result(TypedDict):
     """Versions of the libraries."""
     machine: str
     """Class of the machine."""
+    precisions: NotRequired[dict[str, list[str]]]
+    """Stages by the precision of their matrix products; files before there were two have none."""
 
 
 def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, wanted: int, command: str) -> Result:
@@ -132,6 +135,7 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
         corrected = holm([each["p"] for each in differences])
         differences = [{**each, "p_corrected": p} for each, p in zip(differences, corrected, strict=True)]
     rows = [_row(row, experiment, layout, found[row.name], seeds) for row in experiment.rows]
+    jobs = layout.jobs(experiment.rows, seeds)
     return {
         "schema": 1,
         "experiment": experiment.name,
@@ -147,10 +151,11 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
             {"model": each.model, "measure": each.measure, "values": dict(each.values)} for each in experiment.paper
         ],
         "notes": list(experiment.notes),
-        "commits": _commits(layout.jobs(experiment.rows, seeds)),
+        "commits": _commits(jobs),
         "commit": commit(),
         "versions": versions(),
         "machine": machine(),
+        "precisions": precisions(jobs),
     }
 
 

@@ -22,7 +22,7 @@ from thor_tir.errors import UsageError
 from thor_tir.problem import digest
 from thor_tir.progress import Reporter, duration
 from thor_tir.reproduce.declared import Experiment, Job, Layout
-from thor_tir.reproduce.stages import HALVES, IN_FLOAT32
+from thor_tir.reproduce.precision import IN_FLOAT32, as_begun
 from thor_tir.storage.journal import make_folder, write_atomically
 from thor_tir.storage.record_lock import held
 
@@ -121,7 +121,7 @@ def _ran(job: Job, among: Sequence[Job], execute: Execute, reporter: Reporter) -
             reporter.say(f"stage {len(among) - len(todo) + 1} of {len(among)}, {job.name}; {left(todo)}")
             before, began = sum(float(line) for line in file if _is_number(line)), perf_counter()
             try:
-                execute(job.stage.command, _as_begun(job))
+                execute(job.stage.command, as_begun(job))
             finally:
                 file.write(f"{perf_counter() - began:.3f}\n")
             note_done(job, before + perf_counter() - began)
@@ -132,26 +132,6 @@ def _is_number(line: str) -> bool:
     with suppress(ValueError):
         return 0 <= float(line) < inf
     return False
-
-
-def _as_begun(job: Job) -> tuple[str, ...]:
-    """The words of a stage, which goes on in the precision in which it was begun, perhaps on another machine."""
-    record, option = job.folder / "config.json", IN_FLOAT32.get(job.stage.command)
-    if option is None or not set(HALVES) & set(job.words) or not record.is_file():
-        return job.words
-    words = tuple(word for word in job.words if word != option)
-    try:
-        is_half = _asks_for_halves(json.loads(record.read_text(encoding="utf-8")))
-    except ValueError:  # the command itself says that it is damaged
-        return job.words
-    return words if is_half else (option, *words)
-
-
-def _asks_for_halves(options: object) -> bool:
-    """True where a record of options, or of groups of them, has a `bf16` that is on."""
-    if not isinstance(options, Mapping):
-        return False
-    return any(value is True if name == "bf16" else _asks_for_halves(value) for name, value in options.items())
 
 
 def note_done(job: Job, seconds: float) -> None:

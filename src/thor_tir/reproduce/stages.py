@@ -1,8 +1,5 @@
 """The stages that tables share, and the models that they are run on."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-
 from thor_tir.reproduce import family
 from thor_tir.reproduce.declared import Stage, Subject
 
@@ -128,8 +125,6 @@ _GSM8K = (
 STAGES = {stage.name: stage for stage in (*_ALL, *_GSM8K)}
 """Every common stage by its name."""
 
-HALVES = ("smollm2-135m",)
-"""Presets that ask for bfloat16, as far as their models are run on a CPU."""
 _SMALL = "models/smollm2-135m"
 _OF_SMALL = (
     evaluated("eval-base-no-tools", _SMALL, 2, "--no-tools", is_of_seed=False),
@@ -160,32 +155,3 @@ SUBJECTS = {
     ),
 }
 """Models that --model knows by name."""
-
-IN_FLOAT32 = {
-    "tirgen": "--engine.no-bf16",
-    "sft": "--no-bf16",
-    "rl": "--no-bf16",
-    "eval": "--engine.no-bf16",
-    "eval authors": "--engine.no-bf16",
-}
-"""Options of commands that take back a preset's bfloat16."""
-
-
-def here(subject: Subject, say: Callable[[str], None]) -> Subject:
-    """The subject in float32, which is said, where its preset asks for bfloat16 and this machine has no products in it:
-    they would take several times as long.
-    """
-    if subject.preset not in HALVES:
-        return subject
-    from thor_tir.products import multiplies_halves
-
-    if multiplies_halves():
-        return subject
-    say(f"in float32: this processor has no products in bfloat16, which --preset {subject.preset} asks for")
-    return replace(subject, words=in_float32(subject))
-
-
-def in_float32(subject: Subject) -> Mapping[str, tuple[str, ...]]:
-    """The further options of a subject's commands, with those that take back bfloat16."""
-    words = {command: (*subject.words.get(command, ()), option) for command, option in IN_FLOAT32.items()}
-    return {**subject.words, **words}

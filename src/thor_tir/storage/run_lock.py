@@ -16,7 +16,7 @@ from thor_tir.storage.record_lock import held
 Options = Mapping[str, Any]
 """Options by name, groups of them nested."""
 
-_CONFIG, _LOCK = "config.json", ".lock"
+CONFIG, _LOCK = "config.json", ".lock"
 MOST_TOLD, MOST_CHARS = 8, 80
 """Limits of the list of options that differ, so that the message about two unlike runs stays one sentence."""
 
@@ -102,7 +102,7 @@ def claim(
     an input may have another name where it holds the same.
     """
     options = {name: value for name, value in options.items() if name != PLACE}
-    path = folder / _CONFIG
+    path = folder / CONFIG
     old = _begun_as(folder, growth)
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
@@ -145,13 +145,13 @@ def check_claim(
 
 def is_begun(folder: Path) -> bool:
     """True where a folder holds a run, finished or not."""
-    return (folder / _CONFIG).exists()
+    return (folder / CONFIG).exists()
 
 
 def _begun_as(folder: Path, growth: Growth | None) -> Any:
     """The options of the run in a folder; None where there is none. Raises UsageError where that should be extended."""
-    if (folder / _CONFIG).exists():
-        return _read(folder / _CONFIG)
+    if (folder / CONFIG).exists():
+        return _read(folder / CONFIG)
     if growth is None or not growth.is_wanted:
         return None
     if growth.begun_as is None:

@@ -53,7 +53,7 @@ def _precision(result: Result) -> str:
     if len(found) < 2:
         return "".join(f", {name}" for name, _ in found)
     *fewer, (most, _) = found
-    return f", {most}, but " + " and ".join(f"{name} in {', '.join(stages)}" for name, stages in fewer)
+    return f", {most}, but " + " and ".join(f"{name} in {'; '.join(stages)}" for name, stages in fewer)
 
 
 def counted(number: int, noun: str) -> str:

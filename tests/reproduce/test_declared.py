@@ -12,6 +12,7 @@ from heard import Heard
 from thor_tir import commands
 from thor_tir.commands.reproduce import Reproduce
 from thor_tir.errors import UsageError
+from thor_tir.provenance import input_digests
 from thor_tir.reproduce.declared import Job, Layout, Row, Stage, Subject
 from thor_tir.reproduce.runner import MARK, folder_name, left, note_done, plan, run_missing
 from thor_tir.reproduce.stages import STAGES, SUBJECTS
@@ -148,17 +149,19 @@ def test_a_model_by_its_folder_shares_no_runs_with_a_model_by_name_and_keeps_tho
         ({"preset": "paper", "like": "nano", "minutes": 3}, "leave out --like and --minutes"),
         ({"like": "papr", "model": "x/y"}, "--like is one of nano, "),
         ({"like": "paper"}, "nano has options of its own"),
-        ({"critic": "x/y"}, "--critic x/y is for a model that is given by its folder"),
+        ({"critic": "x/y", "problems": "x"}, "--critic and --problems go with a model that is given by its folder"),
         ({"preset": "paper", "critic": "x/y"}, "leave out --critic"),
         ({"model": "x/y", "problems": "./none.jsonl"}, "none.jsonl"),
-        ({"model": "x/y", "test_problems": Path("none.jsonl")}, "--test-problems none.jsonl is not there"),
+        ({"model": "x/y", "test_problems": "none.jsonl"}, "--test-problems none.jsonl: give a file that is there"),
+        ({"model": "x/y", "count": 5}, "--count is the number of --problems"),
+        ({"names": ("gsm8k",), "model": "x/y", "problems": "x"}, "gsm8k has problems of its own"),
         ({"data": "bench"}, "none of table3 asks a benchmark"),
         ({"measure": True, "dry_run": True}, "leave out --dry-run"),
     ],
 )
 def test_options_that_nothing_would_read_are_refused(options, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
-        Reproduce(names=("table3",), output=tmp_path, **options).run()
+        Reproduce(**{"names": ("table3",), "output": tmp_path, **options}).run()
 
 
 def test_the_presets_of_another_command_are_not_those_of_this_one(capsys) -> None:
@@ -194,15 +197,21 @@ def test_a_model_by_its_folder_has_a_critic_and_problems_of_its_own(tmp_path: Pa
 
     def carry_out(name: str, words: list[str], minutes: float) -> None:
         ran.setdefault(name, commands.parsed(name, words))
+        place = Path(words[words.index("--output") + 1])
+        place.mkdir(parents=True, exist_ok=True)
+        read = [word for word in words if word in (str(train), str(asked))]
+        (place / "run.json").write_text(json.dumps({"inputs": input_digests(read)}), encoding="utf-8")
 
     monkeypatch.setattr("thor_tir.commands.reproduce._carry_out", carry_out)
     monkeypatch.setattr(Reproduce, "_write", lambda *_: None)
+    monkeypatch.setattr("thor_tir.commands.reproduce._check_models", lambda *_: None)
     command = Reproduce(
         names=("table3", "figure4"),
         model="models/mine",
         critic="models/other",
         problems=str(train),
-        test_problems=asked,
+        count=7,
+        test_problems=str(asked),
         seeds=1,
         output=tmp_path,
     )
@@ -210,6 +219,10 @@ def test_a_model_by_its_folder_has_a_critic_and_problems_of_its_own(tmp_path: Pa
     assert (ran["tirgen"].actor, ran["tirgen"].critic) == ("models/mine", "models/other")
     assert (ran["tirgen"].problems, ran["rl"].problems, ran["eval"].problems) == (str(train), str(train), str(asked))
     assert ran["tirgen"].filter.benchmarks == (str(asked),)
+    assert (ran["tirgen"].filter.overlap_share, ran["tirgen"].count) == (1, 7)
     assert ran["rl"].rl.validation_problems == str(asked)
     with pytest.raises(UsageError, match="is another stage than"):
         replace(command, critic="").run()
+    asked.write_text(train.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"test.jsonl is another file than when .*eval-base.* was made"):
+        command.run()

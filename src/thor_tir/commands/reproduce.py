@@ -37,7 +37,7 @@ class Reproduce:
     the method in one run of RL a seed, `gsm8k` for that benchmark."""
     model: str = ""
     """Model that they are run on: nano (the default), nano-thinker, smollm2-135m, or a folder or hub name, for which
-    the four options that follow are."""
+    the five options that follow are."""
     like: str = ""
     """Preset of a model that is given by its folder or hub name; by default nano."""
     critic: str = ""
@@ -45,9 +45,11 @@ class Reproduce:
     problems: str = ""
     """Problems that such a model is trained on, as `thor tirgen` and `thor rl` take them; by default those of its
     preset."""
-    test_problems: Path | None = None
-    """File or folder of the problems that its rows are asked; questions that stand there are not trained on. By default
-    reasoning-gym makes them."""
+    count: int | None = None
+    """Problems of these that TIRGen asks; by default as many as `thor tirgen` does."""
+    test_problems: str = ""
+    """File of the problems that its rows are asked, all of them; questions that stand there are not trained on. By
+    default reasoning-gym makes them."""
     seeds: int = 5
     """Number of seeds: 0, 1 and so on."""
     preset: Literal["", "paper"] = ""
@@ -68,6 +70,7 @@ class Reproduce:
         """Run what is missing, measure, print and write."""
         from thor_tir.reproduce.declared import Layout
         from thor_tir.reproduce.precision import here
+        from thor_tir.reproduce.runner import check_files
         from thor_tir.reproduce.stages import STAGES
 
         self._check()
@@ -80,8 +83,10 @@ class Reproduce:
         subject = here(replace(self._subject(), data=self.data), reporter.say)
         layout = Layout(subject=subject, root=self.output, stages=STAGES)
         self._check_data(layout.jobs(rows, [0]))
-        if self.dry_run:
+        check_files(layout.jobs(rows, range(self.seeds)), [self.problems, self.test_problems])
+        if self.dry_run or (self._words_of_own and not self.measure):
             _check_models(layout.jobs(rows, [0]), reporter)
+        if self.dry_run:
             _tell(layout.jobs(rows, range(self.seeds)), reporter)
             return
         if self.measure:
@@ -130,7 +135,6 @@ class Reproduce:
     def _check(self) -> None:
         """Raise UsageError for numbers out of bounds, and for options that nothing would read."""
         from thor_tir.commands.options import PRESETS
-        from thor_tir.problems.sources import local_inputs
         from thor_tir.reproduce.stages import SUBJECTS
 
         if self.seeds < 1 or self.minutes < 0:
@@ -147,21 +151,34 @@ class Reproduce:
             raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
         if self._model in SUBJECTS and any(self._of_own.values()):
             raise UsageError(
-                f"{shlex.join(self._words_of_own)} is for a model that is given by its folder or hub name, and "
-                f"{self._model} has options of its own: leave it out"
+                f"{' and '.join(option for option, value in self._of_own.items() if value)} go with a model that is "
+                f"given by its folder or hub name, and {self._model} has options of its own: leave them out"
             )
-        if self.test_problems and not self.test_problems.exists():
-            raise UsageError(f"--test-problems {self.test_problems} is not there; it is a file or folder of problems")
+        self._check_problems()
+
+    def _check_problems(self) -> None:
+        """Raise UsageError for problems of one's own that a stage could not read, or would train on and then ask."""
+        from thor_tir.problems.sets import is_benchmark
+        from thor_tir.problems.sources import local_inputs
+
+        asked = self.test_problems
+        if "gsm8k" in self.names and (self.problems or asked):
+            raise UsageError("gsm8k has problems of its own: leave out --problems and --test-problems")
+        if asked and (not Path(asked).is_file() or "," in asked or is_benchmark(asked)):
+            raise UsageError(f"--test-problems {asked}: give a file that is there, without a comma in its name")
+        if self.count is not None and (self.count < 1 or not self.problems):
+            raise UsageError("--count is the number of --problems that TIRGen asks, at least 1")
         local_inputs(self.problems)  # refused before the first stage that would read them
 
     def _check_data(self, jobs: "Sequence[Job]") -> None:
         """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""
         if not self.data:
             return
-        words = [word for job in jobs for word in job.words if word == self.data or word.startswith(f"{self.data}/")]
-        if not words:
+        if not _ask_benchmarks(jobs):
             raise UsageError(f"--data {self.data}: none of {', '.join(self.names)} asks a benchmark; leave it out")
-        for word in words:
+        for word in (word for job in jobs for word in job.words):
+            if word != self.data and not word.startswith(f"{self.data}/"):
+                continue
             if not self.measure and not Path(word).exists():
                 raise UsageError(f"{word} is not there, and a stage needs it: --data is the folder with the benchmark")
 
@@ -204,7 +221,8 @@ class Reproduce:
             "--like": self.like,
             "--critic": self.critic,
             "--problems": self.problems,
-            "--test-problems": str(self.test_problems or ""),
+            "--count": "" if self.count is None else str(self.count),
+            "--test-problems": self.test_problems,
         }
 
     @property
@@ -219,7 +237,9 @@ class Reproduce:
         if (known := SUBJECTS.get(self._model)) is not None:
             return known
         trained = ("--problems", verbatim(self.problems)) if self.problems else ()
-        asked = verbatim(str(self.test_problems or ""))
+        count = ("--count", str(self.count)) if self.count is not None else ()
+        asked = verbatim(self.test_problems)
+        left_out = ("--filter.benchmarks", asked, "--filter.overlap-share", "1")  # texts of one template may differ
         return Subject(
             name=folder_name(self.model, self.output, taken=[*SUBJECTS, RESULTS]),
             actor=self.model,
@@ -227,7 +247,7 @@ class Reproduce:
             preset=self.like or "nano",
             limit="--limit" if asked else "--num-problems",
             begins={
-                "tirgen": (*trained, *(("--filter.benchmarks", asked) if asked else ())),
+                "tirgen": (*trained, *count, *(left_out if asked else ())),
                 "rl": (*trained, *(("--validation-problems", asked) if asked else ())),
                 "eval": ("--problems", asked) if asked else (),
             },
@@ -264,9 +284,8 @@ class Reproduce:
         from thor_tir.storage.journal import make_folder, write_atomically
 
         wanted = max(self.seeds, *(seed + 1 for seed in seeds))
-        asks = any(self.data in job.words for job in layout.jobs(experiment.rows, seeds[:1])) if self.data else False
         words = ["--model", self._model, *self._words_of_own, "--seeds", str(wanted)]
-        words += ["--data", self.data] if asks else []
+        words += ["--data", self.data] if _ask_benchmarks(layout.jobs(experiment.rows, seeds[:1])) else []
         command = shlex.join(["thor", "reproduce", experiment.name, *words])
         result = result_of(experiment, layout, seeds, wanted=wanted, command=command)
         make_folder(self.output / RESULTS)
@@ -278,6 +297,11 @@ class Reproduce:
         if self.measure or len(seeds) >= self.seeds:
             reporter.show(text_table(f"{result['title']}, {counted(len(seeds), 'seed')}", *table(result)))
         reporter.say(f"{experiment.name}, {len(seeds)} of {counted(wanted, 'seed')}: {place.with_suffix('.md')}")
+
+
+def _ask_benchmarks(jobs: "Sequence[Job]") -> bool:
+    """True where a stage reads a file of --data."""
+    return any("{data}" in word for job in jobs for word in job.stage.words)
 
 
 def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
@@ -300,6 +324,7 @@ def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
 def _check_models(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
     """Raise UsageError for models that the stages that come first would refuse."""
     from thor_tir import commands
+    from thor_tir.address import is_address
     from thor_tir.engines.loading import EMBEDDED, model_config
     from thor_tir.reproduce.runner import plan
 
@@ -309,7 +334,7 @@ def _check_models(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:
         options = commands.parsed(each.job.stage.command, list(each.job.words))
         options.check_limits(reporter)
         for model in {getattr(options, name) for name in ("model", "actor", "critic") if hasattr(options, name)}:
-            if model not in EMBEDDED:
+            if model not in EMBEDDED and not is_address(model):
                 model_config(model)
 
 

@@ -61,11 +61,17 @@ def _halves(options: object) -> Iterator[object]:
 
 
 def precisions(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """Names of finished stages by the precision of their matrix products; one that has no such option is in none."""
+    """Names of finished stages by the precision of their matrix products; one of which it is not known is in none.
+
+    Without bfloat16 named a model is sampled in float32 on a CPU, and as the engine chooses on a GPU.
+    """
+    import torch
+
     found: dict[str, list[str]] = {}
     for job in jobs:
         record = job.folder / CONFIG
         asked = list(_halves(json.loads(record.read_text(encoding="utf-8")))) if record.is_file() else []
-        if asked:
+        is_chosen = torch.cuda.is_available() and job.stage.command not in ("sft", "rl")
+        if any(asked) or (asked and not is_chosen):
             found.setdefault("bfloat16" if any(asked) else "float32", []).append(job.name)
     return found

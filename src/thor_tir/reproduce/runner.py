@@ -21,6 +21,7 @@ from thor_tir.ending import ended_by
 from thor_tir.errors import UsageError
 from thor_tir.problem import digest
 from thor_tir.progress import Reporter, duration
+from thor_tir.provenance import input_digests, recorded_inputs
 from thor_tir.reproduce.declared import Experiment, Job, Layout
 from thor_tir.reproduce.precision import IN_FLOAT32, as_begun
 from thor_tir.storage.journal import make_folder, write_atomically
@@ -192,6 +193,16 @@ def _mark(job: Job) -> float | None:
             f"`thor {' '.join([job.stage.command, *job.words])}`; give another --output"
         )
     return seconds
+
+
+def check_files(jobs: Sequence[Job], files: Sequence[str]) -> None:
+    """Raise UsageError for a finished stage that read one of the files when it held something else."""
+    now = {file: set(input_digests([file]).values()) for file in files if Path(file).is_file()}
+    for job in jobs:
+        read = [file for file in now if file in job.words]
+        before = set(recorded_inputs(job.folder).values()) if read and _mark(job) is not None else set()
+        if before and (changed := [file for file in read if not now[file] <= before]):
+            raise UsageError(f"{changed[0]} is another file than when {job.folder} was made; give another --output")
 
 
 def _is_same(old: Sequence[str], job: Job) -> bool:

@@ -149,7 +149,7 @@ def test_a_model_by_its_folder_shares_no_runs_with_a_model_by_name_and_keeps_tho
         ({"preset": "paper", "like": "nano", "minutes": 3}, "leave out --like and --minutes"),
         ({"like": "papr", "model": "x/y"}, "--like is one of nano, "),
         ({"like": "paper"}, "nano has options of its own"),
-        ({"critic": "x/y", "problems": "x"}, "--critic and --problems go with a model that is given by its folder"),
+        ({"critic": "x/y", "problems": "x"}, "--critic, --problems: for a model that is given by its folder"),
         ({"preset": "paper", "critic": "x/y"}, "leave out --critic"),
         ({"model": "x/y", "problems": "./none.jsonl"}, "none.jsonl"),
         ({"model": "x/y", "test_problems": "none.jsonl"}, "--test-problems none.jsonl: give a file that is there"),
@@ -223,6 +223,7 @@ def test_a_model_by_its_folder_has_a_critic_and_problems_of_its_own(tmp_path: Pa
     assert ran["rl"].rl.validation_problems == str(asked)
     with pytest.raises(UsageError, match="is another stage than"):
         replace(command, critic="").run()
+    replace(command, measure=True).run()
     asked.write_text(train.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UsageError, match=r"test.jsonl is another file than when .*eval-base.* was made"):
         command.run()

@@ -207,3 +207,6 @@ def test_the_page_names_the_stages_in_another_precision_than_most(tmp_path: Path
     second = layout(tmp_path).folder("eval-new", 1) / "config.json"
     second.write_text('{"bf16": false}', encoding="utf-8")
     assert ", float32, but bfloat16 in seed 0, eval-new. Intervals" in page(new=True)
+    second.write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"eval-new/config.json is damaged"):
+        page(old=False)

@@ -151,8 +151,8 @@ class Reproduce:
             raise UsageError(f"--like is one of {', '.join(PRESETS)}, found {self.like!r}")
         if self._model in SUBJECTS and any(self._of_own.values()):
             raise UsageError(
-                f"{' and '.join(option for option, value in self._of_own.items() if value)} go with a model that is "
-                f"given by its folder or hub name, and {self._model} has options of its own: leave them out"
+                f"{', '.join(option for option, value in self._of_own.items() if value)}: for a model that is given by "
+                f"its folder or hub name alone; {self._model} has options of its own"
             )
         self._check_problems()
 
@@ -164,11 +164,13 @@ class Reproduce:
         asked = self.test_problems
         if "gsm8k" in self.names and (self.problems or asked):
             raise UsageError("gsm8k has problems of its own: leave out --problems and --test-problems")
-        if asked and (not Path(asked).is_file() or "," in asked or is_benchmark(asked)):
+        is_there = self.measure or Path(asked).is_file()
+        if asked and (not is_there or "," in asked or is_benchmark(asked)):
             raise UsageError(f"--test-problems {asked}: give a file that is there, without a comma in its name")
         if self.count is not None and (self.count < 1 or not self.problems):
             raise UsageError("--count is the number of --problems that TIRGen asks, at least 1")
-        local_inputs(self.problems)  # refused before the first stage that would read them
+        if not self.measure:
+            local_inputs(self.problems)  # refused before the first stage that would read them
 
     def _check_data(self, jobs: "Sequence[Job]") -> None:
         """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""

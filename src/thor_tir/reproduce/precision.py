@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from thor_tir.errors import UsageError
 from thor_tir.reproduce.declared import Job, Subject
 from thor_tir.storage.run_lock import CONFIG
 
@@ -63,14 +64,18 @@ def _halves(options: object) -> Iterator[object]:
 def precisions(jobs: Sequence[Job]) -> dict[str, list[str]]:
     """Names of finished stages by the precision of their matrix products; one of which it is not known is in none.
 
-    Without bfloat16 named a model is sampled in float32 on a CPU, and as the engine chooses on a GPU.
+    Without bfloat16 named a model is sampled in float32 on a CPU, and as the engine chooses on a GPU. Raises UsageError
+    for a damaged record.
     """
     import torch
 
     found: dict[str, list[str]] = {}
     for job in jobs:
         record = job.folder / CONFIG
-        asked = list(_halves(json.loads(record.read_text(encoding="utf-8")))) if record.is_file() else []
+        try:
+            asked = list(_halves(json.loads(record.read_text(encoding="utf-8")))) if record.is_file() else []
+        except ValueError as error:
+            raise UsageError(f"{record} is damaged: {error}") from error
         is_chosen = torch.cuda.is_available() and job.stage.command not in ("sft", "rl")
         if any(asked) or (asked and not is_chosen):
             found.setdefault("bfloat16" if any(asked) else "float32", []).append(job.name)

@@ -178,9 +178,7 @@ class Reproduce:
             return
         if not _ask_benchmarks(jobs):
             raise UsageError(f"--data {self.data}: none of {', '.join(self.names)} asks a benchmark; leave it out")
-        for word in (word for job in jobs for word in job.words):
-            if word != self.data and not word.startswith(f"{self.data}/"):
-                continue
+        for word in (w for job in jobs for w in job.words if w == self.data or w.startswith(f"{self.data}/")):
             if not self.measure and not Path(word).exists():
                 raise UsageError(f"{word} is not there, and a stage needs it: --data is the folder with the benchmark")
 

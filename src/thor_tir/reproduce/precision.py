@@ -43,15 +43,21 @@ def in_float32(subject: Subject) -> Mapping[str, tuple[str, ...]]:
 
 def as_begun(job: Job) -> tuple[str, ...]:
     """The words of a stage, which goes on in the precision in which it was begun, perhaps on another machine."""
-    record, option = job.folder / CONFIG, IN_FLOAT32.get(job.stage.command)
-    if option is None or not set(HALVES) & set(job.words) or not record.is_file():
+    option = IN_FLOAT32.get(job.stage.command)
+    if option is None or not set(HALVES) & set(job.words) or not (job.folder / CONFIG).is_file():
         return job.words
     words = tuple(word for word in job.words if word != option)
     try:
-        is_half = any(_halves(json.loads(record.read_text(encoding="utf-8"))))
+        is_half = any(_begun_with(job))
     except ValueError:  # the command itself says that it is damaged
         return job.words
     return words if is_half else (option, *words)
+
+
+def _begun_with(job: Job) -> list[object]:
+    """Values of every option `bf16` that a stage was begun with, none before that. Raises ValueError for damage."""
+    record = job.folder / CONFIG
+    return list(_halves(json.loads(record.read_text(encoding="utf-8")))) if record.is_file() else []
 
 
 def _halves(options: object) -> Iterator[object]:
@@ -71,11 +77,10 @@ def precisions(jobs: Sequence[Job]) -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for job in jobs:
-        record = job.folder / CONFIG
         try:
-            asked = list(_halves(json.loads(record.read_text(encoding="utf-8")))) if record.is_file() else []
+            asked = _begun_with(job)
         except ValueError as error:
-            raise UsageError(f"{record} is damaged: {error}") from error
+            raise UsageError(f"{job.folder / CONFIG} is damaged: {error}") from error
         is_chosen = torch.cuda.is_available() and job.stage.command not in ("sft", "rl")
         if any(asked) or (asked and not is_chosen):
             found.setdefault("bfloat16" if any(asked) else "float32", []).append(job.name)

@@ -9,6 +9,7 @@ A page quotes a table by a pair of comments around it, and a single figure by a 
     <!-- end results -->
 
     <!--=ladder_smollm2-135m:rows/cold start/accuracy, %-->39.5 %<!--=-->     a cell by row and column, without interval
+    <!--=table3_nano:differences/RL, both levels - cold start/difference/whole-->+2.8 (+0.7 to +4.9)<!--=-->  with it
 
 A result file is what `thor reproduce` writes, whose tables are `rows`, `differences`, `success` and `paper`, or a
 record of something else that was measured: `made` (command, date, machine), `tables` of head and rows, and `figures` by
@@ -78,10 +79,10 @@ def _figure(match: re.Match[str], results: Results) -> str:
     found, key = results[match["name"]], match["key"]
     if "/" not in key:
         return str(found["figures"][key])
-    part, row, column = key.split("/")
+    part, row, column, *how = key.split("/")
     head, rows = _part(found, part)
     cell = {each[0]: each for each in rows}[row][{name: place for place, name in enumerate(head)}[column]]
-    return cell.split(" (")[0] + (" %" if "%" in column + row else "")
+    return cell if how == ["whole"] else cell.split(" (")[0] + (" %" if "%" in column + row else "")
 
 
 def _chosen(words: str | None, number: int) -> list[int]:

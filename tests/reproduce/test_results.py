@@ -106,6 +106,36 @@ def test_a_row_without_calls_has_no_share_of_them_and_no_difference_in_it(tmp_pa
     assert "| old | 1 | 0.0 (0.0 to " in markdown(result)
 
 
+def test_the_difference_in_each_seed_is_that_of_the_rows(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    stored(place.folder("eval-old", 0), HALF)  # three of five calls
+    for seed, told in enumerate(([("+", RIGHT)] * 4, [("+", RIGHT), ("---", WRONG), ("+", WRONG), ("-", WRONG)])):
+        stored(place.folder("eval-new", seed), told)  # four of four, two of six
+    result = result_of(replace(EXPERIMENT, compared=("calls_ok",)), place, [0, 1], wanted=2, command="")
+    assert result["differences"][0]["by_seed"] == pytest.approx([100 - 60, 100 / 3 - 60])
+
+
+def test_selectors_among_the_same_attempts_are_compared_in_accuracy_alone(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    stored(place.folder("eval-new", 0), HALF)
+    rows = (Row(name="one", evaluation="eval-new"), Row(name="vote", evaluation="eval-new", select="vote"))
+    pairs = (Pair(ours="vote", theirs="one"),)
+    both = replace(EXPERIMENT, rows=rows, pairs=pairs, paper=(), compared=("accuracy", "calls_ok"))
+    assert [each["measure"] for each in result_of(both, place, [0], wanted=1, command="")["differences"]] == [
+        "accuracy"
+    ]
+
+
+def test_a_share_of_few_attempts_that_is_nought_has_a_wide_interval(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    stored(place.folder("eval-new", 0), [("+", RIGHT)] * 3 + [("-", WRONG)])
+    rows = (Row(name="new", evaluation="eval-new"),)
+    few = replace(EXPERIMENT, rows=rows, pairs=(), paper=(), measures=("right_if_failed",))
+    value = result_of(few, place, [0], wanted=1, command="")["rows"][0]["measures"]["right_if_failed"]
+    assert value is not None
+    assert value["ci95"] == pytest.approx([0.0, 97.5])  # one problem has an attempt with a failed call
+
+
 def test_methods_of_rl_have_the_rounds_and_tokens_of_the_run_behind_each_evaluation(tmp_path: Path) -> None:
     stages = {
         "sft": Stage(name="sft", command="sft", words=()),
@@ -136,7 +166,9 @@ def test_methods_of_rl_have_the_rounds_and_tokens_of_the_run_behind_each_evaluat
 
 def test_the_page_says_how_many_seeds_are_missing_and_what_the_paper_has(tmp_path: Path) -> None:
     text = markdown(found(tmp_path, HALF, {0: HALF, 1: HALF}))
-    assert "2 seeds, 4 held-out problems" in text
+    assert "2 seeds, 4 held-out problems; in brackets 95 % intervals, in square ones each seed." in text
+    assert "| new | 2 | 50.0 (" in text
+    assert ") [50.0, 50.0] |" in text
     assert "3 seeds of the 5 that were asked for are missing" in text
     assert "| new - old | +0.0 (" in text
     assert "| theirs | accuracy, % | 50 | 61.5 |" in text

@@ -1,17 +1,19 @@
 """Intervals of a mean where both seeds and problems could have been others: every seed was asked every problem.
 
 The model is value = mean + seed + problem + rest, all drawn at random. With S seeds and P problems the variance of the
-grand mean is estimated without bias by (M_S + M_P - M_R) / (S P) from the mean squares of the two-way table, and never
-taken for less than either factor alone gives. Its degrees of freedom are Satterthwaite's, so that five seeds are
-counted as five and not as many; the interval is Student's. With one seed it is over problems alone, which says nothing
-of another run.
+grand mean is estimated without bias by (M_S + M_P - M_R) / (S P) from the mean squares of the two-way table; its
+degrees of freedom are Satterthwaite's, and the interval is Student's. Where few seeds happen to agree, that estimate is
+of problems alone and its degrees of freedom are many, so the interval is never narrower than that of the S means of
+seeds, nor than that of the P means of problems: two seeds count as two. With one seed it is over problems alone, which
+says nothing of another run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
+from scipy.special import expit, logit
 
 from thor_tir.eval.statistics import Array, unseen
 
@@ -30,11 +32,11 @@ class Crossed:
     """Two-sided chance of a mean so far from 0 where it is 0."""
 
 
-def crossed(values_SP: Array, *, lowest: float = -1.0, highest: float = 1.0) -> Crossed:
+def crossed(values_SP: Array, *, lowest: float = -1.0, highest: float = 1.0, num_telling: int | None = None) -> Crossed:
     """Mean of a table of seeds by problems, with its interval.
 
-    Where nothing varies the ends are those of `unseen`, for values between `lowest` and `highest`. Raises ValueError
-    for an empty table.
+    Where nothing varies the ends are those of `unseen`, for values between `lowest` and `highest` at the `num_telling`
+    problems that have a value at all, by default every one. Raises ValueError for an empty table.
     """
     if not values_SP.size:
         raise ValueError("no seeds or no problems: the mean of nothing has no interval")
@@ -49,18 +51,29 @@ def crossed(values_SP: Array, *, lowest: float = -1.0, highest: float = 1.0) -> 
         (float((rest**2).sum()), (seeds - 1) * (problems - 1), -1),
     ]
     squares = [(total / freedom, freedom, sign) for total, freedom, sign in terms if freedom]
-    size = seeds * problems
-    variance = sum(sign * square for square, _, sign in squares) / size
-    freedom = _satterthwaite(squares)
-    for square, own, sign in squares:
-        if sign > 0 and square / size > variance:
-            variance, freedom = square / size, float(own)
-    if variance <= 1e-18:
-        end = unseen(mean, problems, lowest=lowest, highest=highest)
+    alone = [(square, float(freedom)) for square, freedom, sign in squares if sign > 0]
+    both = (sum(sign * square for square, _, sign in squares), _satterthwaite(squares))
+    errors = [((square / values_SP.size) ** 0.5, freedom) for square, freedom in (both, *alone) if square > 0]
+    if max((error for error, _ in errors), default=0.0) <= 1e-9:
+        end = unseen(mean, num_telling or problems, lowest=lowest, highest=highest)
         return Crossed(mean=mean, low=end.low, high=end.high, p=1.0)
-    error = variance**0.5
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return Crossed(mean=mean, low=mean - half, high=mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
+    half = max(float(stats.t.ppf(0.975, freedom)) * error for error, freedom in errors)
+    p = max(float(2 * stats.t.sf(abs(mean) / error, freedom)) for error, freedom in errors)
+    return Crossed(mean=mean, low=mean - half, high=mean + half, p=p)
+
+
+def on_logit_scale(found: Crossed) -> Crossed:
+    """The interval of a share with its ends taken on the scale of log odds, within 0 and 1 (delta method).
+
+    For means of many values: near 0 and 1 one as wide to both sides misses a true share one-sidedly, one time in ten
+    and more. At 0 and at 1 it stays as it was.
+    """
+    spread = found.mean * (1 - found.mean)
+    if spread <= 0:
+        return found
+    half, odds = (found.high - found.mean) / spread, logit(found.mean)
+    low, high = (float(expit(end)) for end in (odds - half, odds + half))
+    return replace(found, low=low, high=high)
 
 
 def _satterthwaite(squares: Sequence[tuple[float, int, int]]) -> float:

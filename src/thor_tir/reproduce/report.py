@@ -19,7 +19,7 @@ def markdown(result: Result, figure: str = "") -> str:
     parts = [
         f"# {result['title']}: {result['subject']}",
         f"{counted(len(seeds), 'seed')}, {counted(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
-        "intervals."
+        f"intervals{', in square ones each seed' if 1 < len(seeds) < TELLING_SEEDS else ''}."
         + (
             f" {counted(missing, 'seed')} of the {result['seeds_wanted']} that were asked for "
             f"{'is' if missing == 1 else 'are'} missing."
@@ -33,7 +33,9 @@ def markdown(result: Result, figure: str = "") -> str:
         parts += ["Differences, paired by seed and problem:", pipe_table(*differences(result))]
     if any("tool_success" in row for row in result["rows"]):
         parts += [
-            "Attempts whose calls all succeeded, and attempts with a call that failed:",
+            "Attempts whose calls all succeeded, and attempts with a call that failed. Several attempts at a problem, "
+            "and several seeds, make chi-squared larger than it is of independent ones; phi does not grow with their "
+            "number:",
             pipe_table(*success(result)),
         ]
     if result["paper"]:
@@ -61,12 +63,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+TELLING_SEEDS = 5
+"""Seeds of which an interval tells something; the values of fewer are shown beside it."""
+
+
 def shown(value: Value | None) -> str:
-    """`64.2 (60.1 to 68.3)`; a dash for nothing."""
+    """`64.2 (60.1 to 68.3)`, with `[63.0, 65.4]` behind it where these are few seeds; a dash for nothing."""
     if value is None:
         return "-"
     low, high = value["ci95"]
-    return f"{value['mean']:.1f} ({low:.1f} to {high:.1f})"
+    seeds = [f"{each:.1f}" for each in value["by_seed"]]
+    return f"{value['mean']:.1f} ({low:.1f} to {high:.1f})" + (
+        f" [{', '.join(seeds)}]" if 1 < len(seeds) < TELLING_SEEDS else ""
+    )
 
 
 def gap(entry: Difference) -> str:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from thor_tir.errors import UsageError
-from thor_tir.eval.crossed import Crossed, crossed, holm, share_residuals
+from thor_tir.eval.crossed import Crossed, crossed, holm, on_logit_scale, share_residuals
 from thor_tir.eval.folder import EvalFolder
 from thor_tir.eval.statistics import Array, association
 from thor_tir.provenance import RUN, commit, machine, versions
@@ -19,7 +20,8 @@ from thor_tir.storage.journal import Journal
 
 INTERVAL = (
     "95 %, Student's, of the mean of seeds by problems, both drawn at random (two-way random effects, Satterthwaite's "
-    "degrees of freedom); over problems alone where there is one seed"
+    "degrees of freedom), no narrower than of the seeds' means alone; where there is one seed over problems alone, of "
+    "shares on the scale of log odds"
 )
 
 
@@ -129,7 +131,8 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
         _difference(experiment, pair, name, found)
         for pair in experiment.pairs
         for name in (experiment.compared or experiment.measures[:1])
-        if all(any(each.parts[name][:, 1].any() for each in found[row]) for row in (pair.ours, pair.theirs))
+        if _can_differ(pair, name, experiment)
+        and all(any(each.parts[name][:, 1].any() for each in found[row]) for row in (pair.ours, pair.theirs))
     ]
     if experiment.is_family:
         corrected = holm([each["p"] for each in differences])
@@ -157,6 +160,12 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
         "machine": machine(),
         "precisions": precisions(jobs),
     }
+
+
+def _can_differ(pair: Pair, name: str, experiment: Experiment) -> bool:
+    """False for what selectors cannot change: everything but accuracy is of all the attempts that they choose from."""
+    asked = {row.evaluation for row in experiment.rows if row.name in (pair.ours, pair.theirs)}
+    return name == "accuracy" or len(asked) > 1
 
 
 def _of_row(row: Row, experiment: Experiment, layout: Layout, seeds: Sequence[int]) -> list[Measured]:
@@ -215,28 +224,43 @@ def _stacked(name: str, tables: Sequence[Measured]) -> tuple[Array, Array]:
     return both[..., 0], both[..., 1]
 
 
+def _of_seeds(part_SP: Array, whole_SP: Array) -> Array:
+    """The ratio in each seed; NaN where there is nothing to divide by."""
+    with np.errstate(invalid="ignore"):
+        shares: Array = part_SP.sum(axis=1) / whole_SP.sum(axis=1)
+    return shares
+
+
 def _value(name: str, tables: Sequence[Measured]) -> Value | None:
     part, whole = _stacked(name, tables)
     if not whole.sum():
         return None
     measure = MEASURES[name]
-    bounds = {"lowest": 0.0, "highest": measure.highest if measure.highest is not None else float(part.max())}
-    found = crossed(share_residuals(part, whole), **bounds)
-    low = max(0.0, found.low)
-    high = found.high if measure.highest is None else min(measure.highest, found.high)
-    seeds = [float(p.sum() / w.sum()) if w.sum() else float("nan") for p, w in zip(part, whole, strict=True)]
+    highest = float(part.max()) if measure.highest is None else measure.highest
+    found = crossed(share_residuals(part, whole), lowest=0.0, highest=highest, num_telling=_num_telling(whole))
+    if measure.highest is not None and len(tables) == 1:  # of few seeds Student's factor is no small step there
+        found = on_logit_scale(found)
+    low, high = max(0.0, found.low), found.high if measure.highest is None else min(measure.highest, found.high)
     return {
         "mean": measure.scale * found.mean,
         "ci95": [measure.scale * low, measure.scale * high],
-        "by_seed": [measure.scale * value for value in seeds],
+        "by_seed": [measure.scale * value for value in _of_seeds(part, whole).tolist()],
     }
 
 
+def _num_telling(whole_SP: Array) -> int:
+    """Problems that have something to divide by."""
+    return int(whole_SP.any(axis=0).sum())
+
+
 def _difference(experiment: Experiment, pair: Pair, name: str, found: Mapping[str, Sequence[Measured]]) -> Difference:
-    ours, theirs = (share_residuals(*_stacked(name, found[each])) for each in (pair.ours, pair.theirs))
-    gaps = ours - theirs  # a row that is the same in every seed stands beside each
+    both = [_stacked(name, found[each]) for each in (pair.ours, pair.theirs)]
+    ours, theirs = (share_residuals(*table) for table in both)  # one that is the same in every seed stands beside each
     scale, reported = MEASURES[name].scale, _reported(experiment, pair, name)
-    gap = crossed(gaps)
+    gap = crossed(ours - theirs, num_telling=min(_num_telling(whole) for _, whole in both))
+    if MEASURES[name].highest is not None:  # two shares differ by no more than all
+        gap = replace(gap, low=max(-1.0, gap.low), high=min(1.0, gap.high))
+    by_seed = np.subtract(*(_of_seeds(*table) for table in both))
     return {
         "ours": pair.ours,
         "theirs": pair.theirs,
@@ -245,7 +269,7 @@ def _difference(experiment: Experiment, pair: Pair, name: str, found: Mapping[st
         "ci95": [scale * gap.low, scale * gap.high],
         "p": gap.p,
         "p_corrected": None,
-        "by_seed": [scale * float(value) for value in gaps.mean(axis=1)],
+        "by_seed": [scale * value for value in by_seed.tolist()],
         "paper": reported,
         "agrees": _agreement(gap, reported.values()),
     }

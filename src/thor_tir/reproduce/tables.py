@@ -200,6 +200,7 @@ GSM8K = Experiment(
     title="GSM8K after training on other problems, and on its own",
     rows=(*_GSM8K, _GSM8K_OWN),
     measures=("accuracy", "calls_ok", "calls_ran", "code_ratio", "tokens"),
+    compared=("accuracy", "calls_ok"),
     pairs=_pairs((_GSM8K[1], _GSM8K[0]), (_GSM8K[2], _GSM8K[1]), (_GSM8K[3], _GSM8K[2]), (_GSM8K_OWN, _GSM8K[2])),
     notes=(
         "The first 96 test problems, one attempt each.",

@@ -15,9 +15,7 @@ PAGES = [
     if not {"log", "results"} & {*page.parts}
 ]
 """Pages whose tables of measured numbers are all quotations; log and results are homes of their own."""
-STILL_LOOSE = {"observations.md", "quickstart.md", "selectors.md", "self_correction.md", "tirgen_figures.md"}
-"""Pages with measured numbers in their prose that no result file holds yet."""
-QUOTING_PAGES = [page for page in PAGES if page.parent.name != "decisions" and page.name not in STILL_LOOSE]
+QUOTING_PAGES = [page for page in PAGES if page.parent.name != "decisions"]
 """Pages whose prose quotes too; a decision keeps the numbers that it was made on."""
 NUMBER = re.compile(r"(?<!\d)(?<!\d\.)(?<!arXiv )\d+\.\d+ \(|\d\.\d %|\d\.\d+ times")
 """A measured number: a value with its interval, a percentage, a ratio of speeds; a paper's number at arXiv is none."""

@@ -30,6 +30,16 @@ def test_both_factors_together_are_wider_than_either_where_both_have_many_values
     assert crossed(table).high - table.mean() == pytest.approx(half)
 
 
+def test_an_estimate_below_that_of_the_seeds_alone_takes_no_part() -> None:
+    # Noise that goes the other way in every seed: M_S + M_P - M_R is smaller than M_S, with hardly a degree of freedom.
+    noise = np.array([[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [-0.5, 0.5]])
+    table = 1 + np.array([[0.1], [-0.1], [0.2], [-0.2]]) + noise
+    found = crossed(table)
+    error = np.std([1.1, 0.9, 1.2, 0.8], ddof=1) / 2
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 3) * error)
+    assert found.p == pytest.approx(2 * stats.t.sf(1 / error, 3))
+
+
 def test_two_seeds_that_happen_to_agree_are_still_two() -> None:
     # Problems differ far more than seeds, so the variance has many degrees of freedom; two means of seeds have one.
     problems = np.array([[0.0, 1.0] * 50])

@@ -53,7 +53,9 @@ def crossed(values_SP: Array, *, lowest: float = -1.0, highest: float = 1.0, num
     squares = [(total / freedom, freedom, sign) for total, freedom, sign in terms if freedom]
     alone = [(square, float(freedom)) for square, freedom, sign in squares if sign > 0]
     both = (sum(sign * square for square, _, sign in squares), _satterthwaite(squares))
-    errors = [((square / values_SP.size) ** 0.5, freedom) for square, freedom in (both, *alone) if square > 0]
+    largest = max((square for square, _ in alone), default=0.0)  # a sum below a part of it has no degrees of freedom
+    estimates = alone if both[0] < largest else [both, *alone]
+    errors = [((square / values_SP.size) ** 0.5, freedom) for square, freedom in estimates if square > 0]
     if max((error for error, _ in errors), default=0.0) <= 1e-9:
         end = unseen(mean, num_telling or problems, lowest=lowest, highest=highest)
         return Crossed(mean=mean, low=end.low, high=end.high, p=1.0)

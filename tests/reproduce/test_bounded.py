@@ -43,6 +43,19 @@ def test_a_table_of_unfinished_runs_holds_the_rows_that_are_finished_in_every_se
     assert two.notes[-1].startswith("Not measured yet: cold start, RL, both levels")
 
 
+def test_finished_rows_are_measured_in_every_seed_that_has_them(tmp_path, monkeypatch) -> None:
+    found = layout(tmp_path)
+    for seed, last in ((0, 4), (1, 4), (2, 3)):
+        for row in LADDER.rows[:last]:
+            for job in found.jobs([row], [seed]):
+                note_done(job, 1.0)
+    wrote = []
+    record = lambda self, each, place, seeds, reporter: wrote.append((len(each.rows), list(seeds)))  # noqa: E731
+    monkeypatch.setattr(command.Reproduce, "_write", record)
+    command.Reproduce(names=("ladder",), model="smollm2-135m", seeds=3, measure=True, output=tmp_path).run()
+    assert wrote == [(len(LADDER.rows) - 1, [0, 1])]  # all but self-correction
+
+
 def test_a_stage_that_is_out_of_time_ends_the_call_with_a_sentence(tmp_path, monkeypatch, capsys) -> None:
     asked = []
 

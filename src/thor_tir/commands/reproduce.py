@@ -55,7 +55,8 @@ class Reproduce:
     preset: Literal["", "paper"] = ""
     """`paper` says what the same command would run on the paper's models and what it would cost, and stops."""
     measure: bool = False
-    """True runs nothing, and measures the seeds that are finished, or the finished rows of the first."""
+    """True runs nothing, and measures the seeds that are finished, or the rows that the first has finished, in each
+    seed that has them all."""
     output: Path = Path("runs/reproduce")
     """Folder of the runs, one a model, and of `results`."""
     minutes: float = 0
@@ -264,7 +265,8 @@ class Reproduce:
     def _write_what_there_is(
         self, experiments: "Sequence[Experiment]", layout: "Layout", reporter: ConsoleReporter
     ) -> bool:
-        """Write tables of the first seed's finished rows; those of whole seeds are written when a seed ends.
+        """Write tables of the rows that the first seed has finished, of every seed that has them all; those of whole
+        seeds are written when a seed ends.
 
         Returns True where there is such a row.
         """
@@ -273,7 +275,7 @@ class Reproduce:
         found = [measurable(each, layout, [0]) for each in experiments]
         for each in found:
             if each.rows:
-                self._write(each, layout, [0], reporter)
+                self._write(each, layout, self._finished(each.rows, layout), reporter)
         return any(each.rows for each in found)
 
     def _write(

@@ -21,6 +21,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
+from sysconfig import get_path
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal, TypeVar
 
@@ -278,10 +279,10 @@ def number_of(value: object, name: str) -> float:
 
 
 def hook_fault(name: str, error: BaseException) -> UsageError:
-    """The sentence for what a function raised: the error, and the innermost line of the function's own folder."""
-    ours = str(Path(__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, "<"))]
-    own = [f for f in frames if Path(f.filename).is_relative_to(Path(frames[0].filename).parent)]
+    """The sentence for what a function raised: the error, and the innermost line that is in no library."""
+    others = (str(Path(__file__).parent), *filter(None, map(get_path, ("stdlib", "platstdlib", "purelib", "platlib"))))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", others[0]))]
+    own = [f for f in frames if not f.filename.startswith(others)] or frames[:1]  # a plugin may be installed
     place = (own[-1].filename, own[-1].lineno) if own else None
     if isinstance(error, SyntaxError) and error.filename:
         place = (error.filename, error.lineno)

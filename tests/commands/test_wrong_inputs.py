@@ -21,6 +21,7 @@ FILES = {
 }
 GRADE = "grade --jsonl pairs --output"
 CHECK = "code check --benchmark humaneval --data tasks --any-version --solutions solutions --output"
+REPRODUCE = "reproduce table6 --model nano/actor --dry-run --problems"
 OVERLAP = "data overlap --benchmarks bench --problems"
 
 
@@ -58,6 +59,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"{OVERLAP} missing", "no problem file at missing; expected JSONL"),
         (f"{OVERLAP} bench", "no benchmark problems at bench; expected files other than that of --problems"),
         ("eval --problems ,", "--problems names no set, found ','"),
+        ("eval --problems ./train --correction.scope suffix", "give --correct as well"),
+        ("eval --problems ./train --no-tools --dialect tool-call --tool t.py:T", "so --tool would not be read"),
+        ("eval --problems ./train --data dir", "--data holds files of benchmarks, and ./train is none"),
+        ("rl --problems ./train --num-rounds 1 --reward", "--reward names at least one reward"),
+        ("rl --problems ./train --dry-run --model nano/actor --count 0", "--count is the problems that training"),
+        ("rl --problems ./train --dry-run --model nano/acter", "there is no model 'nano/acter': the package has"),
+        ("reproduce --model nano --dry-run", "name tables, of table2, table3"),
+        (f"{REPRODUCE} ./train --test-problems ./empty", "empty holds no problems"),
+        (f"{REPRODUCE} ./train --test-problems ./train", "every problem of ./train stands in ./train too"),
+        (f"{REPRODUCE} ./pairs --test-problems ./bench", "none of these options: rename the columns"),
         ("eval --problems train --data dir --samples 0", "--samples is 0; at least one attempt per problem is needed"),
         ("eval --problems train,train --output new", "two sets have one name: train, train; name each once"),
         ("eval --problems train --output empty", "nothing can be written at empty (File exists); give another place"),

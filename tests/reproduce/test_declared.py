@@ -10,7 +10,7 @@ import pytest
 
 from heard import Heard
 from thor_tir import commands
-from thor_tir.commands.reproduce import Reproduce
+from thor_tir.commands.reproduce import Reproduce, _carry_out
 from thor_tir.errors import UsageError
 from thor_tir.provenance import input_digests
 from thor_tir.reproduce.declared import Job, Layout, Row, Stage, Subject
@@ -164,6 +164,21 @@ def test_options_that_nothing_would_read_are_refused(options, sentence: str, tmp
         Reproduce(**{"names": ("table3",), "output": tmp_path, **options}).run()
 
 
+def test_an_embedded_model_has_the_packaged_critic_and_another_itself(tmp_path: Path) -> None:
+    embedded, other = (Reproduce(names=("table3",), model=model, output=tmp_path) for model in ("nano/actor", "x/y"))
+    assert (embedded._subject().critic, other._subject().critic) == ("nano/critic", "x/y")
+
+
+def test_a_tirgen_that_left_no_sample_is_not_finished(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(commands, "run", lambda *_: None)
+    words = ["--output", str(tmp_path)]
+    (tmp_path / "dataset.jsonl").write_text("{}\n")
+    _carry_out("tirgen", words, minutes=0)
+    (tmp_path / "dataset.jsonl").write_text("")
+    with pytest.raises(UsageError, match=r"has no sample to train on .* --critic"):
+        _carry_out("tirgen", words, minutes=0)
+
+
 def test_the_presets_of_another_command_are_not_those_of_this_one(capsys) -> None:
     with pytest.raises(SystemExit):
         commands.run("reproduce", ["table3", "--preset", "papr"])
@@ -224,6 +239,6 @@ def test_a_model_by_its_folder_has_a_critic_and_problems_of_its_own(tmp_path: Pa
     with pytest.raises(UsageError, match="is another stage than"):
         replace(command, critic="").run()
     replace(command, measure=True).run()
-    asked.write_text(train.read_text(encoding="utf-8"), encoding="utf-8")
+    asked.write_text('{"question": "What is 5 + 5?", "answer": "10"}\n', encoding="utf-8")
     with pytest.raises(UsageError, match=r"test.jsonl is another file than when .*eval-base.* was made"):
         command.run()

@@ -62,6 +62,16 @@ def nothing(problem, trajectory, verdict):
 def deep(problem, trajectory, verdict):
     import json
     return json.loads("{")
+
+import contextlib
+
+class Timed(contextlib.ContextDecorator):
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *error: False
+
+@Timed()
+def decorated(problem, trajectory, verdict):
+    raise KeyError("inside")
 """
 
 
@@ -127,6 +137,7 @@ def test_one_reward_that_cannot_say_leaves_the_trajectory_without_one(mine: Path
         ("text", r"returned '0.5', which is no finite number"),
         ("nothing", r"returned an empty dict"),
         ("deep", r"raised JSONDecodeError: .* \(.*mine.py, line 40\)"),
+        ("decorated", r"raised KeyError: 'inside' \(.*mine.py, line 50\)"),
     ],
 )
 def test_a_function_that_fails_ends_the_run_with_its_place(mine: Path, function: str, message: str) -> None:

@@ -85,6 +85,8 @@ def parsed(name: str, args: list[str]) -> Any:
         if hasattr(options, "check_typed"):
             of_files = args[: len(args) - len(own)]
             options.check_typed(read(of_files) if of_files else None)
+        if hasattr(options, "check_named"):
+            options.check_named(names_of(own))
         return options
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from thor_tir.app.stages.evaluate import EvalSpec
     from thor_tir.eval.folder import EvalFolder
     from thor_tir.problems.benchmarks import ProblemSet
+
+
+CORRECTION_UNREAD = "--correction options say how failed calls are repaired: give --correct as well"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,17 @@ class Eval(InParts):
     """Options of the evaluation."""
     resources: Annotated[ResourceConfig, tyro.conf.arg(name="")] = NANO.resources
     """Parts of the machine that the run may use."""
+
+    def check_named(self, typed: Set[str]) -> None:
+        """Raise UsageError for options on the command line that would not be read, whatever their values."""
+        from thor_tir.problems.sets import is_benchmark
+
+        if not self.correct and any(name.startswith("--correction.") for name in typed):
+            raise UsageError(CORRECTION_UNREAD)
+        if not self.tools and "--tool" in typed:
+            raise UsageError("--no-tools runs none, so --tool would not be read: leave one of them out")
+        if "--data" in typed and (is_generated(self.problems) or not any(map(is_benchmark, self._names()))):
+            raise UsageError(f"--data holds files of benchmarks, and {self.problems} is none: leave it out")
 
     def run(self) -> None:
         """Sample, grade and print."""
@@ -225,7 +239,7 @@ class Eval(InParts):
         config, names = self.eval, expanded(self.select)
         plain = SelfCorrectionConfig(suffix_tokens=config.correction.suffix_tokens)  # presets set L_suf
         if not self.correct and config.correction != plain:
-            raise UsageError("--correction options say how failed calls are repaired: give --correct as well")
+            raise UsageError(CORRECTION_UNREAD)
         scope = config.correction.scope if self.correct else "none"
         name = {"suffix": "corrected", "none": "tools" if self.tools else "no tools"}.get(scope, f"corrected: {scope}")
         return EvalSpec(
@@ -347,7 +361,7 @@ def finish(folder: "EvalFolder", reporter: ConsoleReporter) -> bool:
             reporter.say(sentence)
         is_measured = any(entry["avg"] is not None for entry in results["sets"])
         if is_measured and folder.manifest.get("calls") and not any(entry["calls"] for entry in results["sets"]):
-            reporter.say("not one call was made: --dialect must be the spelling in which the model writes calls")
+            reporter.say("not one call was made; if the model writes calls in another form, --dialect names it")
     reporter.say(f"attempts and results: {folder.path}")
     if results is not None:
         reporter.say(f"report: {leave_page(folder.path)}")

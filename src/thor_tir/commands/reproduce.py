@@ -41,15 +41,16 @@ class Reproduce:
     like: str = ""
     """Preset of a model that is given by its folder or hub name; by default nano."""
     critic: str = ""
-    """Model that rewrites the steps of such a model as programs; by default that model itself."""
+    """Model that rewrites the steps of such a model as programs; by default that model itself, nano/critic of an
+    embedded one."""
     problems: str = ""
     """Problems that such a model is trained on, as `thor tirgen` and `thor rl` take them; by default those of its
     preset."""
     count: int | None = None
     """Problems of these that TIRGen asks; by default as many as `thor tirgen` does."""
     test_problems: str = ""
-    """File of the problems that its rows are asked, all of them; questions that stand there are not trained on. By
-    default reasoning-gym makes them."""
+    """File of the problems that its rows are asked, all of them (figure 4 the first 120); questions that stand there
+    are not trained on. By default reasoning-gym makes them."""
     seeds: int = 5
     """Number of seeds: 0, 1 and so on."""
     preset: Literal["", "paper"] = ""
@@ -171,7 +172,23 @@ class Reproduce:
         if self.count is not None and (self.count < 1 or not self.problems):
             raise UsageError("--count is the number of --problems that TIRGen asks, at least 1")
         if not self.measure:
-            local_inputs(self.problems)  # refused before the first stage that would read them
+            self._check_files(local_inputs(self.problems))
+
+    def _check_files(self, files: Sequence[str]) -> None:
+        """Read problems of one's own, so that they are refused before the first stage and not by a later one."""
+        from thor_tir.problems.sets import own_set
+        from thor_tir.problems.sources import load_problems, not_asked_in
+
+        try:
+            test = own_set(self.test_problems).problems if self.test_problems else ()
+            train = load_problems(self.problems, seed=0).problems if files else ()
+        except UsageError as error:
+            has_no_option = "; `thor reproduce` has none of these options: rename the columns"
+            raise UsageError(f"{error}{has_no_option if '-field' in str(error) else ''}") from error
+        if files and not not_asked_in(train, test):
+            raise UsageError(
+                f"every problem of {self.problems} stands in {self.test_problems} too: nothing is left to train on"
+            )
 
     def _check_data(self, jobs: "Sequence[Job]") -> None:
         """Raise UsageError for a file of --data that is missing, and that a stage asks for, perhaps hours from now."""
@@ -231,6 +248,7 @@ class Reproduce:
         return [word for option, value in self._of_own.items() if value for word in (option, value)]
 
     def _subject(self) -> "Subject":
+        from thor_tir.engines.loading import EMBEDDED
         from thor_tir.reproduce.declared import Subject, verbatim
         from thor_tir.reproduce.runner import folder_name
         from thor_tir.reproduce.stages import SUBJECTS
@@ -244,7 +262,7 @@ class Reproduce:
         return Subject(
             name=folder_name(self.model, self.output, taken=[*SUBJECTS, RESULTS]),
             actor=self.model,
-            critic=self.critic or self.model,
+            critic=self.critic or ("nano/critic" if self.model in EMBEDDED else self.model),
             preset=self.like or "nano",
             limit="--limit" if asked else "--num-problems",
             begins={
@@ -258,7 +276,8 @@ class Reproduce:
         from thor_tir.reproduce.tables import EXPERIMENTS, PAPER
 
         names = list(PAPER) if "all" in self.names else list(dict.fromkeys(self.names))
-        if not names or (unknown := [name for name in names if name not in EXPERIMENTS]):
+        unknown = [name for name in names if name not in EXPERIMENTS]
+        if unknown or not names:
             raise UsageError(f"name tables, of {', '.join(EXPERIMENTS)} or all; found {' '.join(unknown) or 'none'}")
         return [EXPERIMENTS[name] for name in names]
 
@@ -283,6 +302,7 @@ class Reproduce:
     ) -> None:
         from thor_tir.reproduce.report import counted, draw, markdown, table
         from thor_tir.reproduce.results import result_of
+        from thor_tir.reproduce.tables import EXPERIMENTS
         from thor_tir.storage.journal import make_folder, write_atomically
 
         wanted = max(self.seeds, *(seed + 1 for seed in seeds))
@@ -298,7 +318,10 @@ class Reproduce:
         write_atomically(place.with_suffix(".md"), markdown(result, figure))
         if self.measure or len(seeds) >= self.seeds:
             reporter.show(text_table(f"{result['title']}, {counted(len(seeds), 'seed')}", *table(result)))
-        reporter.say(f"{experiment.name}, {len(seeds)} of {counted(wanted, 'seed')}: {place.with_suffix('.md')}")
+        whole = EXPERIMENTS[experiment.name]
+        rows = f" {len(experiment.rows)} of {len(whole.rows)} rows," if experiment.rows != whole.rows else ""
+        of_seeds = f"{len(seeds)} of {counted(wanted, 'seed')}"
+        reporter.say(f"{experiment.name},{rows} {of_seeds}: {place.with_suffix('.md')}")
 
 
 def _ask_benchmarks(jobs: "Sequence[Job]") -> bool:
@@ -319,8 +342,20 @@ def _carry_out(command: str, words: Sequence[str], minutes: float) -> None:
     try:
         with within(minutes):
             commands.run(name, [*rest, *words])
+        if name == "tirgen":
+            _check_samples(Path(words[words.index("--output") + 1]))
     finally:
         sys.argv = before
+
+
+def _check_samples(folder: Path) -> None:
+    """Raise UsageError for a TIRGen that left nothing to train on; it is not finished then."""
+    data = folder / "dataset.jsonl"
+    if data.is_file() and not data.stat().st_size:
+        raise UsageError(
+            f"{data} has no sample to train on ({folder / 'rejected.jsonl'} says why): name a --critic that can "
+            "rewrite this model's steps, or more problems by --count, and another --output"
+        )
 
 
 def _check_models(jobs: "Sequence[Job]", reporter: ConsoleReporter) -> None:

@@ -241,6 +241,8 @@ def resolved(name_or_path: str) -> str:
     folder = EMBEDDED.get(name_or_path)
     if folder is None:
         path = Path(name_or_path).expanduser()
+        if name_or_path.startswith("nano/") and not path.exists():
+            raise UsageError(f"there is no model {name_or_path!r}: the package has {', '.join(EMBEDDED)}")
         looks_like_path = path.is_absolute() or name_or_path.startswith((".", "~")) or len(path.parts) != 2
         if looks_like_path and not path.exists():
             raise UsageError(f"there is no model at {name_or_path!r}: {_ASKED}")

@@ -323,6 +323,8 @@ class RLConfig:
             },
             {"learning-rate": (self.learning_rate, 0), "max-grad-norm": (self.max_grad_norm, 0)},
         )
+        if not self.reward:
+            raise ValueError("--reward names at least one reward; `exact`, a right answer, is the paper's")
         if self.rollout.temperature != 1 or self.rollout.top_p != 1 or self.rollout.top_k != 0:
             raise ValueError(
                 "RL samples at temperature 1 without top-p and top-k: anything else trains on a ratio of two different "

@@ -149,6 +149,8 @@ class TrainingProblems:
 def problems_of(config: RunConfig) -> TrainingProblems:
     """Problems to train on and to validate on. Raises UsageError where nothing is left to train on."""
     rl, spec = config.rl, config.problems
+    if config.num_rl < 1:
+        raise UsageError(f"--count is the problems that training draws from, at least 1, found {config.num_rl}")
     load = partial(load_problems, configs=config.families, fields=config.fields)
     seed = seed_for("rl", config.seed)
     train = partial(load, spec, split=Split.TRAIN, seed=seed)
@@ -173,7 +175,8 @@ def problems_of(config: RunConfig) -> TrainingProblems:
         name="validation", title="validation", problems=tuple(kept), sha256=digest_of(kept), notes=(origin,)
     )
     few = "" if len(kept) >= MIN_VALIDATION else "; so few tell little: name more by --validation-problems"
-    remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them{few}"
+    unasked = f"; {rl.num_rounds} rounds ask none, see --validate-every" if rl.num_rounds < rl.validate_every else ""
+    remark = f"validation: {len(kept)} problems {origin}; this run trains on none of them{few}{unasked}"
     if not kept:
         remark = f"no validation: none of the {len(problems)} problems of {spec} falls into the part that is held out"
     used, sentence = config.choice.of(problems, config.num_rl, seed)

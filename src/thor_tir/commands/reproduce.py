@@ -172,9 +172,9 @@ class Reproduce:
         if self.count is not None and (self.count < 1 or not self.problems):
             raise UsageError("--count is the number of --problems that TIRGen asks, at least 1")
         if not self.measure:
-            self._check_files(local_inputs(self.problems))
+            self._check_contents(local_inputs(self.problems))
 
-    def _check_files(self, files: Sequence[str]) -> None:
+    def _check_contents(self, files: Sequence[str]) -> None:
         """Read problems of one's own, so that they are refused before the first stage and not by a later one."""
         from thor_tir.problems.sets import own_set
         from thor_tir.problems.sources import load_problems, not_asked_in

@@ -94,8 +94,9 @@ def test_a_share_near_zero_has_an_interval_that_is_longer_upwards() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(1 / (1 + np.exp(-odds - side * half)) for side in (-1, 1)))
     assert 0 < found.low < 0.002
     assert 0.056 < found.high < 0.08  # the exact one ends at 0.057
-    nothing = crossed(np.zeros((1, 40)), lowest=0.0, highest=1.0)
-    assert on_logit_scale(nothing) == nothing
+    for never_varied in (0.0, 0.25, 1.0):
+        same = crossed(np.full((1, 40), never_varied), lowest=0.0, highest=1.0)
+        assert on_logit_scale(same) == same
 
 
 def test_intervals_of_five_seeds_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -10,6 +10,7 @@ says nothing of another run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 
 import numpy as np
 from scipy import stats
@@ -68,12 +69,12 @@ def on_logit_scale(found: Crossed) -> Crossed:
     """The interval of a share with its ends taken on the scale of log odds, within 0 and 1 (delta method).
 
     For means of many values: near 0 and 1 one as wide to both sides misses a true share one-sidedly, one time in ten
-    and more. At 0 and at 1 it stays as it was.
+    and more. One that is not as wide to both sides, as where nothing varied, stays as it was.
     """
-    spread = found.mean * (1 - found.mean)
-    if spread <= 0:
+    above, spread = found.high - found.mean, found.mean * (1 - found.mean)
+    if spread <= 0 or not isclose(above, found.mean - found.low, rel_tol=1e-6):
         return found
-    half, odds = (found.high - found.mean) / spread, logit(found.mean)
+    half, odds = above / spread, logit(found.mean)
     low, high = (float(expit(end)) for end in (odds - half, odds + half))
     return replace(found, low=low, high=high)
 

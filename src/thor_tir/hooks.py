@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -278,11 +278,17 @@ def number_of(value: object, name: str) -> float:
     return number
 
 
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Folders of the standard library and of what is installed: a tool may fail at every call, and they stay."""
+    return tuple(filter(None, map(get_path, ("stdlib", "platstdlib", "purelib", "platlib"))))
+
+
 def hook_fault(name: str, error: BaseException) -> UsageError:
     """The sentence for what a function raised: the error, and the innermost line that is in no library."""
-    others = (str(Path(__file__).parent), *filter(None, map(get_path, ("stdlib", "platstdlib", "purelib", "platlib"))))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", others[0]))]
-    own = [f for f in frames if not f.filename.startswith(others)] or frames[:1]  # a plugin may be installed
+    ours = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, "<"))]
+    own = [f for f in frames if not f.filename.startswith(_libraries())] or frames[:1]  # a plugin may be installed
     place = (own[-1].filename, own[-1].lineno) if own else None
     if isinstance(error, SyntaxError) and error.filename:
         place = (error.filename, error.lineno)

@@ -11,6 +11,9 @@ from thor_tir.reproduce.measures import MEASURES
 from thor_tir.reproduce.results import Difference, Result, ResultRow, Value
 from thor_tir.storage.journal import told_when_full
 
+TELLING_SEEDS = 5
+"""Seeds of which an interval tells something."""
+
 
 def markdown(result: Result, figure: str = "") -> str:
     """The whole page, with a figure of that name where there is one."""
@@ -19,7 +22,7 @@ def markdown(result: Result, figure: str = "") -> str:
     parts = [
         f"# {result['title']}: {result['subject']}",
         f"{counted(len(seeds), 'seed')}, {counted(result['rows'][0]['n'], 'held-out problem')}; in brackets 95 % "
-        f"intervals{', in square ones each seed' if 1 < len(seeds) < TELLING_SEEDS else ''}."
+        f"intervals{', in square ones each seed' if _are_few(seeds) else ''}."
         + (
             f" {counted(missing, 'seed')} of the {result['seeds_wanted']} that were asked for "
             f"{'is' if missing == 1 else 'are'} missing."
@@ -63,8 +66,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-TELLING_SEEDS = 5
-"""Seeds of which an interval tells something; the values of fewer are shown beside it."""
+def _are_few(seeds: Sequence[object]) -> bool:
+    """True for several seeds of which an interval tells little: the value of each is shown beside it."""
+    return 1 < len(seeds) < TELLING_SEEDS
 
 
 def shown(value: Value | None) -> str:
@@ -72,10 +76,9 @@ def shown(value: Value | None) -> str:
     if value is None:
         return "-"
     low, high = value["ci95"]
-    seeds = [f"{each:.1f}" for each in value["by_seed"]]
-    return f"{value['mean']:.1f} ({low:.1f} to {high:.1f})" + (
-        f" [{', '.join(seeds)}]" if 1 < len(seeds) < TELLING_SEEDS else ""
-    )
+    seeds = ", ".join(f"{each:.1f}" for each in value["by_seed"])
+    each_seed = f" [{seeds}]" if _are_few(value["by_seed"]) else ""
+    return f"{value['mean']:.1f} ({low:.1f} to {high:.1f}){each_seed}"
 
 
 def gap(entry: Difference) -> str:

@@ -131,8 +131,7 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
         _difference(experiment, pair, name, found)
         for pair in experiment.pairs
         for name in (experiment.compared or experiment.measures[:1])
-        if _can_differ(pair, name, experiment)
-        and all(any(each.parts[name][:, 1].any() for each in found[row]) for row in (pair.ours, pair.theirs))
+        if _can_differ(pair, name, experiment, found)
     ]
     if experiment.is_family:
         corrected = holm([each["p"] for each in differences])
@@ -162,10 +161,13 @@ def result_of(experiment: Experiment, layout: Layout, seeds: Sequence[int], *, w
     }
 
 
-def _can_differ(pair: Pair, name: str, experiment: Experiment) -> bool:
-    """False for what selectors cannot change: everything but accuracy is of all the attempts that they choose from."""
-    asked = {row.evaluation for row in experiment.rows if row.name in (pair.ours, pair.theirs)}
-    return name == "accuracy" or len(asked) > 1
+def _can_differ(pair: Pair, name: str, experiment: Experiment, found: Mapping[str, Sequence[Measured]]) -> bool:
+    """False where a line has nothing to divide by, and for what selectors cannot change: everything but accuracy is of
+    all the attempts that they choose from."""
+    lines = (pair.ours, pair.theirs)
+    asked = {row.evaluation for row in experiment.rows if row.name in lines}
+    has_values = all(any(each.parts[name][:, 1].any() for each in found[line]) for line in lines)
+    return has_values and (name == "accuracy" or len(asked) > 1)
 
 
 def _of_row(row: Row, experiment: Experiment, layout: Layout, seeds: Sequence[int]) -> list[Measured]:
